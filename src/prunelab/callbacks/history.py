@@ -1,0 +1,51 @@
+"""What happened in each epoch?"""
+
+import logging
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+log = logging.getLogger(__name__)
+METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
+
+
+class History(Checkpoint):
+    """A record an epoch, kept through checkpoints, and a line of it in the log.
+
+    `epochs` holds dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
+    units removed), lr, seconds (by the clock, evaluation included).
+
+    A Checkpoint by type, because Lightning calls those after the module's own on_train_epoch_end: the epoch's
+    metrics are complete. It stands before the ModelCheckpoint, so that each checkpoint holds its own epoch.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.epochs = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        now = trainer.callback_metrics
+        entry: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        entry |= {name.replace("/", "_"): float(now[name]) for name in METRICS}
+        entry["sparsity"] = float(now.get("sparsity/all", 0.0))
+        entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        entry["seconds"] = time.monotonic() - self._began
+        self.epochs.append(entry)
+        log.info(
+            "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",
+            entry["epoch"], trainer.max_epochs, entry["train_loss"], 100 * entry["train_acc"],
+            100 * entry["val_acc"], 100 * entry["test_acc"], 100 * entry["sparsity"], entry["seconds"],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = list(state_dict["epochs"])

@@ -1,0 +1,139 @@
+"""What is pruned now? Composes criterion, granularity, allocation and schedule; owns the masks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.core.allocation import Allocation
+from prunelab.core.criterion import Criterion
+from prunelab.core.granularity import Granularity
+from prunelab.core.partners import Example
+from prunelab.core.schedule import Schedule
+from prunelab.core.select import prunable_weights
+from prunelab.core.types import Context, Masks, Progress
+
+
+class Pruner:
+    """A pruning method, and the masks it has come to.
+
+    `skip` names weights that stay dense, by pattern ("fc.*"). `seed` feeds criteria that draw at random.
+
+    >>> net = nn.Linear(4, 1, bias=False)
+    >>> net.weight.data = torch.tensor([[0.1, -0.4, 0.3, -0.2]])
+    >>> pruner = Pruner(Norm(p=1), Weight(), Uniform(), Rounds(rate=0.5, start=0.0))
+    >>> pruner.attach(net)
+    >>> pruner.update(Progress(step=0, total=100, epoch=10))
+    True
+    >>> net.weight.data
+    tensor([[ 0.0000, -0.4000,  0.3000,  0.0000]])
+    """
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        granularity: Granularity,
+        allocation: Allocation,
+        schedule: Schedule,
+        skip: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.criterion = criterion
+        self.granularity = granularity
+        self.allocation = allocation
+        self.schedule = schedule
+        self.skip = tuple(skip)
+        self.seed = seed
+        self._forget()
+
+    def _forget(self) -> None:
+        self.rate = 0.0  # what the masks meet now
+        self.keep: Masks = {}  # a verdict per unit
+        self.masks: Masks = {}  # the same per weight; derived, never saved
+        self._net: nn.Module = nn.Module()
+        self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def attach(self, net: nn.Module, example: Example | None = None) -> None:
+        """Starts afresh on `net`. `example` is a batch of inputs; granularities larger than a weight need it."""
+        self._forget()
+        self._net = net
+        self._prunable = prunable_weights(net, self.skip)
+        self.granularity = self.granularity.bind(net, self._prunable, example)
+
+    def update(self, p: Progress) -> bool:
+        """Prunes to the rate that is due at `p`, if it is not met yet; says whether the masks changed.
+
+        What is pruned stays pruned. Raises ValueError when the criterion's scores contain NaN.
+        """
+        due = self.schedule(p)
+        if due is None or due <= self.rate:
+            return False
+        with torch.no_grad():
+            units = self.granularity.reduce(self.criterion(Context(self._prunable, self._generator)))
+            for name, kept in self.keep.items():
+                units[name] = units[name].masked_fill(~kept.to(units[name].device), -torch.inf)
+            self._adopt(self.allocation(units, due))
+        self.rate = due
+        self.apply()
+        return True
+
+    def _adopt(self, keep: Masks) -> None:
+        self.keep = keep
+        self.masks = self.granularity.expand(keep)
+        self._factors = {}
+
+    def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Zeroes pruned weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
+        params, factors = self._masked()
+        states: list[Tensor] = []
+        state_factors: list[Tensor] = []
+        for param, factor in zip(params, factors, strict=True) if optimizer is not None else ():
+            for state in optimizer.state.get(param, {}).values():
+                if isinstance(state, Tensor) and state.shape == param.shape:
+                    states.append(state)
+                    state_factors.append(factor)
+        _multiply([p.data for p in params] + states, factors + state_factors)
+
+    def mask_gradients(self) -> None:
+        """Zeroes the gradients of pruned weights, so that clipping by norm counts the living ones alone."""
+        params, factors = self._masked()
+        pairs = [(p.grad, f) for p, f in zip(params, factors, strict=True) if p.grad is not None]
+        _multiply([grad for grad, _ in pairs], [f for _, f in pairs])
+
+    def _masked(self) -> tuple[list[nn.Parameter], list[Tensor]]:
+        if not self.masks:
+            return [], []
+        params = dict(self._net.named_parameters())
+        chosen = [params[name] for name in self.masks]
+        if any(name not in self._factors or self._factors[name].device != p.device
+               for name, p in zip(self.masks, chosen, strict=True)):
+            self._factors = {n: m.to(p) for (n, m), p in zip(self.masks.items(), chosen, strict=True)}
+        return chosen, [self._factors[name] for name in self.masks]
+
+    def unit_counts(self) -> dict[str, tuple[int, int]]:
+        """(units removed, units) of each layer that has units."""
+        if self.keep:
+            return {name: (int((~kept).sum()), kept.numel()) for name, kept in self.keep.items()}
+        scores = {name: p.detach() for name, p in self._prunable.items()}
+        return {name: (0, units.numel()) for name, units in self.granularity.reduce(scores).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rate": self.rate, "keep": self.keep, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up a saved state on the attached net. Raises ValueError where a mask does not fit it."""
+        for name, kept in state["keep"].items():
+            if name not in self._prunable or self._prunable[name].shape[: kept.dim()] != kept.shape:
+                have = tuple(self._prunable[name].shape) if name in self._prunable else "no such weight"
+                raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {have}")
+        self.rate = state["rate"]
+        self._generator.set_state(state["generator"])
+        self._adopt(dict(state["keep"]))
+
+
+def _multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:
+    if tensors:
+        with torch.no_grad():
+            torch._foreach_mul_(tensors, factors)

@@ -1,0 +1,26 @@
+"""Which parameters of a net may be pruned?"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+
+from torch import nn
+
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def prunable_weights(net: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Parameter]:
+    """The weights of convolutions and linear layers by name, a shared one once; never a bias or a norm.
+
+    Names that match a pattern of `skip` ("fc.*", "*.downsample.*") are left dense. Raises ValueError when
+    nothing is left, or when a pattern matches no prunable weight.
+    """
+    owners = {id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE)}
+    found = {name: p for name, p in net.named_parameters() if id(p) in owners}
+    for pattern in skip:
+        if not any(fnmatch(name, pattern) for name in found):
+            raise ValueError(f"skip={pattern!r} matches no prunable weight; there are: {', '.join(found)}")
+    chosen = {name: p for name, p in found.items() if not any(fnmatch(name, s) for s in skip)}
+    if not chosen:
+        what = "every prunable weight is skipped" if found else "it has no convolution or linear layer"
+        raise ValueError(f"{type(net).__name__}: nothing to prune, {what}")
+    return chosen

@@ -1,0 +1,64 @@
+"""What did the run look like at step k, and how does it get back there?"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Parameters, buffers, optimizer state and learning-rate schedule at one step, copied."""
+
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    optimizer: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+
+    @classmethod
+    def capture(
+        cls, net: nn.Module, optimizer: torch.optim.Optimizer | None = None, schedule: LRScheduler | None = None
+    ) -> Self:
+        """A copy on the tensors' own devices; later training does not touch it."""
+        return cls(
+            {name: p.detach().clone() for name, p in net.named_parameters()},
+            {name: b.detach().clone() for name, b in net.named_buffers()},
+            copy.deepcopy(optimizer.state_dict()) if optimizer else None,
+            copy.deepcopy(schedule.state_dict()) if schedule else None,
+        )
+
+    def restore_net(self, net: nn.Module) -> None:
+        """Parameters and buffers go back in place; they keep their identity. Masks are the caller's to apply.
+
+        Raises ValueError, naming it, for a tensor that is missing or of another shape.
+        """
+        live = dict(net.named_parameters()) | dict(net.named_buffers())
+        saved = self.parameters | self.buffers
+        for name in live.keys() | saved.keys():
+            if name not in live or name not in saved or live[name].shape != saved[name].shape:
+                raise ValueError(f"{name}: the snapshot was taken of another net")
+        with torch.no_grad():
+            for name, tensor in live.items():
+                tensor.copy_(saved[name])
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Momentum and other state, and the learning rates of that step, go back."""
+        if self.optimizer is None:
+            raise ValueError("the snapshot holds no optimizer state: capture it with the optimizer")
+        optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+
+    def restore_schedule(self, schedule: LRScheduler) -> None:
+        """The learning-rate schedule goes back to its place at that step."""
+        if self.schedule is None:
+            raise ValueError("the snapshot holds no learning-rate schedule: capture it with the schedule")
+        schedule.load_state_dict(copy.deepcopy(self.schedule))
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Self:
+        return cls(**state)

@@ -1,0 +1,16 @@
+"""Magnitude: how large is a weight, or the p-norm of a filter? (Han et al. 2015; Li et al. 2017)"""
+
+from dataclasses import dataclass
+
+from prunelab.core.criterion import Criterion
+from prunelab.core.types import Context, Scores
+
+
+@dataclass(frozen=True)
+class Norm(Criterion):
+    """|w|^p; summed over a unit it is the p-norm to the power p, in the same order as the norm itself."""
+
+    p: int = 1
+
+    def __call__(self, ctx: Context) -> Scores:
+        return {name: w.detach().abs().pow(self.p) for name, w in ctx.params.items()}

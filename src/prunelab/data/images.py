@@ -1,0 +1,64 @@
+"""What does a data set look like once it is in memory?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images: a whole array, or some rows of one that stays where it is.
+
+    `pool` is uint8 (m, 3, h, w) and `labels` int64 (m,); `rows` is int64 (n,), or None for all m in order.
+    Train and validation images are rows of one pool, which is a mapped file: the split copies nothing.
+    """
+
+    pool: Tensor
+    labels: Tensor
+    rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pool if self.rows is None else self.rows)
+
+    @property
+    def x(self) -> Tensor:
+        """uint8 (n, 3, h, w); a copy where these are some rows of the pool."""
+        return self.pool if self.rows is None else self.pool.index_select(0, self.rows)
+
+    @property
+    def y(self) -> Tensor:
+        """int64 (n,)."""
+        return self.labels if self.rows is None else self.labels.index_select(0, self.rows)
+
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The uint8 images (b, 3, h, w) and the labels (b,) at `positions` (b,), counted from 0 to n - 1."""
+        rows = positions if self.rows is None else self.rows.index_select(0, positions)
+        return self.pool.index_select(0, rows), self.labels.index_select(0, rows)
+
+    def to(self, device: torch.device) -> Images:
+        """These images alone on `device`; this very object where that is the pool's device already."""
+        if self.pool.device == device:
+            return self
+        return Images(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a source hands over. The validation images come out of train; the test images select nothing.
+
+    `mean` and `std` are per channel, of pixels in [0, 1], over train and validation together.
+    `fingerprint` is 16 hex digits of the SHA-256 of every decoded image and label, the same for any split.
+    """
+
+    train: Images
+    val: Images
+    test: Images
+    classes: tuple[str, ...]
+    mean: RGB
+    std: RGB
+    fingerprint: str

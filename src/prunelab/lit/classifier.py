@@ -1,0 +1,93 @@
+"""How is a net trained to classify?"""
+
+from collections.abc import Callable, Iterable
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+EVALUATIONS = ("val", "test")  # in the order of the data module's evaluation loaders
+
+
+class Tally(nn.Module):
+    """Mean loss and accuracy of an epoch, summed up on the device: no synchronisation at a step."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.loss = MeanMetric(nan_strategy="disable")
+        self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+
+    def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
+        self.loss.update(loss, len(y))
+        self.acc.update(logits, y)
+
+    def take(self) -> dict[str, Tensor]:
+        """The means since the last call."""
+        means = {"loss": self.loss.compute(), "acc": self.acc.compute()}
+        self.loss.reset()
+        self.acc.reset()
+        return means
+
+
+class Classifier(L.LightningModule):
+    """Cross-entropy on any net that maps (n, 3, 32, 32) images to (n, classes) logits.
+
+    `optimizer` takes parameters; `schedule` takes the optimizer and the number of steps of the whole run, and
+    moves at every step. Logs loss and accuracy of train, val and test once an epoch; test selects nothing.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        num_classes: int = 10,
+        label_smoothing: float = 0.0,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.label_smoothing = label_smoothing
+        self.compiled = compiled
+        self.train_tally = Tally(num_classes)
+        self.eval_tallies = nn.ModuleList(Tally(num_classes) for _ in EVALUATIONS)
+        self.example_input_array = torch.zeros(2, 3, 32, 32)
+
+    def on_fit_start(self) -> None:
+        if self.compiled:
+            self.net.compile()  # in place: names, parameters and checkpoints stay as they are
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self.net(x)
+        loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        self.train_tally.add(logits.detach(), loss.detach(), y)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict({f"train/{name}": value for name, value in self.train_tally.take().items()})
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        x, y = batch
+        logits = self.net(x)
+        self.eval_tallies[dataloader_idx].add(logits, F.cross_entropy(logits, y), y)
+
+    def on_validation_epoch_end(self) -> None:
+        for split, tally in zip(EVALUATIONS, self.eval_tallies, strict=True):
+            self.log_dict({f"{split}/{name}": value for name, value in tally.take().items()})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.net.parameters())
+        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

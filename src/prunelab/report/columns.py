@@ -1,0 +1,36 @@
+"""Which columns has the table for people, and how are its numbers written?"""
+
+from collections.abc import Callable
+
+from prunelab.report.table import Row
+
+Column = Callable[[Row], str]
+
+KEYS: dict[str, Column] = {"method": lambda r: r.method, "rate": lambda r: f"{r.rate:g}"}
+VALUES: dict[str, Column] = {
+    "n": lambda r: str(len(r.seeds)),
+    "sparsity attained": lambda r: f"{r.attained:.3f}",
+    "test accuracy (%)": lambda r: f"{r.accuracy:.2f}" + ("" if r.std is None else f" ± {r.std:.2f}"),
+    "change (points)": lambda r: "" if r.change is None else _signed(r.change),
+    "parameters left": lambda r: _left(r.nonzero, r.params),
+    "MACs left": lambda r: _left(r.macs, r.dense_macs),
+    "BOPs left": lambda r: _short(r.bops),
+    "seconds": lambda r: f"{r.seconds:.{1 if r.seconds < 100 else 0}f}",
+}
+
+
+def _left(now: float, before: float) -> str:
+    return f"{_short(now)} ({100 * now / before:.1f}%)" if before else _short(now)
+
+
+def _short(number: float) -> str:
+    """Three significant digits: 1.23M."""
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}T"
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.2f}" if round(points, 2) else "0.00"  # never "-0.00"

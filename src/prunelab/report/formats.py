@@ -1,0 +1,98 @@
+"""How are tables of results written in a file: for a README, for another program?"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+from prunelab.report.columns import KEYS, VALUES
+from prunelab.report.groups import Group
+from prunelab.report.results import Unusable
+from prunelab.report.table import Row
+
+Entry = tuple[Group, list[Row]]  # a group and its table
+
+CSV: dict[str, Callable[[Row], object]] = {
+    "method": lambda r: r.method,
+    "rate": lambda r: _plain(r.rate),
+    "n": lambda r: len(r.seeds),
+    "seeds": lambda r: " ".join(map(str, r.seeds)),
+    "sparsity_attained": lambda r: _plain(r.attained),
+    "test_accuracy_percent": lambda r: _plain(r.accuracy),
+    "test_accuracy_std": lambda r: _plain(r.std),
+    "change_points": lambda r: _plain(r.change),
+    "change_n": lambda r: r.paired,
+    "nonzero_params": lambda r: _plain(r.nonzero),
+    "dense_params": lambda r: _plain(r.params),
+    "macs": lambda r: _plain(r.macs),
+    "dense_macs": lambda r: _plain(r.dense_macs),
+    "bops": lambda r: _plain(r.bops),
+    "dense_bops": lambda r: _plain(r.dense_bops),
+    "seconds": lambda r: _plain(r.seconds),
+}
+
+
+def heading(group: Group) -> str:
+    return f"{group.results[0].name}: {group.setting}"
+
+
+def cautions(group: Group, rows: list[Row]) -> list[str]:
+    """What is uneven within one table."""
+    said = []
+    if any(0 < r.paired < len(r.seeds) for r in rows):
+        said.append("Some changes are over fewer than n seeds: only those that rate 0 has too.")
+    if len({r.data for r in group.results}) > 1:
+        said.append("The jobs of this table did not read the same images: their data fingerprints differ.")
+    return said
+
+
+def notes(tables: Sequence[Entry]) -> list[str]:
+    """How every table is to be read, a sentence each."""
+    repeated = any(row.std is not None for _, rows in tables for row in rows)
+    spread = "; mean ± sample standard deviation over n seeds" if repeated else ""
+    devices = sorted({result.device for group, _ in tables for result in group.results})
+    return [
+        f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
+        "Change: from rate 0 of the same method, else from the unpruned net (none), seed by seed.",
+        "Parameters left: not zero. MACs and BOPs: per image, zeros credited (a zero weight costs no work).",
+        f"Seconds: wall time of a job, on {', '.join(devices)}.",
+    ]
+
+
+def markdown(tables: Sequence[Entry], unusable: Iterable[Unusable]) -> str:
+    """A section for each group, in GitHub's table syntax, and the list of jobs that are not counted."""
+    blocks = [block for group, rows in tables for block in _section(group, rows)]
+    blocks.append(" ".join(notes(tables)))
+    if skipped := [f"- `{job.folder.name}`: {job.reason}" for job in unusable]:
+        blocks += ["Not counted:", "\n".join(skipped)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section(group: Group, rows: list[Row]) -> list[str]:
+    columns = KEYS | VALUES
+    lines = [_line(columns), _line("---" if name == "method" else "---:" for name in columns)]
+    lines += [_line(cell(row).replace("|", "\\|") for cell in columns.values()) for row in rows]
+    return [f"### {heading(group)}", "\n".join(lines), *cautions(group, rows)]
+
+
+def comma_separated(tables: Iterable[Entry]) -> str:
+    """One line for each row of every group; plain numbers, an empty field for what is unknown."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["group", "model", "data", "epochs", *CSV])
+    for group, rows in tables:
+        first = group.results[0]
+        where = [group.label, first.labels.get("model", ""), first.labels.get("data", ""), first.epochs]
+        writer.writerows([*where, *(value(row) for value in CSV.values())] for row in rows)
+    return text.getvalue()
+
+
+def _plain(number: float | None) -> float | str:
+    """Without the last bits of float arithmetic, which no one wants to see in a spreadsheet."""
+    if number is None:
+        return ""
+    clean = float(number) if float(number).is_integer() else float(f"{number:.12g}")
+    return int(clean) if clean.is_integer() else clean
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

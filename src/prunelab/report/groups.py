@@ -1,0 +1,103 @@
+"""Which jobs may stand in one table, and what sets one table apart from the next?"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunelab.report.record import Result
+
+VARYING = ("prune", "rate", "seed", "name")  # may differ inside a group, so cannot tell groups apart
+HEADLINE = ("model", "data", "epochs")  # every header says these
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs that differ in method, rate and seed only."""
+
+    results: tuple[Result, ...]
+    traits: dict[str, str] = field(default_factory=dict)  # what differs from the other groups; {} when alone
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key}={value}" for key, value in self.traits.items())
+
+    @property
+    def suffix(self) -> str:
+        """For file names: "" when there is one group."""
+        return slug("-" + self.label.replace(", ", ",")) if self.traits else ""
+
+    @property
+    def methods(self) -> list[str]:
+        """As first seen, the unpruned `none` before all."""
+        return sorted(dict.fromkeys(r.method for r in self.results), key=lambda method: method != "none")
+
+    @property
+    def rates(self) -> list[float]:
+        return sorted({r.rate for r in self.results})
+
+    @property
+    def setting(self) -> str:
+        """What all jobs of the group share, and how many seeds each row has; for headers."""
+        first = self.results[0]
+        extra = "".join(f", {key}={value}" for key, value in self.traits.items() if key not in HEADLINE)
+        epochs = counted([first.epochs], "epoch")
+        what = f"{first.labels.get('model', '?')} on {first.labels.get('data', '?')}"
+        return f"{what}, {epochs}, {counted(self.seeds, 'seed')}{extra}"
+
+    @property
+    def seeds(self) -> list[int]:
+        """The number of seeds of each (method, rate)."""
+        cells = [(r.method, r.rate) for r in self.results]
+        return [cells.count(cell) for cell in dict.fromkeys(cells)]
+
+
+def group(results: list[Result]) -> list[Group]:
+    """One group for each value of `comparable`, as first seen, with labels that are all different."""
+    split: dict[str, list[Result]] = {}
+    for result in results:
+        split.setdefault(result.comparable, []).append(result)
+    members = list(split.values())
+    return [Group(tuple(m), t) for m, t in zip(members, _traits(members), strict=True)]
+
+
+def slug(name: str) -> str:
+    """Safe in a file name on every system."""
+    return re.sub(r"[^\w=,.+-]+", "_", name).rstrip("_.")
+
+
+def counted(numbers: list[int], noun: str) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low} {noun}{'s' * (high != 1)}" if low == high else f"{low} to {high} {noun}s"
+
+
+def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
+    """The few words that tell groups apart: choices and root knobs, then settings, then the hash."""
+    if len(members) == 1:
+        return [{}]
+    shared = [_shared(results) for results in members]
+    every = dict.fromkeys(key for s in shared for key in s)
+    keys = [key for key in every if len({s.get(key) for s in shared}) > 1]
+    roots = [key for key in keys if "." not in key]
+    # model.depth says nothing more where the model's name already differs
+    leaves = [key for key in keys if "." in key and key.split(".")[0] not in roots]
+    for chosen in (roots, roots + leaves):
+        traits = [{key: s[key] for key in chosen if key in s} for s in shared]
+        if len({tuple(t.items()) for t in traits}) == len(traits):
+            return traits
+    return [{**t, "id": m[0].comparable[:6]} for t, m in zip(traits, members, strict=True)]
+
+
+def _shared(results: list[Result]) -> dict[str, str]:
+    """The choices and settings on which all jobs of one group agree."""
+    described = [{**r.labels, **dict(_leaves(r.config))} for r in results]
+    common = described[0].items() & set.intersection(*(set(d.items()) for d in described))
+    return {k: v for k, v in described[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}
+
+
+def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, str(value)

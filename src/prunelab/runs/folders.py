@@ -1,0 +1,68 @@
+"""Where do the configuration and the files of a job stand?"""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+import prunelab
+
+# What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
+# is a bundle of overrides that names its own study.
+NOT_RESULT = (
+    "name", "experiment", "logger", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
+    "trainer.devices", "trainer.default_root_dir", "trainer.enable_progress_bar",
+)  # fmt: skip
+LONGEST = 180  # of the 255 bytes a file name may have
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside an installed wheel, or beside `src` in a checkout."""
+    package = Path(prunelab.__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
+
+
+def changes_result(key: str) -> bool:
+    """Whether the configuration value at `key` ("optim.batch_size") can change what a job computes."""
+    return not any(key == drop or key.startswith((f"{drop}.", f"{drop}/")) for drop in NOT_RESULT)
+
+
+def job_folder(overrides: Sequence[str], method: str, rate: object, seed: object) -> str:
+    """A folder name made of what a job was asked: "prune=usp,rate=0.2,seed=0,epochs=10".
+
+    The order in which overrides were given does not matter.
+    """
+    asked = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
+    for key in ("prune", "rate", "seed"):
+        asked.pop(key, None)
+    lead = [f"prune={method}", f"rate={_plain(rate)}", f"seed={_plain(seed)}"]
+    rest = [f"{key}={value}" for key, value in sorted(asked.items()) if changes_result(key) and key != "trainer"]
+    name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", ",".join(lead + rest))
+    if len(name) <= LONGEST:
+        return name
+    return name[:LONGEST] + "~" + hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises PermissionError when files cannot be made in `folder`, which need not exist; writes nothing."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is not writable" if there.is_dir() else "is not a folder"
+        raise PermissionError(f"{folder}: results cannot be written, {there} {what}; choose another name= or folder")
+
+
+def register_resolvers() -> None:
+    """The functions that conf/ uses in its interpolations."""
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+    OmegaConf.register_new_resolver(
+        "start_of_pruning", lambda pretrained: 0.5 if pretrained is None else 0.0, replace=True
+    )

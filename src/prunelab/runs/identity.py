@@ -1,0 +1,71 @@
+"""Is this the same job? Told by what can change its result, and by nothing else."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from prunelab.runs.folders import changes_result
+from prunelab.runs.versions import versions
+
+SCHEMA = 1  # of result.json; raised when a field changes its meaning
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """Every resolved value that can change the result, by dotted key."""
+    return {key: value for key, value in _leaves(OmegaConf.to_container(cfg, resolve=True), "") if changes_result(key)}
+
+
+def _leaves(node: Any, path: str) -> list[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        return [leaf for key, child in node.items() for leaf in _leaves(child, f"{path}.{key}" if path else str(key))]
+    return [(path, node)]
+
+
+def digest(values: dict[str, Any]) -> str:
+    """16 hexadecimal digits that are equal when the values are."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content(path: str | Path) -> str:
+    """The same for the bytes of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def comparable(values: dict[str, Any]) -> dict[str, Any]:
+    """What must agree before two results may stand in one table: all but method, rate and seed."""
+    return {k: v for k, v in values.items() if k not in ("rate", "seed") and not k.startswith("prune")}
+
+
+def describe(cfg: DictConfig, fingerprint: str) -> dict[str, Any]:
+    """What is known of a job before it runs: the head of its result. `fingerprint` is that of its images."""
+    values = flat(cfg) | {"data.fingerprint": fingerprint}
+    if cfg.pretrained:
+        values["pretrained"] = content(cfg.pretrained)
+    hydra = HydraConfig.get()
+    asked = list(hydra.overrides.task)
+    return {
+        "schema": SCHEMA,
+        "identity": digest(values),
+        "comparable": digest(comparable(values)),
+        "name": cfg.name,
+        "method": method(hydra.runtime.choices.prune, asked),
+        "rate": cfg.rate,
+        "seed": cfg.seed,
+        "overrides": asked,
+        "labels": {group: hydra.runtime.choices[group] for group in ("model", "data", "optim")},
+        "values": values,
+        "config": OmegaConf.to_container(cfg, resolve=True),
+        "versions": versions(),
+    }
+
+
+def method(choice: str, overrides: Sequence[str]) -> str:
+    """The method's name, with what was changed in it: "usp" or "usp schedule.end=0.3"."""
+    changes = [o.lstrip("+~") for o in overrides if o.lstrip("+~").startswith(("prune.", "prune/"))]
+    return " ".join([choice, *sorted(c.removeprefix("prune.pruning.pruner.").removeprefix("prune/") for c in changes)])

@@ -1,0 +1,87 @@
+"""One job from its configuration to its result."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from prunelab.callbacks.history import History
+from prunelab.callbacks.pruning import Pruning
+from prunelab.data.images import Splits
+from prunelab.lit.classifier import Classifier
+from prunelab.lit.datamodule import ImageBatches
+from prunelab.lit.device import compiles_well, expected_device
+from prunelab.measure.cost import applications, dense_cost, sparse_cost
+from prunelab.measure.sparsity import sparsity_report
+from prunelab.runs.check import check_values
+from prunelab.runs.identity import describe
+from prunelab.runs.parent import load_weights
+from prunelab.runs.record import Folder
+from prunelab.runs.trainer import make_trainer
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float:
+    """Trains, prunes, measures; returns the test accuracy after the last epoch, a fraction.
+
+    A finished job is not run again; an unfinished one goes on from its last checkpoint.
+    """
+    check_values(cfg)
+    folder = Folder(Path(HydraConfig.get().runtime.output_dir))
+    splits: Splits = instantiate(cfg.data).load()
+    job = describe(cfg, splits.fingerprint)
+    if done := folder.result(job["identity"]):
+        log.info("finished before: test %.2f %%", 100 * done["accuracy"])
+        return float(done["accuracy"])
+    folder.refuse_other(job)
+
+    L.seed_everything(cfg.seed, verbose=False)
+    net = build_net(cfg, len(splits.classes))
+    applied = applications(net, torch.zeros(1, *splits.test.pool.shape[1:]))
+    module = build_module(cfg, net, len(splits.classes))
+    data = ImageBatches(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
+    pruning: list[L.Callback] = [instantiate(callback) for callback in (cfg.get("prune") or {}).values()]
+    history = History()
+    trainer = make_trainer(cfg, folder, [*pruning, history], on_start=lambda: folder.claim(job))
+    trainer.fit(module, data, ckpt_path=folder.last_checkpoint())
+
+    units = {name: n for p in pruning if isinstance(p, Pruning) for name, n in p.pruner.unit_counts().items()}
+    return finish(folder, job, history.epochs, {
+        "device": str(trainer.strategy.root_device),
+        "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
+        | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
+        "sparsity": sparsity_report(net, {name.removeprefix("net."): n for name, n in units.items()}),
+        "cost": {"dense": asdict(dense_cost(net, applied)), "pruned": asdict(sparse_cost(net, applied))},
+    })
+
+
+def build_net(cfg: DictConfig, classes: int) -> nn.Module:
+    """The net in its starting weights and in the memory format it trains in."""
+    net: nn.Module = instantiate(cfg.model, num_classes=classes)
+    if cfg.pretrained:
+        load_weights(net, Path(cfg.pretrained))
+    return net.to(memory_format=torch.channels_last) if cfg.channels_last else net
+
+
+def build_module(cfg: DictConfig, net: nn.Module, classes: int) -> Classifier:
+    """The net with what it takes to train it."""
+    compiled = compiles_well(expected_device(cfg.trainer.accelerator)) if cfg.compile == "auto" else cfg.compile
+    optimizer, schedule = instantiate(cfg.optim.optimizer), instantiate(cfg.optim.schedule)
+    return Classifier(net, optimizer, schedule, classes, cfg.optim.label_smoothing, compiled)
+
+
+def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, float]], measured: dict[str, Any]) -> float:
+    """Writes result.json, the last file of a job; returns the accuracy in it."""
+    accuracy = epochs[-1]["test_acc"]
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    folder.finish(job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds})
+    log.info("test %.2f %%, sparsity %.2f %%, %.0f s", 100 * accuracy, 100 * measured["sparsity"]["attained"], seconds)
+    return accuracy

@@ -1,0 +1,37 @@
+"""Which weights does a run start from?"""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Takes over a state_dict: .safetensors, or a .pt or .ckpt, whose code is never run.
+
+    Raises ValueError, naming them, for tensors that are missing, unknown or of another shape.
+    """
+    saved = _read(path)
+    own = net.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in saved]
+    wrong += [f"{name} is unknown" for name in saved if name not in own]
+    wrong += [
+        f"{name} is {tuple(saved[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in saved and saved[name].shape != own[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"pretrained={path} does not fit {type(net).__name__}: {'; '.join(wrong[:3])}{more}")
+    net.load_state_dict(saved)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if "state_dict" not in saved:
+        return dict(saved)
+    inside = {name: t for name, t in saved["state_dict"].items() if name.startswith("net.")}
+    return {name.removeprefix("net."): tensor for name, tensor in inside.items()}

@@ -1,0 +1,45 @@
+"""With which Lightning Trainer does a job run?"""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+from omegaconf import DictConfig
+
+from prunelab.callbacks.rng import RandomStreams
+from prunelab.lit.checkpoints import WholeCheckpointIO
+from prunelab.lit.device import expected_device, precision_for
+from prunelab.runs.record import Folder
+
+
+def make_trainer(
+    cfg: DictConfig, folder: Folder, callbacks: list[L.Callback], on_start: Callable[[], None]
+) -> L.Trainer:
+    """`conf/trainer` completed with what every job has; `on_start` is called when training is sure to begin."""
+    device = expected_device(cfg.trainer.accelerator)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its device report, in every job of a sweep
+    last = ModelCheckpoint(
+        folder.checkpoint.parent, folder.checkpoint.stem, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    started = LambdaCallback(on_train_start=lambda *_: on_start())
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        max_epochs=cfg.epochs,
+        precision=precision_for(device) if cfg.precision == "auto" else cfg.precision,
+        callbacks=[*callbacks, RandomStreams(), started, last],
+        logger=instantiate(cfg.logger) if cfg.get("logger") else False,
+        plugins=[WholeCheckpointIO()],
+        default_root_dir=folder.path,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged at a step; Lightning warns when an epoch is shorter than this
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+    )
+    return trainer

@@ -1,0 +1,80 @@
+"""What do the tests of the data read? Small trees and archives, made on the spot."""
+
+import hashlib
+import io
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = ("cat", "dog")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes, six training and two test images each, in PNG: lossless, so pixels can be compared."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for name in CLASSES:
+            folder = tmp_path / "tree" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "tree"
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes as Python 2 wrote its strings, which is how the official batches are stored."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_string(self, value: bytes) -> None:
+        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_string
+
+
+def python2_dumps(value: object) -> bytes:
+    stream = io.BytesIO()
+    Python2Pickler(stream, protocol=2).dump(value)
+    return stream.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+@pytest.fixture
+def write_archive(tmp_path: Path) -> Callable[[dict[str, bytes]], tuple[Path, str]]:
+    """Write members into an archive of the official name; returns its path and its MD5."""
+
+    def write(members: dict[str, bytes]) -> tuple[Path, str]:
+        path = tmp_path / "mirror" / "cifar-10-python.tar.gz"
+        path.parent.mkdir(exist_ok=True)
+        with tarfile.open(path, "w:gz") as tar:
+            for name, content in members.items():
+                info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return path, hashlib.md5(path.read_bytes()).hexdigest()
+
+    return write
+
+
+@pytest.fixture
+def arrays() -> dict[str, tuple[np.ndarray, list[int]]]:
+    """Ten images in each of the six batches, one of each class."""
+    rng = np.random.default_rng(1)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    return {
+        n: (rng.integers(0, 256, (10, 3072), dtype=np.uint8), rng.permutation(10).tolist()) for n in names
+    }
+
+
+@pytest.fixture
+def members(arrays: dict[str, tuple[np.ndarray, list[int]]]) -> dict[str, bytes]:
+    """The seven files of the official archive, with the arrays above in them."""
+    batches = {n: python2_dumps({b"data": x, b"labels": y}) for n, (x, y) in arrays.items()}
+    names = [f"class{i}".encode() for i in range(10)]
+    return batches | {"batches.meta": python2_dumps({b"label_names": names, b"num_vis": 3072})}

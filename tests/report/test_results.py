@@ -1,0 +1,97 @@
+"""Is every job of a sweep either counted or listed with a reason?"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunelab.report.results import NothingToReport, load
+
+Add = Callable[..., Path]
+
+
+def damage(job: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((job / "result.json").read_text())
+    change(content)
+    (job / "result.json").write_text(json.dumps(content))
+
+
+def test_a_result_is_read_as_it_was_written(add: Add) -> None:
+    [result], unusable = load(add("usp", 0.4, 2).parent)
+    assert (result.method, result.rate, result.seed, result.epochs) == ("usp", 0.4, 2, 10)
+    assert result.curve[-1] == (10, result.accuracy)
+    assert (result.dense.macs, result.pruned.macs, result.attained) == (40_000, 24_000, 0.4)
+    assert unusable == []
+
+
+def test_bad_jobs_are_listed_with_their_reason_and_the_good_one_is_kept(add: Add) -> None:
+    good = add("usp", 0.0)
+    text = (add(rate=0.1) / "result.json").read_text()
+    (good.parent / "prune=usp,rate=0.1,seed=0" / "result.json").write_text(text[: len(text) // 2])
+    damage(add(rate=0.2), lambda c: c.update(schema=2))
+    damage(add(rate=0.3), lambda c: c.pop("cost"))
+    damage(add(rate=0.4), lambda c: c.update(accuracy=78.9))
+    damage(add(rate=0.5), lambda c: c.update(accuracy=float("nan")))
+    (add(rate=0.6) / "result.json").write_bytes(b"\xff\xfe")
+    (add(rate=0.7) / "result.json").write_text("[]")
+    (add(rate=0.8) / "result.json").unlink()
+    results, unusable = load(good.parent)
+    assert [r.folder for r in results] == [good]
+    expected = (
+        "half-written",
+        "schema 2 is newer",
+        "no 'cost'",
+        "accuracy=78.9",
+        "nan",
+        "decode",
+        "",
+        "unfinished",
+    )
+    assert len(unusable) == len(expected)
+    assert all(words in job.reason for job, words in zip(unusable, expected, strict=True))
+
+
+def test_only_job_folders_can_be_unfinished(add: Add) -> None:
+    sweep = add().parent
+    for name in ("figures", "logs", ".trash=1", "aborted/.hydra"):
+        (sweep / name).mkdir(parents=True)
+    (sweep / "a=b.txt").write_text("")
+    assert [job.folder.name for job in load(sweep)[1]] == ["aborted"]
+
+
+def test_one_seed_never_counts_twice(add: Add) -> None:
+    first, second = add(folder="a=1"), add(folder="a=2")
+    results, [double] = load(first.parent)
+    assert [r.folder for r in results] == [first]
+    assert double.folder == second
+    assert "a=1" in double.reason
+
+
+def test_other_settings_inside_prune_are_another_method(add: Add) -> None:
+    add("usp", 0.2)
+    sweep = add("usp", 0.2, folder="b=1", overrides=["prune=usp", "+prune.scope=global", "epochs=2"]).parent
+    assert [r.method for r in load(sweep)[0]] == ["usp (scope=global)", "usp"]
+
+
+def test_an_untested_epoch_leaves_a_gap_in_the_curve_only(add: Add) -> None:
+    history = [{"epoch": 1, "test_acc": None}, {"epoch": 2}, {"epoch": 3, "test_acc": 0.5}]
+    [result], _ = load(add(history=history).parent)
+    assert result.curve == ((3, 0.5),)
+
+
+def test_nothing_to_report_says_why(add: Add, tmp_path: Path) -> None:
+    with pytest.raises(NothingToReport, match="no such folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(NothingToReport, match="no job"):
+        load(tmp_path)
+    (add() / "result.json").unlink()
+    with pytest.raises(NothingToReport, match=r"none of 1 jobs is usable.*unfinished"):
+        load(tmp_path / "demo")
+
+
+def test_the_folder_above_a_sweep_names_the_sweep(add: Add, tmp_path: Path) -> None:
+    add()
+    with pytest.raises(NothingToReport, match=r"did you mean .*demo\?"):
+        load(tmp_path)

@@ -1,0 +1,90 @@
+"""Does one command leave a whole report, whatever goes wrong on the way?"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunelab.__main__ import main
+from prunelab.report import figures, summary
+
+Add = Callable[..., Path]
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+
+def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> None:
+    before = set(sweep.rglob("*"))
+    assert main(["report", str(sweep)]) == 0
+    names = ["accuracy_over_rate", "accuracy_over_epochs-sp", "accuracy_over_epochs-usp"]
+    pictures = [sweep / "figures" / f"{name}.{form}" for name in names for form in ("png", "svg")]
+    expected = [sweep / "summary.csv", sweep / "summary.md", *pictures]
+    assert set(sweep.rglob("*")) - before == {*expected, sweep / "figures"}
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("demo: keras_cnn on image_folder, 10 epochs")
+    assert out.splitlines()[-len(expected) :] == [str(path) for path in expected]
+    assert err == ""
+
+
+def test_groups_have_figures_of_their_own(add: Add) -> None:
+    add(folder="a=1", comparable="a" * 16)
+    done = summary.write(add(folder="a=2", comparable="b" * 16).parent)
+    assert len(done.tables) == 2
+    assert len({path.name for path in done.paths}) == 2 + 2 * 2 * 2
+
+
+def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
+    sweep: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(figures, "over_rate", fail)
+    assert main(["report", str(sweep)]) == 1
+    assert (
+        capsys.readouterr().err == "prunelab report: not drawn: accuracy_over_rate: RuntimeError: no font\n"
+    )
+    assert (sweep / "summary.csv").read_text().count("\n") == 11
+    assert len(list((sweep / "figures").iterdir())) == 4
+
+
+def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypatch: Patch) -> None:
+    sweep = add().parent
+    monkeypatch.delattr("prunelab.report.figures")
+    monkeypatch.setitem(sys.modules, "prunelab.report.figures", None)
+    done = summary.write(sweep)
+    assert [path.name for path in done.paths] == ["summary.csv", "summary.md"]
+    assert len(done.failures) == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(add: Add, monkeypatch: Patch) -> None:
+    sweep = add().parent
+    (sweep / "summary.csv").write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        summary.write(sweep)
+    assert (sweep / "summary.csv").read_text() == "old"
+    assert len(list(sweep.iterdir())) == 2  # the job and the old table: no draft is left behind
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_nothing_to_report_is_one_line_and_exit_status_2(
+    folder: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["report", str(tmp_path / folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("prunelab report: ")
+    assert err.count("\n") == 1
+
+
+def test_two_reports_say_the_same(add: Add) -> None:
+    sweep = add().parent
+    first = {path: path.read_bytes() for path in summary.write(sweep).paths}
+    assert {path: path.read_bytes() for path in summary.write(sweep).paths} == first
