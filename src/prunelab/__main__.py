@@ -24,7 +24,7 @@ def report(args: argparse.Namespace) -> int:
     except (NothingToReport, OSError) as error:
         print(f"prunelab report: {error}", file=sys.stderr)
         return 2
-    Console().print(done)
+    Console().print(done, "")
     for path in done.paths:
         print(path)  # rich would break a long one
     for failure in done.failures:

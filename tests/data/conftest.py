@@ -39,10 +39,16 @@ class Python2Pickler(pickle._Pickler):
     dispatch[bytes] = save_string
 
 
-def python2_dumps(value: object) -> bytes:
+def dumps(value: object) -> bytes:
     stream = io.BytesIO()
     Python2Pickler(stream, protocol=2).dump(value)
     return stream.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+@pytest.fixture
+def python2_dumps() -> Callable[[object], bytes]:
+    """Pickle as the official batches were."""
+    return dumps
 
 
 @pytest.fixture
@@ -75,6 +81,6 @@ def arrays() -> dict[str, tuple[np.ndarray, list[int]]]:
 @pytest.fixture
 def members(arrays: dict[str, tuple[np.ndarray, list[int]]]) -> dict[str, bytes]:
     """The seven files of the official archive, with the arrays above in them."""
-    batches = {n: python2_dumps({b"data": x, b"labels": y}) for n, (x, y) in arrays.items()}
+    batches = {n: dumps({b"data": x, b"labels": y}) for n, (x, y) in arrays.items()}
     names = [f"class{i}".encode() for i in range(10)]
-    return batches | {"batches.meta": python2_dumps({b"label_names": names, b"num_vis": 3072})}
+    return batches | {"batches.meta": dumps({b"label_names": names, b"num_vis": 3072})}

@@ -55,8 +55,9 @@ def test_generator_alone_decides() -> None:
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_augmented_images_are_new_and_the_old_ones_unchanged() -> None:
-    before, augment = X.clone(), PadCropFlip(4, True, 8)
+@pytest.mark.parametrize("augment", SETTINGS)
+def test_images_that_went_in_stay_unchanged(augment: PadCropFlip) -> None:
+    before = X.clone()
     augment.apply(X, augment.draw(64, (32, 24), torch.Generator()))
     assert torch.equal(X, before)
 

@@ -47,6 +47,7 @@ def test_image_keeps_its_label_through_shuffling() -> None:
     batches = Batches(IMAGES, Sampling(4, shuffle=True), PLAIN)
     for x, y in batches:
         torch.testing.assert_close(x, POOL[y] / 255)
+    assert torch.cat([y for _, y in batches]).diff().min() < 0
 
 
 def test_training_gives_no_image_twice_and_whole_batches_only() -> None:

@@ -40,7 +40,7 @@ def test_digest_follows_names_sizes_and_times(tree: Path) -> None:
         stream.write(b"\0")
     os.utime(file, ns=(1, 1))
     digests.add(scan(tree).digest)
-    file.rename(file.with_name("9.png"))
+    file.rename(file.with_name("00.png"))
     digests.add(scan(tree).digest)
     assert len(digests) == 4
 

@@ -27,12 +27,13 @@ class Pruning(L.Callback):
         self._hook: RemovableHandle | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        self.pruner.attach(pl_module, pl_module.example_input_array)
-        self.pruner.schedule.check(self._progress(trainer, step=0))
+        if stage == "fit":
+            self.pruner.attach(pl_module, pl_module.example_input_array)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Not in setup: to ask for the number of steps there would load the data too early, and a resumed run
+        # would begin its epoch again.
+        self.pruner.schedule.check(self._progress(trainer, step=0))
         if len(trainer.optimizers) != 1:
             names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
             raise ValueError(

@@ -37,7 +37,7 @@ class Snapshot:
         """
         live = dict(net.named_parameters()) | dict(net.named_buffers())
         saved = self.parameters | self.buffers
-        for name in live.keys() | saved.keys():
+        for name in dict.fromkeys([*live, *saved]):
             if name not in live or name not in saved or live[name].shape != saved[name].shape:
                 raise ValueError(f"{name}: the snapshot was taken of another net")
         with torch.no_grad():

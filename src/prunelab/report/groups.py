@@ -73,8 +73,6 @@ def counted(numbers: list[int], noun: str) -> str:
 
 def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
     """The few words that tell groups apart: choices and root knobs, then settings, then the hash."""
-    if len(members) == 1:
-        return [{}]
     shared = [_shared(results) for results in members]
     every = dict.fromkeys(key for s in shared for key in s)
     keys = [key for key in every if len({s.get(key) for s in shared}) > 1]

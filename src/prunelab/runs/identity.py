@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def describe(cfg: DictConfig, fingerprint: str) -> dict[str, Any]:
         "identity": digest(values),
         "comparable": digest(comparable(values)),
         "name": cfg.name,
-        "method": method(hydra.runtime.choices.prune, asked),
+        "method": hydra.runtime.choices.prune,
         "rate": cfg.rate,
         "seed": cfg.seed,
         "overrides": asked,
@@ -63,9 +62,3 @@ def describe(cfg: DictConfig, fingerprint: str) -> dict[str, Any]:
         "config": OmegaConf.to_container(cfg, resolve=True),
         "versions": versions(),
     }
-
-
-def method(choice: str, overrides: Sequence[str]) -> str:
-    """The method's name, with what was changed in it: "usp" or "usp schedule.end=0.3"."""
-    changes = [o.lstrip("+~") for o in overrides if o.lstrip("+~").startswith(("prune.", "prune/"))]
-    return " ".join([choice, *sorted(c.removeprefix("prune.pruning.pruner.").removeprefix("prune/") for c in changes)])

@@ -14,6 +14,7 @@ from torch import nn
 
 from prunelab.callbacks.history import History
 from prunelab.callbacks.pruning import Pruning
+from prunelab.core.types import Progress
 from prunelab.data.images import Splits
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
@@ -51,6 +52,7 @@ def run(cfg: DictConfig) -> float:
     pruning: list[L.Callback] = [instantiate(callback) for callback in (cfg.get("prune") or {}).values()]
     history = History()
     trainer = make_trainer(cfg, folder, [*pruning, history], on_start=lambda: folder.claim(job))
+    refuse_short_run(cfg, trainer, data, pruning)
     trainer.fit(module, data, ckpt_path=folder.last_checkpoint())
 
     units = {name: n for p in pruning if isinstance(p, Pruning) for name, n in p.pruner.unit_counts().items()}
@@ -76,6 +78,15 @@ def build_module(cfg: DictConfig, net: nn.Module, classes: int) -> Classifier:
     compiled = compiles_well(expected_device(cfg.trainer.accelerator)) if cfg.compile == "auto" else cfg.compile
     optimizer, schedule = instantiate(cfg.optim.optimizer), instantiate(cfg.optim.schedule)
     return Classifier(net, optimizer, schedule, classes, cfg.optim.label_smoothing, compiled)
+
+
+def refuse_short_run(cfg: DictConfig, trainer: L.Trainer, data: ImageBatches, callbacks: list[L.Callback]) -> None:
+    """Raises ValueError where a schedule does not fit into the run, while nothing is written yet."""
+    batches = data.sampling.count(len(data.splits.train))
+    steps = -(-batches // trainer.accumulate_grad_batches)
+    for callback in callbacks:
+        if isinstance(callback, Pruning):
+            callback.pruner.schedule.check(Progress(0, steps * cfg.epochs, steps))
 
 
 def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, float]], measured: dict[str, Any]) -> float:

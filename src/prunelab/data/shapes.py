@@ -1,0 +1,52 @@
+"""What can be trained on where there is no data set and no network?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunelab.data.cache import DEFAULT_FOLDER
+from prunelab.data.decoded import Decoded
+from prunelab.data.drawing import draw
+from prunelab.data.figures import FIGURES
+from prunelab.data.source import Source
+
+VERSION = 1  # raise it when the pictures change: cached ones are then drawn again
+
+
+@dataclass(frozen=True)
+class Shapes(Source):
+    """Ten figures to tell apart, drawn by `seed`: so many images to train, to validate and to test on."""
+
+    train: int = 6000
+    val: int = 1000
+    test: int = 2000
+    seed: int = 0
+    split_seed: int = 0
+    cache: str = DEFAULT_FOLDER
+
+    def check(self) -> None:
+        """Raises ValueError where a split could not hold every class."""
+        for name, count, least in (("train", self.train, 10), ("val", self.val, 0), ("test", self.test, 10)):
+            if count < least:
+                raise ValueError(f"data.{name}={count}: expected {least} images or more")
+        if self.seed < 0:
+            raise ValueError(f"data.seed={self.seed}: expected 0 or more")
+
+    def key(self) -> str:
+        return f"shapes-v{VERSION}-{self.train + self.val}-{self.test}-seed{self.seed}"
+
+    def decode(self) -> Decoded:
+        train, test = (
+            examples(n, part, self.seed) for part, n in enumerate((self.train + self.val, self.test))
+        )
+        return Decoded.measure(train, test, tuple(figure.__name__ for figure in FIGURES))
+
+
+def examples(n: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n images and their labels, the classes even; `part` 0 and 1 share no random number, whatever the seed."""
+    generator = torch.Generator().manual_seed(2 * seed + part)
+    y = (torch.arange(n) % len(FIGURES))[torch.randperm(n, generator=generator)]
+    return draw(y, generator), y

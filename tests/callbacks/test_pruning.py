@@ -1,0 +1,272 @@
+"""The callback in a project that knows nothing of prunelab."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from prunelab.callbacks import Pruning
+from prunelab.core.allocation import Uniform
+from prunelab.core.granularity import Filter, Weight
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.criteria.norm import Norm
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+]
+
+
+class Foreign(L.LightningModule):
+    """Somebody's module: its own net, loss and optimizer."""
+
+    def __init__(self, optimizer: Callable = lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
+        self.make = optimizer
+        self.example_input_array = torch.zeros(1, 1, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return self.make(self.parameters())
+
+
+class Watch(L.Callback):
+    """Looks at every moment at which anyone can look, and keeps the masks it saw."""
+
+    def __init__(self, pruning: Pruning) -> None:
+        self.pruner = pruning.pruner
+        self.looks = 0
+
+    def look(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+        optimizer = trainer.optimizers[0]
+        for name, mask in self.pruner.masks.items():
+            param = module.get_parameter(name)
+            assert not param[~mask].any(), name
+            for state in optimizer.state.get(param, {}).values():
+                if isinstance(state, Tensor) and state.shape == mask.shape:
+                    assert not state[~mask].any(), name
+            self.looks += 1
+
+    on_train_batch_end = on_validation_start = on_validation_end = on_train_epoch_end = look
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
+        self.look(trainer, module)
+
+
+class Resumable(DataLoader):
+    """Goes on inside an epoch after a restart, as Lightning asks of a loader."""
+
+    given = start = 0
+
+    def __iter__(self) -> Iterator:
+        start, self.start = self.start, 0
+        for i, batch in enumerate(super().__iter__()):
+            if i >= start:
+                self.given = i + 1
+                yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.start = state["given"] % len(self)
+
+
+def loader(n: int = 64, batch: int = 8) -> DataLoader:
+    g = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(n, 1, 8, 8, generator=g), torch.randint(0, 3, (n,), generator=g))
+    return Resumable(data, batch)
+
+
+def pruning(rate: float = 0.8, granularity=None, schedule: Schedule | None = None) -> Pruning:
+    schedule = schedule or Cubic(rate=rate, end=0.5, every="1it")
+    return Pruning(Pruner(Norm(), granularity or Weight(), Uniform(), schedule))
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Iterator[Callable]:
+    def run(callbacks: list[L.Callback], module: L.LightningModule | None = None, ckpt=None, **trainer) -> L.LightningModule:
+        module = module or Foreign()
+        options = {"max_epochs": 4, "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
+                   "enable_model_summary": False, "enable_checkpointing": False, "default_root_dir": tmp_path}
+        L.Trainer(callbacks=callbacks, **(options | trainer)).fit(module, loader(), loader(16), ckpt_path=ckpt)
+        return module
+
+    yield run
+
+
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW, lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.5)])
+@pytest.mark.parametrize("trainer", [{}, {"accumulate_grad_batches": 3}, {"gradient_clip_val": 0.1}])
+def test_pruned_weights_and_their_state_are_zero_at_every_look(fit, granularity, optimizer, trainer) -> None:
+    callback = pruning(granularity=granularity)
+    watch = Watch(callback)
+    module = fit([callback, watch], Foreign(optimizer) if optimizer else Foreign(), **trainer)
+    assert watch.looks > 20
+    for name, (removed, units) in callback.pruner.unit_counts().items():
+        assert removed == round(0.8 * units), name
+    if isinstance(granularity, Weight):
+        assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+    else:
+        assert module.body[1].bias.eq(0).sum() == module.body[1].weight.eq(0).sum() == round(0.8 * 8)
+
+
+def test_rate_zero_trains_to_the_same_bits_as_no_callback(fit) -> None:
+    plain, with_callback = fit([]), fit([pruning(rate=0.0)])
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), with_callback.state_dict().values(), strict=True))
+
+
+def test_clipping_by_norm_counts_the_living_weights_alone(fit) -> None:
+    """A pruned net must train as the small net that it stands for."""
+    norms = []
+
+    class Look(L.Callback):
+        def on_before_zero_grad(self, trainer, module, optimizer) -> None:
+            grads = [p.grad for p in module.parameters() if p.grad is not None]
+            if grads:
+                norms.append(torch.stack([g.norm() for g in grads]).norm().item())
+
+    callback = pruning(schedule=Rounds(rate=0.9, start=0.0))
+    fit([callback, Look()], gradient_clip_val=1e-3)
+    assert norms
+    assert all(norm == pytest.approx(1e-3, rel=1e-2) for norm in norms)
+
+
+def test_validation_after_an_epoch_sees_the_masks_that_were_trained_in_it(fit) -> None:
+    """One-shot at the boundary of epochs 2 and 3: epoch 2 is validated dense, pruning opens epoch 3."""
+    seen = []
+
+    class Look(L.Callback):
+        def on_validation_end(self, trainer, module) -> None:
+            seen.append(callback.pruner.rate)
+
+    callback = pruning(schedule=Rounds(rate=0.5, start="2ep"))
+    fit([callback, Look()], num_sanity_val_steps=0)
+    assert seen == [0.0, 0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+@pytest.mark.parametrize("at", [3, 8, 13])
+def test_a_run_killed_inside_the_ramp_resumes_to_the_same_bits(fit, tmp_path: Path, granularity, at: int) -> None:
+    whole = fit([pruning(granularity=granularity)])
+
+    class Kill(L.Callback):
+        def on_train_batch_end(self, trainer, module, *_: object) -> None:
+            if trainer.global_step == at:
+                trainer.save_checkpoint(tmp_path / "kill.ckpt")
+                raise KeyError("killed")
+
+    with pytest.raises(KeyError, match="killed"):
+        fit([pruning(granularity=granularity), Kill()])
+    resumed = pruning(granularity=granularity)
+    with_resume = fit([resumed], ckpt=tmp_path / "kill.ckpt")
+    assert resumed.pruner.rate == 0.8
+    for (name, a), b in zip(whole.state_dict().items(), with_resume.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_checkpoint_is_an_ordinary_state_dict_with_zeros_in_it(fit, tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    saver = ModelCheckpoint(tmp_path, "last")
+    fit([pruning(), saver], enable_checkpointing=True)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    module = Foreign()
+    module.load_state_dict(saved["state_dict"])  # strict: no extra and no missing name
+    assert module.body[0].weight.eq(0).sum() == round(0.8 * 72)
+
+
+def test_a_callback_used_for_two_fits_starts_afresh_and_leaves_no_hook(fit) -> None:
+    callback = pruning()
+    first = fit([callback])
+    optimizers = []
+
+    class Keep(L.Callback):
+        def on_train_start(self, trainer, module) -> None:
+            optimizers.append(trainer.optimizers[0])
+
+    second = fit([callback, Keep()])
+    for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert not optimizers[0]._optimizer_step_post_hooks
+
+
+def test_a_fit_that_fails_leaves_no_hook_either(fit) -> None:
+    kept = []
+
+    class Fail(L.Callback):
+        def on_train_batch_end(self, trainer, *_: object) -> None:
+            kept.append(trainer.optimizers[0])
+            raise KeyError("failed")
+
+    with pytest.raises(KeyError):
+        fit([pruning(), Fail()])
+    assert not kept[0]._optimizer_step_post_hooks
+
+
+def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
+    class Manual(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx) -> None:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+    callback = pruning()
+    watch = Watch(callback)
+    module = fit([callback, watch], Manual())
+    assert watch.looks > 20
+    assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+def test_two_optimizers_are_refused_before_training_with_the_remedy(fit) -> None:
+    class Two(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.body[0].parameters(), 0.1), torch.optim.Adam(self.body[4].parameters())]
+
+        def training_step(self, batch, batch_idx) -> None:
+            raise AssertionError("training began")
+
+    with pytest.raises(ValueError, match=r"one optimizer, configure_optimizers returned 2 \(SGD, Adam\): put all"):
+        fit([pruning()], Two())
+
+
+def test_a_schedule_longer_than_the_run_is_refused_before_training(fit) -> None:
+    with pytest.raises(ValueError, match=r"'9ep' is step 72, but the run ends at step 32 \(4 epochs\): raise epochs"):
+        fit([pruning(schedule=Rounds(0.5, start="9ep"))])
+
+
+def test_a_run_without_an_end_is_refused(fit) -> None:
+    with pytest.raises(ValueError, match="set max_epochs or max_steps"):
+        fit([pruning()], max_epochs=-1)
+
+
+def test_a_module_with_nothing_to_prune_is_refused(fit) -> None:
+    module = Foreign()
+    module.body = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
+    with pytest.raises(ValueError, match="Foreign: nothing to prune"):
+        fit([pruning()], module)

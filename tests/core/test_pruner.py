@@ -1,0 +1,181 @@
+"""Laws 1, 2 and 4 on a bare net: exact rates, plain parameters, pruned stays pruned."""
+
+import pytest
+import torch
+from torch import nn
+
+from prunelab.core.allocation import Global, Uniform
+from prunelab.core.granularity import Filter, Weight
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Cubic, Rounds
+from prunelab.core.types import Progress
+from prunelab.criteria.norm import Norm
+from prunelab.criteria.random import Random
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.ReLU(), nn.Flatten(), nn.Linear(360, 5))
+
+
+def ramp(criterion=None, granularity=None, allocation=None, rate: float = 0.8, seed: int = 0) -> Pruner:
+    schedule = Cubic(rate=rate, start=0.0, end=0.5, every="10it")
+    return Pruner(criterion or Norm(), granularity or Weight(), allocation or Uniform(), schedule, seed=seed)
+
+
+def at(step: int) -> Progress:
+    return Progress(step, total=100, epoch=10)
+
+
+EXAMPLE = torch.zeros(1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("criterion", [Norm(), Norm(2), Random()])
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+@pytest.mark.parametrize("allocation", [Uniform(), Global()])
+def test_every_combination_meets_its_rate_exactly_and_prunes_monotonically(criterion, granularity, allocation) -> None:
+    model, pruner = net(), ramp(criterion, granularity, allocation)
+    pruner.attach(model, EXAMPLE)
+    gone: dict[str, torch.Tensor] = {}
+    for step in range(0, 60, 5):
+        pruner.update(at(step))
+        with torch.no_grad():
+            for p in model.parameters():  # training goes on: every weight moves, pruned ones are put back
+                p.add_(torch.randn_like(p))
+        pruner.apply()
+        for name, before in gone.items():
+            assert not (before & pruner.masks[name]).any()
+        gone = {name: ~mask for name, mask in pruner.masks.items()}
+    removed, units = (sum(c) for c in zip(*pruner.unit_counts().values(), strict=True))
+    assert removed == round(0.8 * units)
+    for name, mask in pruner.masks.items():
+        assert mask.dtype == torch.bool
+        assert torch.equal(model.get_parameter(name) == 0, ~mask)
+
+
+def test_names_and_identity_of_parameters_stay() -> None:
+    model, pruner = net(), ramp()
+    before = {name: id(p) for name, p in model.named_parameters()}
+    keys = list(model.state_dict())
+    pruner.attach(model)
+    pruner.update(at(60))
+    assert before == {name: id(p) for name, p in model.named_parameters()}
+    assert keys == list(model.state_dict())
+
+
+def test_rate_zero_touches_nothing() -> None:
+    model, pruner = net(), ramp(rate=0.0)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    pruner.attach(model)
+    assert not any(pruner.update(at(step)) for step in range(100))
+    assert not pruner.masks
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_tied_weights_and_all_equal_weights_meet_the_rate_exactly() -> None:
+    model = nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 3))
+    model[1].weight = model[0].weight
+    for p in model.parameters():
+        nn.init.ones_(p)
+    pruner = ramp(rate=0.3)
+    pruner.attach(model)
+    pruner.update(at(99))
+    assert pruner.unit_counts() == {"0.weight": (round(0.3 * 49), 49), "2.weight": (round(0.3 * 21), 21)}
+    assert model[1].weight.eq(0).sum() == round(0.3 * 49)
+
+
+def test_momentum_and_adams_moments_of_pruned_weights_are_zeroed() -> None:
+    for make in (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), torch.optim.AdamW):
+        model, pruner = net(), ramp()
+        optimizer = make(model.parameters())
+        pruner.attach(model)
+        model(torch.randn(4, 3, 8, 8)).sum().backward()
+        optimizer.step()
+        pruner.update(at(99))
+        pruner.apply(optimizer)
+        checked = 0
+        for name, mask in pruner.masks.items():
+            for state in optimizer.state[model.get_parameter(name)].values():
+                if isinstance(state, torch.Tensor) and state.shape == mask.shape:
+                    assert not state[~mask].any()
+                    assert state[mask].any()
+                    checked += 1
+        assert checked >= 2
+
+
+def test_gradients_of_pruned_weights_do_not_count_in_a_norm() -> None:
+    model, pruner = net(), ramp()
+    pruner.attach(model)
+    pruner.update(at(99))
+    model(torch.randn(4, 3, 8, 8)).sum().backward()
+    pruner.mask_gradients()
+    for name, mask in pruner.masks.items():
+        assert not model.get_parameter(name).grad[~mask].any()
+
+
+def test_the_same_seed_draws_the_same_masks_and_another_seed_others() -> None:
+    def masks(seed: int) -> dict[str, torch.Tensor]:
+        pruner = ramp(Random(), seed=seed)
+        pruner.attach(net())
+        pruner.update(at(20))
+        pruner.update(at(99))
+        return pruner.masks
+
+    first, again, other = masks(0), masks(0), masks(1)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not all(torch.equal(first[n], other[n]) for n in first)
+
+
+def test_a_saved_pruner_goes_on_as_the_uninterrupted_one() -> None:
+    def finish(pruner: Pruner) -> dict[str, torch.Tensor]:
+        pruner.update(at(99))
+        return pruner.masks
+
+    whole, broken = ramp(Random(), Filter()), ramp(Random(), Filter())
+    for pruner in (whole, broken):
+        pruner.attach(net(), EXAMPLE)
+        pruner.update(at(15))
+    resumed = ramp(Random(), Filter(), seed=7)
+    resumed.attach(net(), EXAMPLE)
+    resumed.load_state_dict(broken.state_dict())
+    expected = finish(whole)
+    assert all(torch.equal(mask, expected[name]) for name, mask in finish(resumed).items())
+
+
+def test_a_pruner_attached_again_has_forgotten_the_first_net() -> None:
+    pruner = ramp(Random())
+    pruner.attach(net())
+    pruner.update(at(99))
+    first = dict(pruner.masks)
+    pruner.attach(net())
+    assert pruner.rate == 0.0
+    assert not pruner.masks
+    pruner.update(at(99))
+    assert all(torch.equal(mask, first[name]) for name, mask in pruner.masks.items())
+
+
+def test_masks_of_another_net_are_refused_by_name() -> None:
+    pruner = ramp()
+    pruner.attach(net())
+    pruner.update(at(99))
+    other = ramp()
+    other.attach(nn.Sequential(nn.Conv2d(3, 11, 3)))
+    with pytest.raises(ValueError, match=r"mask 0.weight \(10, 3, 3, 3\) does not fit this net: \(11, 3, 3, 3\)"):
+        other.load_state_dict(pruner.state_dict())
+
+
+def test_diverged_weights_are_refused_by_layer() -> None:
+    model, pruner = net(), ramp()
+    pruner.attach(model)
+    model[4].weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="4.weight: its scores contain NaN"):
+        pruner.update(at(99))
+
+
+def test_one_shot_takes_the_smallest_by_hand() -> None:
+    model = nn.Linear(4, 1, bias=False)
+    model.weight.data = torch.tensor([[0.1, -0.4, 0.3, -0.2]])
+    pruner = Pruner(Norm(), Weight(), Uniform(), Rounds(rate=0.5, start=0.0))
+    pruner.attach(model)
+    assert pruner.update(at(0))
+    assert model.weight.tolist() == [[0.0, pytest.approx(-0.4), pytest.approx(0.3), 0.0]]
