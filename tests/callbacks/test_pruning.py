@@ -18,7 +18,6 @@ from prunelab.criteria.norm import Norm
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
 ]
 

@@ -1,9 +1,8 @@
 """Which figures does the built-in task tell apart?
 
-Each is a function of coordinates u and v, tensors of one shape: negative inside, positive outside, and near the
-edge about the distance to it, so that edges can be drawn smoothly at any size. Each fits into a unit circle, but
-for the corners of square, bars and checker.
-The technique: https://iquilezles.org/articles/distfunctions2d/
+Each is a function of coordinates u and v, tensors of one shape: negative inside, positive outside, and near
+the edge about the distance to it, so that edges can be drawn smoothly at any size. Each fits the unit circle,
+but for corners. The technique: https://iquilezles.org/articles/distfunctions2d/
 """
 
 from __future__ import annotations

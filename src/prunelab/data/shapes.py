@@ -39,14 +39,13 @@ class Shapes(Source):
         return f"shapes-v{VERSION}-{self.train + self.val}-{self.test}-seed{self.seed}"
 
     def decode(self) -> Decoded:
-        train, test = (
-            examples(n, part, self.seed) for part, n in enumerate((self.train + self.val, self.test))
-        )
+        train = examples(self.train + self.val, 0, self.seed)
+        test = examples(self.test, 1, self.seed)
         return Decoded.measure(train, test, tuple(figure.__name__ for figure in FIGURES))
 
 
 def examples(n: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n images and their labels, the classes even; `part` 0 and 1 share no random number, whatever the seed."""
+    """n images and their labels, the classes even; every pair of `part` (0 or 1) and seed draws its own."""
     generator = torch.Generator().manual_seed(2 * seed + part)
     y = (torch.arange(n) % len(FIGURES))[torch.randperm(n, generator=generator)]
     return draw(y, generator), y

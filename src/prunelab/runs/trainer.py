@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ def make_trainer(
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its device report, in every job of a sweep
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
+    warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)  # it is what a resumed job wants
     last = ModelCheckpoint(
         folder.checkpoint.parent, folder.checkpoint.stem, save_on_train_epoch_end=True, enable_version_counter=False
     )

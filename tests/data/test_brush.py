@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from prunelab.data.brush import Brush, lay
+
+
+@pytest.fixture
+def brush() -> Brush:
+    return Brush(200, 32, torch.Generator().manual_seed(0))
+
+
+def test_placed_circle_lies_within_the_picture(brush: Brush) -> None:
+    u, v, radius = brush.place(6.0, 9.0, margin=1.0)
+    inside = u.hypot(v) < 1
+    area = inside.sum((1, 2, 3))
+    torch.testing.assert_close(area.float(), torch.pi * radius.flatten() ** 2, rtol=0.08, atol=0)
+    assert radius.min() >= 6
+    assert radius.max() < 9
+
+
+def test_places_cover_the_picture_and_all_directions(brush: Brush) -> None:
+    u, v, _ = brush.place(6.0, 6.1, margin=1.0)
+    centre = u.hypot(v).flatten(1).argmin(1)
+    assert torch.stack([centre // 32, centre % 32]).amin(1).tolist() <= [7, 7]
+    assert torch.stack([centre // 32, centre % 32]).amax(1).tolist() >= [24, 24]
+    direction = torch.atan2(v[:, 0, 0, 1] - v[:, 0, 0, 0], u[:, 0, 0, 1] - u[:, 0, 0, 0])
+    assert torch.histc(direction, 4, -torch.pi, torch.pi).min() > 30
+
+
+def test_stripes_stay_within_their_amplitude(brush: Brush) -> None:
+    painted = brush.striped(torch.full((200, 3, 1, 1), 0.5), 0.1)
+    assert painted.shape == (200, 3, 32, 32)
+    assert 0.4 <= painted.min() < 0.42
+    assert 0.58 < painted.max() <= 0.6
+
+
+def test_scraps_are_small_and_of_three_kinds(brush: Brush) -> None:
+    area = (brush.scrap() < 0).sum((1, 2, 3))
+    assert area.max() <= 66  # a square of half width 4
+    assert len(area.unique()) > 20
+
+
+def test_paint_covers_inside_and_half_of_the_edge() -> None:
+    ground, paint = torch.zeros(1, 3, 1, 3), torch.ones(1, 3, 1, 3)
+    laid = lay(ground, paint, torch.tensor([-3.0, 0.0, 3.0]).view(1, 1, 1, 3))
+    assert laid[0, 0, 0].tolist() == [1.0, 0.5, 0.0]

@@ -1,0 +1,82 @@
+"""Impossible values are told by name and remedy, before anything is built."""
+
+from pathlib import Path
+
+import pytest
+
+from prunelab.runs.check import check_values
+from prunelab.runs.folders import conf_dir, job_folder, refuse_unwritable
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("rate=1.0", r"rate=1.0: expected a fraction in \[0, 1\)"),
+        ("rate=-0.1", "rate=-0.1: expected a fraction"),
+        ("rate=80", "for 80 % write rate=0.8"),
+        ("rate=nan", "rate=nan"),
+        ("rate=half", "rate=half"),
+        ("rate=true", "rate=True"),
+        ("epochs=0", "epochs=0: expected a whole number of at least 1"),
+        ("epochs=2.5", "epochs=2.5"),
+        ("seed=-1", "seed=-1"),
+        ("name=../x", "name=../x"),
+        ("name='a b'", "name=a b"),
+        ("compile=maybe", "compile=maybe: expected true or false, or auto"),
+        ("channels_last=auto", "channels_last=auto: expected true or false"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(asked: str, told: str, composed) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_values(composed("prune=usp", asked))
+
+
+def test_a_rate_without_a_method_is_refused(composed) -> None:
+    with pytest.raises(ValueError, match=r"rate=0.5 with prune=none: nothing would be removed"):
+        check_values(composed("rate=0.5"))
+
+
+def test_a_missing_parent_is_refused(composed) -> None:
+    with pytest.raises(FileNotFoundError, match="pretrained=nowhere.pt: no such file"):
+        check_values(composed("pretrained=nowhere.pt"))
+
+
+def test_good_values_pass(composed) -> None:
+    for asked in ("rate=0", "rate=0.999", "name=a/b", "epochs=1", "compile=true"):
+        check_values(composed("prune=sp", asked))
+
+
+def test_every_experiment_composes_and_names_its_own_study(composed) -> None:
+    experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+    assert "demo" in experiments
+    for name in experiments:
+        check_values(composed(f"experiment={name}"))
+        assert "\nname:" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("group", ["model", "optim", "optim/schedule", "trainer", "logger"])
+def test_every_option_of_every_group_composes(group: str, composed) -> None:
+    for option in (conf_dir() / group).glob("*.yaml"):
+        composed(f"{group}={option.stem}")
+
+
+def test_a_folder_is_named_after_what_was_asked_in_any_order() -> None:
+    asked = ["epochs=10", "prune=usp", "+trainer.gradient_clip_val=1", "rate=0.20", "data.root=/some/where", "name=x"]
+    expected = "prune=usp,rate=0.2,seed=0,epochs=10,trainer.gradient_clip_val=1"
+    assert job_folder(asked, "usp", 0.2, 0) == expected
+    assert job_folder(asked[::-1], "usp", 0.2, 0) == expected
+
+
+def test_a_folder_name_holds_no_slash_and_stays_short_but_distinct() -> None:
+    assert "/" not in job_folder(["pretrained=/a/b.pt"], "usp", 0.2, 0)
+    long = [job_folder([f"model.width={'9' * 300}{end}"], "usp", 0.2, 0) for end in "ab"]
+    assert max(map(len, long)) < 200
+    assert long[0] != long[1]
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match=r"file/outputs: results cannot be written, .*file is not a folder"):
+        refuse_unwritable(tmp_path / "file" / "outputs")
+    refuse_unwritable(tmp_path / "new" / "outputs")
+    assert not (tmp_path / "new").exists()
