@@ -100,14 +100,23 @@ def pruning(rate: float = 0.8, granularity=None, schedule: Schedule | None = Non
 
 @pytest.fixture
 def fit(tmp_path: Path) -> Iterator[Callable]:
-    def run(callbacks: list[L.Callback], module: L.LightningModule | None = None, ckpt=None, **trainer) -> L.LightningModule:
+    def run(
+        callbacks: list[L.Callback], module: L.LightningModule | None = None, ckpt=None, **trainer
+    ) -> L.LightningModule:
         module = module or Foreign()
-        options = {"max_epochs": 4, "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
-                   "enable_model_summary": False, "enable_checkpointing": False, "default_root_dir": tmp_path}
+        options = {
+            "max_epochs": 4,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "default_root_dir": tmp_path,
+        }
         L.Trainer(callbacks=callbacks, **(options | trainer)).fit(module, loader(), loader(16), ckpt_path=ckpt)
         return module
 
-    yield run
+    return run
 
 
 @pytest.mark.parametrize("granularity", [Weight(), Filter()])
@@ -128,7 +137,9 @@ def test_pruned_weights_and_their_state_are_zero_at_every_look(fit, granularity,
 
 def test_rate_zero_trains_to_the_same_bits_as_no_callback(fit) -> None:
     plain, with_callback = fit([]), fit([pruning(rate=0.0)])
-    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), with_callback.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.state_dict().values(), with_callback.state_dict().values(), strict=True)
+    )
 
 
 def test_clipping_by_norm_counts_the_living_weights_alone(fit) -> None:
@@ -245,7 +256,10 @@ def test_two_optimizers_are_refused_before_training_with_the_remedy(fit) -> None
             self.automatic_optimization = False
 
         def configure_optimizers(self):
-            return [torch.optim.SGD(self.body[0].parameters(), 0.1), torch.optim.Adam(self.body[4].parameters())]
+            return [
+                torch.optim.SGD(self.body[0].parameters(), 0.1),
+                torch.optim.Adam(self.body[4].parameters()),
+            ]
 
         def training_step(self, batch, batch_idx) -> None:
             raise AssertionError("training began")

@@ -38,7 +38,12 @@ def test_a_global_threshold_that_empties_a_layer_keeps_its_best_unit_and_says_so
     with caplog.at_level(logging.WARNING):
         keep = Global()(units, 4 / 7)
     assert keep["weak"].tolist() == [False, True, False]
-    assert keep["strong"].tolist() == [False, False, True, True]  # one more goes here, so that the rate is met
+    assert keep["strong"].tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]  # one more goes here, so that the rate is met
     assert "empties weak" in caplog.text
 
 

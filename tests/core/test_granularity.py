@@ -64,7 +64,11 @@ def test_a_norm_behind_two_convolutions_lives_while_either_filter_does() -> None
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.bn = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2)
+            self.a, self.b, self.bn = (
+                nn.Conv2d(3, 2, 1, bias=False),
+                nn.Conv2d(3, 2, 1, bias=False),
+                nn.BatchNorm2d(2),
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             return self.bn(self.a(x)) + self.bn(self.b(x))

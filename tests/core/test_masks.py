@@ -37,7 +37,9 @@ def test_nan_is_refused() -> None:
         keep_top(torch.tensor([1.0, torch.nan]), 1)
 
 
-@pytest.mark.parametrize(("n", "rate", "gone"), [(10, 0.0, 0), (10, 0.2, 2), (64, 0.8, 51), (3, 0.5, 2), (864, 0.999, 863)])
+@pytest.mark.parametrize(
+    ("n", "rate", "gone"), [(10, 0.0, 0), (10, 0.2, 2), (64, 0.8, 51), (3, 0.5, 2), (864, 0.999, 863)]
+)
 def test_pruned_count_is_round_of_rate_times_n(n: int, rate: float, gone: int) -> None:
     assert pruned_count(n, rate) == gone
 

@@ -11,7 +11,9 @@ def at(step: int, total: int = 1000, epoch: int = 100) -> Progress:
     return Progress(step, total, epoch)
 
 
-@pytest.mark.parametrize(("when", "step"), [("3ep", 300), ("0.5ep", 50), ("70it", 70), (0.25, 250), (0, 0), (1.0, 1000)])
+@pytest.mark.parametrize(
+    ("when", "step"), [("3ep", 300), ("0.5ep", 50), ("70it", 70), (0.25, 250), (0, 0), (1.0, 1000)]
+)
 def test_times_are_epochs_steps_or_fractions(when: str | float, step: int) -> None:
     assert to_step(when, at(0)) == step
 
@@ -71,5 +73,10 @@ def test_a_run_too_short_for_its_schedule_is_refused_with_the_remedy(schedule: C
 
 
 def test_schedules_that_fit_pass_their_check() -> None:
-    for schedule in (Rounds(0.5), Rounds(0.5, n=5), Cubic(0.5), Cubic(0.5, start="1ep", end="4ep", every="1it")):
+    for schedule in (
+        Rounds(0.5),
+        Rounds(0.5, n=5),
+        Cubic(0.5),
+        Cubic(0.5, start="1ep", end="4ep", every="1it"),
+    ):
         schedule.check(at(0, total=10, epoch=1))

@@ -25,7 +25,11 @@ def train(net, optimizer, schedule, steps: int) -> None:
 
 def everything(net, optimizer, schedule) -> list:
     momenta = [optimizer.state[p]["momentum_buffer"].clone() for p in net.parameters()]
-    return [*(t.clone() for t in net.state_dict().values()), *momenta], schedule.get_last_lr(), schedule.last_epoch
+    return (
+        [*(t.clone() for t in net.state_dict().values()), *momenta],
+        schedule.get_last_lr(),
+        schedule.last_epoch,
+    )
 
 
 def test_parameters_buffers_momentum_and_schedule_return_to_the_captured_step() -> None:

@@ -73,9 +73,7 @@ def arrays() -> dict[str, tuple[np.ndarray, list[int]]]:
     """Ten images in each of the six batches, one of each class."""
     rng = np.random.default_rng(1)
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-    return {
-        n: (rng.integers(0, 256, (10, 3072), dtype=np.uint8), rng.permutation(10).tolist()) for n in names
-    }
+    return {n: (rng.integers(0, 256, (10, 3072), dtype=np.uint8), rng.permutation(10).tolist()) for n in names}
 
 
 @pytest.fixture

@@ -39,9 +39,7 @@ class Malicious:
         return os.mkdir, (str(self.target),)
 
 
-def test_pickle_that_runs_code_is_refused(
-    members: dict[str, bytes], write_archive: Write, tmp_path: Path
-) -> None:
+def test_pickle_that_runs_code_is_refused(members: dict[str, bytes], write_archive: Write, tmp_path: Path) -> None:
     target = tmp_path / "owned"
     for payload in (
         Malicious(target),
@@ -59,9 +57,7 @@ def test_missing_batch_is_named(members: dict[str, bytes], write_archive: Write)
         read_archive(write_archive(members)[0])
 
 
-@pytest.mark.parametrize(
-    ("shape", "kind"), [((4, 3072), "uint8"), ((3, 3071), "uint8"), ((3, 3072), "uint16")]
-)
+@pytest.mark.parametrize(("shape", "kind"), [((4, 3072), "uint8"), ((3, 3071), "uint8"), ((3, 3072), "uint16")])
 def test_batch_of_another_shape_is_refused(
     shape: tuple[int, int],
     kind: str,

@@ -80,9 +80,7 @@ def test_restored_epoch_goes_on_with_the_same_bits(done: int) -> None:
     resumed = training()
     resumed.load_state_dict(killed.state_dict())
     resumed.set_epoch(2)
-    assert same(
-        resumed, whole[2][done % 6 :]
-    )  # after the last batch the epoch is finished: nothing to go on with
+    assert same(resumed, whole[2][done % 6 :])  # after the last batch the epoch is finished: nothing to go on with
     resumed.set_epoch(3)
     assert same(resumed, whole[3])
 

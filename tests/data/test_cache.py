@@ -23,12 +23,8 @@ def never() -> Decoded:
 
 
 def same(one: Decoded, other: Decoded) -> bool:
-    tensors = all(
-        torch.equal(getattr(one, n), getattr(other, n)) for n in ("x_train", "y_train", "x_test", "y_test")
-    )
-    return tensors and all(
-        getattr(one, n) == getattr(other, n) for n in ("classes", "mean", "std", "fingerprint")
-    )
+    tensors = all(torch.equal(getattr(one, n), getattr(other, n)) for n in ("x_train", "y_train", "x_test", "y_test"))
+    return tensors and all(getattr(one, n) == getattr(other, n) for n in ("classes", "mean", "std", "fingerprint"))
 
 
 def test_second_load_returns_the_same_without_decoding(tmp_path: Path) -> None:
@@ -84,9 +80,7 @@ def test_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) 
         cached(entry(str(tmp_path / "file"), "key"), never)
 
 
-def test_failed_write_keeps_the_old_file_and_leaves_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "key.safetensors"
     save(path, decode())
 

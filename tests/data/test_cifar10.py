@@ -41,9 +41,7 @@ def test_archive_is_downloaded_to_the_cache_folder_once(
 def test_without_archive_cache_and_network_the_remedies_are_named(tmp_path: Path) -> None:
     source = CIFAR10(url=NOWHERE, cache=str(tmp_path / "cache"))
     for attempt in (source.check, source.load):
-        with pytest.raises(
-            RuntimeError, match=r"no answer within 5 s .*data.url=URL.*data=image_folder.*data=shapes"
-        ):
+        with pytest.raises(RuntimeError, match=r"no answer within 5 s .*data.url=URL.*data=image_folder.*data=shapes"):
             attempt()
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -55,9 +53,7 @@ def test_damaged_cache_without_archive_names_the_remedies_too(tmp_path: Path) ->
         source.load()
 
 
-def test_truncated_archive_is_named_and_kept(
-    members: dict[str, bytes], write_archive: Write, tmp_path: Path
-) -> None:
+def test_truncated_archive_is_named_and_kept(members: dict[str, bytes], write_archive: Write, tmp_path: Path) -> None:
     path, md5 = write_archive(members)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(RuntimeError, match=rf"cifar-10-python.tar.gz: MD5 [0-9a-f]+, expected {md5}"):

@@ -42,8 +42,4 @@ def test_known_points_lie_on_the_right_side(
 
 
 def test_box_has_the_widths_asked_for() -> None:
-    assert (
-        box(torch.tensor(0.7), torch.tensor(0.1), 0.8, 0.2)
-        < 0
-        < box(torch.tensor(0.1), torch.tensor(0.7), 0.8, 0.2)
-    )
+    assert box(torch.tensor(0.7), torch.tensor(0.1), 0.8, 0.2) < 0 < box(torch.tensor(0.1), torch.tensor(0.7), 0.8, 0.2)

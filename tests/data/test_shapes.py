@@ -18,8 +18,7 @@ def test_splits_have_the_sizes_asked_for_and_even_classes(tmp_path: Path) -> Non
 
 def test_pictures_follow_the_seed(tmp_path: Path) -> None:
     one, same, other = (
-        Shapes(60, 20, 20, seed, cache=str(tmp_path / folder)).load()
-        for seed, folder in ((0, "a"), (0, "b"), (1, "b"))
+        Shapes(60, 20, 20, seed, cache=str(tmp_path / folder)).load() for seed, folder in ((0, "a"), (0, "b"), (1, "b"))
     )
     assert torch.equal(one.train.x, same.train.x)
     assert one.fingerprint == same.fingerprint != other.fingerprint

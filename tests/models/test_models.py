@@ -135,9 +135,7 @@ def test_resnet18_is_torchvisions_behind_a_small_stem() -> None:
     oracle.maxpool = nn.Identity()
     net = resnet18()
     ours = {key.replace("shortcut.conv", "downsample.0") for key, _ in net.named_parameters()}
-    assert {key.replace("shortcut.bn", "downsample.1") for key in ours} == {
-        key for key, _ in oracle.named_parameters()
-    }
+    assert {key.replace("shortcut.bn", "downsample.1") for key in ours} == {key for key, _ in oracle.named_parameters()}
     assert_same_logits(net, oracle)
 
 

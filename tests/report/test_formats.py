@@ -46,9 +46,7 @@ def test_csv_gives_back_the_numbers_of_the_table(sweep: Path) -> None:
 
 def test_csv_leaves_unknown_fields_empty_and_floats_clean(add: Add) -> None:
     add("usp", 0.0, 0)
-    [_, line] = csv.DictReader(
-        io.StringIO(formats.comma_separated(tables(add("usp", 0.3, 1, accuracy=0.57).parent)))
-    )
+    [_, line] = csv.DictReader(io.StringIO(formats.comma_separated(tables(add("usp", 0.3, 1, accuracy=0.57).parent))))
     assert (line["change_points"], line["test_accuracy_std"]) == ("", "")
     assert (line["test_accuracy_percent"], line["sparsity_attained"], line["macs"]) == ("57", "0.3", "28000")
 

@@ -33,9 +33,7 @@ def test_jobs_of_other_models_or_epochs_are_never_mixed(add: Add) -> None:
     for model in ("keras_cnn", "resnet8"):
         for epochs in (1, 10):
             for rate in (0.0, 0.5):
-                job = add(
-                    rate=rate, folder=f"model={model},epochs={epochs},rate={rate}", **setting(epochs, model)
-                )
+                job = add(rate=rate, folder=f"model={model},epochs={epochs},rate={rate}", **setting(epochs, model))
     groups = grouped(job.parent)
     assert {len(g.results) for g in groups} == {2}
     assert all(len({(r.epochs, r.labels["model"]) for r in g.results}) == 1 for g in groups)

@@ -43,9 +43,7 @@ def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
 
     monkeypatch.setattr(figures, "over_rate", fail)
     assert main(["report", str(sweep)]) == 1
-    assert (
-        capsys.readouterr().err == "prunelab report: not drawn: accuracy_over_rate: RuntimeError: no font\n"
-    )
+    assert capsys.readouterr().err == "prunelab report: not drawn: accuracy_over_rate: RuntimeError: no font\n"
     assert (sweep / "summary.csv").read_text().count("\n") == 11
     assert len(list((sweep / "figures").iterdir())) == 4
 
@@ -74,9 +72,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(add: Add, monkeypatch: Patch) ->
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])
-def test_nothing_to_report_is_one_line_and_exit_status_2(
-    folder: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_nothing_to_report_is_one_line_and_exit_status_2(folder: str, tmp_path: Path, capsys: Capture) -> None:
     assert main(["report", str(tmp_path / folder)]) == 2
     out, err = capsys.readouterr()
     assert out == ""

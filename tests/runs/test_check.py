@@ -61,7 +61,14 @@ def test_every_option_of_every_group_composes(group: str, composed) -> None:
 
 
 def test_a_folder_is_named_after_what_was_asked_in_any_order() -> None:
-    asked = ["epochs=10", "prune=usp", "+trainer.gradient_clip_val=1", "rate=0.20", "data.root=/some/where", "name=x"]
+    asked = [
+        "epochs=10",
+        "prune=usp",
+        "+trainer.gradient_clip_val=1",
+        "rate=0.20",
+        "data.root=/some/where",
+        "name=x",
+    ]
     expected = "prune=usp,rate=0.2,seed=0,epochs=10,trainer.gradient_clip_val=1"
     assert job_folder(asked, "usp", 0.2, 0) == expected
     assert job_folder(asked[::-1], "usp", 0.2, 0) == expected

@@ -78,8 +78,14 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["prune=usp", "prune.pruning.pruner.schedule.end=9ep"], "'9ep' is step 63, but the run ends at step 21"),
-        (["prune=magnitude_layer", "prune/schedule=rounds", "prune.pruning.pruner.schedule.n=50"], "50 rounds"),
+        (
+            ["prune=usp", "prune.pruning.pruner.schedule.end=9ep"],
+            "'9ep' is step 63, but the run ends at step 21",
+        ),
+        (
+            ["prune=magnitude_layer", "prune/schedule=rounds", "prune.pruning.pruner.schedule.n=50"],
+            "50 rounds",
+        ),
         (["prune=usp", "prune.pruning.pruner.skip=['*']"], "every prunable weight is skipped"),
         (["prune=usp", "prune.pruning.pruner.skip=[nope]"], "skip='nope' matches no prunable weight"),
         (["data.val=161"], "val=161"),

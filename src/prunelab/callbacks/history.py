@@ -40,8 +40,14 @@ class History(Checkpoint):
         self.epochs.append(entry)
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",
-            entry["epoch"], trainer.max_epochs, entry["train_loss"], 100 * entry["train_acc"],
-            100 * entry["val_acc"], 100 * entry["test_acc"], 100 * entry["sparsity"], entry["seconds"],
+            entry["epoch"],
+            trainer.max_epochs,
+            entry["train_loss"],
+            100 * entry["train_acc"],
+            100 * entry["val_acc"],
+            100 * entry["test_acc"],
+            100 * entry["sparsity"],
+            entry["seconds"],
         )
 
     def state_dict(self) -> dict[str, Any]:

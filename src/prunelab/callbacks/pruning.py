@@ -28,7 +28,10 @@ class Pruning(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.pruner.attach(pl_module, pl_module.example_input_array)
+            example = pl_module.example_input_array
+            if isinstance(example, dict):
+                raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
+            self.pruner.attach(pl_module, example)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not in setup: to ask for the number of steps there would load the data too early, and a resumed run
@@ -83,4 +86,5 @@ class Pruning(L.Callback):
         total = trainer.estimated_stepping_batches
         if total == float("inf"):
             raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
-        return Progress(step, int(total), max(1, -(-trainer.num_training_batches // trainer.accumulate_grad_batches)))
+        epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        return Progress(step, int(total), max(1, epoch))

@@ -10,6 +10,7 @@ from prunelab.core.glance import glance
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (_BatchNorm, nn.GroupNorm)
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Example = Tensor | tuple[Tensor, ...]
 
 
@@ -31,20 +32,18 @@ def filter_partners(
     return {name: tuple(found) for name, found in partners.items()}
 
 
-def _direct_feeds(
-    net: nn.Module, convs: list[nn.Module], example: Example | None
-) -> list[tuple[nn.Module, nn.Module]]:
+def _direct_feeds(net: nn.Module, convs: list[Conv], example: Example | None) -> list[tuple[Conv, nn.Module]]:
     """Pairs (convolution, norm) where the very tensor that the one returns is what the other takes."""
     if example is None:
         raise ValueError(
             "pruning filters must see one forward pass, to find the norm behind each convolution: "
             "set example_input_array on the LightningModule"
         )
-    made_by: dict[int, nn.Module] = {}
+    made_by: dict[int, Conv] = {}
     alive: list[Tensor] = []  # holds every output until the end, so that no id is used twice
-    pairs: list[tuple[nn.Module, nn.Module]] = []
+    pairs: list[tuple[Conv, nn.Module]] = []
 
-    def made(conv: nn.Module, _: object, out: Tensor) -> None:
+    def made(conv: Conv, _: object, out: Tensor) -> None:
         made_by[id(out)] = conv
         alive.append(out)
 

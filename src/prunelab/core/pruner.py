@@ -51,14 +51,14 @@ class Pruner:
         self.rate = 0.0  # what the masks meet now
         self.keep: Masks = {}  # a verdict per unit
         self.masks: Masks = {}  # the same per weight; derived, never saved
-        self._net: nn.Module = nn.Module()
+        self._params: dict[str, nn.Parameter] = {}  # all of the net's: norms and biases may be masked too
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def attach(self, net: nn.Module, example: Example | None = None) -> None:
         """Starts afresh on `net`. `example` is a batch of inputs; granularities larger than a weight need it."""
         self._forget()
-        self._net = net
+        self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
         self.granularity = self.granularity.bind(net, self._prunable, example)
 
@@ -87,14 +87,13 @@ class Pruner:
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Zeroes pruned weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
         params, factors = self._masked()
-        states: list[Tensor] = []
-        state_factors: list[Tensor] = []
-        for param, factor in zip(params, factors, strict=True) if optimizer is not None else ():
-            for state in optimizer.state.get(param, {}).values():
-                if isinstance(state, Tensor) and state.shape == param.shape:
-                    states.append(state)
-                    state_factors.append(factor)
-        _multiply([p.data for p in params] + states, factors + state_factors)
+        tensors = [p.data for p in params]
+        if optimizer is not None:
+            for param, factor in zip(params, list(factors), strict=True):
+                same = [s for s in optimizer.state.get(param, {}).values() if _like(s, param)]
+                tensors += same
+                factors += [factor] * len(same)
+        _multiply(tensors, factors)
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts the living ones alone."""
@@ -103,14 +102,12 @@ class Pruner:
         _multiply([grad for grad, _ in pairs], [f for _, f in pairs])
 
     def _masked(self) -> tuple[list[nn.Parameter], list[Tensor]]:
-        if not self.masks:
-            return [], []
-        params = dict(self._net.named_parameters())
-        chosen = [params[name] for name in self.masks]
-        if any(name not in self._factors or self._factors[name].device != p.device
-               for name, p in zip(self.masks, chosen, strict=True)):
-            self._factors = {n: m.to(p) for (n, m), p in zip(self.masks.items(), chosen, strict=True)}
-        return chosen, [self._factors[name] for name in self.masks]
+        params = [self._params[name] for name in self.masks]
+        if any(
+            name not in self._factors or self._factors[name].device != self._params[name].device for name in self.masks
+        ):
+            self._factors = {name: mask.to(self._params[name]) for name, mask in self.masks.items()}
+        return params, [self._factors[name] for name in self.masks]
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
         """(units removed, units) of each layer that has units."""
@@ -129,8 +126,12 @@ class Pruner:
                 have = tuple(self._prunable[name].shape) if name in self._prunable else "no such weight"
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {have}")
         self.rate = state["rate"]
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
         self._adopt(dict(state["keep"]))
+
+
+def _like(state: object, param: Tensor) -> bool:
+    return isinstance(state, Tensor) and state.shape == param.shape
 
 
 def _multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:

@@ -20,7 +20,10 @@ class Snapshot:
 
     @classmethod
     def capture(
-        cls, net: nn.Module, optimizer: torch.optim.Optimizer | None = None, schedule: LRScheduler | None = None
+        cls,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        schedule: LRScheduler | None = None,
     ) -> Self:
         """A copy on the tensors' own devices; later training does not touch it."""
         return cls(

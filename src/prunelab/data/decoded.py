@@ -26,9 +26,7 @@ class Decoded:
     fingerprint: str
 
     @classmethod
-    def measure(
-        cls, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: tuple[str, ...]
-    ) -> Decoded:
+    def measure(cls, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: tuple[str, ...]) -> Decoded:
         """From (x, y) of either split, reading all of it: 1 s for the 184 MB of CIFAR-10."""
         mean, std = moments(train[0])
         return cls(*train, *test, classes, mean, std, fingerprint(*train, *test))

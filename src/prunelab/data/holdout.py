@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 
-def hold_out(
-    y: Tensor, classes: Sequence[str], val: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Ascending rows (n - val,) to train on and (val,) to validate on, equally many of each class.
 
     Where `val` is no multiple of the number of classes, some classes, drawn at random, give one more.

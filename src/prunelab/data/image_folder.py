@@ -34,9 +34,7 @@ class ImageFolder(Source):
 
     def folder(self) -> Path:
         if not self.root:
-            raise ValueError(
-                f"data.root={self.root}: name a folder with train/<class>/ and test/<class>/ in it"
-            )
+            raise ValueError(f"data.root={self.root}: name a folder with train/<class>/ and test/<class>/ in it")
         return Path(self.root).expanduser()
 
     def listing(self) -> Listing:

@@ -43,18 +43,14 @@ def scan(root: Path) -> Listing:
 def classes(root: Path) -> tuple[str, ...]:
     """Class folders by name; raises FileNotFoundError without both splits, ValueError where these differ."""
     if not root.is_dir():
-        raise FileNotFoundError(
-            f"data.root={root}: no such folder; name one with train/<class>/ and test/<class>/"
-        )
+        raise FileNotFoundError(f"data.root={root}: no such folder; name one with train/<class>/ and test/<class>/")
     for split in ("train", "test"):
         if not (root / split).is_dir():
             raise FileNotFoundError(f"data.root={root}: no {split}/ in it, but {names(root) or 'no folder'}")
     train, test = names(root / "train"), names(root / "test")
     if lonely := sorted(set(train) ^ set(test)):
         where = "train" if lonely[0] in train else "test"
-        raise ValueError(
-            f"data.root={root}: class {lonely[0]!r} is in {where}/ alone; add the other or remove it"
-        )
+        raise ValueError(f"data.root={root}: class {lonely[0]!r} is in {where}/ alone; add the other or remove it")
     if not train:
         raise ValueError(f"data.root={root}: train/ holds no class folder; expected train/<class>/*.jpg")
     return tuple(train)

@@ -36,9 +36,7 @@ class Sampling:
             raise ValueError(f"seed={self.seed}: expected 0 or more")
         # Gradients are averaged over ranks: unequal shares would weigh some images more than others.
         if self.drop_last and self.batch_size % self.world_size:
-            raise ValueError(
-                f"batch_size={self.batch_size}: expected a multiple of world_size={self.world_size}"
-            )
+            raise ValueError(f"batch_size={self.batch_size}: expected a multiple of world_size={self.world_size}")
 
     def count(self, n: int) -> int:
         """Batches this rank makes of n images; raises ValueError where training would have none."""

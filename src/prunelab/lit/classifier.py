@@ -1,6 +1,7 @@
 """How is a net trained to classify?"""
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import lightning as L
 import torch
@@ -12,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-EVALUATIONS = ("val", "test")  # in the order of the data module's evaluation loaders
+SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders
 
 
 class Tally(nn.Module):
@@ -57,8 +58,7 @@ class Classifier(L.LightningModule):
         self.schedule = schedule
         self.label_smoothing = label_smoothing
         self.compiled = compiled
-        self.train_tally = Tally(num_classes)
-        self.eval_tallies = nn.ModuleList(Tally(num_classes) for _ in EVALUATIONS)
+        self.tallies = nn.ModuleList(Tally(num_classes) for _ in SPLITS)
         self.example_input_array = torch.zeros(2, 3, 32, 32)
 
     def on_fit_start(self) -> None:
@@ -72,20 +72,26 @@ class Classifier(L.LightningModule):
         x, y = batch
         logits = self.net(x)
         loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
-        self.train_tally.add(logits.detach(), loss.detach(), y)
+        self._tally("train").add(logits.detach(), loss.detach(), y)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self.log_dict({f"train/{name}": value for name, value in self.train_tally.take().items()})
+        self._log("train")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         x, y = batch
         logits = self.net(x)
-        self.eval_tallies[dataloader_idx].add(logits, F.cross_entropy(logits, y), y)
+        self._tally(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y), y)
 
     def on_validation_epoch_end(self) -> None:
-        for split, tally in zip(EVALUATIONS, self.eval_tallies, strict=True):
-            self.log_dict({f"{split}/{name}": value for name, value in tally.take().items()})
+        for split in SPLITS[1:]:
+            self._log(split)
+
+    def _tally(self, split: str) -> Tally:
+        return cast(Tally, self.tallies[SPLITS.index(split)])
+
+    def _log(self, split: str) -> None:
+        self.log_dict({f"{split}/{name}": value for name, value in self._tally(split).take().items()})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.net.parameters())

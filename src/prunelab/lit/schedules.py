@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
 
 
 def one_cycle(
@@ -12,7 +19,13 @@ def one_cycle(
     """Smith 2018: from `start` times the peak up in the first `warmup` of the run, then down to `end` times it."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
-        optimizer, peaks, steps, warmup, div_factor=1 / start, final_div_factor=start / end, cycle_momentum=False
+        optimizer,
+        peaks,
+        steps,
+        pct_start=warmup,
+        div_factor=1 / start,
+        final_div_factor=start / end,
+        cycle_momentum=False,
     )
 
 

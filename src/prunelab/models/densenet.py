@@ -58,9 +58,7 @@ class DenseNet(nn.Sequential):
     No dropout: the paper uses it only without data augmentation.
     """
 
-    def __init__(
-        self, layer: Layer, depth: int, growth: int, stem: int, compression: float, num_classes: int
-    ) -> None:
+    def __init__(self, layer: Layer, depth: int, growth: int, stem: int, compression: float, num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
         channels = stem

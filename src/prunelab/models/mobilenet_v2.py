@@ -61,18 +61,12 @@ class MobileNetV2(nn.Sequential):
         he_normal_(self)
 
 
-def _conv_bn(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-    )
+def _conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels)))
 
 
-def _conv_bn_relu(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+def _conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     layers = _conv_bn(in_channels, out_channels, kernel, stride, groups)
     layers.add_module("relu", nn.ReLU6())
     return layers

@@ -16,9 +16,7 @@ Line = Table | Text
 UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
-def page(
-    tables: Sequence[Entry], unusable: Iterable[Unusable], console: Console, width: int
-) -> Iterator[Line]:
+def page(tables: Sequence[Entry], unusable: Iterable[Unusable], console: Console, width: int) -> Iterator[Line]:
     """All tables, how to read them, and what they leave out; nothing wider than `width` characters."""
     for group, rows in tables:
         yield Text(heading(group), style="bold")

@@ -1,7 +1,6 @@
 """Are the values of a configuration possible? Asked before anything is built; needs no torch."""
 
 import re
-from math import isfinite
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -25,8 +24,7 @@ def check_values(cfg: DictConfig) -> None:
 
 
 def _check_rate(rate: object) -> None:
-    ok = isinstance(rate, int | float) and not isinstance(rate, bool) and isfinite(rate) and 0 <= rate < 1
-    if not ok:
-        percent = isinstance(rate, int | float) and 2 <= rate < 100
-        hint = f"; for {rate:g} % write rate={rate / 100:g}" if percent else ""
+    number = rate if isinstance(rate, int | float) and not isinstance(rate, bool) else float("nan")
+    if not 0 <= number < 1:  # also refuses nan
+        hint = f"; for {number:g} % write rate={number / 100:g}" if 2 <= number < 100 else ""
         raise ValueError(f"rate={rate}: expected a fraction in [0, 1){hint}")

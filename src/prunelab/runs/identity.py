@@ -47,17 +47,18 @@ def describe(cfg: DictConfig, fingerprint: str) -> dict[str, Any]:
     if cfg.pretrained:
         values["pretrained"] = content(cfg.pretrained)
     hydra = HydraConfig.get()
+    chosen: dict[str, str] = dict(hydra.runtime.choices)
     asked = list(hydra.overrides.task)
     return {
         "schema": SCHEMA,
         "identity": digest(values),
         "comparable": digest(comparable(values)),
         "name": cfg.name,
-        "method": hydra.runtime.choices.prune,
+        "method": chosen["prune"],
         "rate": cfg.rate,
         "seed": cfg.seed,
         "overrides": asked,
-        "labels": {group: hydra.runtime.choices[group] for group in ("model", "data", "optim")},
+        "labels": {group: chosen[group] for group in ("model", "data", "optim")},
         "values": values,
         "config": OmegaConf.to_container(cfg, resolve=True),
         "versions": versions(),

@@ -56,13 +56,18 @@ def run(cfg: DictConfig) -> float:
     trainer.fit(module, data, ckpt_path=folder.last_checkpoint())
 
     units = {name: n for p in pruning if isinstance(p, Pruning) for name, n in p.pruner.unit_counts().items()}
-    return finish(folder, job, history.epochs, {
-        "device": str(trainer.strategy.root_device),
-        "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
-        | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
-        "sparsity": sparsity_report(net, {name.removeprefix("net."): n for name, n in units.items()}),
-        "cost": {"dense": asdict(dense_cost(net, applied)), "pruned": asdict(sparse_cost(net, applied))},
-    })
+    return finish(
+        folder,
+        job,
+        history.epochs,
+        {
+            "device": str(trainer.strategy.root_device),
+            "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
+            | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
+            "sparsity": sparsity_report(net, {name.removeprefix("net."): n for name, n in units.items()}),
+            "cost": {"dense": asdict(dense_cost(net, applied)), "pruned": asdict(sparse_cost(net, applied))},
+        },
+    )
 
 
 def build_net(cfg: DictConfig, classes: int) -> nn.Module:
@@ -94,5 +99,10 @@ def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, float]], 
     accuracy = epochs[-1]["test_acc"]
     seconds = sum(epoch["seconds"] for epoch in epochs)
     folder.finish(job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds})
-    log.info("test %.2f %%, sparsity %.2f %%, %.0f s", 100 * accuracy, 100 * measured["sparsity"]["attained"], seconds)
+    log.info(
+        "test %.2f %%, sparsity %.2f %%, %.0f s",
+        100 * accuracy,
+        100 * measured["sparsity"]["attained"],
+        seconds,
+    )
     return accuracy

@@ -4,7 +4,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import lightning as L
 import torch
@@ -29,7 +28,10 @@ def make_trainer(
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
     warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)  # it is what a resumed job wants
     last = ModelCheckpoint(
-        folder.checkpoint.parent, folder.checkpoint.stem, save_on_train_epoch_end=True, enable_version_counter=False
+        folder.checkpoint.parent,
+        folder.checkpoint.stem,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
     started = LambdaCallback(on_train_start=lambda *_: on_start())
     trainer: L.Trainer = instantiate(
