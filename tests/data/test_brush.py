@@ -35,9 +35,13 @@ def test_stripes_stay_within_their_amplitude(brush: Brush) -> None:
 
 
 def test_scraps_are_small_and_of_three_kinds(brush: Brush) -> None:
-    area = (brush.scrap() < 0).sum((1, 2, 3))
+    distance = brush.scrap()
+    area = (distance < 0).sum((1, 2, 3))
     assert area.max() <= 66  # a square of half width 4
+    assert area.median() < 28
     assert len(area.unique()) > 20
+    down, across = torch.gradient(distance[:, 0], dim=(1, 2))
+    assert 0.8 < down.hypot(across)[distance[:, 0].abs() < 1].median() < 1.2  # pixels a pixel
 
 
 def test_paint_covers_inside_and_half_of_the_edge() -> None:

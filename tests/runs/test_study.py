@@ -1,0 +1,87 @@
+"""The command itself: a sweep from the shell to its table, and mistakes told in one line before any job."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def train(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "train", *args], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture
+def tiny(tiny_images: Path) -> list[str]:
+    where = ["data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache"]
+    return [*where, "model=resnet8", "epochs=2", "optim.batch_size=20", "trainer=cpu", "name=tiny"]
+
+
+def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[str], tmp_path: Path) -> None:
+    asked = ["-m", "prune=usp,sp", "rate=0,0.5", *tiny]
+    first = train(*asked, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    study = tmp_path / "outputs" / "tiny"
+    results = sorted(study.glob("*/result.json"))
+    assert [path.parent.name.partition(",data")[0] for path in results] == [
+        "prune=sp,rate=0,seed=0", "prune=sp,rate=0.5,seed=0", "prune=usp,rate=0,seed=0", "prune=usp,rate=0.5,seed=0",
+    ]  # fmt: skip
+    for name in ("summary.csv", "summary.md", "figures/accuracy_over_rate.png", "figures/accuracy_over_epochs-usp.svg"):
+        assert (study / name).stat().st_size > 100
+    assert "sparsity" in first.stdout
+    stamps = [path.stat().st_mtime_ns for path in results]
+    again = train(*asked, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished before") == 4
+    assert stamps == [path.stat().st_mtime_ns for path in results]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["-m", "rate=0,0.5,50", "prune=usp"], "train: rate=50: expected a fraction in [0, 1); for 50 % write rate=0.5"),
+        (["rate=1.5", "prune=usp"], "train: rate=1.5: expected a fraction in [0, 1)"),
+        (["prune=magic"], "Available options in 'prune':\n\tmagnitude_global"),
+        (["model=resnet9000"], "Available options in 'model':"),
+        (["-m", "data=image_folder", "data.root=nowhere", "seed=0,1"], "train: data.root=nowhere: no such folder"),
+        (["-m", "data=cifar10", "data.url=http://127.0.0.1:9/x", "seed=0,1"], "data=image_folder data.root=DIR"),
+    ],
+)
+def test_a_mistake_is_told_before_any_job_and_nothing_is_written(asked: list[str], told: str, tmp_path: Path) -> None:
+    done = train(*asked, f"data.cache={tmp_path}/cache" if "data=" in str(asked) else "seed=0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "outputs").touch()
+    done = train(*tiny, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "outputs is not a folder" in done.stderr
+
+
+def test_a_job_killed_for_good_is_finished_by_the_same_command(tiny: list[str], tmp_path: Path) -> None:
+    asked = ["prune=usp", "rate=0.5", *tiny, "epochs=15", "name=whole"]
+    train(*asked, cwd=tmp_path)
+    asked[-1] = "name=killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *asked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 5/15" in line:
+            process.kill()
+            break
+    process.wait()
+    process.stdout.close()
+    killed = next((tmp_path / "outputs" / "killed").glob("prune*"))
+    assert not (killed / "result.json").exists()
+    assert train(*asked, cwd=tmp_path).returncode == 0
+    resumed = json.loads((killed / "result.json").read_text())
+    whole = json.loads(next((tmp_path / "outputs" / "whole").glob("prune*/result.json")).read_text())
+    losses = [[epoch["test_loss"] for epoch in result["history"]] for result in (resumed, whole)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 15
