@@ -1,0 +1,20 @@
+"""The laws on a GPU: masks beside the weights, in bf16, through a compiled net."""
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("method", ["usp", "sp"])
+@pytest.mark.parametrize("compiled", ["false", "true"])
+def test_a_job_on_a_gpu_ends_with_exact_zeros(method: str, compiled: str, job) -> None:
+    result = job(f"prune={method}", "rate=0.5", "trainer=gpu", f"compile={compiled}")
+    keep = next(v for k, v in result["checkpoint"]["callbacks"].items() if k.startswith("Pruning"))["keep"]
+    for name, kept in keep.items():
+        weight = result["state_dict"][name].cpu()
+        assert int((~kept).sum()) == round(0.5 * kept.numel())
+        assert not weight[~kept.cpu()].any()
