@@ -1,6 +1,7 @@
 """What happened in each epoch?"""
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -37,6 +38,11 @@ class History(Checkpoint):
         entry["sparsity"] = float(now.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         entry["seconds"] = time.monotonic() - self._began
+        if not math.isfinite(entry["train_loss"]):
+            raise ValueError(
+                f"epoch {entry['epoch']}: the training loss is {entry['train_loss']}, training has diverged: "
+                "lower the learning rate"
+            )
         self.epochs.append(entry)
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",

@@ -12,14 +12,14 @@ def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Gener
     """Ascending rows (n - val,) to train on and (val,) to validate on, equally many of each class.
 
     Where `val` is no multiple of the number of classes, some classes, drawn at random, give one more.
-    `y` is int64 (n,). Raises ValueError if `val` is not in [0, n) or would leave a class nothing to train on.
+    `y` is int64 (n,). Raises ValueError if `val` is not in [1, n) or would leave a class nothing to train on.
     """
-    if not 0 <= val < len(y):
-        raise ValueError(f"data.val={val}: expected a number of images in [0, {len(y)}), the images in train")
+    if not 1 <= val < len(y):
+        raise ValueError(f"data.val={val}: expected a number of images in [1, {len(y)}), the images in train")
     held = torch.zeros(len(y), dtype=torch.bool)
     for label, count in enumerate(shares(val, len(classes), generator)):
         own = torch.nonzero(y == label).flatten()
-        if count >= len(own) and val > 0:
+        if count >= len(own):
             raise ValueError(
                 f"data.val={val}: takes {count} of the {len(own)} train images of class "
                 f"{classes[label]!r} and leaves none to train on; lower data.val or add images"

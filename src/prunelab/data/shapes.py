@@ -34,7 +34,7 @@ class Shapes(Source):
 
     def check(self) -> None:
         """Raises ValueError where a split could not hold every class."""
-        for name, count, least in (("train", self.train, 10), ("val", self.val, 0), ("test", self.test, 10)):
+        for name, count, least in (("train", self.train, 10), ("val", self.val, 10), ("test", self.test, 10)):
             if count < least:
                 raise ValueError(f"data.{name}={count}: expected {least} images or more")
         if self.seed < 0:

@@ -71,7 +71,8 @@ def read(job: Path) -> Result:
 
 def _variant(method: str, overrides: list[str]) -> str:
     """Jobs with other settings inside prune are other methods: their mean would describe neither."""
-    settings = [re.sub(r"^[+~]*prune\.", "", o) for o in overrides if re.match(r"[+~]*prune\.", o)]
+    inside = re.compile(r"[+~]*prune[./](pruning\.pruner\.)?")
+    settings = sorted(inside.sub("", o, count=1) for o in overrides if inside.match(o))
     return f"{method} ({', '.join(settings)})" if settings else method
 
 

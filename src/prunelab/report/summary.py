@@ -1,12 +1,11 @@
 """What came out of a sweep? Writes its table and figures into its folder, from the result files alone."""
 
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from prunelab.core.files import written_whole
 from prunelab.report import formats, terminal
 from prunelab.report.groups import Group, group
 from prunelab.report.results import Unusable, load
@@ -65,11 +64,6 @@ def _complaint(name: str, error: Exception) -> str:
 
 
 def _file(path: Path, content: bytes) -> Path:
-    """Whole or not at all: a reader never meets half a file, even when two reports are written at once."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(content)
     return path

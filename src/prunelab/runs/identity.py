@@ -8,10 +8,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from prunelab.report.record import SCHEMA
 from prunelab.runs.folders import changes_result
 from prunelab.runs.versions import versions
 
-SCHEMA = 1  # of result.json; raised when a field changes its meaning
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
