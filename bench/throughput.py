@@ -26,7 +26,7 @@ from prunelab.callbacks import Pruning
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
-from prunelab.core.schedule import Rounds
+from prunelab.core.schedule import Cubic
 from prunelab.core.select import prunable_weights
 from prunelab.criteria.norm import Norm
 from prunelab.data.augment import PadCropFlip
@@ -95,7 +95,7 @@ def plain(loader: Batches, module: nn.Module) -> float:
 
 
 def usp() -> Pruning:
-    return Pruning(Pruner(Norm(), Weight(), Uniform(), Rounds(rate=0.8, start=0.0)))
+    return Pruning(Pruner(Norm(), Weight(), Uniform(), Cubic(rate=0.8)))
 
 
 def torch_pruned() -> nn.Module:
@@ -112,7 +112,7 @@ def pil_loader(root: Path, images: Images) -> DataLoader:
         Image.fromarray(x.permute(1, 2, 0).numpy()).save(root / str(y) / f"{i}.png")
     steps = [transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     data = datasets.ImageFolder(str(root), transforms.Compose([*steps, transforms.Normalize(MEAN, STD)]))
-    return DataLoader(data, BATCH, shuffle=True, num_workers=2, drop_last=True)
+    return DataLoader(data, BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
 
 
 def measure(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -129,7 +129,7 @@ def measure(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=5120, help="an epoch's")
+    parser.add_argument("--images", type=int, default=10240, help="an epoch's")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

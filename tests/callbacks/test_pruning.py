@@ -148,9 +148,10 @@ def test_clipping_by_norm_counts_the_living_weights_alone(fit) -> None:
 
     class Look(L.Callback):
         def on_before_zero_grad(self, trainer, module, optimizer) -> None:
-            grads = [p.grad for p in module.parameters() if p.grad is not None]
-            if grads:
-                norms.append(torch.stack([g.norm() for g in grads]).norm().item())
+            masks = callback.pruner.masks
+            living = [p.grad * masks.get(n, 1) for n, p in module.named_parameters() if p.grad is not None]
+            if living:
+                norms.append(torch.stack([g.norm() for g in living]).norm().item())
 
     callback = pruning(schedule=Rounds(rate=0.9, start=0.0))
     fit([callback, Look()], gradient_clip_val=1e-3)
@@ -247,6 +248,82 @@ def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
     module = fit([callback, watch], Manual())
     assert watch.looks > 20
     assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+@pytest.mark.parametrize("stop", [{"max_steps": 9, "max_epochs": -1}, {"max_epochs": 2}])
+def test_a_run_by_steps_or_by_epochs_meets_its_rate(fit, stop) -> None:
+    callback = pruning()
+    fit([callback], **stop)
+    assert callback.pruner.rate == 0.8
+
+
+def test_a_training_that_stops_short_of_its_rate_says_so(fit, caplog) -> None:
+    class Stop(L.Callback):
+        def on_train_batch_end(self, trainer, *_: object) -> None:
+            trainer.should_stop = trainer.global_step == 5
+
+    fit([pruning(), Stop()])
+    assert "training ended after 5 of 32 steps, pruned to" in caplog.text
+
+
+def test_a_stream_of_unknown_length_is_pruned_when_steps_are_given_and_refused_otherwise(fit) -> None:
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(loader(64, 1).dataset)
+
+    class Streaming(Foreign):
+        validation_step = None
+
+        def train_dataloader(self):
+            return DataLoader(Stream(), 8)
+
+    def run(callback: Pruning, **stop) -> None:
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = L.Trainer(callbacks=[callback], accelerator="cpu", enable_checkpointing=False, **quiet, **stop)
+        trainer.fit(Streaming())
+
+    callback = pruning()
+    run(callback, max_steps=20)
+    assert callback.pruner.rate == 0.8
+    with pytest.raises(ValueError, match="set max_epochs or max_steps"):
+        run(pruning(), max_epochs=2)
+
+
+def test_a_net_built_in_configure_model_is_found(fit) -> None:
+    class Late(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = [self.body]  # in a list: out of Lightning's sight
+            self.body = nn.Identity()
+
+        def configure_model(self) -> None:
+            self.body = self.late[0]
+
+    callback = pruning()
+    assert fit([callback], Late()).body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+def test_a_checkpoint_with_masks_can_be_tested_with_the_callback_there(fit, tmp_path: Path) -> None:
+    class Tested(Foreign):
+        def test_step(self, batch, batch_idx) -> None:
+            self.validation_step(batch, batch_idx)
+
+    class Save(L.Callback):
+        def on_train_end(self, trainer, module) -> None:
+            trainer.save_checkpoint(tmp_path / "end.ckpt")
+
+    fit([pruning(), Save()], Tested())
+    trainer = L.Trainer(callbacks=[pruning()], accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.test(Tested(), loader(), ckpt_path=tmp_path / "end.ckpt", verbose=False)
+
+
+def test_two_callbacks_prune_two_parts_of_a_net(fit) -> None:
+    def part(rate: float, skip: str) -> Pruning:
+        return Pruning(Pruner(Norm(), Weight(), Uniform(), Cubic(rate=rate), skip=[skip]))
+
+    module = fit([part(0.5, "body.4.*"), part(0.9, "body.0.*")])
+    assert module.body[0].weight.eq(0).sum() == round(0.5 * 72)
+    assert module.body[4].weight.eq(0).sum() == round(0.9 * 864)
 
 
 def test_two_optimizers_are_refused_before_training_with_the_remedy(fit) -> None:

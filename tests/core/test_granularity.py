@@ -78,6 +78,21 @@ def test_a_norm_behind_two_convolutions_lives_while_either_filter_does() -> None
     assert masks["bn.weight"].tolist() == [True, False]
 
 
+def test_a_sum_made_in_place_is_not_taken_for_the_convolutions_own_output() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.bn = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            out = self.b(x)
+            out += x
+            return self.bn(out)
+
+    assert bound(Residual(), torch.zeros(1, 3, 4, 4)).partners == {"a.weight": (), "b.weight": ()}
+
+
 def test_looking_at_a_net_leaves_modes_buffers_and_random_streams_alone() -> None:
     net = Crossed()
     net.a.eval()

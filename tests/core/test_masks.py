@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunelab.core.masks import keep_top, pruned_count, sparsity
+from prunelab.core.masks import keep_top, pruned_count
 
 
 def by_sorting(scores: torch.Tensor, k: int) -> torch.Tensor:
@@ -32,11 +32,6 @@ def test_minus_infinity_is_kept_only_when_nothing_else_is_left() -> None:
     assert keep_top(scores, 3).tolist() == [True, True, False, True]
 
 
-def test_nan_is_refused() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        keep_top(torch.tensor([1.0, torch.nan]), 1)
-
-
 @pytest.mark.parametrize(
     ("n", "rate", "gone"), [(10, 0.0, 0), (10, 0.2, 2), (64, 0.8, 51), (3, 0.5, 2), (864, 0.999, 863)]
 )
@@ -48,9 +43,3 @@ def test_pruned_count_is_round_of_rate_times_n(n: int, rate: float, gone: int) -
 def test_a_rate_that_is_no_fraction_is_refused_by_value(rate: float) -> None:
     with pytest.raises(ValueError, match=f"rate={rate}"):
         pruned_count(10, rate)
-
-
-def test_sparsity_counts_false_over_all_masks() -> None:
-    masks = {"a": torch.tensor([True, False]), "b": torch.tensor([False, False, True, True, True, True])}
-    assert sparsity(masks) == 3 / 8
-    assert sparsity({}) == 0.0

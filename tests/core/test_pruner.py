@@ -172,6 +172,24 @@ def test_diverged_weights_are_refused_by_layer() -> None:
         pruner.update(at(99))
 
 
+def test_random_scores_do_not_follow_the_initial_weights_of_the_same_seed() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(100, 100, bias=False)
+    weights = model.weight.detach().clone()
+    pruner = ramp(Random(), rate=0.5, seed=0)
+    pruner.attach(model)
+    pruner.update(at(99))
+    kept = pruner.masks["weight"].float()
+    assert abs(torch.corrcoef(torch.stack([kept.flatten(), weights.flatten()]))[0, 1]) < 6 / 100  # 6 / sqrt(n)
+
+
+def test_mask_factors_lie_in_memory_as_their_weights_do() -> None:
+    model, pruner = net().to(memory_format=torch.channels_last), ramp()
+    pruner.attach(model)
+    pruner.update(at(99))
+    assert pruner._factors["0.weight"].stride() == model[0].weight.stride()
+
+
 def test_one_shot_takes_the_smallest_by_hand() -> None:
     model = nn.Linear(4, 1, bias=False)
     model.weight.data = torch.tensor([[0.1, -0.4, 0.3, -0.2]])

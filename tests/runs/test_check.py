@@ -23,6 +23,9 @@ from prunelab.runs.folders import conf_dir, job_folder, refuse_unwritable
         ("name=../x", "name=../x"),
         ("name='a b'", "name=a b"),
         ("compile=maybe", "compile=maybe: expected true or false, or auto"),
+        ("+trainer.max_steps=10", "trainer.max_steps: a job sets this itself"),
+        ("+trainer.limit_val_batches=2", "trainer.limit_val_batches"),
+        ("trainer.devices=2", "trainer.devices=2: expected 1"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
     ],
 )
@@ -79,6 +82,11 @@ def test_a_folder_name_holds_no_slash_and_stays_short_but_distinct() -> None:
     long = [job_folder([f"model.width={'9' * 300}{end}"], "usp", 0.2, 0) for end in "ab"]
     assert max(map(len, long)) < 200
     assert long[0] != long[1]
+
+
+def test_names_that_lose_a_character_stay_distinct() -> None:
+    assert job_folder(["pretrained=a/b.pt"], "usp", 0.2, 0) != job_folder(["pretrained=a_b.pt"], "usp", 0.2, 0)
+    assert job_folder([], "usp", 0.1234567, 0) != job_folder([], "usp", 0.1234568, 0)
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

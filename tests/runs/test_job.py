@@ -1,12 +1,15 @@
 """One job end to end: what it leaves behind, what it refuses, and that it is not run twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
+from prunelab.data.image_folder import ImageFolder
+from prunelab.lit.classifier import Tally
 from prunelab.models.cifar_resnet import resnet8
 from prunelab.runs.job import run
 
@@ -60,6 +63,43 @@ def test_a_finished_job_is_not_run_again(job, composed, tmp_path: Path, monkeypa
     assert run(composed("prune=usp", "rate=0.5", "trainer.accelerator=auto")) == accuracy
 
 
+def test_a_rate_is_the_same_job_however_zero_is_written(job, composed, monkeypatch) -> None:
+    accuracy = job("prune=usp")["accuracy"]  # the default is 0.0
+    monkeypatch.setattr("prunelab.runs.job.make_trainer", lambda *_: pytest.fail("it trained again"))
+    assert run(composed("prune=usp", "rate=0")) == accuracy
+
+
+def test_another_precision_is_another_job(job, composed) -> None:
+    job("prune=usp", "rate=0.5")
+    with pytest.raises(ValueError, match="holds another job, with other precision"):
+        run(composed("prune=usp", "rate=0.5", "precision=bf16-mixed"))
+
+
+def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
+    """Law 12: with other test labels the accuracy differs, and not a bit of the weights."""
+    first = job("prune=usp", "rate=0.5", folder=tmp_path / "a")
+    load = ImageFolder.load
+
+    def shuffled(self):
+        splits = load(self)
+        return replace(splits, test=replace(splits.test, labels=splits.test.labels.roll(1)))
+
+    monkeypatch.setattr(ImageFolder, "load", shuffled)
+    second = job("prune=usp", "rate=0.5", folder=tmp_path / "b")
+    assert [e["test_loss"] for e in first["history"]] != [e["test_loss"] for e in second["history"]]
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+    assert all(torch.equal(tensor, second["state_dict"][name]) for name, tensor in first["state_dict"].items())
+
+
+def test_the_loss_is_the_mean_over_images_not_over_batches() -> None:
+    tally = Tally(10)
+    logits = torch.zeros(550, 10)
+    losses = torch.cat([torch.full((500,), 1.0), torch.full((50,), 3.0)])
+    for part in (slice(0, 500), slice(500, 550)):
+        tally.add(logits[part], losses[part], torch.zeros(550, dtype=torch.long)[part])
+    assert tally.take()["loss"].item() == pytest.approx(650 / 550)
+
+
 def test_two_jobs_do_not_share_a_folder(job, composed) -> None:
     job("prune=usp", "rate=0.5")
     with pytest.raises(ValueError, match=r"holds another job, with other optim.optimizer.lr: choose another name="):
@@ -79,6 +119,11 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
     ("asked", "told"),
     [
         (
+            ["prune=usp", "prune/allocation=explicit", "+prune.pruning.pruner.allocation.rates={fc9*:0.1}"],
+            r"rates\['fc9\*'\] matches no layer",
+        ),
+        (["prune=usp", "prune.pruning.pruner.schedule.end=1.0"], "nothing would be trained at the full rate"),
+        (
             ["prune=usp", "prune.pruning.pruner.schedule.end=9ep"],
             "'9ep' is step 63, but the run ends at step 21",
         ),
@@ -94,7 +139,7 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
 )
 def test_bad_input_is_refused_with_nothing_written(asked: list[str], told: str, composed, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=told):
-        run(composed("rate=0.5" if "prune=" in asked[0] else "rate=0", *asked))
+        run(composed("logger=tensorboard", "rate=0.5" if "prune=" in asked[0] else "rate=0", *asked))
     assert not (tmp_path / "job").exists()
 
 

@@ -37,10 +37,25 @@ def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[s
     assert stamps == [path.stat().st_mtime_ns for path in results]
 
 
+def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny: list[str], tmp_path: Path) -> None:
+    done = train("-m", "prune=usp", "rate=0.5", *tiny, "epochs=1", "optim.optimizer.lr=0.1,1e30", cwd=tmp_path)
+    assert done.returncode == 1
+    assert len(list((tmp_path / "outputs" / "tiny").glob("*/result.json"))) == 1
+    assert (tmp_path / "outputs" / "tiny" / "summary.csv").exists()
+    assert "unfinished" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["-m", "rate=0,0.5,50", "prune=usp"], "train: rate=50: expected a fraction in [0, 1); for 50 % write rate=0.5"),
+        (
+            ["-m", "rate=0,0.5,50", "prune=usp"],
+            "train: rate=50: expected a fraction in [0, 1); for 50 % write rate=0.5",
+        ),
+        (
+            ["-m", "experiment=demo", "rate=0,7"],
+            "train: rate=7: expected a fraction in [0, 1); for 7 % write rate=0.07",
+        ),
         (["rate=1.5", "prune=usp"], "train: rate=1.5: expected a fraction in [0, 1)"),
         (["prune=magic"], "Available options in 'prune':\n\tmagnitude_global"),
         (["model=resnet9000"], "Available options in 'model':"),
@@ -68,7 +83,11 @@ def test_a_job_killed_for_good_is_finished_by_the_same_command(tiny: list[str], 
     train(*asked, cwd=tmp_path)
     asked[-1] = "name=killed"
     process = subprocess.Popen(
-        [sys.executable, "-m", "train", *asked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "train", *asked],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:

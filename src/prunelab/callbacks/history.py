@@ -38,10 +38,9 @@ class History(Checkpoint):
         entry["sparsity"] = float(now.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         entry["seconds"] = time.monotonic() - self._began
-        if not math.isfinite(entry["train_loss"]):
+        if bad := [name for name, value in entry.items() if not math.isfinite(value)]:
             raise ValueError(
-                f"epoch {entry['epoch']}: the training loss is {entry['train_loss']}, training has diverged: "
-                "lower the learning rate"
+                f"epoch {entry['epoch']}: {bad[0]} is {entry[bad[0]]}, training has diverged: lower the learning rate"
             )
         self.epochs.append(entry)
         log.info(

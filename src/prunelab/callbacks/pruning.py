@@ -1,5 +1,8 @@
 """Prunes while any LightningModule trains."""
 
+import logging
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import lightning as L
@@ -8,6 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Progress
+
+log = logging.getLogger(__name__)
 
 
 class Pruning(L.Callback):
@@ -19,24 +24,34 @@ class Pruning(L.Callback):
 
     Logs `sparsity/all` and `sparsity/<layer>` an epoch: the fraction of units removed.
     Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
-    than one optimizer.
+    than one optimizer; warns at the end of a training that stopped short of the rate.
     """
 
     def __init__(self, pruner: Pruner) -> None:
         self.pruner = pruner
         self._hook: RemovableHandle | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells two of these in one Trainer apart by what they prune."""
+        return self._generate_state_key(units=type(self.pruner.granularity).__name__, skip=list(self.pruner.skip))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "fit":
-            example = pl_module.example_input_array
-            if isinstance(example, dict):
-                raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
-            self.pruner.attach(pl_module, example)
+        self._loaded = None  # what an earlier run left; Lightning loads a checkpoint after this, in any stage
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        example = pl_module.example_input_array
+        if isinstance(example, dict):
+            raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
+        self.pruner.attach(pl_module, example)
+        if self._loaded is not None:
+            self.pruner.load_state_dict(self._loaded)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not in setup: to ask for the number of steps there would load the data too early, and a resumed run
-        # would begin its epoch again.
-        self.pruner.schedule.check(self._progress(trainer, step=0))
+        # Not before: to ask for the number of steps loads the data, and if that comes too early a resumed run
+        # begins its epoch again.
+        self.pruner.check(self._progress(trainer, step=0))
         if len(trainer.optimizers) != 1:
             names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
             raise ValueError(
@@ -66,6 +81,13 @@ class Pruning(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._unhook()
+        run = self._progress(trainer, trainer.global_step)
+        due = self.pruner.schedule(replace(run, step=run.total)) or 0.0
+        if self.pruner.rate < due:
+            log.warning(
+                "training ended after %d of %d steps, pruned to %g instead of %g",
+                run.step, run.total, self.pruner.rate, due,
+            )  # fmt: skip
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._unhook()
@@ -79,12 +101,13 @@ class Pruning(L.Callback):
         return self.pruner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.pruner.load_state_dict(state_dict)
+        self._loaded = state_dict
 
     @staticmethod
     def _progress(trainer: L.Trainer, step: int) -> Progress:
         total = trainer.estimated_stepping_batches
-        if total == float("inf"):
+        if not 0 < total < inf:
             raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
-        epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        return Progress(step, int(total), max(1, epoch))
+        batches = trainer.num_training_batches
+        epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)
+        return Progress(step, int(total), max(1, int(epoch)))

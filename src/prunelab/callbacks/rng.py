@@ -9,15 +9,16 @@ import torch
 class RandomStreams(L.Callback):
     """Carries torch's global random streams (dropout draws from them) in the checkpoint.
 
-    They are put back as training starts, after everything that might draw in between. A checkpoint made on
-    another number of GPUs restores the CPU's stream alone.
+    They are put back as training starts, after everything that might draw in between. Of GPUs it is the one
+    that the process trains on.
     """
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
@@ -26,5 +27,5 @@ class RandomStreams(L.Callback):
         state, self._loaded = self._loaded, {}
         if state:
             torch.set_rng_state(state["cpu"])
-            if len(state["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(state["cuda"])
+            if state["cuda"] is not None and torch.cuda.is_initialized():
+                torch.cuda.set_rng_state(state["cuda"])

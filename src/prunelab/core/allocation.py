@@ -35,7 +35,7 @@ class Uniform(Allocation):
 class Explicit(Allocation):
     """A rate of its own for each layer that matches a pattern of `rates`; `rate` for the others.
 
-    While a schedule ramps up to `target`, the layers' own rates ramp up with it.
+    While a schedule ramps up to `target`, the layers' own rates ramp up with it; at 0 nothing is pruned anywhere.
     """
 
     rates: Mapping[str, float]

@@ -39,17 +39,18 @@ def _direct_feeds(net: nn.Module, convs: list[Conv], example: Example | None) ->
             "pruning filters must see one forward pass, to find the norm behind each convolution: "
             "set example_input_array on the LightningModule"
         )
-    made_by: dict[int, Conv] = {}
+    made_by: dict[int, tuple[Conv, int]] = {}
     alive: list[Tensor] = []  # holds every output until the end, so that no id is used twice
     pairs: list[tuple[Conv, nn.Module]] = []
 
     def made(conv: Conv, _: object, out: Tensor) -> None:
-        made_by[id(out)] = conv
+        made_by[id(out)] = (conv, out._version)
         alive.append(out)
 
     def taken(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if args and id(args[0]) in made_by:
-            pairs.append((made_by[id(args[0])], norm))
+        conv, version = made_by.get(id(args[0]), (None, None)) if args else (None, None)
+        if conv is not None and args[0]._version == version:  # else it was changed in place since, as by a skip
+            pairs.append((conv, norm))
 
     with ExitStack() as stack:
         for conv in convs:

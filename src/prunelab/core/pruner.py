@@ -1,6 +1,8 @@
 """What is pruned now? Composes criterion, granularity, allocation and schedule; owns the masks."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,7 +55,9 @@ class Pruner:
         self.masks: Masks = {}  # the same per weight; derived, never saved
         self._params: dict[str, nn.Parameter] = {}  # all of the net's: norms and biases may be masked too
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
-        self._generator = torch.Generator().manual_seed(self.seed)
+        # A stream of its own: the global one, seeded alike, has drawn the initial weights from the same numbers.
+        own = hashlib.sha256(f"pruner {self.seed}".encode()).digest()
+        self._generator = torch.Generator().manual_seed(int.from_bytes(own[:4]))
 
     def attach(self, net: nn.Module, example: Example | None = None) -> None:
         """Starts afresh on `net`. `example` is a batch of inputs; granularities larger than a weight need it."""
@@ -61,6 +65,14 @@ class Pruner:
         self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
         self.granularity = self.granularity.bind(net, self._prunable, example)
+
+    def check(self, p: Progress) -> None:
+        """Rehearses the last pruning of a run of `p.total` steps; raises ValueError for what would fail in it."""
+        self.schedule.check(p)
+        final = self.schedule(replace(p, step=p.total))
+        scores = {n: torch.linspace(0, 1, w.numel()).view(w.shape) for n, w in self._prunable.items()}
+        if final:
+            self.allocation(self.granularity.reduce(scores), final)
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate that is due at `p`, if it is not met yet; says whether the masks changed.
@@ -106,7 +118,7 @@ class Pruner:
         if any(
             name not in self._factors or self._factors[name].device != self._params[name].device for name in self.masks
         ):
-            self._factors = {name: mask.to(self._params[name]) for name, mask in self.masks.items()}
+            self._factors = {name: _factor(self._params[name], mask) for name, mask in self.masks.items()}
         return params, [self._factors[name] for name in self.masks]
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
@@ -128,6 +140,11 @@ class Pruner:
         self.rate = state["rate"]
         self._generator.set_state(state["generator"].cpu())
         self._adopt(dict(state["keep"]))
+
+
+def _factor(param: Tensor, mask: Tensor) -> Tensor:
+    """0 and 1 in the strides of `param`: in others, each product would take twice as long."""
+    return torch.empty_like(param, requires_grad=False).copy_(mask)
 
 
 def _like(state: object, param: Tensor) -> bool:

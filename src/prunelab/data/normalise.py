@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,8 +21,15 @@ class Normalise:
 
     def __call__(self, x: Tensor) -> Tensor:
         """float32 from uint8, both (n, 3, h, w), on the same device."""
-        mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        scale, shift = constants(self.mean, self.std, x.device)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         # In place, and one multiplication: a third of the time of the formula as it is written above.
-        return x.float().mul_(1 / (255 * std)).sub_(mean / std)
+        return x.float().mul_(scale).sub_(shift)
+
+
+@cache  # a copy to the GPU at every batch would make the host wait
+def constants(mean: RGB, std: RGB, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(1, 3, 1, 1) each: what to multiply pixels of 0 to 255 by, and what to subtract then."""
+    m, s = (torch.tensor(v).view(1, 3, 1, 1) for v in (mean, std))
+    return (1 / (255 * s)).to(device), (m / s).to(device)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+EXAMPLE = torch.zeros(2, 3, 32, 32)
 SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders
 
 
@@ -24,8 +25,9 @@ class Tally(nn.Module):
         self.loss = MeanMetric(nan_strategy="disable")
         self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
-    def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
-        self.loss.update(loss, len(y))
+    def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
+        """`losses` are those of single images (n,), or the mean of batches that are all of one size."""
+        self.loss.update(losses)
         self.acc.update(logits, y)
 
     def take(self) -> dict[str, Tensor]:
@@ -59,10 +61,11 @@ class Classifier(L.LightningModule):
         self.label_smoothing = label_smoothing
         self.compiled = compiled
         self.tallies = nn.ModuleList(Tally(num_classes) for _ in SPLITS)
-        self.example_input_array = torch.zeros(2, 3, 32, 32)
+        self.example_input_array = EXAMPLE
 
     def on_fit_start(self) -> None:
         if self.compiled:
+            torch.compiler.reset()  # the jobs of a sweep share one count of compiled nets, which is limited
             self.net.compile()  # in place: names, parameters and checkpoints stay as they are
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class Classifier(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         x, y = batch
         logits = self.net(x)
-        self._tally(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y), y)
+        self._tally(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y, reduction="none"), y)
 
     def on_validation_epoch_end(self) -> None:
         for split in SPLITS[1:]:

@@ -54,7 +54,7 @@ def notes(tables: Sequence[Entry]) -> list[str]:
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
         "Change: from rate 0 of the same method, else from the unpruned net (none), seed by seed.",
         "Parameters left: not zero. MACs and BOPs: per image, zeros credited (a zero weight costs no work).",
-        f"Seconds: wall time of a job, on {', '.join(devices)}.",
+        f"Seconds: training and evaluation by the clock, on {', '.join(devices)}.",
     ]
 
 

@@ -5,6 +5,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+# A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
+TRAINER = (
+    "_target_", "accelerator", "devices", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+    "deterministic", "benchmark", "detect_anomaly", "profiler",
+)  # fmt: skip
+
 
 def check_values(cfg: DictConfig) -> None:
     """Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`."""
@@ -19,6 +25,7 @@ def check_values(cfg: DictConfig) -> None:
     for knob in ("compile", "channels_last"):
         if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
+    _check_trainer(cfg.trainer)
     if cfg.pretrained is not None and not Path(str(cfg.pretrained)).is_file():
         raise FileNotFoundError(f"pretrained={cfg.pretrained}: no such file")
 
@@ -28,3 +35,11 @@ def _check_rate(rate: object) -> None:
     if not 0 <= number < 1:  # also refuses nan
         hint = f"; for {number:g} % write rate={number / 100:g}" if 2 <= number < 100 else ""
         raise ValueError(f"rate={rate}: expected a fraction in [0, 1){hint}")
+
+
+def _check_trainer(trainer: DictConfig) -> None:
+    for key in map(str, trainer):
+        if key not in TRAINER:
+            raise ValueError(f"trainer.{key}: a job sets this itself, or it would end it early; there are: {TRAINER}")
+    if trainer.devices != 1:
+        raise ValueError(f"trainer.devices={trainer.devices}: expected 1, a job trains on one device")

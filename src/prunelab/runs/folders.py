@@ -14,7 +14,7 @@ import prunelab
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
     "name", "experiment", "logger", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
-    "trainer.devices", "trainer.default_root_dir", "trainer.enable_progress_bar",
+    "trainer.devices", "trainer.profiler",
 )  # fmt: skip
 LONGEST = 180  # of the 255 bytes a file name may have
 
@@ -40,14 +40,15 @@ def job_folder(overrides: Sequence[str], method: str, rate: object, seed: object
         asked.pop(key, None)
     lead = [f"prune={method}", f"rate={_plain(rate)}", f"seed={_plain(seed)}"]
     rest = [f"{key}={value}" for key, value in sorted(asked.items()) if changes_result(key) and key != "trainer"]
-    name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", ",".join(lead + rest))
-    if len(name) <= LONGEST:
+    whole = ",".join(lead + rest)
+    name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", whole)
+    if name == whole and len(name) <= LONGEST:
         return name
-    return name[:LONGEST] + "~" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name[:LONGEST] + "~" + hashlib.sha256(whole.encode()).hexdigest()[:8]  # what was lost tells jobs apart
 
 
 def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def refuse_unwritable(folder: Path) -> None:

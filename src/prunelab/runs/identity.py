@@ -13,7 +13,6 @@ from prunelab.runs.folders import changes_result
 from prunelab.runs.versions import versions
 
 
-
 def flat(cfg: DictConfig) -> dict[str, Any]:
     """Every resolved value that can change the result, by dotted key."""
     return {key: value for key, value in _leaves(OmegaConf.to_container(cfg, resolve=True), "") if changes_result(key)}
@@ -22,7 +21,8 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 def _leaves(node: Any, path: str) -> list[tuple[str, Any]]:
     if isinstance(node, dict) and node:
         return [leaf for key, child in node.items() for leaf in _leaves(child, f"{path}.{key}" if path else str(key))]
-    return [(path, node)]
+    # 0 and 0.0 are one value, however it was written.
+    return [(path, int(node) if isinstance(node, float) and node.is_integer() else node)]
 
 
 def digest(values: dict[str, Any]) -> str:
@@ -41,9 +41,12 @@ def comparable(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in ("rate", "seed") and not k.startswith("prune")}
 
 
-def describe(cfg: DictConfig, fingerprint: str) -> dict[str, Any]:
-    """What is known of a job before it runs: the head of its result. `fingerprint` is that of its images."""
-    values = flat(cfg) | {"data.fingerprint": fingerprint}
+def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a job before it runs: the head of its result.
+
+    `settled` replaces values that the configuration leaves open: what "auto" comes down to, which images.
+    """
+    values = flat(cfg) | settled
     if cfg.pretrained:
         values["pretrained"] = content(cfg.pretrained)
     hydra = HydraConfig.get()

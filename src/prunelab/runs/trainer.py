@@ -13,16 +13,15 @@ from omegaconf import DictConfig
 
 from prunelab.callbacks.rng import RandomStreams
 from prunelab.lit.checkpoints import WholeCheckpointIO
-from prunelab.lit.device import expected_device, precision_for
+from prunelab.lit.device import expected_device
 from prunelab.runs.record import Folder
 
 
 def make_trainer(
-    cfg: DictConfig, folder: Folder, callbacks: list[L.Callback], on_start: Callable[[], None]
+    cfg: DictConfig, folder: Folder, precision: str, callbacks: list[L.Callback], on_start: Callable[[], None]
 ) -> L.Trainer:
     """`conf/trainer` completed with what every job has; `on_start` is called when training is sure to begin."""
-    device = expected_device(cfg.trainer.accelerator)
-    if device.type == "cuda":
+    if expected_device(cfg.trainer.accelerator).type == "cuda":
         torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its device report, in every job of a sweep
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
@@ -37,7 +36,7 @@ def make_trainer(
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         max_epochs=cfg.epochs,
-        precision=precision_for(device) if cfg.precision == "auto" else cfg.precision,
+        precision=precision,
         callbacks=[*callbacks, RandomStreams(), started, last],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,
         plugins=[WholeCheckpointIO()],

@@ -5,6 +5,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+CHECKOUT = Path(__file__).parents[3] / "conf"
+
 
 def versions() -> dict[str, str | None]:
     """Of Python and the libraries; `commit` is that of a checkout, with + when it was changed since."""
@@ -17,6 +19,8 @@ def versions() -> dict[str, str | None]:
 
 
 def _commit() -> str | None:
+    if not CHECKOUT.is_dir():  # installed: the repository around it, if any, is somebody else's
+        return None
     git = [
         "git",
         "-C",
