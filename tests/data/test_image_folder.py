@@ -16,11 +16,11 @@ def source(tree: Path, val: int = 4) -> ImageFolder:
 
 
 def test_pixels_and_labels_are_those_of_the_files(tree: Path) -> None:
-    splits = source(tree, val=0).load()
+    splits = source(tree).load()
     files = sorted((tree / "train").glob("*/*.png"))
     expected = torch.stack([torch.from_numpy(np.array(Image.open(f))).permute(2, 0, 1) for f in files])
-    assert torch.equal(splits.train.x, expected)
-    assert splits.train.y.tolist() == [0] * 6 + [1] * 6
+    assert torch.equal(splits.train.pool, expected)
+    assert splits.train.labels.tolist() == [0] * 6 + [1] * 6
     assert splits.classes == ("cat", "dog")
 
 
