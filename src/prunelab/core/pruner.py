@@ -22,8 +22,12 @@ class Pruner:
 
     `skip` names weights that stay dense, by pattern ("fc.*"). `seed` feeds criteria that draw at random.
 
+    >>> from prunelab.core.allocation import Uniform
+    >>> from prunelab.core.granularity import Weight
+    >>> from prunelab.core.schedule import Rounds
+    >>> from prunelab.criteria.norm import Norm
     >>> net = nn.Linear(4, 1, bias=False)
-    >>> net.weight.data = torch.tensor([[0.1, -0.4, 0.3, -0.2]])
+    >>> net.weight.data = torch.tensor([[0.1, -0.4, 0.3, 0.2]])
     >>> pruner = Pruner(Norm(p=1), Weight(), Uniform(), Rounds(rate=0.5, start=0.0))
     >>> pruner.attach(net)
     >>> pruner.update(Progress(step=0, total=100, epoch=10))
@@ -53,6 +57,7 @@ class Pruner:
         self.rate = 0.0  # what the masks meet now
         self.keep: Masks = {}  # a verdict per unit
         self.masks: Masks = {}  # the same per weight; derived, never saved
+        self._prunable: dict[str, nn.Parameter] = {}
         self._params: dict[str, nn.Parameter] = {}  # all of the net's: norms and biases may be masked too
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
         # A stream of its own: the global one, seeded alike, has drawn the initial weights from the same numbers.

@@ -1,0 +1,33 @@
+"""A built wheel is whole: the command works from any folder with it."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_a_wheel_contains_the_configuration_and_trains_from_any_folder(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True)
+    site = tmp_path / "site"
+    zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "train", "--info", "searchpath", "prune=sp", "rate=0.5"],
+        cwd=elsewhere,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(site / "prunelab" / "conf") in done.stdout
+    assert sorted(p.name for p in (site / "prunelab" / "conf" / "prune").glob("*.yaml")) == sorted(
+        p.name for p in (ROOT / "conf" / "prune").glob("*.yaml")
+    )
