@@ -18,10 +18,10 @@ CHUNK = 250  # images drawn together, few enough to stay in the processor's cach
 RADIUS = (8.0, 12.0)  # pixels
 SCRAPS = 3
 # Of a white of 1, and tuned together: `shapes.py` says how well networks do with these.
-DARKEST, BRIGHTEST = 0.2, 0.75  # how much brighter the figure is than the ground
+DARKEST, BRIGHTEST = 0.25, 0.75  # how much brighter the figure is than the ground
 HUE = 0.2  # how far its channels stray from that
-STRIPES = 0.2
-NOISE = 0.1
+STRIPES = 0.15
+NOISE = 0.08
 
 
 def draw(y: Tensor, generator: torch.Generator) -> Tensor:
