@@ -1,8 +1,7 @@
 """What can be trained on where there is no data set and no network?
 
-Made so that the number of filters matters, on 6,000 images in 8 epochs (SGD, one cycle to 0.1, batches of 64):
-resnet8 ends at 94.4 +- 0.4 % test accuracy, with 80 % of its single weights pruned by magnitude in training at
-91.6 +- 0.9 %, and at a fifth of its width at 74.2 +- 3.5 % (mean and standard deviation of n = 3 seeds).
+Made so that the number of filters matters. `experiment=demo` (resnet8, 6,000 images, 8 epochs, n = 1) ends at 97.3 %
+test accuracy dense, at 94.2 % with 80 % of the single weights of each layer pruned, at 81.6 % with 80 % of the filters.
 """
 
 from __future__ import annotations
