@@ -26,7 +26,7 @@ from prunelab.callbacks import Pruning
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
-from prunelab.core.schedule import Cubic
+from prunelab.core.schedule import Rounds
 from prunelab.core.select import prunable_weights
 from prunelab.criteria.norm import Norm
 from prunelab.data.augment import PadCropFlip
@@ -95,7 +95,8 @@ def plain(loader: Batches, module: nn.Module) -> float:
 
 
 def usp() -> Pruning:
-    return Pruning(Pruner(Norm(), Weight(), Uniform(), Cubic(rate=0.8)))
+    # Masks throughout and one scoring in an epoch of 50 steps; in ten epochs of CIFAR-10 usp scores every 70 steps.
+    return Pruning(Pruner(Norm(), Weight(), Uniform(), Rounds(rate=0.8, start=0.0)))
 
 
 def torch_pruned() -> nn.Module:
@@ -120,7 +121,8 @@ def measure(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[st
     """Seconds of each, all in turn, after a first round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(rounds + 1):
-        for name, run in contestants.items():
+        # Forwards and backwards in turn, so that nobody always follows the same neighbour.
+        for name, run in list(contestants.items())[:: 1 if i % 2 else -1]:
             took = run()
             if i:
                 seconds[name].append(took)
@@ -130,8 +132,8 @@ def measure(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=10240, help="an epoch's")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=6400, help="an epoch's")
+    parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
