@@ -15,6 +15,7 @@ from prunelab.core.granularity import Filter, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.criteria.norm import Norm
+from prunelab.criteria.random import Random
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -133,6 +134,35 @@ def test_pruned_weights_and_their_state_are_zero_at_every_look(fit, granularity,
         assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
     else:
         assert module.body[1].bias.eq(0).sum() == module.body[1].weight.eq(0).sum() == round(0.8 * 8)
+
+
+def test_a_module_that_disturbs_gradients_after_the_callback_revives_nothing(fit) -> None:
+    class Noisy(Foreign):
+        def on_before_optimizer_step(self, optimizer) -> None:  # Lightning calls it after the callbacks' own
+            for p in self.parameters():
+                p.grad.add_(1.0)
+
+    callback = pruning()
+    watch = Watch(callback)
+    fit([callback, watch], Noisy())
+    assert watch.looks > 20
+
+
+def test_masks_that_no_criterion_could_find_again_come_back_from_the_checkpoint(fit, tmp_path: Path) -> None:
+    def random() -> Pruning:
+        return Pruning(Pruner(Random(), Weight(), Uniform(), Cubic(rate=0.8, end=0.5, every="1it")))
+
+    class Kill(L.Callback):
+        def on_train_batch_end(self, trainer, module, *_: object) -> None:
+            if trainer.global_step == 11:
+                trainer.save_checkpoint(tmp_path / "kill.ckpt")
+                raise KeyError("killed")
+
+    whole = fit([random()])
+    with pytest.raises(KeyError, match="killed"):
+        fit([random(), Kill()])
+    resumed = fit([random()], ckpt=tmp_path / "kill.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_rate_zero_trains_to_the_same_bits_as_no_callback(fit) -> None:
