@@ -19,8 +19,8 @@ class Pruning(L.Callback):
     """Drives a Pruner through one fit: masks change between two optimizer steps, never inside one.
 
     A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; the masks
-    travel in the checkpoint. Works with gradient accumulation, clipping, mixed precision and manual
-    optimization. Filter pruning needs `example_input_array` on the module when it has norms.
+    travel in the checkpoint. Works with gradient accumulation, clipping and manual optimization.
+    Filter pruning needs `example_input_array` on the module when it has norms.
 
     Logs `sparsity/all` and `sparsity/<layer>` an epoch: the fraction of units removed.
     Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
