@@ -1,23 +1,48 @@
 #!/usr/bin/env bash
 # What only a GPU can show. Parts, all of them when none is named:
-#   tests          the tests marked gpu
-#   study DIR      the ten ResNet-18 jobs of the bare command, on the image folder DIR
-# PYTHON chooses the interpreter, EPOCHS shortens the study.
+#   tests           the tests marked gpu
+#   sparse          2:4 weights through the sparse tensor cores, beside the dense ones
+#   study DIR       the ten ResNet-18 jobs of the bare command, on the image folder DIR
+#   rewinding DIR   ResNet-20: fine-tune, weight and learning-rate rewinding at 2.4x, 4.8x, 9.3x (Renda et al. 2020)
+#   at_init DIR     VGG-16: random, magnitude, SNIP, GraSP, SynFlow at 10x and 31.6x (Tanaka et al. 2020)
+# PYTHON chooses the interpreter, EPOCHS and SEEDS (0,1,2) shorten the studies.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
 
+train() {  # NAME DIR OVERRIDES...
+  local images=${2:?$1 needs an image folder: bench/gpu.sh $1 DIR}
+  time "$python" -m train -m trainer=gpu name="gpu-$1" data=image_folder data.root="$images" "${@:3}"
+}
+
 tests() { "$python" -m pytest -m gpu -rs; }
 
-study() {
-  local images=${1:?study needs an image folder: bench/gpu.sh study DIR}
-  time "$python" -m train -m prune=usp,sp rate=0,0.2,0.4,0.6,0.8 trainer=gpu name=gpu-study \
-    data=image_folder data.root="$images" epochs="${EPOCHS:-50}"
+sparse() { "$python" bench/sparse_kernels.py; }
+
+study() { train study "${1-}" prune=usp,sp rate=0,0.2,0.4,0.6,0.8 epochs="${EPOCHS:-50}"; }
+
+# 2.4x, 4.8x and 9.3x are what 4, 7 and 10 rounds of 20 % leave. Their schedule: /10 at 91 and 136 of 182 epochs.
+rewinding() {
+  train rewinding "${1-}" model=resnet20 optim/schedule=multi_step optim.optimizer.weight_decay=2e-4 augment.pad=4 \
+    prune=none epochs="${EPOCHS:-40}" seed="${SEEDS:-0}"
+  train rewinding "${1-}" model=resnet20 optim/schedule=multi_step optim.optimizer.weight_decay=2e-4 augment.pad=4 \
+    prune=finetune,weight_rewind,lr_rewind rate=0.5904,0.790285,0.892626 rewind=2ep pretrained=auto \
+    epochs="${EPOCHS:-40}" seed="${SEEDS:-0}"
+}
+
+at_init() {
+  local vgg="model=vgg16 epochs=${EPOCHS:-30} seed=${SEEDS:-0}"
+  # shellcheck disable=SC2086
+  train at_init "${1-}" $vgg prune=none
+  # shellcheck disable=SC2086
+  train at_init "${1-}" $vgg prune=random,snip,grasp,synflow rate=0.9,0.968377
+  # shellcheck disable=SC2086
+  train at_init "${1-}" $vgg prune=random prune/criterion=magnitude prune/allocation=global rate=0.9,0.968377
 }
 
 case ${1:-all} in
-  tests) tests ;;
-  study) study "${2-}" ;;
-  all) tests && study "${2-}" ;;
-  *) echo "bench/gpu.sh: no part called $1; there are tests and study" >&2; exit 2 ;;
+  tests | sparse) "$1" ;;
+  study | rewinding | at_init) "$1" "${2-}" ;;
+  all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" ;;
+  *) echo "bench/gpu.sh: no part called $1; there are tests, sparse, study, rewinding and at_init" >&2; exit 2 ;;
 esac

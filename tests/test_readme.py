@@ -44,6 +44,6 @@ def test_the_pruners_own_example_holds() -> None:
 def test_the_readme_names_every_option_of_every_group() -> None:
     text = README.read_text()
     conf = README.parent / "conf"
-    for group in ("prune", "data", "optim", "optim/schedule", "trainer", "logger"):
+    for group in ("prune", "retrain", "data", "optim", "optim/schedule", "trainer", "logger"):
         for option in (conf / group).glob("*.yaml"):
             assert f"`{option.stem}`" in text or f"={option.stem}`" in text, f"{group}={option.stem}"

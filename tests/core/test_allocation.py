@@ -1,11 +1,13 @@
 """Who pays? Exact counts in every layer, and no layer dies."""
 
 import logging
+import math
+from itertools import product
 
 import pytest
 import torch
 
-from prunelab.core.allocation import Explicit, Global, Uniform
+from prunelab.core.allocation import ERK, Explicit, Global, Uniform, erk_counts
 
 
 def gone(masks: dict[str, torch.Tensor]) -> dict[str, int]:
@@ -69,7 +71,134 @@ def test_an_explicit_rate_for_no_layer_is_refused_with_what_there_is() -> None:
         Explicit({"fc2": 0.5}, target=0.5)({"fc1": torch.ones(3)}, 0.5)
 
 
-@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5)])
-def test_nan_scores_are_refused_by_layer(allocation: Uniform | Global | Explicit) -> None:
+@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK()])
+def test_nan_scores_are_refused_by_layer(allocation: Uniform | Global | Explicit | ERK) -> None:
     with pytest.raises(ValueError, match="sick: its scores contain NaN"):
         allocation({"well": torch.ones(4), "sick": torch.tensor([1.0, torch.nan])}, 0.5)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1 / 3])
+def test_global_compares_scores_that_float32_cannot_tell_apart(scale: float) -> None:
+    units = {
+        "a": torch.tensor([1.0, 3.0, 1 + 1e-12], dtype=torch.float64) * scale,
+        "b": torch.tensor([[2.0, 4.0], [1 + 2e-12, 1 + 3e-12]], dtype=torch.float64) * scale,
+    }
+    keep = Global()(units, 3 / 7)
+    assert keep["a"].tolist() == [False, True, False]
+    assert keep["b"].tolist() == [[True, True], [False, True]]
+
+
+def test_the_best_unit_of_an_emptied_layer_is_found_beyond_float32() -> None:
+    units = {
+        "weak": torch.tensor([1e100, 3e100, 2e100], dtype=torch.float64),
+        "strong": torch.tensor([7e200, 6e200, 5e200, 8e200], dtype=torch.float64),
+    }
+    keep = Global()(units, 4 / 7)
+    assert keep["weak"].tolist() == [False, True, False]
+    assert keep["strong"].tolist() == [True, False, False, True]
+
+
+def test_global_compares_scores_of_several_types() -> None:
+    units = {"half": torch.tensor([1.0, 3.0]).half(), "double": torch.tensor([1e300, 2.0], dtype=torch.float64)}
+    assert {n: k.tolist() for n, k in Global()(units, 0.5).items()} == {"half": [False, True], "double": [True, False]}
+
+
+def erk_by_brute_force(shapes: list[tuple[int, ...]], total: int) -> tuple[list[float], list[bool]]:
+    """Units kept before rounding, and which layers stay dense: the set for which one epsilon fits all others."""
+    sums, sizes = [sum(s) for s in shapes], [math.prod(s) for s in shapes]
+    for dense in product([False, True], repeat=len(shapes)):
+        rest = sum(s for s, d in zip(sums, dense, strict=True) if not d)
+        left = total - sum(n for n, d in zip(sizes, dense, strict=True) if d)
+        if not rest or left < 0:
+            continue
+        epsilon = left / rest
+        if all((epsilon * s >= n) == d for s, n, d in zip(sums, sizes, dense, strict=True)):
+            counts = [n if d else epsilon * s for s, n, d in zip(sums, sizes, dense, strict=True)]
+            return counts, list(dense)
+    raise AssertionError("no set of dense layers fits")
+
+
+NET = [(16, 3, 3, 3), (16, 16, 3, 3), (32, 16, 3, 3), (32, 16, 1, 1), (64, 32, 3, 3), (10, 64)]
+
+
+def test_erk_by_hand() -> None:
+    units = {"small": torch.rand(2, 2), "large": torch.rand(10, 10)}  # sums of dimensions 4 and 20
+    assert gone(ERK()(units, 1 - 12 / 104)) == {"small": 4 - 2, "large": 100 - 10}  # epsilon 1/2
+    assert gone(ERK()(units, 1 - 52 / 104)) == {"small": 0, "large": 100 - 48}  # epsilon 48/20, small is dense
+
+
+def test_erk_rounds_to_the_nearest() -> None:
+    # epsilon 6/41, so 11 and 30 times it are 1.6 and 4.4
+    assert erk_counts([torch.Size((5, 6)), torch.Size((14, 16))], 6) == [2, 4]
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.8, 0.9, 0.98])
+def test_erk_densities_follow_their_closed_form(rate: float) -> None:
+    units = {str(i): torch.rand(shape) for i, shape in enumerate(NET)}
+    n = sum(u.numel() for u in units.values())
+    expected, dense = erk_by_brute_force(NET, n - round(rate * n))
+    kept = {name: int(mask.sum()) for name, mask in ERK()(units, rate).items()}
+    assert n - sum(kept.values()) == round(rate * n)
+    rest = sum(sum(shape) for shape, d in zip(NET, dense, strict=True) if not d)
+    for shape, count, exact, d in zip(NET, kept.values(), expected, dense, strict=True):
+        # Half a unit of its own, and a share of what rounding the others has moved epsilon by.
+        assert abs(count - exact) <= (0 if d else 0.5 + 0.5 * len(NET) * sum(shape) / rest)
+    if rate <= 0.8:
+        assert any(dense)
+
+
+def test_erk_keeps_the_best_of_each_layer() -> None:
+    torch.manual_seed(0)
+    units = {"a": torch.randn(6, 5), "b": torch.randn(4, 3, 3, 3)}
+    for name, mask in ERK()(units, 0.7).items():
+        assert 0 < mask.sum() < mask.numel()
+        assert units[name][mask].min() > units[name][~mask].max()
+
+
+def random_shapes(seed: int) -> list[torch.Size]:
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=g))
+
+    return [torch.Size(draw(1, 6) for _ in range(draw(1, 5))) for _ in range(draw(1, 8))]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_erk_counts_add_up_for_every_total_and_never_rise_as_it_falls(seed: int) -> None:
+    shapes = random_shapes(seed)
+    sizes = [math.prod(shape) for shape in shapes]
+    before = sizes
+    for total in range(sum(sizes), len(sizes) - 1, -1):
+        counts = erk_counts(shapes, total)
+        assert sum(counts) == total
+        assert all(1 <= now <= last for now, last in zip(counts, before, strict=True))
+        before = counts
+    assert before == [1] * len(sizes)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_erk_meets_any_rate_exactly(seed: int) -> None:
+    g = torch.Generator().manual_seed(100 + seed)
+    units = {str(i): torch.randint(3, shape, generator=g).float() for i, shape in enumerate(random_shapes(seed))}
+    n = sum(u.numel() for u in units.values())
+    for rate in torch.rand(10, generator=g).tolist():
+        if n - round(rate * n) < len(units):
+            with pytest.raises(ValueError, match=f"would keep {n - round(rate * n)} units in {len(units)} layers"):
+                ERK()(units, rate)
+        else:
+            assert sum(gone(ERK()(units, rate)).values()) == round(rate * n)
+
+
+def test_equal_layers_share_equally_and_the_first_ones_take_the_rest() -> None:
+    shapes = [torch.Size((5, 4))] * 3
+    assert erk_counts(shapes, 31) == [11, 10, 10]
+    assert erk_counts(shapes, 32) == [11, 11, 10]
+    assert erk_counts(shapes, 33) == [11, 11, 11]
+    assert erk_counts([torch.Size((5, 4)), torch.Size((2, 2)), torch.Size((4, 5))], 23) == [10, 4, 9]
+
+
+def test_erk_keeps_a_unit_of_the_smallest_share() -> None:
+    shapes = [torch.Size((1, 1, 2)), torch.Size((40, 40))]  # 4 : 80
+    assert erk_counts(shapes, 7) == [1, 6]
+    assert erk_counts(shapes, 2) == [1, 1]

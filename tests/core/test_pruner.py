@@ -1,14 +1,20 @@
 """Laws 1, 2 and 4 on a bare net: exact rates, plain parameters, pruned stays pruned."""
 
+from dataclasses import dataclass, field
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
-from prunelab.core.allocation import Global, Uniform
-from prunelab.core.granularity import Filter, Weight
+from prunelab.core.allocation import Allocation, Global, Uniform
+from prunelab.core.context import Context
+from prunelab.core.criterion import Criterion
+from prunelab.core.granularity import Filter, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
-from prunelab.core.types import Progress
+from prunelab.core.types import Masks, Progress, Scores
+from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
 
@@ -197,3 +203,132 @@ def test_one_shot_takes_the_smallest_by_hand() -> None:
     pruner.attach(model)
     assert pruner.update(at(0))
     assert model.weight.tolist() == [[0.0, pytest.approx(-0.4), pytest.approx(0.3), 0.0]]
+
+
+@dataclass(frozen=True)
+class Noted(Allocation):
+    """Uniform, which notes the rates it was asked for and what it kept."""
+
+    seen: list[tuple[float, Masks]] = field(default_factory=list)
+
+    def __call__(self, units: Scores, rate: float) -> Masks:
+        keep = Uniform()(units, rate)
+        self.seen.append((rate, keep))
+        return keep
+
+
+@dataclass(frozen=True)
+class Counted(Criterion):
+    """Random, which notes how many weights were zero when it was asked."""
+
+    zeros: list[int] = field(default_factory=list)
+
+    def __call__(self, ctx: Context) -> Scores:
+        self.zeros.append(sum(int((w == 0).sum()) for w in ctx.params.values()))
+        return Random()(ctx)
+
+
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+def test_passes_take_the_same_share_of_what_is_left_and_meet_the_rate_exactly(granularity: Granularity) -> None:
+    model, noted, counted = net(), Noted(), Counted()
+    pruner = Pruner(counted, granularity, noted, Rounds(rate=0.84, n=2, start=0.0), passes=4)
+    pruner.attach(model, EXAMPLE)
+    pruner.update(at(0))
+    assert pruner.rate == pytest.approx(0.6)
+    pruner.update(at(50))
+    left = [1.0, *(1 - rate for rate, _ in noted.seen)]  # 0.16 in two rounds of four passes
+    assert len(noted.seen) == 8
+    assert [b / a for a, b in pairwise(left)] == pytest.approx([0.16 ** (1 / 8)] * 8)
+    assert pruner.rate == noted.seen[-1][0] == 0.84
+    assert all(gone == round(0.84 * n) for gone, n in pruner.unit_counts().values())
+    for (_, before), (_, after) in pairwise(noted.seen):
+        for name, kept in after.items():
+            assert not (kept & ~before[name]).any()
+            assert kept.sum() <= before[name].sum()
+    assert counted.zeros == sorted(counted.zeros)
+    assert counted.zeros[0] == 0 < counted.zeros[1] < counted.zeros[3]  # each was scored on what the last one left
+
+
+def test_the_last_of_several_passes_asks_for_the_very_rate() -> None:
+    noted = Noted()  # 1 - 0.7 is not 0.3 in floating point
+    pruner = Pruner(Norm(), Weight(), noted, Rounds(rate=0.3, n=2, start=0.0), passes=2)
+    pruner.attach(net())
+    pruner.update(at(0))
+    pruner.update(at(99))
+    assert noted.seen[-1][0] == 0.3
+
+
+def test_less_than_one_pass_is_refused() -> None:
+    with pytest.raises(ValueError, match="passes=0: expected at least 1"):
+        Pruner(Norm(), Weight(), Uniform(), Rounds(rate=0.5), passes=0).attach(net())
+
+
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+def test_a_shuffled_mask_keeps_its_counts_elsewhere_reproducibly(granularity: Granularity) -> None:
+    def shuffled(seed: int) -> tuple[Pruner, Masks]:
+        pruner = ramp(granularity=granularity, rate=0.5, seed=seed)
+        pruner.attach(net(), EXAMPLE)
+        pruner.update(at(99))
+        before = dict(pruner.keep)
+        pruner.shuffle()
+        return pruner, before
+
+    (pruner, before), (again, _), (other, _) = shuffled(0), shuffled(0), shuffled(1)
+    assert pruner.rate == 0.5
+    for name, kept in pruner.keep.items():
+        assert kept.shape == before[name].shape
+        assert kept.sum() == before[name].sum()
+        assert torch.equal(kept, again.keep[name])
+    for reference in (before, other.keep):
+        assert not all(torch.equal(kept, reference[name]) for name, kept in pruner.keep.items())
+    pruner.apply()
+    for name, mask in granularity.bind(net(), pruner._prunable, EXAMPLE).expand(pruner.keep).items():
+        assert torch.equal(pruner.masks[name], mask)
+        assert not pruner._params[name][~mask].any()
+
+
+def test_layers_of_one_size_are_shuffled_apart() -> None:
+    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
+    nn.init.ones_(model[0].weight)
+    nn.init.ones_(model[1].weight)
+    pruner = ramp(rate=0.5)
+    pruner.attach(model)
+    pruner.update(at(99))
+    pruner.shuffle()
+    assert not torch.equal(pruner.masks["0.weight"], pruner.masks["1.weight"])
+
+
+def test_what_a_criterion_has_watched_travels_with_the_state() -> None:
+    def watched(steps: range, pruner: Pruner, model: nn.Module) -> None:
+        for number in steps:
+            torch.manual_seed(number)
+            model.zero_grad()
+            model(torch.randn(4, 3, 8, 8)).square().sum().backward()
+            pruner.watch()
+
+    whole, broken, resumed = ramp(Movement()), ramp(Movement()), ramp(Movement())
+    models = {"whole": net(), "broken": net(), "resumed": net()}
+    for pruner, model in zip((whole, broken, resumed), models.values(), strict=True):
+        pruner.attach(model)
+    watched(range(6), whole, models["whole"])
+    watched(range(3), broken, models["broken"])
+    resumed.load_state_dict(broken.state_dict())
+    models["resumed"].load_state_dict(models["broken"].state_dict())
+    watched(range(3, 6), resumed, models["resumed"])
+    memory = whole.state_dict()["memory"]
+    assert memory.keys() == {"0.weight", "4.weight"}
+    for name, kept in resumed.state_dict()["memory"].items():
+        assert kept.any()
+        assert torch.equal(kept, memory[name])
+    for pruner in (whole, resumed):
+        pruner.update(at(99))
+    assert all(torch.equal(mask, resumed.masks[name]) for name, mask in whole.masks.items())
+
+
+def test_a_criterion_that_does_not_watch_is_not_shown_anything() -> None:
+    pruner = ramp(Norm())
+    pruner.attach(net())
+    assert not pruner.watches
+    assert pruner.batches == 0
+    pruner.watch()
+    assert pruner.state_dict()["memory"] == {}

@@ -35,11 +35,55 @@ def test_one_shot_is_due_from_its_start_on() -> None:
 
 
 def test_rounds_remove_the_same_share_of_what_is_left_and_meet_the_rate_exactly() -> None:
-    rounds = Rounds(rate=0.875, n=3, start=0.1, end=0.7)  # halves what is left, at steps 100, 300 and 500
+    rounds = Rounds(rate=0.875, n=3, start=0.1)  # halves what is left, at steps 100, 400 and 700
     assert rounds(at(99)) is None
-    assert rounds(at(100)) == rounds(at(299)) == pytest.approx(0.5)
-    assert rounds(at(300)) == rounds(at(499)) == pytest.approx(0.75)
-    assert rounds(at(500)) == rounds(at(1000)) == 0.875
+    assert rounds(at(100)) == rounds(at(399)) == pytest.approx(0.5)
+    assert rounds(at(400)) == rounds(at(699)) == pytest.approx(0.75)
+    assert rounds(at(700)) == rounds(at(1000)) == 0.875
+
+
+def test_tickets_lose_a_fifth_of_what_is_left_until_the_last_round_meets_the_rate() -> None:
+    tickets = Rounds(rate=0.5, n=None, start="2ep", training="2ep", rewind="1ep")  # 0.2, 0.36, 0.488, then 0.5
+    assert tickets.rounds == 4
+    assert tickets.length(epoch=100) == 600
+    due = [tickets(at(s, total=600)) for s in (199, 200, 299, 300, 400, 499, 500, 600)]
+    assert due == [None, *map(pytest.approx, (0.2, 0.2, 0.36, 0.488, 0.488)), 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("rate", "share", "rounds"), [(0, 0.2, 0), (0.2, 0.2, 1), (0.488, 0.2, 3), (0.4881, 0.2, 4), (0.875, 0.5, 3)]
+)
+def test_the_number_of_rounds_follows_from_the_share(rate: float, share: float, rounds: int) -> None:
+    assert Rounds(rate=rate, n=None, share=share).rounds == rounds
+
+
+def test_a_retraining_from_an_odd_step_lasts_whole_epochs() -> None:
+    """A training of 5 epochs from step 130 on: 370 steps are left of it, 3 epochs of them are trained."""
+    assert Rounds(rate=0.5, n=2, start="5ep", training="5ep", rewind="130it").length(epoch=100) == 500 + 2 * 300
+
+
+def test_at_rate_zero_no_round_lengthens_the_run() -> None:
+    none = Rounds(rate=0.0, n=2, start="5ep", training="5ep")
+    assert none.length(epoch=100) is None
+    assert none(at(1000)) is None
+
+
+def test_on_given_weights_the_first_pruning_is_at_once() -> None:
+    assert Rounds(rate=0.5, n=2, start="0ep", training="5ep").length(epoch=100) == 1000
+
+
+@pytest.mark.parametrize(
+    ("rewind", "told"),
+    [
+        ("6ep", r"rewind='6ep' is step 60, but the run ends at step 50 \(5 epochs\)"),
+        ("45it", "rewind='45it' leaves 5 steps of a training of '5ep', less than one epoch"),
+        (0.1, 'rewind=0.1: expected 0, "500it" or "3ep"'),
+        ("soon", "rewind='soon': expected"),
+    ],
+)
+def test_a_rewind_that_leaves_nothing_to_train_is_refused(rewind: str | float, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Rounds(rate=0.5, start="5ep", training="5ep", rewind=rewind).length(epoch=10)
 
 
 def test_cubic_follows_equation_1_between_its_updates() -> None:
@@ -58,7 +102,9 @@ def test_cubic_ends_at_the_rate_when_updates_do_not_divide_the_ramp() -> None:
 @pytest.mark.parametrize(
     ("schedule", "told"),
     [
-        (Rounds(0.5, n=5, start="8it", end="10it"), "5 rounds .* need 5 steps, but there are 2"),
+        (Rounds(0.5, n=5, start="8it"), "5 rounds .* need 5 steps, but there are 2"),
+        (Rounds(0.5, n=2, start="6it", training="3it"), "2 rounds .* need 6 steps, but there are 4: raise epochs"),
+        (Rounds(0.5, n=None, share=1.0), "share=1.0: expected a fraction"),
         (Rounds(0.5, n=0), "n=0"),
         (Rounds(0.5, start=1.0), "need 1 steps, but there are 0"),
         (Cubic(0.5, start=0.5, end=0.5), "0 steps"),

@@ -61,3 +61,9 @@ def test_sparsity_counts_zeros_and_units_layer_by_layer() -> None:
     assert report["layers"]["3.weight"] == {"units": 0, "removed": 0, "weights": 192, "zeros": 0}
     assert report["attained"] == 0.25
     assert report["zero_weights"] == 9 / 228
+
+
+def test_a_layer_with_a_single_unit_left_is_reported_as_collapsed() -> None:
+    net = nn.Sequential(nn.Linear(4, 1, bias=False), nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False))
+    report = sparsity_report(net, {"0.weight": (3, 4), "1.weight": (2, 4), "2.weight": (0, 8)})
+    assert report["collapsed"] == ["0.weight"]

@@ -75,6 +75,12 @@ def test_other_settings_inside_prune_are_another_method(add: Add) -> None:
     assert [r.method for r in load(sweep)[0]] == ["usp (scope=global)", "usp"]
 
 
+@pytest.mark.parametrize("knob", ["rewind=1ep", "retrain=lr_rewind", "rounds=3"])
+def test_a_knob_of_the_method_makes_another_method_and_a_knob_of_the_run_does_not(add: Add, knob: str) -> None:
+    sweep = add("imp", 0.2, overrides=["prune=imp", knob, "epochs=2", "pretrained=auto"]).parent
+    assert [r.method for r in load(sweep)[0]] == [f"imp ({knob})"]
+
+
 def test_an_untested_epoch_leaves_a_gap_in_the_curve_only(add: Add) -> None:
     history = [{"epoch": 1, "test_acc": None}, {"epoch": 2}, {"epoch": 3, "test_acc": 0.5}]
     [result], _ = load(add(history=history).parent)

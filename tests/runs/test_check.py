@@ -44,6 +44,28 @@ def test_a_missing_parent_is_refused(composed) -> None:
         check_values(composed("pretrained=nowhere.pt"))
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["prune=usp", "rounds=3"], "rounds=3: this method does not look at it"),
+        (["prune=lottery", "rounds=3"], "rounds=3: this method does not look at it"),
+        (["prune=rigl", "rewind=1ep"], "rewind=1ep: this method does not look at it"),
+        (["prune=magnitude_global", "rounds=0"], "rounds=0: expected a whole number of at least 1"),
+        (["prune=magnitude_global", "rounds=1.5"], "rounds=1.5"),
+    ],
+)
+def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_values(composed(*asked))
+    check_values(composed("prune=magnitude_layer", "rounds=3", "rewind=1ep"))
+    check_values(composed("prune=lottery", "rewind=1ep"))
+
+
+def test_a_folder_is_a_parent_if_it_is_a_jobs(composed, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no job's, it has no checkpoints/last.ckpt"):
+        check_values(composed(f"pretrained={tmp_path}"))
+
+
 def test_good_values_pass(composed) -> None:
     for asked in ("rate=0", "rate=0.999", "name=a/b", "epochs=1", "compile=true"):
         check_values(composed("prune=sp", asked))
@@ -57,7 +79,7 @@ def test_every_experiment_composes_and_names_its_own_study(composed) -> None:
         assert "\nname:" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
 
 
-@pytest.mark.parametrize("group", ["model", "optim", "optim/schedule", "trainer", "logger"])
+@pytest.mark.parametrize("group", ["model", "optim", "optim/schedule", "retrain", "trainer", "logger"])
 def test_every_option_of_every_group_composes(group: str, composed) -> None:
     for option in (conf_dir() / group).glob("*.yaml"):
         composed(f"{group}={option.stem}")

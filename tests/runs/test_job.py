@@ -127,10 +127,7 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
             ["prune=usp", "prune.pruning.pruner.schedule.end=9ep"],
             "'9ep' is step 63, but the run ends at step 21",
         ),
-        (
-            ["prune=magnitude_layer", "prune/schedule=rounds", "prune.pruning.pruner.schedule.n=50"],
-            "50 rounds",
-        ),
+        (["prune=magnitude_layer", "rewind=30it"], "rewind='30it' is step 30, but the run ends at step 21"),
         (["prune=usp", "prune.pruning.pruner.skip=['*']"], "every prunable weight is skipped"),
         (["prune=usp", "prune.pruning.pruner.skip=[nope]"], "skip='nope' matches no prunable weight"),
         (["data.val=161"], "val=161"),
@@ -168,11 +165,11 @@ def test_a_parent_of_another_net_is_refused_by_tensor(composed, tmp_path: Path) 
         run(composed(f"pretrained={tmp_path}/p.safetensors"))
 
 
-def test_with_a_parent_one_shot_pruning_comes_first(composed, tmp_path: Path) -> None:
+def test_on_given_weights_pruning_comes_first(composed, tmp_path: Path) -> None:
     safetensors.torch.save_file(resnet8().state_dict(), tmp_path / "p.safetensors")
     cfg = composed("prune=magnitude_global", "rate=0.5", f"pretrained={tmp_path}/p.safetensors")
-    assert cfg.prune.pruning.pruner.schedule.start == 0.0
-    assert composed("prune=magnitude_global").prune.pruning.pruner.schedule.start == 0.5
+    assert cfg.prune.pruning.pruner.schedule.start == "0ep"
+    assert composed("prune=magnitude_global").prune.pruning.pruner.schedule.start == "3ep"
 
 
 def test_a_pickle_that_runs_code_is_refused(composed, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
             "train: rate=7: expected a fraction in [0, 1); for 7 % write rate=0.07",
         ),
         (["rate=1.5", "prune=usp"], "train: rate=1.5: expected a fraction in [0, 1)"),
-        (["prune=magic"], "Available options in 'prune':\n\tmagnitude_global"),
+        (["prune=magic"], "Available options in 'prune':\n\tbinary"),
         (["model=resnet9000"], "Available options in 'model':"),
         (["-m", "data=image_folder", "data.root=nowhere", "seed=0,1"], "train: data.root=nowhere: no such folder"),
         (["-m", "data=cifar10", "data.url=http://127.0.0.1:9/x", "seed=0,1"], "data=image_folder data.root=DIR"),

@@ -1,5 +1,7 @@
 """Lightning callbacks that prune; they work in any Lightning project."""
 
+from prunelab.callbacks.binarize import Binarize
 from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.rewind import Rewind
 
-__all__ = ["Pruning"]
+__all__ = ["Binarize", "Pruning", "Rewind"]

@@ -2,15 +2,17 @@
 
 import logging
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.progress import progress
+from prunelab.callbacks.scoring import draw_batches
+from prunelab.core.context import Loss
 from prunelab.core.pruner import Pruner
-from prunelab.core.types import Progress
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +22,19 @@ class Pruning(L.Callback):
 
     A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; the masks
     travel in the checkpoint. Works with gradient accumulation, clipping and manual optimization.
-    Filter pruning needs `example_input_array` on the module when it has norms.
+    Filter pruning needs `example_input_array` on the module when it has norms. Criteria that look at data take
+    batches (inputs, targets) from the training loader, or from the data module's `scoring_batches`, and `loss`
+    of (outputs, targets). Callbacks with a method `on_pruned(trainer, module, pruner, run)` are told when masks
+    have changed.
 
     Logs `sparsity/all` and `sparsity/<layer>` an epoch: the fraction of units removed.
     Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
     than one optimizer; warns at the end of a training that stopped short of the rate.
     """
 
-    def __init__(self, pruner: Pruner) -> None:
+    def __init__(self, pruner: Pruner, loss: Loss = F.cross_entropy) -> None:
         self.pruner = pruner
+        self.loss = loss
         self._hook: RemovableHandle | None = None
         self._loaded: dict[str, Any] | None = None
 
@@ -44,14 +50,14 @@ class Pruning(L.Callback):
         example = pl_module.example_input_array
         if isinstance(example, dict):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
-        self.pruner.attach(pl_module, example)
+        self.pruner.attach(pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), self.loss)
         if self._loaded is not None:
             self.pruner.load_state_dict(self._loaded)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: to ask for the number of steps loads the data, and if that comes too early a resumed run
         # begins its epoch again.
-        self.pruner.check(self._progress(trainer, step=0))
+        self.pruner.check(progress(trainer, step=0))
         if len(trainer.optimizers) != 1:
             names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
             raise ValueError(
@@ -64,12 +70,17 @@ class Pruning(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self.pruner.update(self._progress(trainer, trainer.global_step)):
+        run = progress(trainer, trainer.global_step)
+        if self.pruner.update(run):
             self.pruner.apply(trainer.optimizers[0])
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if hasattr(callback, "on_pruned"):
+                    callback.on_pruned(trainer, pl_module, self.pruner, run)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        self.pruner.watch()
         self.pruner.mask_gradients()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,7 +92,7 @@ class Pruning(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._unhook()
-        run = self._progress(trainer, trainer.global_step)
+        run = progress(trainer, trainer.global_step)
         due = self.pruner.schedule(replace(run, step=run.total)) or 0.0
         if self.pruner.rate < due:
             log.warning(
@@ -102,12 +113,3 @@ class Pruning(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
-
-    @staticmethod
-    def _progress(trainer: L.Trainer, step: int) -> Progress:
-        total = trainer.estimated_stepping_batches
-        if not 0 < total < inf:
-            raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
-        batches = trainer.num_training_batches
-        epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)
-        return Progress(step, int(total), max(1, int(epoch)))

@@ -1,15 +1,16 @@
 """Who pays: how many units does each layer lose?"""
 
 import logging
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
 import torch
 from torch import Tensor
 
-from prunelab.core.masks import keep_top, pruned_count
+from prunelab.core.masks import keep_top, pruned_count, refuse_nan
 from prunelab.core.types import Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -58,36 +59,75 @@ class Global(Allocation):
     """One threshold for all layers: `round(rate * n)` of all n units, wherever they are."""
 
     def __call__(self, units: Scores, rate: float) -> Masks:
-        flat = torch.cat([score.reshape(-1).float() for score in units.values()])
-        k = flat.numel() - pruned_count(flat.numel(), rate)
-        if k < len(units):
-            raise ValueError(f"rate={rate}: would keep {k} units in {len(units)} layers; lower the rate")
-        _refuse_nan(units)
+        refuse_nan(units)
+        flat = torch.cat([_wide(score) for score in units.values()])
+        k = _kept_in_all(units, rate)
         keep = _split(keep_top(flat, k), units)
         if empty := [name for name, mask in keep.items() if not mask.any()]:
             log.warning("a global threshold at rate=%g empties %s: its best unit is kept", rate, ", ".join(empty))
-            spared = {n: _spare_best(s) if n in empty else s.float() for n, s in units.items()}
-            keep = _split(keep_top(torch.cat([s.reshape(-1) for s in spared.values()]), k), units)
+            spared = [_spare_best(s) if name in empty else _wide(s) for name, s in units.items()]
+            keep = _split(keep_top(torch.cat(spared), k), units)
         return keep
 
 
+@dataclass(frozen=True)
+class ERK(Allocation):
+    """Erdos-Renyi-Kernel (Evci et al. 2020): a layer keeps the more, the smaller it is.
+
+    Its density is proportional to the sum of its dimensions over their product, and at most 1. The number of
+    units removed from the whole net is `round(rate * n)`, exactly.
+    """
+
+    def __call__(self, units: Scores, rate: float) -> Masks:
+        refuse_nan(units)
+        total = _kept_in_all(units, rate)
+        counts = erk_counts([score.shape for score in units.values()], total)
+        return {name: keep_top(score, k) for (name, score), k in zip(units.items(), counts, strict=True)}
+
+
+def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
+    """How many units each layer keeps, `total` in sum: min(n, round(epsilon * sum of dimensions)), at least 1.
+
+    Epsilon is found by bisection. It decides for all layers, so as `total` falls no layer's count ever rises.
+    """
+    sums, sizes = [sum(shape) for shape in shapes], [math.prod(shape) for shape in shapes]
+
+    def at(epsilon: float) -> list[int]:
+        return [min(n, max(1, math.floor(epsilon * s + 0.5))) for n, s in zip(sizes, sums, strict=True)]
+
+    low, high = 0.0, float(max(sizes))
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if sum(at(middle)) <= total else (low, middle)
+    counts, more = at(low), at(high)
+    for i in range(len(counts)):  # layers whose counts change at the very same epsilon: the first ones take the rest
+        counts[i] += min(more[i] - counts[i], total - sum(counts))
+    return counts
+
+
+def _kept_in_all(units: Scores, rate: float) -> int:
+    n = sum(score.numel() for score in units.values())
+    k = n - pruned_count(n, rate)
+    if k < len(units):
+        raise ValueError(f"rate={rate}: would keep {k} units in {len(units)} layers; lower the rate")
+    return k
+
+
 def _keep_in_layer(name: str, score: Tensor, rate: float) -> Tensor:
-    _refuse_nan({name: score})
+    refuse_nan({name: score})
     k = score.numel() - pruned_count(score.numel(), rate)
     if k < 1:
         log.warning("%s: rate=%g would remove all its %d units; its best is kept", name, rate, score.numel())
     return keep_top(score, max(k, 1))
 
 
-def _refuse_nan(units: Scores) -> None:
-    for name, score in units.items():
-        if score.isnan().any():
-            raise ValueError(f"{name}: its scores contain NaN; has training diverged? lower the learning rate")
+def _wide(score: Tensor) -> Tensor:
+    """Flat; at least float32, so that scores of several types compare."""
+    return score.reshape(-1).to(torch.promote_types(score.dtype, torch.float32))
 
 
 def _spare_best(score: Tensor) -> Tensor:
-    best = score.reshape(-1).float().argmax()
-    return score.reshape(-1).float().index_fill(0, best, torch.inf).view_as(score)
+    flat = _wide(score)
+    return flat.index_fill(0, flat.argmax(), torch.inf)
 
 
 def _split(flat: Tensor, like: Scores) -> Masks:

@@ -8,14 +8,21 @@ from torch import nn
 
 
 @contextmanager
-def glance(net: nn.Module) -> Iterator[None]:
-    """A block in eval mode without gradients; modes and random streams are put back, buffers never move."""
+def glance(net: nn.Module, training: bool = False) -> Iterator[None]:
+    """A block in eval mode without gradients, or in `training` mode with them.
+
+    Modes, buffers and random streams are put back.
+    """
     modes = {module: module.training for module in net.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()] if training else []
     gpus = {p.device for p in net.parameters() if p.device.type == "cuda"}
-    net.eval()
+    net.train(training)
     try:
-        with torch.no_grad(), torch.random.fork_rng(gpus):
+        with torch.set_grad_enabled(training), torch.random.fork_rng(gpus):
             yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

@@ -1,15 +1,19 @@
 """What is one unit of pruning?"""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.partners import Example, filter_partners
-from prunelab.core.types import Masks, Scores
+from prunelab.core.masks import refuse_nan
+from prunelab.core.partners import filter_partners
+from prunelab.core.types import Example, Masks, Scores
+
+log = logging.getLogger(__name__)
 
 
 class Granularity(ABC):
@@ -18,6 +22,9 @@ class Granularity(ABC):
     @abstractmethod
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         """This granularity for one net and its prunable `params`. Raises ValueError where it finds no unit."""
+
+    def check(self, rate: float) -> None:  # noqa: B027
+        """Raises ValueError for a rate that units of this kind cannot meet."""
 
     @abstractmethod
     def reduce(self, scores: Scores) -> Scores:
@@ -66,3 +73,50 @@ class Filter(Granularity):
             for partner in self.partners[name]:  # a norm that serves two convolutions lives while either does
                 masks[partner] = masks[partner] | kept if partner in masks else kept.clone()
         return masks
+
+
+@dataclass(frozen=True)
+class NM(Granularity):
+    """Single weights that go N of every `m`, neighbours along the input dimension (Zhou et al. 2021).
+
+    N follows from the rate: 0.5 with m=4 is 2:4. A weight's score becomes its rank among its m, so an even
+    allocation takes the same number from every group. Layers whose inputs are no multiple of m stay dense,
+    and are named in the log, or are an error with `indivisible="refuse"`.
+    """
+
+    m: int = 4
+    indivisible: str = "dense"
+    names: tuple[str, ...] = ()  # the layers that have groups
+
+    def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
+        if self.m < 2 or self.indivisible not in ("dense", "refuse"):
+            raise ValueError(f"m={self.m}, indivisible={self.indivisible!r}: expected m >= 2 and 'dense' or 'refuse'")
+        odd = {name: w.shape[1] for name, w in params.items() if w.shape[1] % self.m}
+        told = ", ".join(f"{name} ({inputs} inputs)" for name, inputs in odd.items())
+        if odd and (self.indivisible == "refuse" or len(odd) == len(params)):
+            raise ValueError(f"groups of m={self.m} do not divide the inputs of {told}: skip them, or choose another m")
+        if odd:
+            log.warning("left dense, their inputs are no multiple of m=%d: %s", self.m, told)
+        return replace(self, names=tuple(name for name in params if name not in odd))
+
+    def check(self, rate: float) -> None:
+        if abs(rate * self.m - round(rate * self.m)) > 1e-9:
+            fit = ", ".join(f"{i / self.m:g}" for i in range(1, self.m))
+            raise ValueError(f"rate={rate}: groups of m={self.m} weights allow {fit}")
+
+    def reduce(self, scores: Scores) -> Scores:
+        refuse_nan({name: scores[name] for name in self.names})  # ranks would hide them
+        return {name: self._ranks(scores[name]) for name in self.names}
+
+    def _ranks(self, score: Tensor) -> Tensor:
+        """m - 1 for the best of its group, 0 for the worst; of equals the first is the better; -inf stays so."""
+        inputs_last = score.movedim(1, -1)  # (out, [k, k,] in)
+        groups = inputs_last.reshape(-1, self.m)
+        order = groups.argsort(dim=1, descending=True, stable=True)
+        best_first = torch.arange(self.m - 1, -1, -1, device=score.device, dtype=torch.float32)
+        ranks = torch.empty_like(groups, dtype=torch.float32).scatter_(1, order, best_first.expand(groups.shape))
+        ranks.masked_fill_(groups == -torch.inf, -torch.inf)
+        return ranks.view(inputs_last.shape).movedim(-1, 1)
+
+    def expand(self, keep: Masks) -> Masks:
+        return keep

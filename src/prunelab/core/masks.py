@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from prunelab.core.types import Scores
+
 
 def keep_top(scores: Tensor, k: int) -> Tensor:
     """Bool mask of the shape of `scores` with exactly `k` True: the largest; of equals, the first by position.
@@ -26,3 +28,10 @@ def pruned_count(n: int, rate: float) -> int:
     if not 0 <= rate < 1:
         raise ValueError(f"rate={rate}: expected a fraction in [0, 1)")
     return round(rate * n)
+
+
+def refuse_nan(scores: Scores) -> None:
+    """Raises ValueError, naming the layer, where a score is not a number."""
+    for name, score in scores.items():
+        if score.isnan().any():
+            raise ValueError(f"{name}: its scores contain NaN; has training diverged? lower the learning rate")

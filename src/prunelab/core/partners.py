@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunelab.core.glance import glance
+from prunelab.core.types import Example
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (_BatchNorm, nn.GroupNorm)
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Example = Tensor | tuple[Tensor, ...]
 
 
 def filter_partners(

@@ -1,4 +1,4 @@
-"""What is pruned now? Composes criterion, granularity, allocation and schedule; owns the masks."""
+"""What is pruned now? Composes the parts of a method; owns the masks."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,21 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.allocation import Allocation
+from prunelab.core.context import Context, Draw, Loss
 from prunelab.core.criterion import Criterion
-from prunelab.core.granularity import Granularity
-from prunelab.core.partners import Example
+from prunelab.core.granularity import Granularity, Weight
+from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.select import prunable_weights
-from prunelab.core.types import Context, Masks, Progress
+from prunelab.core.types import Example, Masks, Progress, Scores
 
 
 class Pruner:
     """A pruning method, and the masks it has come to.
 
     `skip` names weights that stay dense, by pattern ("fc.*"). `seed` feeds criteria that draw at random.
+    `regrow` exchanges weights while the rate stands. With several `passes` one pruning is made in as many
+    steps, each scored anew on what the last one left (SynFlow, Tanaka et al. 2020).
 
     >>> from prunelab.core.allocation import Uniform
     >>> from prunelab.core.granularity import Weight
@@ -44,6 +48,8 @@ class Pruner:
         schedule: Schedule,
         skip: Sequence[str] = (),
         seed: int = 0,
+        regrow: Regrow | None = None,
+        passes: int = 1,
     ) -> None:
         self.criterion = criterion
         self.granularity = granularity
@@ -51,6 +57,8 @@ class Pruner:
         self.schedule = schedule
         self.skip = tuple(skip)
         self.seed = seed
+        self.regrow = regrow
+        self.passes = passes
         self._forget()
 
     def _forget(self) -> None:
@@ -60,16 +68,43 @@ class Pruner:
         self._prunable: dict[str, nn.Parameter] = {}
         self._params: dict[str, nn.Parameter] = {}  # all of the net's: norms and biases may be masked too
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
+        self._memory: Scores = {}  # of a criterion that watches training
+        self._regrown = 0  # the step of the last exchange: asked twice at one step, it is done once
         # A stream of its own: the global one, seeded alike, has drawn the initial weights from the same numbers.
         own = hashlib.sha256(f"pruner {self.seed}".encode()).digest()
         self._generator = torch.Generator().manual_seed(int.from_bytes(own[:4]))
 
-    def attach(self, net: nn.Module, example: Example | None = None) -> None:
-        """Starts afresh on `net`. `example` is a batch of inputs; granularities larger than a weight need it."""
+    def attach(
+        self, net: nn.Module, example: Example | None = None, draw: Draw | None = None, loss: Loss = F.cross_entropy
+    ) -> None:
+        """Starts afresh on `net`.
+
+        `example` is a batch of inputs, for granularities larger than a weight and for SynFlow; `draw` and `loss`
+        are for criteria that look at training data. Raises ValueError for parts that do not fit together.
+        """
         self._forget()
+        if self.passes < 1:
+            raise ValueError(f"passes={self.passes}: expected at least 1")
+        if self.regrow and not isinstance(self.granularity, Weight):
+            raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
+        self._net, self._example, self._draw, self._loss = net, example, draw, loss
         self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
         self.granularity = self.granularity.bind(net, self._prunable, example)
+
+    @property
+    def batches(self) -> int:
+        """The most batches of training data that one of the criteria looks at."""
+        return max(criterion.batches for criterion in self._criteria)
+
+    @property
+    def watches(self) -> bool:
+        """Whether some criterion depends on every step of training."""
+        return any(criterion.watches for criterion in self._criteria)
+
+    @property
+    def _criteria(self) -> list[Criterion]:
+        return [self.criterion, *([self.regrow.drop, self.regrow.grow] if self.regrow else [])]
 
     def check(self, p: Progress) -> None:
         """Rehearses the last pruning of a run of `p.total` steps; raises ValueError for what would fail in it."""
@@ -77,24 +112,65 @@ class Pruner:
         final = self.schedule(replace(p, step=p.total))
         scores = {n: torch.linspace(0, 1, w.numel()).view(w.shape) for n, w in self._prunable.items()}
         if final:
+            self.granularity.check(final)
             self.allocation(self.granularity.reduce(scores), final)
+            if self.regrow:
+                self.regrow.check(p)
 
     def update(self, p: Progress) -> bool:
-        """Prunes to the rate that is due at `p`, if it is not met yet; says whether the masks changed.
+        """Prunes to the rate that is due at `p`, if it is not met yet, or exchanges; says if the masks changed.
 
-        What is pruned stays pruned. Raises ValueError when the criterion's scores contain NaN.
+        What is pruned stays pruned, unless `regrow` brings it back. Raises ValueError when scores contain NaN.
         """
         due = self.schedule(p)
-        if due is None or due <= self.rate:
+        if due is not None and due > self.rate:
+            self._prune(due)
+            return True
+        share = self.regrow.due(p) if self.regrow and self.keep else None
+        if share is None or self._regrown == p.step:
             return False
-        with torch.no_grad():
-            units = self.granularity.reduce(self.criterion(Context(self._prunable, self._generator)))
-            for name, kept in self.keep.items():
-                units[name] = units[name].masked_fill(~kept.to(units[name].device), -torch.inf)
-            self._adopt(self.allocation(units, due))
-        self.rate = due
+        assert self.regrow is not None
+        self._regrown = p.step
+        self._adopt(
+            self.regrow.exchange(self.keep, self._score(self.regrow.drop), self._score(self.regrow.grow), share)
+        )
         self.apply()
         return True
+
+    def _prune(self, due: float) -> None:
+        before, after = 1 - self.rate, 1 - due
+        for done in range(1, self.passes + 1):  # the same share of what is left each time
+            rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
+            scores = dict(self._score(self.criterion))
+            for name in scores.keys() & self.masks.keys():  # before they become units: a rank counts the living
+                gone = ~self.masks[name].to(scores[name].device)
+                scores[name] = scores[name].masked_fill(gone, -torch.inf)
+            with torch.no_grad():
+                self._adopt(self.allocation(self.granularity.reduce(scores), rate))
+            self.apply()
+        self.rate = due
+
+    def _score(self, criterion: Criterion) -> Scores:
+        context = Context(
+            self._net, self._prunable, self._generator, self._example, self._draw, self._loss, self._memory
+        )
+        with torch.no_grad():
+            return criterion(context)
+
+    def shuffle(self) -> None:
+        """Puts as many units of each layer as are kept elsewhere, at random: the control of a lottery ticket."""
+        self._adopt(
+            {
+                name: kept.reshape(-1)[torch.randperm(kept.numel(), generator=self._generator)].view_as(kept)
+                for name, kept in self.keep.items()
+            }
+        )
+
+    def watch(self) -> None:
+        """Shows the criteria that watch training the weights and their gradients; call before each step."""
+        for criterion in self._criteria:
+            if criterion.watches:
+                criterion.watch(self._prunable, self._memory)
 
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
@@ -134,7 +210,13 @@ class Pruner:
         return {name: (0, units.numel()) for name, units in self.granularity.reduce(scores).items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rate": self.rate, "keep": self.keep, "generator": self._generator.get_state()}
+        return {
+            "rate": self.rate,
+            "keep": self.keep,
+            "generator": self._generator.get_state(),
+            "memory": self._memory,
+            "regrown": self._regrown,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up a saved state on the attached net. Raises ValueError where a mask does not fit it."""
@@ -143,6 +225,9 @@ class Pruner:
                 have = tuple(self._prunable[name].shape) if name in self._prunable else "no such weight"
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {have}")
         self.rate = state["rate"]
+        self._regrown = state["regrown"]
+        # Copied: sums go on in place, and the state may be another pruner's.
+        self._memory = {n: kept.to(self._prunable[n].device, copy=True) for n, kept in state["memory"].items()}
         self._generator.set_state(state["generator"].cpu())
         self._adopt(dict(state["keep"]))
 

@@ -1,18 +1,32 @@
 """When are units removed, and how many by then?"""
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from prunelab.core.time import Time, to_step
+from prunelab.core.time import Time, length, to_step
 from prunelab.core.types import Progress
 
 
 class Schedule(ABC):
     """The rate that is due at a step: a function of the step alone, so that a resumed run needs no memory."""
 
+    @property
+    def tunes_only(self) -> bool:
+        """Whether the run begins with weights that are trained already, and prunes them at once."""
+        return False
+
     @abstractmethod
     def __call__(self, p: Progress) -> float | None:
         """The fraction of units that must be gone after `p.step` steps; None before the first pruning."""
+
+    def length(self, epoch: int) -> int | None:
+        """The steps that a run must have, given those of an epoch; None: any number of them."""
+        return None
+
+    def is_last(self, p: Progress) -> bool:
+        """Whether the rate that is due now is the final one."""
+        return self(p) == self(replace(p, step=p.total))
 
     @abstractmethod
     def check(self, p: Progress) -> None:
@@ -21,32 +35,88 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Rounds(Schedule):
-    """`n` prunings, equally spaced from `start` to `end`, each removing the same share of what is left.
+    """Prune, train on, prune again: `n` prunings, the first at `start`; the last one meets `rate` exactly.
 
-    The last one meets `rate` exactly. One round is one-shot pruning.
+    Each removes the same share of what is left; with n=None it is `share`, as often as `rate` takes. They are
+    spaced equally to the end of the run; or, given the length of one `training`, so that each is followed by
+    that training from its step `rewind` on, in whole epochs. One round is one-shot pruning.
     """
 
     rate: float
-    n: int = 1
+    n: int | None = 1
+    share: float = 0.2
     start: Time = 0.5
-    end: Time = 1.0
+    training: Time | None = None
+    rewind: Time = 0
+
+    @property
+    def rounds(self) -> int:
+        """How many prunings there are."""
+        if self.rate == 0:
+            return 0
+        # Rounded, because 0.8 ** k is no round number: three times 20 % must not become four.
+        return self.n if self.n is not None else math.ceil(round(math.log(1 - self.rate, 1 - self.share), 9))
+
+    @property
+    def tunes_only(self) -> bool:
+        return self.training is not None and self.rounds > 0 and length(self.start, 1) == 0
 
     def __call__(self, p: Progress) -> float | None:
-        start, end = to_step(self.start, p), to_step(self.end, p)
-        if p.step < start:
+        done = self.done(p)
+        if done == 0:
             return None
-        # Round i (from 0) falls on start + i * (end - start) / n; integers, so that no rounding moves it.
-        done = min(self.n, 1 + (p.step - start) * self.n // max(end - start, 1))
-        return self.rate if done == self.n else 1 - (1 - self.rate) ** (done / self.n)
+        if done == self.rounds:
+            return self.rate
+        return 1 - ((1 - self.rate) ** (done / self.n) if self.n is not None else (1 - self.share) ** done)
+
+    def done(self, p: Progress) -> int:
+        """How many prunings are due by `p.step`."""
+        start = to_step(self.start, p)
+        if p.step < start or self.rounds == 0:
+            return 0
+        if self.training is not None:
+            return min(self.rounds, 1 + (p.step - start) // self._retraining(p.epoch))
+        # Integers, so that no rounding moves a pruning.
+        return min(self.rounds, 1 + (p.step - start) * self.rounds // max(p.total - start, 1))
+
+    def ends(self, epoch: int) -> list[int]:
+        """The step at which each training ends: the one before the first pruning, and those after each."""
+        first = length(self.start, epoch)
+        return [first + i * self._retraining(epoch) for i in range(self.rounds + 1)] if self.rounds else []
+
+    def _retraining(self, epoch: int) -> int:
+        """Steps of one retraining."""
+        assert self.training is not None
+        training = length(self.training, epoch)
+        try:
+            rewind = to_step(self.rewind, Progress(0, training, epoch))
+        except ValueError as error:
+            raise ValueError(f"rewind={error}") from None
+        if not (isinstance(self.rewind, str) or self.rewind == 0):
+            raise ValueError(f'rewind={self.rewind}: expected 0, "500it" or "3ep"')
+        if training - rewind < epoch:
+            raise ValueError(
+                f"rewind={self.rewind!r} leaves {training - rewind} steps of a training of {self.training!r}, "
+                f"less than one epoch ({epoch}): rewind to an earlier step or raise epochs"
+            )
+        return (training - rewind) // epoch * epoch
+
+    def length(self, epoch: int) -> int | None:
+        if self.training is None or self.rounds == 0:
+            return None
+        return self.ends(epoch)[-1]
 
     def check(self, p: Progress) -> None:
-        if self.n < 1:
+        if self.n is not None and self.n < 1:
             raise ValueError(f"rounds n={self.n}: expected at least 1")
-        start, end = to_step(self.start, p), to_step(self.end, p)
-        if end - start < self.n:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share={self.share}: expected a fraction in (0, 1)")
+        left = p.total - to_step(self.start, p)
+        need = self.rounds * (1 if self.training is None else self._retraining(p.epoch))
+        if left < need:
             raise ValueError(
-                f"{self.n} rounds from start={self.start!r} to end={self.end!r} need {self.n} steps, "
-                f"but there are {max(end - start, 0)}: raise epochs, start earlier or ask for fewer rounds"
+                f"{self.rounds} rounds from start={self.start!r} on need {need} steps, but there are {left}: "
+                "raise epochs, start earlier or ask for fewer rounds"
             )
 
 

@@ -33,13 +33,13 @@ class Snapshot:
             copy.deepcopy(schedule.state_dict()) if schedule else None,
         )
 
-    def restore_net(self, net: nn.Module) -> None:
+    def restore_net(self, net: nn.Module, parameters: bool = True, buffers: bool = True) -> None:
         """Parameters and buffers go back in place; they keep their identity. Masks are the caller's to apply.
 
         Raises ValueError, naming it, for a tensor that is missing or of another shape.
         """
-        live = dict(net.named_parameters()) | dict(net.named_buffers())
-        saved = self.parameters | self.buffers
+        live = (dict(net.named_parameters()) if parameters else {}) | (dict(net.named_buffers()) if buffers else {})
+        saved = (self.parameters if parameters else {}) | (self.buffers if buffers else {})
         for name in dict.fromkeys([*live, *saved]):
             if name not in live or name not in saved or live[name].shape != saved[name].shape:
                 raise ValueError(f"{name}: the snapshot was taken of another net")
@@ -54,10 +54,12 @@ class Snapshot:
         optimizer.load_state_dict(copy.deepcopy(self.optimizer))
 
     def restore_schedule(self, schedule: LRScheduler) -> None:
-        """The learning-rate schedule goes back to its place at that step."""
+        """The learning-rate schedule goes back to its place at that step, and the optimizer's rates with it."""
         if self.schedule is None:
             raise ValueError("the snapshot holds no learning-rate schedule: capture it with the schedule")
         schedule.load_state_dict(copy.deepcopy(self.schedule))
+        for group, rate in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))

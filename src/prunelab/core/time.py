@@ -21,6 +21,13 @@ def to_step(when: Time, p: Progress) -> int:
     return step
 
 
+def length(time: Time, epoch: int) -> int:
+    """The steps of a length that does not depend on the run's: "3ep" or "500it"."""
+    if not isinstance(time, str):
+        raise ValueError(f'{time!r}: expected a length such as "3ep" or "500it"')
+    return _count(time, Progress(0, 0, epoch))
+
+
 def _count(when: Time, p: Progress) -> int:
     if isinstance(when, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)(ep|it)", when.strip())):
         return round(float(match[1]) * (p.epoch if match[2] == "ep" else 1))

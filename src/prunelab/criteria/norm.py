@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.types import Context, Scores
+from prunelab.core.types import Scores
 
 
 @dataclass(frozen=True)

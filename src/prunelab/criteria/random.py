@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
+from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.types import Context, Scores
+from prunelab.core.types import Scores
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How is a net trained to classify?"""
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -41,8 +41,10 @@ class Tally(nn.Module):
 class Classifier(L.LightningModule):
     """Cross-entropy on any net that maps (n, 3, 32, 32) images to (n, classes) logits.
 
-    `optimizer` takes parameters; `schedule` takes the optimizer and the number of steps of the whole run, and
-    moves at every step. Logs loss and accuracy of train, val and test once an epoch; test selects nothing.
+    `optimizer` takes parameters; `schedule` takes the optimizer and a number of steps, those of `epochs` epochs
+    or of the whole run, and moves at every step. Where training goes on after it, it does so at the constant
+    rate `finetune`, a fraction of the optimizer's own. Logs loss and accuracy of train, val and test once an
+    epoch; test selects nothing.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Classifier(L.LightningModule):
         num_classes: int = 10,
         label_smoothing: float = 0.0,
         compiled: bool = False,
+        epochs: int | None = None,
+        finetune: float = 0.01,
     ) -> None:
         super().__init__()
         self.net = net
@@ -60,6 +64,8 @@ class Classifier(L.LightningModule):
         self.schedule = schedule
         self.label_smoothing = label_smoothing
         self.compiled = compiled
+        self.epochs = epochs
+        self.finetune = finetune
         self.tallies = nn.ModuleList(Tally(num_classes) for _ in SPLITS)
         self.example_input_array = EXAMPLE
 
@@ -98,5 +104,18 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.net.parameters())
-        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        self._steps = int(self.trainer.estimated_stepping_batches)
+        if self.epochs is not None:
+            self._steps = self._steps * self.epochs // cast(int, self.trainer.max_epochs)
+        schedule = self.schedule(optimizer, max(1, self._steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
+        if scheduler.last_epoch < self._steps:
+            scheduler.step()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        scheduler = cast(LRScheduler, self.lr_schedulers())
+        if scheduler.last_epoch >= self._steps:  # and no Rewind, which acts before this, has taken it back
+            for group in scheduler.optimizer.param_groups:
+                group["lr"] = self.finetune * scheduler.optimizer.defaults["lr"]

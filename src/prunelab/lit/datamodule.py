@@ -3,6 +3,8 @@
 from typing import Any
 
 import lightning as L
+import torch
+from torch import Tensor
 
 from prunelab.data.augment import Augment
 from prunelab.data.batches import Batches
@@ -42,9 +44,30 @@ class ImageBatches(L.LightningDataModule):
     def val_dataloader(self) -> list[Batches]:
         return [self._batches(split, Sampling(EVALUATION_BATCH)) for split in (self.splits.val, self.splits.test)]
 
-    def _batches(self, images: Images, sampling: Sampling, augment: Augment | None = None) -> Batches:
+    def scoring_batches(self, count: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        """`count` batches of different training images, not augmented. Raises ValueError when there are too few."""
+        self.check_scoring(count)
+        size, device = self.sampling.batch_size, self._device
+        chosen = torch.randperm(len(self.splits.train), generator=generator)[: count * size].split(size)
+        batches = [self.splits.train.take(positions) for positions in chosen]
+        return [(self.normalise(x.to(device)), y.to(device)) for x, y in batches]
+
+    def check_scoring(self, count: int) -> None:
+        """Raises ValueError when `count` batches are more than there are for training."""
+        have, size = len(self.splits.train), self.sampling.batch_size
+        if count * size > have:
+            raise ValueError(
+                f"scoring asks for {count} batches of {size} images, there are {have} for training: lower "
+                "prune.pruning.pruner.criterion.batches, or optim.batch_size"
+            )
+
+    @property
+    def _device(self) -> torch.device:
         assert self.trainer is not None
-        return Batches(images, sampling, self.normalise, augment, self.trainer.strategy.root_device)
+        return self.trainer.strategy.root_device
+
+    def _batches(self, images: Images, sampling: Sampling, augment: Augment | None = None) -> Batches:
+        return Batches(images, sampling, self.normalise, augment, self._device)
 
     # Lightning keeps a loader's place in the epoch itself, but loses it when the steps of the run are asked for
     # before it is restored, as configure_optimizers must; the data module's own state comes back in time.

@@ -11,7 +11,8 @@ from prunelab.core.select import prunable_weights
 def sparsity_report(net: nn.Module, units: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """Per layer and overall: weights and zeros among them, and (removed, all) `units` where a pruner has any.
 
-    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers.
+    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
+    `collapsed` names the layers of which a single unit is left.
     """
     layers = {}
     for name, weight in prunable_weights(net).items():
@@ -24,5 +25,6 @@ def sparsity_report(net: nn.Module, units: Mapping[str, tuple[int, int]]) -> dic
         "units": total["units"],
         "removed": total["removed"],
         "zero_weights": total["zeros"] / total["weights"],
+        "collapsed": [name for name, of in layers.items() if of["units"] - of["removed"] == 1 < of["units"]],
         "layers": layers,
     }

@@ -70,8 +70,8 @@ def read(job: Path) -> Result:
 
 
 def _variant(method: str, overrides: list[str]) -> str:
-    """Jobs with other settings inside prune are other methods: their mean would describe neither."""
-    inside = re.compile(r"[+~]*prune[./](pruning\.pruner\.)?")
+    """Jobs with other settings of their method are other methods: their mean would describe neither."""
+    inside = re.compile(r"[+~]*(prune[./](pruning\.pruner\.)?|(?=(retrain|rewind|rounds)=))")
     settings = sorted(inside.sub("", o, count=1) for o in overrides if inside.match(o))
     return f"{method} ({', '.join(settings)})" if settings else method
 

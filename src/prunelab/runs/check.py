@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 # A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
 TRAINER = (
@@ -26,8 +26,28 @@ def check_values(cfg: DictConfig) -> None:
         if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
     _check_trainer(cfg.trainer)
-    if cfg.pretrained is not None and not Path(str(cfg.pretrained)).is_file():
-        raise FileNotFoundError(f"pretrained={cfg.pretrained}: no such file")
+    _check_pretrained(cfg.pretrained)
+    _check_used(cfg)
+
+
+def _check_pretrained(path: str | None) -> None:
+    if path in (None, "auto") or Path(str(path)).is_file():
+        return
+    if Path(str(path)).is_dir():
+        if not (Path(str(path)) / "checkpoints" / "last.ckpt").is_file():
+            raise FileNotFoundError(f"pretrained={path}: this folder is no job's, it has no checkpoints/last.ckpt")
+        return
+    raise FileNotFoundError(f"pretrained={path}: no such file; expected one, a job's folder, or auto")
+
+
+def _check_used(cfg: DictConfig) -> None:
+    """A knob that the method does not look at would be taken for one that has no effect."""
+    if not isinstance(cfg.rounds, int) or isinstance(cfg.rounds, bool) or cfg.rounds < 1:
+        raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
+    asked = OmegaConf.to_yaml(cfg.get("prune") or {})
+    for knob, default in (("rounds", 1), ("rewind", 0)):
+        if cfg[knob] != default and f"${{{knob}}}" not in asked:
+            raise ValueError(f"{knob}={cfg[knob]}: this method does not look at it; drop it, or choose another method")
 
 
 def _check_rate(rate: object) -> None:

@@ -13,7 +13,7 @@ import prunelab
 # What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
-    "name", "experiment", "logger", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
+    "name", "experiment", "logger", "parents", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
     "trainer.devices", "trainer.profiler",
 )  # fmt: skip
 LONGEST = 180  # of the 255 bytes a file name may have
@@ -64,6 +64,9 @@ def refuse_unwritable(folder: Path) -> None:
 def register_resolvers() -> None:
     """The functions that conf/ uses in its interpolations."""
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-    OmegaConf.register_new_resolver(
-        "start_of_pruning", lambda pretrained: 0.5 if pretrained is None else 0.0, replace=True
-    )
+    OmegaConf.register_new_resolver("first_pruning", first_pruning, replace=True)
+
+
+def first_pruning(pretrained: str | None, epochs: int) -> str:
+    """When a method that retrains prunes first: after one training, or at once on weights from a file."""
+    return f"{epochs}ep" if pretrained in (None, "auto") else "0ep"

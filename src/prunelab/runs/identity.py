@@ -11,6 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from prunelab.report.record import SCHEMA
 from prunelab.runs.folders import changes_result
 from prunelab.runs.versions import versions
+from prunelab.runs.weights import weights_file
+
+METHOD = ("rate", "seed", "rounds", "rewind", "retrain")  # with prune, what a study varies
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def content(path: str | Path) -> str:
 
 def comparable(values: dict[str, Any]) -> dict[str, Any]:
     """What must agree before two results may stand in one table: all but method, rate and seed."""
-    return {k: v for k, v in values.items() if k not in ("rate", "seed") and not k.startswith("prune")}
+    return {k: v for k, v in values.items() if k not in METHOD and not k.startswith("prune")}
 
 
 def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
@@ -47,8 +50,10 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
     `settled` replaces values that the configuration leaves open: what "auto" comes down to, which images.
     """
     values = flat(cfg) | settled
-    if cfg.pretrained:
-        values["pretrained"] = content(cfg.pretrained)
+    if cfg.pretrained == "auto":
+        values["pretrained"] = None  # the same training to the same bits, only not for this job alone
+    elif cfg.pretrained:
+        values["pretrained"] = content(weights_file(cfg.pretrained))
     hydra = HydraConfig.get()
     chosen: dict[str, str] = dict(hydra.runtime.choices)
     asked = list(hydra.overrides.task)

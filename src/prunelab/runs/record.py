@@ -10,13 +10,17 @@ from prunelab.core.files import written_whole
 
 @dataclass(frozen=True)
 class Folder:
-    """job.json from the start, checkpoints/last.ckpt from the first epoch, result.json last of all."""
+    """job.json from the start, checkpoints/last.ckpt from the first epoch, masks/ by round, result.json last of all."""
 
     path: Path
 
     @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def masks(self) -> Path:
+        return self.path / "masks"
 
     def last_checkpoint(self) -> Path | None:
         return self.checkpoint if self.checkpoint.exists() else None

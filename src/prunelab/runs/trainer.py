@@ -18,7 +18,12 @@ from prunelab.runs.record import Folder
 
 
 def make_trainer(
-    cfg: DictConfig, folder: Folder, precision: str, callbacks: list[L.Callback], on_start: Callable[[], None]
+    cfg: DictConfig,
+    folder: Folder,
+    precision: str,
+    callbacks: list[L.Callback],
+    epochs: int,
+    on_start: Callable[[], None],
 ) -> L.Trainer:
     """`conf/trainer` completed with what every job has; `on_start` is called when training is sure to begin."""
     if expected_device(cfg.trainer.accelerator).type == "cuda":
@@ -26,6 +31,9 @@ def make_trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its device report, in every job of a sweep
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
     warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)  # it is what a resumed job wants
+    # A job that begins with the dense training of another: it has other callbacks, in another folder.
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
+    warnings.filterwarnings("ignore", "The dirpath has changed from", UserWarning)
     last = ModelCheckpoint(
         folder.checkpoint.parent,
         folder.checkpoint.stem,
@@ -35,7 +43,7 @@ def make_trainer(
     started = LambdaCallback(on_train_start=lambda *_: on_start())
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        max_epochs=cfg.epochs,
+        max_epochs=epochs,
         precision=precision,
         callbacks=[*callbacks, RandomStreams(), started, last],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,

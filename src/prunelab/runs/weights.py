@@ -7,12 +7,17 @@ import torch
 from torch import Tensor, nn
 
 
+def weights_file(path: str | Path) -> Path:
+    """The file meant by `pretrained=`: itself, or the last checkpoint of a job's folder."""
+    return Path(path) / "checkpoints" / "last.ckpt" if Path(path).is_dir() else Path(path)
+
+
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Takes over a state_dict: .safetensors, or a .pt or .ckpt, whose code is never run.
+    """Takes over a state_dict: .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
 
     Raises ValueError, naming them, for tensors that are missing, unknown or of another shape.
     """
-    saved = _read(path)
+    saved = _read(weights_file(path))
     own = net.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in saved]
     wrong += [f"{name} is unknown" for name in saved if name not in own]

@@ -1,0 +1,214 @@
+"""Trains any LightningModule with binary weights: BinaryConnect (Courbariaux et al. 2015)."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.rewind import Rewind
+from prunelab.core.select import prunable_weights
+from prunelab.core.types import Masks
+
+
+def binary(
+    w: Tensor, alive: Tensor | None = None, scale: bool = True, generator: torch.Generator | None = None
+) -> Tensor:
+    """The binary weights of `w` (out, ...): +1 where w >= 0, else -1; 0 where `alive`, of the same shape, is False.
+
+    `scale` multiplies a filter by the mean |w| of its living weights (Rastegari et al. 2016, XNOR-Net, eq. 6).
+    With a `generator`, on the CPU, +1 comes with probability clip((w + 1) / 2, 0, 1) (Courbariaux, eq. 2-3).
+
+    >>> binary(torch.tensor([[0.5, -0.1, 0.0]]))
+    tensor([[ 0.2000, -0.2000,  0.2000]])
+    """
+    if generator is None:
+        positive = w >= 0
+    else:  # drawn in [0, 1): no clip is needed, a probability above 1 always wins and one below 0 never
+        positive = torch.rand(w.shape, generator=generator).to(w.device) < (w.float() + 1) / 2
+    alive = torch.ones_like(positive) if alive is None else alive
+    signs = torch.where(positive, 1.0, -1.0).to(w.dtype) * alive
+    if not scale:
+        return signs
+    filter_dims = tuple(range(1, w.dim()))
+    total, count = (w.abs() * alive).sum(filter_dims, keepdim=True), alive.sum(filter_dims, keepdim=True)
+    return signs * (total / count.clamp(min=1))
+
+
+class Binarize(L.Callback):
+    """Forward and backward pass see binary weights; their gradient updates the real ones (straight-through).
+
+    The parameters hold the real weights and show binary ones from the start of a batch until its backward pass
+    is done, and in evaluation. So the optimizer, checkpoints, and other callbacks between two batches see real
+    weights, clipped to [-1, 1] after every step. What Pruning has removed is 0 in both. After the fit the net
+    keeps the binary weights; the real ones are in its checkpoints.
+
+    `stochastic` draws the signs anew for each batch and evaluates, and leaves, the real weights (the paper's
+    section 2.6, method 2). `scale=False` is the paper's, for nets with norms. `skip` names weights that stay
+    real, by pattern ("fc.*"); `real_ends` adds the first and last layer, in the order of their registration.
+    The paper's learning rate of each layer is not part of this.
+
+    Outside a fit there may be no masks: a weight that is exactly 0 then stays 0.
+
+    Raises ValueError before training for manual optimization, for a Pruning or Rewind listed after this one (as
+    for any callback of yours that takes weights at the start of a batch: list it before), for a weight that two
+    of these would binarize, and for a net with nothing to binarize; at the first step for an optimizer that asks
+    for more than one loss a step.
+    """
+
+    def __init__(
+        self,
+        stochastic: bool = False,
+        scale: bool = True,
+        skip: Sequence[str] = (),
+        real_ends: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.stochastic = stochastic
+        self.scale = scale
+        self.skip = tuple(skip)
+        self.real_ends = real_ends
+        self.seed = seed
+        self._weights: dict[str, nn.Parameter] = {}
+        self._real: dict[str, Tensor] = {}  # copies, while the parameters show binary weights
+        self._hook: RemovableHandle | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pruned_by: list[Masks] = []  # the masks as they came, to notice new ones
+        self._alive: Masks = {}  # the same, one a weight and on its device
+        own = hashlib.sha256(f"binarize {self.seed} {self.skip}".encode()).digest()
+        self._generator = torch.Generator().manual_seed(int.from_bytes(own[:4]))
+
+    @property
+    def state_key(self) -> str:
+        """Tells two of these in one Trainer apart by what they binarize."""
+        return self._generate_state_key(skip=list(self.skip), real_ends=self.real_ends)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._loaded = None  # what an earlier run left; Lightning loads a checkpoint after this, in any stage
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not pl_module.automatic_optimization:
+            raise ValueError("Binarize needs automatic_optimization=True: it acts between backward pass and step")
+        self._forget()
+        self._weights = self._choose(pl_module)
+        self._check_place(_callbacks(trainer))
+        if self._loaded is not None:
+            self._generator.set_state(self._loaded["generator"].cpu())
+
+    def _choose(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        weights = prunable_weights(net, self.skip)
+        if self.real_ends:
+            every = list(prunable_weights(net))
+            weights = {name: w for name, w in weights.items() if name not in (every[0], every[-1])}
+        if not weights:
+            raise ValueError(f"{type(net).__name__}: nothing to binarize between the first and the last layer")
+        return weights
+
+    def _check_place(self, callbacks: Sequence[L.Callback]) -> None:
+        place = callbacks.index(self)
+        for later in callbacks[place:]:
+            if isinstance(later, Pruning | Rewind):
+                name = type(later).__name__
+                raise ValueError(f"{name} comes after Binarize and would see binary weights: list {name} before it")
+        for other in callbacks[:place]:
+            if isinstance(other, Binarize) and (both := other._weights.keys() & self._weights.keys()):
+                raise ValueError(f"two Binarize callbacks have {', '.join(sorted(both))}: skip them in one of the two")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._clip())
+
+    def _clip(self) -> None:
+        for w in self._weights.values():
+            w.data.clamp_(-1, 1)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._show_binary(self._unpruned(trainer), self._generator if self.stochastic else None)
+
+    def _unpruned(self, trainer: L.Trainer) -> Masks:
+        """True for living weights, where a Pruning has masks; made anew when these, or the device, have changed."""
+        now = [callback.pruner.masks for callback in _callbacks(trainer) if isinstance(callback, Pruning)]
+        moved = any(alive.device != self._weights[name].device for name, alive in self._alive.items())
+        if moved or list(map(id, now)) != list(map(id, self._pruned_by)):
+            self._pruned_by, self._alive = now, {}
+            for name, mask in ((n, m) for masks in now for n, m in masks.items() if n in self._weights):
+                mask = mask.to(self._weights[name].device)
+                self._alive[name] = self._alive[name] & mask if name in self._alive else mask
+        return self._alive
+
+    def _show_binary(self, alive: Masks, generator: torch.Generator | None = None) -> None:
+        self._show_real()
+        with torch.no_grad():
+            for name, w in self._weights.items():
+                self._real[name] = w.detach().clone()
+                w.data.copy_(binary(w, alive.get(name), self.scale, generator))  # in place: strides stay
+
+    def _show_real(self) -> None:
+        for name, real in self._real.items():
+            self._weights[name].data.copy_(real)
+        self._real = {}
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        if not self._real:
+            raise ValueError("Binarize: the optimizer asks for more than one loss a step: take SGD or AdamW")
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
+        self._show_real()
+
+    # A batch that the module passes over has no backward pass.
+    on_before_optimizer_step = on_train_batch_end = on_train_epoch_end = on_after_backward
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.stochastic:
+            return
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._show_binary(self._unpruned(trainer))
+        else:
+            self._weights = self._choose(pl_module)
+            self._show_binary({name: w != 0 for name, w in self._weights.items()})
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._show_real()
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._unhook()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Not at the end of training: checkpoint callbacks may save then.
+        if not self.stochastic:
+            self._show_binary(self._unpruned(trainer))
+            self._real = {}
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._show_real()
+        self._unhook()
+
+    def _unhook(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] |= self._real  # whoever saves while binary weights show
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+
+def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined]

@@ -1,0 +1,130 @@
+"""What goes back to step k after each pruning? (Frankle & Carbin 2019; Renda et al. 2020)"""
+
+import logging
+from typing import Any
+
+import lightning as L
+import torch
+
+from prunelab.callbacks.progress import progress
+from prunelab.callbacks.pruning import Pruning
+from prunelab.core.pruner import Pruner
+from prunelab.core.select import prunable_weights
+from prunelab.core.snapshot import Snapshot
+from prunelab.core.time import Time, length
+from prunelab.core.types import Progress
+
+log = logging.getLogger(__name__)
+CONTROLS = (None, "reinit", "shuffle")
+
+
+class Rewind(L.Callback):
+    """Captures the run at step `to` ("500it", "3ep" or 0), and restores what is chosen after each pruning.
+
+    `parameters` and `buffers` are those of the whole net, biases and norms included; `optimizer` is its state
+    (momentum); `schedule` is the place on the learning-rate schedule, and the rates there. Masks stay, and are
+    applied to what comes back. Snapshots travel in the checkpoint.
+
+    After the last pruning a `control` takes the ticket's place: "reinit" has its mask with other initial weights
+    (those of step 0, permuted within each weight tensor: another draw of the same numbers) and the optimizer as
+    new; "shuffle" has its weights with the mask permuted within each layer.
+
+    Works beside one Pruning callback in any Lightning project with one optimizer. Raises ValueError before
+    training for anything else, and for a step after the first pruning.
+    """
+
+    def __init__(
+        self,
+        to: Time = 0,
+        parameters: bool = True,
+        buffers: bool = True,
+        optimizer: bool = True,
+        schedule: bool = True,
+        control: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if control not in CONTROLS:
+            raise ValueError(f"control={control!r}: expected one of {CONTROLS}")
+        self.to = to
+        self.parameters, self.buffers, self.optimizer, self.schedule = parameters, buffers, optimizer, schedule
+        self.control = control
+        self.seed = seed
+        self.snapshots: dict[str, Snapshot] = {}  # "start" is of step 0, for a control; "rewind" of step `to`
+        self._loaded: dict[str, Any] = {}
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(to=str(self.to))
+
+    def step(self, epoch: int) -> int:
+        """Step k, given the optimizer steps of an epoch."""
+        return 0 if self.to == 0 else length(self.to, epoch)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.snapshots, self._loaded = {}, {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}
+        if len(trainer.optimizers) != 1 or len(trainer.lr_scheduler_configs) > 1:
+            raise ValueError("Rewind works with one optimizer and at most one learning-rate schedule")
+        if sum(isinstance(callback, Pruning) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise ValueError("Rewind works beside one Pruning callback: it could not tell whose round it is")
+        self._capture(trainer, pl_module)  # before a Pruning that stands earlier in the list acts on step 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._capture(trainer, pl_module)
+
+    def _capture(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = progress(trainer, trainer.global_step).epoch
+        at = {"rewind": self.step(epoch)} | ({"start": 0} if self.control == "reinit" else {})
+        for name, step in at.items():
+            if trainer.global_step == step and name not in self.snapshots:
+                self.snapshots[name] = Snapshot.capture(pl_module, trainer.optimizers[0], _schedule(trainer))
+
+    def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
+        """Called by Pruning when it has changed the masks, before the next step."""
+        last = pruner.schedule.is_last(run)
+        control = self.control if last else None
+        if control == "shuffle":
+            pruner.shuffle()
+        self._restore(trainer, pl_module)
+        if control == "reinit":
+            self._reinitialise(trainer, pl_module)
+        pruner.apply(trainer.optimizers[0])
+        what = [w for w in ("parameters", "buffers", "optimizer", "schedule") if getattr(self, w)]
+        log.info("pruned to %.4g; back to step %d: %s", pruner.rate, self.step(run.epoch), ", ".join(what))
+
+    def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if "rewind" not in self.snapshots:
+            raise ValueError(
+                f"rewind to {self.to!r}: the first pruning is at step {trainer.global_step}, which no snapshot "
+                "precedes; rewind to an earlier step"
+            )
+        snapshot = self.snapshots["rewind"]
+        snapshot.restore_net(pl_module, parameters=self.parameters, buffers=self.buffers)
+        if self.optimizer:
+            snapshot.restore_optimizer(trainer.optimizers[0])
+        if self.schedule and (schedule := _schedule(trainer)) is not None:
+            snapshot.restore_schedule(schedule)
+
+    def _reinitialise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        start = self.snapshots["start"]
+        start.restore_net(pl_module)
+        trainer.optimizers[0].state.clear()
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            for weight in prunable_weights(pl_module).values():
+                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                weight.copy_(weight.reshape(-1)[order].view(weight.shape))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: snapshot.state_dict() for name, snapshot in self.snapshots.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+
+def _schedule(trainer: L.Trainer) -> Any:
+    return trainer.lr_scheduler_configs[0].scheduler if trainer.lr_scheduler_configs else None

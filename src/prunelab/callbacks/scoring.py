@@ -1,0 +1,56 @@
+"""On which training data is scored, in any Lightning project?"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from prunelab.core.context import Batch
+
+
+def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> list[Batch]:
+    """`count` batches (inputs, targets) on the training device, drawn anew by `generator`.
+
+    They come from `scoring_batches(count, generator)` of the data module where it has one, else from a second
+    pass over the training loader, which does not disturb the first. Raises ValueError where there are too few.
+    """
+    own = getattr(getattr(trainer, "datamodule", None), "scoring_batches", None)
+    batches = own(count, generator) if own else _second_pass(trainer.train_dataloader, count, generator)
+    if len(batches) < count:
+        raise ValueError(
+            f"scoring asks for {count} batches, the training data have {len(batches)}: lower the criterion's batches, "
+            "or the batch size"
+        )
+    return [trainer.strategy.batch_to_device(batch) for batch in batches]
+
+
+def _second_pass(loader: Any, count: int, generator: torch.Generator) -> list[Batch]:
+    if isinstance(loader, list | tuple | dict):
+        raise ValueError("scoring takes one training loader: give the data module scoring_batches(count, generator)")
+    loader = copy.copy(loader)  # one that counts what it has given out must not count this
+    if isinstance(loader, DataLoader):
+        loader._iterator = None  # of persistent workers, which the training goes on to use
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(), _borrowed(loader, seed):
+        torch.manual_seed(seed)
+        return list(islice(iter(loader), count))
+
+
+@contextmanager
+def _borrowed(loader: Any, seed: int) -> Iterator[None]:
+    """A loader's own generators, seeded; after it they draw for the next epoch what they would have drawn."""
+    owners = (loader, getattr(loader, "sampler", None))
+    generators = {id(g): g for owner in owners if (g := getattr(owner, "generator", None)) is not None}
+    states = [(g, g.get_state()) for g in generators.values()]
+    try:
+        for generator in generators.values():
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)

@@ -1,0 +1,71 @@
+"""What may a criterion look at? Nothing that it does leaves a trace in training."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunelab.core.glance import glance
+from prunelab.core.types import Example, Scores
+
+Batch = Sequence[Any]  # (inputs, targets)
+Draw = Callable[[int, torch.Generator], list[Batch]]  # so many batches of training data, drawn anew
+Loss = Callable[[Any, Any], Tensor]  # of (outputs, targets), averaged over the batch
+
+
+@dataclass(frozen=True)
+class Context:
+    """The net and its weights as they are now; pulls at training data run in training mode, as training would.
+
+    Buffers, random streams, modes and `.grad` are left as they were.
+    """
+
+    net: nn.Module
+    params: Mapping[str, nn.Parameter]  # the prunable weights
+    generator: torch.Generator  # on the CPU, so that the same seed gives the same masks on any device
+    example: Example | None = None
+    draw: Draw | None = None
+    loss: Loss = F.cross_entropy
+    memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the criterion has kept while it watched
+
+    def batches(self, count: int) -> list[Batch]:
+        """Batches of training data. Raises ValueError where there is nothing to draw from."""
+        if self.draw is None:
+            raise ValueError("this criterion looks at training data: give Pruner.attach a function to draw= batches")
+        return self.draw(count, self.generator)
+
+    def gradients(self, batches: Sequence[Batch], temperature: float = 1.0) -> Scores:
+        """The gradient of the mean loss for every weight, pruned ones included; outputs divided by `temperature`."""
+        total = {name: torch.zeros_like(p) for name, p in self.params.items()}
+        for loss in self._losses(batches, temperature):
+            self._add(total, self._derive(loss), len(batches))
+        return total
+
+    def curvature(self, vector: Scores, batches: Sequence[Batch], temperature: float = 1.0) -> Scores:
+        """The Hessian of the mean loss times `vector`, by differentiating twice (Pearlmutter 1994)."""
+        total = {name: torch.zeros_like(p) for name, p in self.params.items()}
+        for loss in self._losses(batches, temperature):
+            slopes = self._derive(loss, create_graph=True)
+            along = sum((slope * vector[name]).sum() for name, slope in slopes.items())
+            assert isinstance(along, Tensor)
+            self._add(total, self._derive(along), len(batches))
+        return total
+
+    def _losses(self, batches: Sequence[Batch], temperature: float) -> Iterator[Tensor]:
+        # A compiled net cannot be differentiated twice, and is not worth compiling for a glance.
+        with glance(self.net, training=True), torch.compiler.set_stance("force_eager"):
+            for inputs, targets in batches:
+                yield self.loss(self.net(inputs) / temperature, targets)
+
+    def _derive(self, value: Tensor, create_graph: bool = False) -> Scores:
+        learnt = {name: p for name, p in self.params.items() if p.requires_grad}
+        slopes = torch.autograd.grad(value, list(learnt.values()), create_graph=create_graph, allow_unused=True)
+        return {name: slope for name, slope in zip(learnt, slopes, strict=True) if slope is not None}
+
+    @staticmethod
+    def _add(total: Scores, part: Scores, of: int) -> None:
+        for name, value in part.items():
+            total[name] += value.detach() / of

@@ -1,0 +1,55 @@
+"""Which weights come back, and which go in their place? Dynamic sparse training (Mocanu 2018; Evci 2020)."""
+
+import math
+from dataclasses import dataclass
+
+from prunelab.core.criterion import Criterion
+from prunelab.core.masks import keep_top, refuse_nan
+from prunelab.core.time import Time, to_step
+from prunelab.core.types import Masks, Progress, Scores
+
+
+@dataclass(frozen=True)
+class Regrow:
+    """At times, in each layer, the living weights of lowest `drop` give way to as many of highest `grow`.
+
+    A weight dropped may be the one that grows; it then keeps its value. The others start at 0, without
+    momentum. Counts stay as they are, so the rate does.
+    """
+
+    drop: Criterion
+    grow: Criterion
+    fraction: float = 0.3  # of a layer's living weights; decays on a half cosine (Evci et al. 2020, sec. 3)
+    every: Time = "100it"
+    until: Time = 0.75
+
+    def due(self, p: Progress) -> float | None:
+        """The fraction to exchange at this step; None: not now."""
+        every, end = max(1, to_step(self.every, p)), to_step(self.until, p)
+        if p.step == 0 or p.step % every or p.step >= end:
+            return None
+        return self.fraction / 2 * (1 + math.cos(math.pi * p.step / end))
+
+    def check(self, p: Progress) -> None:
+        """Raises ValueError for a fraction that is none, and for a run without a single exchange."""
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"regrow.fraction={self.fraction}: expected a fraction in (0, 1]")
+        every, end = max(1, to_step(self.every, p)), to_step(self.until, p)
+        if every >= end:
+            raise ValueError(
+                f"regrow.every={self.every!r} is {every} steps, and regrowth ends until={self.until!r}, at step "
+                f"{end}: nothing would ever grow; exchange more often or raise epochs"
+            )
+
+    def exchange(self, keep: Masks, drop: Scores, grow: Scores, fraction: float) -> Masks:
+        """The masks after one exchange. Raises ValueError on NaN scores."""
+        refuse_nan(drop)
+        refuse_nan(grow)
+        after = {}
+        for name, alive in keep.items():
+            alive = alive.to(drop[name].device)  # masks out of a checkpoint come from the CPU
+            count = int(alive.sum())
+            moved = int(fraction * count)
+            survivors = keep_top(drop[name].masked_fill(~alive, -math.inf), count - moved)
+            after[name] = survivors | keep_top(grow[name].masked_fill(survivors, -math.inf), moved)
+        return after

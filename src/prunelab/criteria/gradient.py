@@ -1,0 +1,17 @@
+"""Gradient: how fast would the loss fall if the weight moved? Pruned weights have one too."""
+
+from dataclasses import dataclass
+
+from prunelab.core.context import Context
+from prunelab.core.criterion import Criterion
+from prunelab.core.types import Scores
+
+
+@dataclass(frozen=True)
+class Gradient(Criterion):
+    """|dL/dw| on `batches` of training data; RigL grows the weights where it is largest (Evci et al. 2020)."""
+
+    batches: int = 1
+
+    def __call__(self, ctx: Context) -> Scores:
+        return {name: slope.abs() for name, slope in ctx.gradients(ctx.batches(self.batches)).items()}

@@ -1,0 +1,60 @@
+"""Which weights did each round leave? A file of packed bits a round."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from prunelab.core.files import written_whole
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds
+from prunelab.core.types import Masks, Progress
+
+BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
+
+
+class MaskFiles(L.Callback):
+    """Writes `round-<i>.safetensors` into `folder` after each pruning of a method that prunes in rounds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
+        """Called by Pruning, after the other callbacks that it tells."""
+        if isinstance(pruner.schedule, Rounds) and pruner.schedule.training is not None:
+            write_masks(mask_file(self.folder, pruner.schedule.done(run)), pruner.masks)
+
+
+def mask_file(folder: Path, number: int) -> Path:
+    """Where the masks stand that round `number`, counted from 1, was trained with."""
+    return folder / f"round-{number}.safetensors"
+
+
+def write_masks(path: Path, masks: Masks) -> None:
+    """Eight weights a byte, first weight first; the shapes stand in the file's metadata."""
+    shapes = {name: list(mask.shape) for name, mask in masks.items()}
+    packed = safetensors.torch.save({name: _pack(mask) for name, mask in masks.items()}, {"shapes": json.dumps(shapes)})
+    with written_whole(path) as file:
+        file.write(packed)
+
+
+def read_masks(path: Path) -> Masks:
+    """The masks as they were written: bool, True = kept."""
+    with safe_open(path, "pt") as file:
+        shapes: dict[str, Any] = json.loads(file.metadata()["shapes"])
+        return {name: _unpack(file.get_tensor(name), torch.Size(shape)) for name, shape in shapes.items()}
+
+
+def _pack(mask: Tensor) -> Tensor:
+    flat = mask.reshape(-1).cpu()
+    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
+    return (padded * BITS).sum(1, dtype=torch.uint8)
+
+
+def _unpack(packed: Tensor, shape: torch.Size) -> Tensor:
+    return (packed[:, None] & BITS).ne(0).reshape(-1)[: shape.numel()].view(shape)

@@ -1,0 +1,84 @@
+"""Scoring data come out of the training loader without disturbing it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from prunelab.callbacks.scoring import draw_batches
+
+
+def trainer(loader, datamodule=None) -> SimpleNamespace:
+    strategy = SimpleNamespace(batch_to_device=lambda batch: batch)
+    return SimpleNamespace(train_dataloader=loader, datamodule=datamodule, strategy=strategy)
+
+
+def numbers(n: int = 32) -> TensorDataset:
+    return TensorDataset(torch.arange(n), torch.zeros(n))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def first(batches) -> list[int]:
+    return batches[0][0].tolist()
+
+
+@pytest.mark.parametrize("own", [None, 7])
+def test_training_goes_on_with_the_numbers_it_would_have_drawn(own: int | None) -> None:
+    def order(scored: bool) -> list[int]:
+        torch.manual_seed(3)
+        loader = DataLoader(numbers(), 4, shuffle=True, generator=generator(own) if own is not None else None)
+        seen = []
+        for i, batch in enumerate(loader):
+            if scored and i == 2:
+                draw_batches(trainer(loader), 3, generator())
+            seen += batch[0].tolist()
+        return seen + [x for batch in loader for x in batch[0].tolist()] + torch.rand(3).tolist()
+
+    assert order(scored=True) == order(scored=False)
+
+
+@pytest.mark.parametrize("own", [None, 7])
+def test_each_draw_is_another_one_and_follows_the_pruners_stream(own: int | None) -> None:
+    loader = DataLoader(numbers(), 4, shuffle=True, generator=generator(own) if own is not None else None)
+    stream = generator()
+    one, two = (first(draw_batches(trainer(loader), 1, stream)) for _ in range(2))
+    assert one != two
+    assert first(draw_batches(trainer(loader), 1, generator())) == one
+
+
+def test_a_loader_that_counts_what_it_gives_does_not_count_a_look() -> None:
+    class Counting(DataLoader):
+        given = 0
+
+        def __iter__(self):
+            for batch in super().__iter__():
+                self.given += 1
+                yield batch
+
+    loader = Counting(numbers(), 4)
+    draw_batches(trainer(loader), 3, generator())
+    assert loader.given == 0
+
+
+def test_persistent_workers_go_on_serving_the_training() -> None:
+    loader = DataLoader(numbers(), 4, num_workers=1, persistent_workers=True)
+    training = iter(loader)
+    before = next(training)[0].tolist()
+    draw_batches(trainer(loader), 2, generator())
+    assert before + [x for batch in training for x in batch[0].tolist()] == list(range(32))
+
+
+def test_the_data_modules_own_batches_come_first() -> None:
+    own = SimpleNamespace(scoring_batches=lambda count, generator: [("x", "y")] * count)
+    assert draw_batches(trainer(None, own), 2, generator()) == [("x", "y")] * 2
+
+
+def test_too_few_batches_and_several_loaders_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="asks for 9 batches, the training data have 8: lower"):
+        draw_batches(trainer(DataLoader(numbers(), 4)), 9, generator())
+    with pytest.raises(ValueError, match=r"give the data module scoring_batches"):
+        draw_batches(trainer([DataLoader(numbers(), 4)]), 1, generator())
