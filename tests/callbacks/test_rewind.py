@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks import Pruning, Rewind
 from prunelab.core.allocation import Global
-from prunelab.core.granularity import Weight
+from prunelab.core.granularity import NM, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.criteria.norm import Norm
@@ -274,3 +274,10 @@ def test_two_prunings_or_an_unknown_control_are_refused(fit) -> None:
         fit((a, rewind), callbacks=[a, b, rewind])
     with pytest.raises(ValueError, match="control='other': expected one of"):
         Rewind(control="other")
+
+
+def test_a_shuffle_that_would_break_groups_is_refused(fit) -> None:
+    schedule = Rounds(0.5, start=f"{TRAINING}ep", training=f"{TRAINING}ep")
+    pruning = Pruning(Pruner(Norm(), NM(m=4), Global(), schedule))
+    with pytest.raises(ValueError, match="control=shuffle would break N:M groups"):
+        fit((pruning, Rewind(control="shuffle")))

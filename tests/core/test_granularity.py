@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.allocation import Allocation, Global, Uniform
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Filter, Weight
 from prunelab.core.pruner import Pruner
@@ -265,3 +265,10 @@ def test_ranks_do_not_hide_that_training_has_diverged() -> None:
     net[1].weight.data[0, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="1.weight: its scores contain NaN"):
         pruner.update(START)
+
+
+@pytest.mark.parametrize("allocation", [ERK(), Explicit({}, 0.5)])
+def test_groups_refuse_an_allocation_that_takes_more_from_some_layers(allocation) -> None:
+    pruner = Pruner(Norm(), NM(m=4), allocation, Rounds(rate=0.5, start=0.0))
+    with pytest.raises(ValueError, match=f"{type(allocation).__name__} does not: use prune/allocation=uniform"):
+        pruner.attach(nn.Linear(8, 8))

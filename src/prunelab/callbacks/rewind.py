@@ -67,8 +67,11 @@ class Rewind(L.Callback):
         self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}
         if len(trainer.optimizers) != 1 or len(trainer.lr_scheduler_configs) > 1:
             raise ValueError("Rewind works with one optimizer and at most one learning-rate schedule")
-        if sum(isinstance(callback, Pruning) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+        prunings = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
+        if len(prunings) > 1:
             raise ValueError("Rewind works beside one Pruning callback: it could not tell whose round it is")
+        if self.control == "shuffle" and any(pruning.pruner.in_groups for pruning in prunings):
+            raise ValueError("control=shuffle would break N:M groups: use control=reinit, or granularity=weight")
         self._capture(trainer, pl_module)  # before a Pruning that stands earlier in the list acts on step 0
 
     def on_train_batch_start(

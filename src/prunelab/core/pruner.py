@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.core.allocation import Allocation
+from prunelab.core.allocation import Allocation, Global, Uniform
 from prunelab.core.context import Context, Draw, Loss
 from prunelab.core.criterion import Criterion
-from prunelab.core.granularity import Granularity, Weight
+from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.select import prunable_weights
@@ -87,10 +87,18 @@ class Pruner:
             raise ValueError(f"passes={self.passes}: expected at least 1")
         if self.regrow and not isinstance(self.granularity, Weight):
             raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
+        if self.in_groups and not isinstance(self.allocation, Uniform | Global):
+            kind = type(self.allocation).__name__
+            raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")
         self._net, self._example, self._draw, self._loss = net, example, draw, loss
         self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
         self.granularity = self.granularity.bind(net, self._prunable, example)
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether units have places in N:M groups, which a shuffle would break."""
+        return isinstance(self.granularity, NM)
 
     @property
     def batches(self) -> int:

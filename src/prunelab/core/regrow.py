@@ -34,7 +34,10 @@ class Regrow:
         """Raises ValueError for a fraction that is none, and for a run without a single exchange."""
         if not 0 < self.fraction <= 1:
             raise ValueError(f"regrow.fraction={self.fraction}: expected a fraction in (0, 1]")
-        every, end = max(1, to_step(self.every, p)), to_step(self.until, p)
+        try:
+            every, end = max(1, to_step(self.every, p)), to_step(self.until, p)
+        except ValueError as error:
+            raise ValueError(f"regrow: {error}") from None
         if every >= end:
             raise ValueError(
                 f"regrow.every={self.every!r} is {every} steps, and regrowth ends until={self.until!r}, at step "
