@@ -1,5 +1,6 @@
 """Law 6: what goes back to step k is what was there, also after a kill between the rounds."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from prunelab.callbacks import Pruning, Rewind
 from prunelab.core.allocation import Global
 from prunelab.core.granularity import NM, Weight
 from prunelab.core.pruner import Pruner
-from prunelab.core.schedule import Rounds
+from prunelab.core.regrow import Regrow
+from prunelab.core.schedule import Cubic, Rounds
 from prunelab.criteria.norm import Norm
+from prunelab.criteria.random import Random
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -74,8 +77,9 @@ class Watch(L.Callback):
         self.masks: dict[int, dict[str, Tensor]] = {}
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
-        self.before[trainer.global_step] = state(trainer, module)
-        self.masks[trainer.global_step] = dict(self.pruner.masks)
+        if trainer.global_step not in self.before:  # of the batches of one step, the first
+            self.before[trainer.global_step] = state(trainer, module)
+            self.masks[trainer.global_step] = dict(self.pruner.masks)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         if trainer.global_step == self.kill:
@@ -186,6 +190,8 @@ def test_what_is_not_chosen_goes_on(fit, left: str) -> None:
     now, then = watch.before[step], watch.before[k]
     if left == "schedule":
         assert now["schedule"] != then["schedule"]
+        for at in range(step, step + TRAINING * EPOCH - EPOCH):  # it goes on down the cosine, to 0 and up again
+            assert watch.before[at]["lr"][0] == pytest.approx(0.05 * (1 + math.cos(math.pi * at / step)), abs=1e-9)
         return
     assert now["lr"] == then["lr"]
     assert now["schedule"] == then["schedule"]
@@ -262,9 +268,44 @@ def test_a_rewind_listed_before_or_after_the_pruning_does_the_same(fit) -> None:
 
 def test_a_step_after_the_first_pruning_is_refused_with_the_remedy(fit) -> None:
     pruning, _ = rounds()
-    with pytest.raises(ValueError, match=r"rewind to '2ep'.*first pruning is at step 8.*earlier step"):
-        pruning.pruner.schedule = Rounds(0.5, start="1ep", training="3ep")
-        fit((pruning, Rewind("2ep")))
+    pruning.pruner.schedule = Rounds(0.5, start="1ep", training="3ep")
+    for late in ("2ep", "1ep"):
+        with pytest.raises(ValueError, match=rf"rewind to '{late}'.*first pruning is at step 8.*earlier step"):
+            fit((pruning, Rewind(late)), kill=1)  # before the first step
+
+
+def test_a_gradual_schedule_is_refused(fit) -> None:
+    pruning = Pruning(Pruner(Norm(), Weight(), Global(), Cubic(0.5)))
+    with pytest.raises(ValueError, match="Rewind goes with Rounds: Cubic prunes all the time"):
+        fit((pruning, Rewind(0)))
+
+
+def test_manual_optimization_is_refused(fit) -> None:
+    module = Foreign()
+    module.automatic_optimization = False
+    with pytest.raises(ValueError, match="automatic_optimization=True"):
+        fit(rounds(), module)
+
+
+@pytest.mark.parametrize("trainer", [{"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}])
+def test_accumulation_and_mixed_precision_rewind_as_well(fit, trainer) -> None:
+    parts = rounds(n=1, rewind="1ep")
+    epoch = 4 if "accumulate_grad_batches" in trainer else EPOCH
+    watch, _ = fit(parts, **trainer)
+    assert_back(watch, TRAINING * epoch, epoch)
+
+
+def test_weights_that_come_back_by_regrowth_rewind_nothing(fit) -> None:
+    pruning, rewind = rounds(n=1, rewind="1ep")
+    pruning.pruner.regrow = Regrow(Norm(), Random(), every="3it", until=0.9)
+    watch, _ = fit((pruning, rewind))
+    changed = [
+        s for s in range(25, 40) if any(not torch.equal(m, watch.masks[s][n]) for n, m in watch.masks[s - 1].items())
+    ]
+    assert changed
+    for step in changed:
+        name, weight = next(iter(watch.before[step]["parameters"].items()))
+        assert not torch.equal(weight, watch.before[8]["parameters"][name] * watch.masks[step][name])
 
 
 def test_two_prunings_or_an_unknown_control_are_refused(fit) -> None:

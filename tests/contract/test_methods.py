@@ -7,11 +7,14 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.lit.classifier import Classifier
+from prunelab.lit.datamodule import ImageBatches
 from prunelab.runs import job as job_module
 from prunelab.runs.folders import conf_dir
+from prunelab.runs.method import Method
 
 METHODS = sorted(path.stem for path in (conf_dir() / "prune").glob("*.yaml"))
 PRUNING = [name for name in METHODS if name != "none"]
@@ -24,7 +27,8 @@ def asked(method: str, rate: float | None = None) -> list[str]:
     if rate is None:
         rate = 0.5 if "granularity: nm" in text else 0.6
     overrides = [f"prune={method}", f"rate={rate}"]
-    overrides += ["epochs=1"] if "schedule: tickets" in text else []  # five rounds
+    # Rounds of one epoch: of tickets there are five, and a kill in the second epoch falls between two prunings.
+    overrides += ["epochs=1"] if re.search("schedule: (tickets|rounds)", text) else []
     overrides += ["prune.pruning.pruner.regrow.every=3it"] if "regrow:" in text else []
     scored = re.search(r"criterion: (snip|grasp)", text)
     return overrides + (["prune.pruning.pruner.criterion.batches=2"] if scored else [])
@@ -45,11 +49,18 @@ def pruner_state(result: dict[str, Any]) -> dict[str, Any]:
     return next(v for k, v in result["checkpoint"]["callbacks"].items() if k.startswith("Pruning"))
 
 
-def meets(sparsity: dict[str, Any], rate: float) -> bool:
-    """Exactly: in every layer or, where the allocation says so, in all of them together."""
+def meets(sparsity: dict[str, Any], rate: float, allocation: str) -> bool:
+    """Exactly: in every layer, or in all of them together, as the allocation says."""
     layers = [layer for layer in sparsity["layers"].values() if layer["units"]]
-    each = bool(layers) and all(layer["removed"] == round(rate * layer["units"]) for layer in layers)
-    return each or sparsity["removed"] == round(rate * sparsity["units"])
+    if allocation in ("uniform", "explicit"):
+        return bool(layers) and all(layer["removed"] == round(rate * layer["units"]) for layer in layers)
+    return sparsity["removed"] == round(rate * sparsity["units"])
+
+
+def allocation(method: str) -> str:
+    found = re.search(r"allocation: (\w+)", (conf_dir() / "prune" / f"{method}.yaml").read_text())
+    assert found
+    return found[1]
 
 
 class Watch(L.Callback):
@@ -87,8 +98,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rate_is_met_exactly_and_what_is_masked_is_zero_at_every_look(method: str, job, watched) -> None:
     result = job(*asked(method))
     sparsity, state = result["sparsity"], result["state_dict"]
-    assert meets(sparsity, result["rate"])
-    assert Watch.looks > 50
+    assert meets(sparsity, result["rate"], allocation(method))
+    assert Watch.looks > 20
     assert result["history"][-1]["sparsity"] == pytest.approx(sparsity["attained"])
     keep = pruner_state(result)["keep"]
     assert sum(int((~kept).sum()) for kept in keep.values()) == sparsity["removed"]
@@ -108,10 +119,10 @@ def test_rate_zero_ends_in_the_bits_of_dense_training(method: str, job, tmp_path
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_killed_job_ends_in_the_bits_of_one_that_was_not_and_of_one_run_before(
+def test_a_killed_job_ends_in_the_bits_and_masks_of_one_that_was_not(
     method: str, job, tmp_path: Path, monkeypatch
 ) -> None:
-    """keras_cnn has dropout, so that random streams count as well. The same process trains all three in a row."""
+    """keras_cnn has dropout, so that random streams count as well."""
     overrides = [*(asked(method) if method != "none" else ["prune=none"]), "model=keras_cnn"]
     whole = job(*overrides, folder=tmp_path / "whole")
     train = Classifier.training_step
@@ -138,7 +149,8 @@ def test_a_killed_job_ends_in_the_bits_of_one_that_was_not_and_of_one_run_before
 def test_clipping_and_accumulation_change_nothing_of_the_law(method: str, job, watched) -> None:
     options = ("+trainer.accumulate_grad_batches=2", "+trainer.gradient_clip_val=0.5", "optim=adamw")
     result = job(*asked(method), *options)
-    assert meets(result["sparsity"], result["rate"])
+    assert meets(result["sparsity"], result["rate"], allocation(method))
+    assert Watch.looks > 20
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -163,4 +175,41 @@ def test_every_part_on_the_menu_fits_into_a_method(part: str, job, tmp_path: Pat
             "criterion": ["prune.pruning.pruner.schedule.every=4it", "optim.batch_size=10"],
         }.get(part, [])
         result = job("prune=usp", given, "rate=0.5", *extra, folder=tmp_path / option.stem)
-        assert meets(result["sparsity"], 0.5), option.stem
+        chosen = option.stem if part == "allocation" else "uniform"
+        assert meets(result["sparsity"], 0.5, chosen), option.stem
+
+
+@pytest.mark.parametrize("method", PRUNING)
+@pytest.mark.parametrize("part", ["schedule", "allocation"])
+def test_every_method_composes_with_every_schedule_and_allocation(method: str, part: str, composed) -> None:
+    for option in (conf_dir() / "prune" / part).glob("*.yaml"):
+        cfg = composed(f"prune={method}", f"prune/{part}={option.stem}", "rate=0.5")
+        assert instantiate(cfg.prune.pruning).pruner.schedule.rate == 0.5
+
+
+@pytest.mark.parametrize("method", PRUNING)
+def test_callbacks_used_for_two_fits_in_a_row_do_the_same_twice(method: str, composed) -> None:
+    cfg = composed(*asked(method))
+    splits = instantiate(cfg.data).load()
+    parts = Method.of(cfg)
+    ends = []
+    for _ in range(2):
+        L.seed_everything(0, verbose=False)
+        data = ImageBatches(splits, cfg.optim.batch_size, seed=0)
+        run = parts.run(cfg.epochs, data.steps_of_an_epoch())
+        module = job_module.build_module(cfg, job_module.build_net(cfg, 10), 10, False, cfg.epochs)
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = L.Trainer(
+            max_epochs=run.total // run.epoch, callbacks=list(parts.callbacks), accelerator="cpu",
+            enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1, **quiet,
+        )  # fmt: skip
+        trainer.fit(module, data)
+        assert not trainer.optimizers[0]._optimizer_step_post_hooks
+        ends.append((module.state_dict(), parts.pruners[0].state_dict()["keep"]))
+    (first, masks), (second, again) = ends
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert all(torch.equal(mask, again[name]) for name, mask in masks.items())
+
+
+def test_no_blank_was_left_in_the_docs() -> None:
+    assert not re.findall(r"(?<![\w/])@\w+", DOCS.read_text())

@@ -62,7 +62,7 @@ def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed)
 
 
 def test_a_folder_is_a_parent_if_it_is_a_jobs(composed, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no job's, it has no checkpoints/last.ckpt"):
+    with pytest.raises(FileNotFoundError, match="no finished job's, it has no result.json"):
         check_values(composed(f"pretrained={tmp_path}"))
 
 

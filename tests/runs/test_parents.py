@@ -35,10 +35,30 @@ def test_jobs_that_differ_in_method_and_rate_train_one_parent(job, tmp_path: Pat
         job(f"prune={method}", f"rate={rate}", "pretrained=auto", "epochs=2", folder=tmp_path / str(i))
     assert len(steps) == 14 + 4 * 14
     assert len(list((tmp_path / "parents").iterdir())) == 1
-    other = [("seed=1",), ("epochs=1",), ("optim=adamw",), ("rewind=1ep",)]
+    other = [("seed=1",), ("epochs=1",), ("optim=adamw",), ("augment.pad=3",), ("data.val=30",), ("rewind=1ep",)]
     for i, overrides in enumerate(other):
         job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=2", *overrides, folder=tmp_path / f"other{i}")
-    assert len(list((tmp_path / "parents").iterdir())) == 5
+    assert len(list((tmp_path / "parents").iterdir())) == 7
+
+
+def test_what_comes_after_the_dense_training_or_beside_it_has_no_part_in_it(job, tmp_path: Path) -> None:
+    for i, overrides in enumerate([("optim.finetune=0.1",), ("logger=csv",), ("logger=none", "rounds=2")]):
+        job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1", *overrides, folder=tmp_path / str(i))
+    assert len(list((tmp_path / "parents").iterdir())) == 1
+
+
+def test_a_parent_that_lost_its_checkpoint_is_trained_again(job, tmp_path: Path) -> None:
+    asked = ("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1")
+    first = job(*asked, folder=tmp_path / "first")
+    next((tmp_path / "parents").glob("*/checkpoints/last.ckpt")).unlink()
+    again = job(*asked, folder=tmp_path / "again")
+    assert again["accuracy"] == first["accuracy"]
+
+
+def test_a_folder_for_parents_that_cannot_be_written_is_refused_first(job, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match="results cannot be written"):
+        job("prune=finetune", "rate=0.5", "pretrained=auto", f"parents={tmp_path}/file")
 
 
 def test_a_killed_parent_goes_on_from_its_last_epoch(job, tmp_path: Path, monkeypatch) -> None:
@@ -121,7 +141,16 @@ def test_the_lock_of_a_dead_trainer_is_taken_over(tmp_path: Path) -> None:
     [
         (("prune=usp", "pretrained=auto"), "pretrained=auto: this method prunes from scratch"),
         (("prune=magnitude_global", "prune/criterion=movement", "pretrained=auto"), "watches the dense training"),
-        (("prune=usp", "retrain=lr_rewind"), "retrain: this method does not prune in rounds"),
+        (("prune=usp", "retrain=lr_rewind"), "retrain=lr_rewind: this method does not prune in rounds"),
+        (("prune=usp", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
+        (("rate=0", "prune=none", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
+        (("prune=reinit", "retrain=finetune"), "prune.rewind has settings but no _target_"),
+        (("prune=binary", "prune/schedule=rounds", "pretrained=auto"), "Binarize acts on the dense training too"),
+        (
+            ("prune=finetune", "prune.pruning.pruner.schedule.start=1ep", "pretrained=auto"),
+            "first pruning is at step 7, the dense training ends at step 21",
+        ),
+        (("prune=snip", "prune/criterion=movement"), "seen none of it at step 0: prune later"),
         (("prune=lottery", "rewind=9ep"), r"rewind='9ep' is step 63, but the run ends at step 21 \(3 epochs\)"),
         (("prune=lottery", "rewind=20it"), "rewind='20it' leaves 1 steps"),
         (("prune=nm", "prune.pruning.pruner.granularity.indivisible=refuse"), r"conv1.weight \(3 inputs\)"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunelab.runs.identity import content
-from prunelab.runs.masks import read_masks, write_masks
+from prunelab.runs.rounds import read_masks, write_masks
 
 
 @pytest.mark.parametrize("shape", [(3,), (8,), (5, 3, 3, 3), (1, 1)])

@@ -24,15 +24,15 @@ class Pruning(L.Callback):
     travel in the checkpoint. Works with gradient accumulation, clipping and manual optimization.
     Filter pruning needs `example_input_array` on the module when it has norms. Criteria that look at data take
     batches (inputs, targets) from the training loader, or from the data module's `scoring_batches`, and `loss`
-    of (outputs, targets). Callbacks with a method `on_pruned(trainer, module, pruner, run)` are told when masks
-    have changed.
+    of (outputs, targets); None is the module's `scoring_loss` where it has one, else cross-entropy. Callbacks with
+    a method `on_pruned(trainer, module, pruner, run)` are told when the rate has risen.
 
     Logs `sparsity/all` and `sparsity/<layer>` an epoch: the fraction of units removed.
     Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
     than one optimizer; warns at the end of a training that stopped short of the rate.
     """
 
-    def __init__(self, pruner: Pruner, loss: Loss = F.cross_entropy) -> None:
+    def __init__(self, pruner: Pruner, loss: Loss | None = None) -> None:
         self.pruner = pruner
         self.loss = loss
         self._hook: RemovableHandle | None = None
@@ -50,7 +50,10 @@ class Pruning(L.Callback):
         example = pl_module.example_input_array
         if isinstance(example, dict):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
-        self.pruner.attach(pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), self.loss)
+        loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
+        self.pruner.attach(pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss)
+        if trainer.world_size > 1 and (self.pruner.batches or self.pruner.watches):
+            raise ValueError("criteria that look at data would give each rank masks of its own: use one device")
         if self._loaded is not None:
             self.pruner.load_state_dict(self._loaded)
 
@@ -70,9 +73,10 @@ class Pruning(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        run = progress(trainer, trainer.global_step)
+        run, before = progress(trainer, trainer.global_step), self.pruner.rate
         if self.pruner.update(run):
             self.pruner.apply(trainer.optimizers[0])
+        if self.pruner.rate > before:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if hasattr(callback, "on_pruned"):
                     callback.on_pruned(trainer, pl_module, self.pruner, run)

@@ -9,9 +9,10 @@ import torch
 from prunelab.callbacks.progress import progress
 from prunelab.callbacks.pruning import Pruning
 from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds, Schedule
 from prunelab.core.select import prunable_weights
 from prunelab.core.snapshot import Snapshot
-from prunelab.core.time import Time, length
+from prunelab.core.time import Time, length, to_step
 from prunelab.core.types import Progress
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ class Rewind(L.Callback):
     (those of step 0, permuted within each weight tensor: another draw of the same numbers) and the optimizer as
     new; "shuffle" has its weights with the mask permuted within each layer.
 
-    Works beside one Pruning callback in any Lightning project with one optimizer. Raises ValueError before
-    training for anything else, and for a step after the first pruning.
+    Works beside one Pruning callback that prunes in `Rounds`, in any Lightning project with one optimizer and
+    automatic optimization. Raises ValueError before training for anything else, and for a step after the first
+    pruning.
     """
 
     def __init__(
@@ -70,6 +72,10 @@ class Rewind(L.Callback):
         prunings = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
         if len(prunings) > 1:
             raise ValueError("Rewind works beside one Pruning callback: it could not tell whose round it is")
+        if not pl_module.automatic_optimization:
+            raise ValueError("Rewind needs automatic_optimization=True: it counts one optimizer step a batch")
+        for pruning in prunings:
+            self._check_schedule(pruning.pruner.schedule, progress(trainer, 0))
         if self.control == "shuffle" and any(pruning.pruner.in_groups for pruning in prunings):
             raise ValueError("control=shuffle would break N:M groups: use control=reinit, or granularity=weight")
         self._capture(trainer, pl_module)  # before a Pruning that stands earlier in the list acts on step 0
@@ -78,6 +84,15 @@ class Rewind(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._capture(trainer, pl_module)
+
+    def _check_schedule(self, schedule: Schedule, run: Progress) -> None:
+        if not isinstance(schedule, Rounds):
+            raise ValueError(f"Rewind goes with Rounds: {type(schedule).__name__} prunes all the time")
+        step, first = self.step(run.epoch), to_step(schedule.start, run)
+        if schedule.rounds and step >= max(first, 1):
+            raise ValueError(
+                f"rewind to {self.to!r}, step {step}: the first pruning is at step {first}; rewind to an earlier step"
+            )
 
     def _capture(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = progress(trainer, trainer.global_step).epoch
@@ -88,8 +103,7 @@ class Rewind(L.Callback):
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning when it has changed the masks, before the next step."""
-        last = pruner.schedule.is_last(run)
-        control = self.control if last else None
+        control = self.control if pruner.schedule.is_last(run) else None
         if control == "shuffle":
             pruner.shuffle()
         self._restore(trainer, pl_module)
@@ -100,11 +114,6 @@ class Rewind(L.Callback):
         log.info("pruned to %.4g; back to step %d: %s", pruner.rate, self.step(run.epoch), ", ".join(what))
 
     def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if "rewind" not in self.snapshots:
-            raise ValueError(
-                f"rewind to {self.to!r}: the first pruning is at step {trainer.global_step}, which no snapshot "
-                "precedes; rewind to an earlier step"
-            )
         snapshot = self.snapshots["rewind"]
         snapshot.restore_net(pl_module, parameters=self.parameters, buffers=self.buffers)
         if self.optimizer:

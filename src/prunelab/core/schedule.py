@@ -12,8 +12,8 @@ class Schedule(ABC):
     """The rate that is due at a step: a function of the step alone, so that a resumed run needs no memory."""
 
     @property
-    def tunes_only(self) -> bool:
-        """Whether the run begins with weights that are trained already, and prunes them at once."""
+    def in_rounds(self) -> bool:
+        """Whether each pruning is followed by a training of its own."""
         return False
 
     @abstractmethod
@@ -58,8 +58,8 @@ class Rounds(Schedule):
         return self.n if self.n is not None else math.ceil(round(math.log(1 - self.rate, 1 - self.share), 9))
 
     @property
-    def tunes_only(self) -> bool:
-        return self.training is not None and self.rounds > 0 and length(self.start, 1) == 0
+    def in_rounds(self) -> bool:
+        return self.training is not None
 
     def __call__(self, p: Progress) -> float | None:
         done = self.done(p)

@@ -48,18 +48,20 @@ class Snapshot:
                 tensor.copy_(saved[name])
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Momentum and other state, and the learning rates of that step, go back."""
+        """Momentum and other state go back; learning rates and other options stay, they are the schedule's."""
         if self.optimizer is None:
             raise ValueError("the snapshot holds no optimizer state: capture it with the optimizer")
-        optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+        options = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": copy.deepcopy(self.optimizer["state"]), "param_groups": options})
 
     def restore_schedule(self, schedule: LRScheduler) -> None:
-        """The learning-rate schedule goes back to its place at that step, and the optimizer's rates with it."""
+        """The learning-rate schedule goes back to its place at that step, and the optimizer's options with it."""
         if self.schedule is None:
             raise ValueError("the snapshot holds no learning-rate schedule: capture it with the schedule")
         schedule.load_state_dict(copy.deepcopy(self.schedule))
-        for group, rate in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
-            group["lr"] = rate
+        saved = self.optimizer["param_groups"] if self.optimizer else [{"lr": lr} for lr in schedule.get_last_lr()]
+        for group, options in zip(schedule.optimizer.param_groups, saved, strict=True):
+            group.update({name: value for name, value in options.items() if name != "params"})
 
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))

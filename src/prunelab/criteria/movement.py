@@ -14,7 +14,10 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class Movement(Criterion):
-    """-w * dL/dw, summed up over all steps so far (eq. 4); where nothing was seen yet, all weights are equal."""
+    """-w * dL/dw, summed up over all steps so far (eq. 4). Raises ValueError before the first step.
+
+    Unlike the paper's, a weight that is pruned stays pruned, and its sum stays as it is.
+    """
 
     watches: ClassVar[bool] = True
 
@@ -24,4 +27,6 @@ class Movement(Criterion):
                 memory.setdefault(name, torch.zeros_like(w, requires_grad=False)).addcmul_(w.detach(), w.grad, value=-1)
 
     def __call__(self, ctx: Context) -> Scores:
+        if not ctx.memory:
+            raise ValueError("Movement has watched no step of training yet: prune later")
         return {name: ctx.memory.get(name, torch.zeros_like(w)) for name, w in ctx.params.items()}

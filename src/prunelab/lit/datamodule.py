@@ -44,6 +44,10 @@ class ImageBatches(L.LightningDataModule):
     def val_dataloader(self) -> list[Batches]:
         return [self._batches(split, Sampling(EVALUATION_BATCH)) for split in (self.splits.val, self.splits.test)]
 
+    def steps_of_an_epoch(self, accumulate: int = 1) -> int:
+        """Optimizer steps, each of `accumulate` batches. Raises ValueError where there is not one batch."""
+        return -(-self.sampling.count(len(self.splits.train)) // accumulate)
+
     def scoring_batches(self, count: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
         """`count` batches of different training images, not augmented. Raises ValueError when there are too few."""
         self.check_scoring(count)

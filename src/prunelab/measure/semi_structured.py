@@ -53,6 +53,8 @@ def semi_structured(net: nn.Module, example: Tensor, rounds: int = 50) -> SemiSt
             left.append(name)
     left += [n for n, m in dense.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and n not in converted + left]
     x = example.half().cuda()
+    with torch.no_grad():
+        torch.testing.assert_close(sparse(x), dense(x), rtol=1e-2, atol=1e-2)
     times: dict[nn.Module, list[float]] = {dense: [], sparse: []}
     with torch.no_grad():
         for _ in range(rounds + 5):

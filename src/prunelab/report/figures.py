@@ -68,6 +68,8 @@ def over_rate(group: Group) -> alt.LayerChart:
     y = layers[-1].encoding.y
     unpruned = alt.Chart(alt.Data(values=[asdict(p) for p in points if p.method == "none" and not p.rate]))
     layers.insert(0, unpruned.mark_rule(strokeDash=[5, 4], color=palette.UNPRUNED[0], opacity=0.6).encode(y))
+    if max(group.seeds) > 1:  # a band has no width where a method has one rate
+        layers.append(base.mark_rule(strokeWidth=2).encode(layers[-2].encoding.y, y2="high:Q"))
     layers.append(base.mark_point(filled=True, size=70, opacity=1).encode(y, shape))
     return _finish(layers, "Test accuracy after the last epoch, over rate", group)
 

@@ -34,17 +34,29 @@ def _check_pretrained(path: str | None) -> None:
     if path in (None, "auto") or Path(str(path)).is_file():
         return
     if Path(str(path)).is_dir():
-        if not (Path(str(path)) / "checkpoints" / "last.ckpt").is_file():
-            raise FileNotFoundError(f"pretrained={path}: this folder is no job's, it has no checkpoints/last.ckpt")
+        for part in ("result.json", "checkpoints/last.ckpt"):
+            if not (Path(str(path)) / part).is_file():
+                raise FileNotFoundError(f"pretrained={path}: this folder is no finished job's, it has no {part}")
         return
     raise FileNotFoundError(f"pretrained={path}: no such file; expected one, a job's folder, or auto")
+
+
+def check_retrain(cfg: DictConfig, choice: str | None) -> None:
+    """Raises ValueError when `retrain` was chosen for a method that does not prune in rounds."""
+    schedule = OmegaConf.select(cfg, "prune.pruning.pruner.schedule") or {}
+    if choice and "training" not in schedule:
+        raise ValueError(f"retrain={choice}: this method does not prune in rounds, so nothing is trained again")
 
 
 def _check_used(cfg: DictConfig) -> None:
     """A knob that the method does not look at would be taken for one that has no effect."""
     if not isinstance(cfg.rounds, int) or isinstance(cfg.rounds, bool) or cfg.rounds < 1:
         raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
-    asked = OmegaConf.to_yaml(cfg.get("prune") or {})
+    parts = cfg.get("prune") or {}
+    for name, part in parts.items():
+        if "_target_" not in part:
+            raise ValueError(f"prune.{name} has settings but no _target_: another choice, as retrain=, took it away")
+    asked = OmegaConf.to_yaml(parts)
     for knob, default in (("rounds", 1), ("rewind", 0)):
         if cfg[knob] != default and f"${{{knob}}}" not in asked:
             raise ValueError(f"{knob}={cfg[knob]}: this method does not look at it; drop it, or choose another method")

@@ -13,22 +13,19 @@ from omegaconf import DictConfig
 from torch import nn
 
 from prunelab.callbacks.history import History
-from prunelab.callbacks.pruning import Pruning
-from prunelab.callbacks.rewind import Rewind
-from prunelab.core.pruner import Pruner
-from prunelab.core.schedule import Rounds
-from prunelab.core.types import Progress
 from prunelab.data.images import Splits
-from prunelab.lit.classifier import EXAMPLE, Classifier
+from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
 from prunelab.lit.device import compiles_well, expected_device, precision_for
 from prunelab.measure.cost import applications, dense_cost, sparse_cost
 from prunelab.measure.sparsity import sparsity_report
-from prunelab.runs.check import check_values
-from prunelab.runs.identity import content, describe
-from prunelab.runs.masks import MaskFiles, mask_file
+from prunelab.runs.check import check_retrain, check_values
+from prunelab.runs.identity import describe
+from prunelab.runs.method import Method
 from prunelab.runs.parents import dense_phase, shared
 from prunelab.runs.record import Folder
+from prunelab.runs.rehearsal import rehearse
+from prunelab.runs.rounds import MaskFiles, rounds_of
 from prunelab.runs.trainer import make_trainer
 from prunelab.runs.weights import load_weights
 
@@ -41,6 +38,7 @@ def run(cfg: DictConfig) -> float:
     A finished job is not run again; an unfinished one goes on from its last checkpoint.
     """
     check_values(cfg)
+    check_retrain(cfg, HydraConfig.get().runtime.choices.get("retrain"))
     splits: Splits = instantiate(cfg.data).load()
     folder = Folder(Path(HydraConfig.get().runtime.output_dir))
     job = describe(cfg, settle(cfg, splits))
@@ -53,23 +51,22 @@ def run(cfg: DictConfig) -> float:
 def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) -> float:
     """One job in its folder, whether or not it was begun there."""
     folder.refuse_other(job)
-    callbacks: list[L.Callback] = [instantiate(callback) for callback in (cfg.get("prune") or {}).values()]
-    pruners = [callback.pruner for callback in callbacks if isinstance(callback, Pruning)]
-    rewinds = [callback for callback in callbacks if isinstance(callback, Rewind)]
+    method = Method.of(cfg)
     L.seed_everything(cfg.seed, verbose=False)
     net = build_net(cfg, len(splits.classes))
     applied = applications(net, torch.zeros(1, *splits.test.pool.shape[1:]))
-    tuned = any(p.schedule.tunes_only for p in pruners) and not rewinds
-    module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], 0 if tuned else cfg.epochs)
     data = ImageBatches(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
-    run = rehearse(cfg, module, data, pruners, rewinds)
-    start = folder.last_checkpoint() or (parent(cfg, folder, job, splits) if cfg.pretrained == "auto" else None)
+    run = method.run(cfg.epochs, data.steps_of_an_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
+    epochs = method.schedule_epochs(cfg.epochs, run.epoch)
+    module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], epochs)
+    rehearse(cfg, method, module, data, run)
+    start = folder.last_checkpoint() or (parent(cfg, splits) if cfg.pretrained == "auto" else None)
     history = History()
     trainer = make_trainer(
         cfg,
         folder,
         job["values"]["precision"],
-        [*callbacks, MaskFiles(folder.masks), history],
+        [*method.callbacks, MaskFiles(folder.masks), history],
         run.total // run.epoch,
         lambda: folder.claim(job),
     )
@@ -86,21 +83,21 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
         "device": str(trainer.strategy.root_device),
         "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
         | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
-        "sparsity": sparsity_report(net, units_of(pruners)),
+        "sparsity": sparsity_report(net, method.units()),
         "cost": {"dense": asdict(dense_cost(net, applied)), "pruned": asdict(sparse_cost(net, applied))},
-        "rounds": rounds_of(pruners, history.epochs, run.epoch, folder),
+        "rounds": rounds_of(method.rounds, history.epochs, run.epoch, folder.masks),
     }
     return finish(folder, job, history.epochs, measured)
 
 
-def parent(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) -> Path:
+def parent(cfg: DictConfig, splits: Splits) -> Path:
     """The checkpoint at the end of the dense training that this job begins with; trained, if nobody has yet."""
     dense = dense_phase(cfg)
     described = describe(dense, settle(cfg, splits)) | {"method": "none"}
     home = Folder(Path(cfg.parents) / described["identity"])
     shared(
         home.path,
-        lambda: home.result(described["identity"]) is not None,
+        lambda: home.result(described["identity"]) is not None and home.checkpoint.exists(),
         lambda: train(dense, home, described, splits),
     )
     return home.checkpoint
@@ -130,60 +127,6 @@ def settle(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
         "precision": precision_for(device) if cfg.precision == "auto" else cfg.precision,
         "compile": compiles_well(device) if cfg.compile == "auto" else cfg.compile,
     }
-
-
-def rehearse(
-    cfg: DictConfig, module: Classifier, data: ImageBatches, pruners: list[Pruner], rewinds: list[Rewind]
-) -> Progress:
-    """How long the run is. Raises ValueError for a method that does not fit it or the net, with nothing written."""
-    batches = data.sampling.count(len(data.splits.train))
-    epoch = -(-batches // cfg.trainer.get("accumulate_grad_batches", 1))
-    lengths = [pruner.schedule.length(epoch) for pruner in pruners]
-    run = Progress(0, max([steps for steps in lengths if steps], default=cfg.epochs * epoch), epoch)
-    for pruner in pruners:
-        pruner.attach(module, EXAMPLE)
-        pruner.check(run)
-        data.check_scoring(pruner.batches)
-    in_rounds = any(isinstance(p.schedule, Rounds) and p.schedule.training is not None for p in pruners)
-    check_start(cfg, in_rounds, any(p.watches for p in pruners), rewinds[0] if rewinds and pruners else None)
-    return run
-
-
-def check_start(cfg: DictConfig, in_rounds: bool, watches: bool, rewind: Rewind | None) -> None:
-    """Raises ValueError where a job cannot begin as it is asked to."""
-    if rewind and not in_rounds:
-        raise ValueError("retrain: this method does not prune in rounds, so nothing is trained again; drop retrain=")
-    if cfg.pretrained == "auto" and not in_rounds and cfg.get("prune"):
-        raise ValueError("pretrained=auto: this method prunes from scratch; give the PATH of weights, or drop it")
-    if cfg.pretrained == "auto" and watches:
-        raise ValueError("pretrained=auto: this criterion watches the dense training too; drop pretrained=auto")
-    if cfg.pretrained not in (None, "auto") and rewind and (rewind.parameters or rewind.to != 0):
-        raise ValueError(
-            f"pretrained={cfg.pretrained} holds nothing of step {rewind.to}: use pretrained=auto to rewind there"
-        )
-
-
-def rounds_of(
-    pruners: list[Pruner], epochs: list[dict[str, float]], epoch: int, folder: Folder
-) -> list[dict[str, Any]]:
-    """What each training of a method that prunes in rounds came to; the one before the first pruning is round 0."""
-    schedule = next((p.schedule for p in pruners if isinstance(p.schedule, Rounds)), None)
-    if schedule is None or schedule.training is None:
-        return []
-    rounds = []
-    for number, end in enumerate(schedule.ends(epoch)):
-        if end:  # on weights from a file there is no training before the first pruning
-            last = epochs[end // epoch - 1]
-            entry = {"round": number} | {key: last[key] for key in ("epoch", "sparsity", "val_acc", "test_acc")}
-            file = mask_file(folder.masks, number)
-            rounds.append(entry | ({"masks": file.name, "sha256": content(file)} if number else {}))
-    return rounds
-
-
-def units_of(pruners: list[Pruner]) -> dict[str, tuple[int, int]]:
-    """(removed, all) units by the name that a layer has in the net itself."""
-    counts = {name: n for pruner in pruners for name, n in pruner.unit_counts().items()}
-    return {name.removeprefix("net."): n for name, n in counts.items()}
 
 
 def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, float]], measured: dict[str, Any]) -> float:

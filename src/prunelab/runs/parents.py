@@ -20,6 +20,8 @@ def dense_phase(cfg: DictConfig) -> DictConfig:
     assert isinstance(parent, DictConfig)
     with open_dict(parent):
         parent.rate, parent.rounds, parent.pretrained = 0.0, 1, None
+        parent.optim.finetune = 0.0  # comes after it
+        parent.logger = None  # it would write into the folder of whichever job comes first
         parent.prune = {
             "rewind": {"_target_": "prunelab.callbacks.rewind.Rewind", "to": cfg.rewind, "control": "reinit"}
         }

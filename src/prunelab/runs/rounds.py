@@ -1,4 +1,4 @@
-"""Which weights did each round leave? A file of packed bits a round."""
+"""What did each round of pruning and retraining come to? Accuracies, and a file of packed masks a round."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ from prunelab.core.files import written_whole
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Progress
+from prunelab.runs.identity import content
 
 BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
 
@@ -26,8 +27,20 @@ class MaskFiles(L.Callback):
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning, after the other callbacks that it tells."""
-        if isinstance(pruner.schedule, Rounds) and pruner.schedule.training is not None:
+        if isinstance(pruner.schedule, Rounds) and pruner.schedule.in_rounds:
             write_masks(mask_file(self.folder, pruner.schedule.done(run)), pruner.masks)
+
+
+def rounds_of(schedule: Rounds | None, epochs: list[dict[str, float]], epoch: int, masks: Path) -> list[dict[str, Any]]:
+    """What each training came to; the one before the first pruning is round 0. Empty for other methods."""
+    rounds = []
+    for number, end in enumerate(schedule.ends(epoch) if schedule else []):
+        if end:  # on weights from a file there is no training before the first pruning
+            last = epochs[end // epoch - 1]
+            entry = {"round": number} | {key: last[key] for key in ("epoch", "sparsity", "val_acc", "test_acc")}
+            file = mask_file(masks, number)
+            rounds.append(entry | ({"masks": file.name, "sha256": content(file)} if number else {}))
+    return rounds
 
 
 def mask_file(folder: Path, number: int) -> Path:

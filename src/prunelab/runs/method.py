@@ -1,0 +1,58 @@
+"""Of what does a job's method consist, and how long does it train?"""
+
+from dataclasses import dataclass
+
+import lightning as L
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.rewind import Rewind
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds
+from prunelab.core.types import Progress
+
+
+@dataclass(frozen=True)
+class Method:
+    """The callbacks of `conf/prune`, in their order."""
+
+    callbacks: tuple[L.Callback, ...]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> "Method":
+        return cls(tuple(instantiate(callback) for callback in (cfg.get("prune") or {}).values()))
+
+    @property
+    def pruners(self) -> list[Pruner]:
+        return [callback.pruner for callback in self.callbacks if isinstance(callback, Pruning)]
+
+    @property
+    def rewind(self) -> Rewind | None:
+        return next((callback for callback in self.callbacks if isinstance(callback, Rewind)), None)
+
+    @property
+    def rounds(self) -> Rounds | None:
+        """The schedule, if the method prunes in rounds."""
+        schedules = [pruner.schedule for pruner in self.pruners]
+        return next((s for s in schedules if isinstance(s, Rounds) and s.in_rounds), None)
+
+    @property
+    def others(self) -> list[L.Callback]:
+        """What acts on training besides pruning and rewinding."""
+        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind)]
+
+    def run(self, epochs: int, epoch: int) -> Progress:
+        """The whole run, where one training has `epochs` and each of them `epoch` steps."""
+        lengths = [pruner.schedule.length(epoch) for pruner in self.pruners]
+        return Progress(0, max([steps for steps in lengths if steps], default=epochs * epoch), epoch)
+
+    def schedule_epochs(self, epochs: int, epoch: int) -> int:
+        """How many epochs the learning-rate schedule takes: none where trained weights are pruned and fine-tuned."""
+        at_once = self.rounds is not None and self.rounds.ends(epoch)[:1] == [0]
+        return 0 if at_once and self.rewind is None else epochs
+
+    def units(self) -> dict[str, tuple[int, int]]:
+        """(removed, all) units by the name that a layer has in the net itself."""
+        counts = {name: n for pruner in self.pruners for name, n in pruner.unit_counts().items()}
+        return {name.removeprefix("net."): n for name, n in counts.items()}
