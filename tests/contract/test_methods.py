@@ -30,6 +30,7 @@ def asked(method: str, rate: float | None = None) -> list[str]:
     # Rounds of one epoch: of tickets there are five, and a kill in the second epoch falls between two prunings.
     overrides += ["epochs=1"] if re.search("schedule: (tickets|rounds)", text) else []
     overrides += ["prune.pruning.pruner.regrow.every=3it"] if "regrow:" in text else []
+    overrides += ["prune.pruning.pruner.passes=5"] if "passes:" in text else []
     scored = re.search(r"criterion: (snip|grasp)", text)
     return overrides + (["prune.pruning.pruner.criterion.batches=2"] if scored else [])
 
