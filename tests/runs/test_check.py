@@ -61,6 +61,14 @@ def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed)
     check_values(composed("prune=lottery", "rewind=1ep"))
 
 
+@pytest.mark.parametrize(("part", "option"), [("schedule", "rounds"), ("allocation", "erk"), ("criterion", "lamp")])
+def test_a_sweep_over_methods_can_choose_a_part_for_all_of_them(part: str, option: str, composed) -> None:
+    """Hydra composes without what is swept over first: prune=none, with the part chosen for the others."""
+    cfg = composed(f"prune/{part}={option}")
+    with pytest.raises(ValueError, match=r"prune.pruning has settings, but prune= and retrain= bring no such"):
+        check_values(cfg)  # as a job of its own it would be dense training under another name
+
+
 def test_a_folder_is_a_parent_if_it_is_a_jobs(composed, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no finished job's, it has no result.json"):
         check_values(composed(f"pretrained={tmp_path}"))

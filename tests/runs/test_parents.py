@@ -144,7 +144,7 @@ def test_the_lock_of_a_dead_trainer_is_taken_over(tmp_path: Path) -> None:
         (("prune=usp", "retrain=lr_rewind"), "retrain=lr_rewind: this method does not prune in rounds"),
         (("prune=usp", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
         (("rate=0", "prune=none", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
-        (("prune=reinit", "retrain=finetune"), "prune.rewind has settings but no _target_"),
+        (("prune=reinit", "retrain=finetune"), "prune.rewind has settings, but prune= and retrain= bring no such"),
         (("prune=binary", "prune/schedule=rounds", "pretrained=auto"), "Binarize acts on the dense training too"),
         (
             ("prune=finetune", "prune.pruning.pruner.schedule.start=1ep", "pretrained=auto"),

@@ -63,7 +63,7 @@ class Rewind(L.Callback):
         return 0 if self.to == 0 else length(self.to, epoch)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.snapshots, self._loaded = {}, {}
+        self._loaded = {}  # what an earlier run left; Lightning loads a checkpoint after this
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}

@@ -55,7 +55,9 @@ def _check_used(cfg: DictConfig) -> None:
     parts = cfg.get("prune") or {}
     for name, part in parts.items():
         if "_target_" not in part:
-            raise ValueError(f"prune.{name} has settings but no _target_: another choice, as retrain=, took it away")
+            raise ValueError(
+                f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
+            )
     asked = OmegaConf.to_yaml(parts)
     for knob, default in (("rounds", 1), ("rewind", 0)):
         if cfg[knob] != default and f"${{{knob}}}" not in asked:
