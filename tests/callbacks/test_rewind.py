@@ -87,6 +87,17 @@ class Watch(L.Callback):
             raise KeyError("killed")
 
 
+class Save(L.Callback):
+    """Keeps a checkpoint of step 16."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == 16:
+            trainer.save_checkpoint(self.path)
+
+
 class Resumable(DataLoader):
     """Goes on inside an epoch after a restart, as Lightning asks of a loader."""
 
@@ -272,6 +283,13 @@ def test_a_step_after_the_first_pruning_is_refused_with_the_remedy(fit) -> None:
     for late in ("2ep", "1ep"):
         with pytest.raises(ValueError, match=rf"rewind to '{late}'.*first pruning is at step 8.*earlier step"):
             fit((pruning, Rewind(late)), kill=1)  # before the first step
+
+
+def test_a_checkpoint_without_a_snapshot_is_refused_at_once(fit, tmp_path: Path) -> None:
+    pruning, _ = rounds()
+    fit((pruning, Save(tmp_path / "other.ckpt")), kill=None)
+    with pytest.raises(ValueError, match=r"goes on from step 16, and its checkpoint holds no snapshot"):
+        fit(rounds(), ckpt=tmp_path / "other.ckpt", kill=17)
 
 
 def test_a_gradual_schedule_is_refused(fit) -> None:

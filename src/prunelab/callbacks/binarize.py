@@ -1,6 +1,5 @@
 """Trains any LightningModule with binary weights: BinaryConnect (Courbariaux et al. 2015)."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.core.select import prunable_weights
+from prunelab.core.stream import own_stream
 from prunelab.core.types import Masks
 
 
@@ -83,8 +83,7 @@ class Binarize(L.Callback):
     def _forget(self) -> None:
         self._pruned_by: list[Masks] = []  # the masks as they came, to notice new ones
         self._alive: Masks = {}  # the same, one a weight and on its device
-        own = hashlib.sha256(f"binarize {self.seed} {self.skip}".encode()).digest()
-        self._generator = torch.Generator().manual_seed(int.from_bytes(own[:4]))
+        self._generator = own_stream(f"binarize {self.skip}", self.seed)
 
     @property
     def state_key(self) -> str:

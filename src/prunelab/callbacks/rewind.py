@@ -12,6 +12,7 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds, Schedule
 from prunelab.core.select import prunable_weights
 from prunelab.core.snapshot import Snapshot
+from prunelab.core.stream import own_stream
 from prunelab.core.time import Time, length, to_step
 from prunelab.core.types import Progress
 
@@ -79,6 +80,8 @@ class Rewind(L.Callback):
         if self.control == "shuffle" and any(pruning.pruner.in_groups for pruning in prunings):
             raise ValueError("control=shuffle would break N:M groups: use control=reinit, or granularity=weight")
         self._capture(trainer, pl_module)  # before a Pruning that stands earlier in the list acts on step 0
+        if prunings and "rewind" not in self.snapshots and trainer.global_step > 0:
+            self._check_captured(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -92,6 +95,14 @@ class Rewind(L.Callback):
         if schedule.rounds and step >= max(first, 1):
             raise ValueError(
                 f"rewind to {self.to!r}, step {step}: the first pruning is at step {first}; rewind to an earlier step"
+            )
+
+    def _check_captured(self, trainer: L.Trainer) -> None:
+        step = self.step(progress(trainer, 0).epoch)
+        if trainer.global_step > step:
+            raise ValueError(
+                f"rewind to {self.to!r}, step {step}: training goes on from step {trainer.global_step}, and its "
+                "checkpoint holds no snapshot; train from the start, with the Rewind there"
             )
 
     def _capture(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -125,7 +136,7 @@ class Rewind(L.Callback):
         start = self.snapshots["start"]
         start.restore_net(pl_module)
         trainer.optimizers[0].state.clear()
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = own_stream("reinit", self.seed)
         with torch.no_grad():
             for weight in prunable_weights(pl_module).values():
                 order = torch.randperm(weight.numel(), generator=generator).to(weight.device)

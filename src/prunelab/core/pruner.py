@@ -1,6 +1,5 @@
 """What is pruned now? Composes the parts of a method; owns the masks."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.select import prunable_weights
+from prunelab.core.stream import own_stream
 from prunelab.core.types import Example, Masks, Progress, Scores
 
 
@@ -70,9 +70,7 @@ class Pruner:
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
         self._memory: Scores = {}  # of a criterion that watches training
         self._regrown = 0  # the step of the last exchange: asked twice at one step, it is done once
-        # A stream of its own: the global one, seeded alike, has drawn the initial weights from the same numbers.
-        own = hashlib.sha256(f"pruner {self.seed}".encode()).digest()
-        self._generator = torch.Generator().manual_seed(int.from_bytes(own[:4]))
+        self._generator = own_stream("pruner", self.seed)
 
     def attach(
         self, net: nn.Module, example: Example | None = None, draw: Draw | None = None, loss: Loss = F.cross_entropy
