@@ -181,10 +181,10 @@ def test_every_part_on_the_menu_fits_into_a_method(part: str, job, tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", PRUNING)
-@pytest.mark.parametrize("part", ["schedule", "allocation"])
-def test_every_method_composes_with_every_schedule_and_allocation(method: str, part: str, composed) -> None:
-    for option in (conf_dir() / "prune" / part).glob("*.yaml"):
-        cfg = composed(f"prune={method}", f"prune/{part}={option.stem}", "rate=0.5")
+def test_every_method_takes_every_schedule(method: str, composed) -> None:
+    """A value that a method adds to its own schedule would break the others."""
+    for option in (conf_dir() / "prune" / "schedule").glob("*.yaml"):
+        cfg = composed(f"prune={method}", f"prune/schedule={option.stem}", "rate=0.5")
         assert instantiate(cfg.prune.pruning).pruner.schedule.rate == 0.5
 
 
