@@ -69,6 +69,12 @@ def test_a_sweep_over_methods_can_choose_a_part_for_all_of_them(part: str, optio
         check_values(cfg)  # as a job of its own it would be dense training under another name
 
 
+def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_told(job, composed) -> None:
+    assert job("prune=magnitude_global", "prune/schedule=cubic", "rate=0.5")["sparsity"]["attained"] == 0.5
+    with pytest.raises(ValueError, match=r"prune.pruning has settings, but"):
+        check_values(composed("prune=usp", "prune.pruning=null"))
+
+
 def test_a_folder_is_a_parent_if_it_is_a_jobs(composed, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no finished job's, it has no result.json"):
         check_values(composed(f"pretrained={tmp_path}"))

@@ -57,7 +57,7 @@ class Rewind(L.Callback):
 
     @property
     def state_key(self) -> str:
-        return self._generate_state_key(to=str(self.to))
+        return self._generate_state_key(to=str(self.to or 0))
 
     def step(self, epoch: int) -> int:
         """Step k, given the optimizer steps of an epoch."""

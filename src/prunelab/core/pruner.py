@@ -115,7 +115,7 @@ class Pruner:
     def check(self, p: Progress) -> None:
         """Rehearses the last pruning of a run of `p.total` steps; raises ValueError for what would fail in it."""
         self.schedule.check(p)
-        if self.watches and self.schedule(replace(p, step=0)):
+        if self.criterion.watches and self.schedule(replace(p, step=0)):
             raise ValueError("this criterion watches training, and has seen none of it at step 0: prune later")
         final = self.schedule(replace(p, step=p.total))
         scores = {n: torch.linspace(0, 1, w.numel()).view(w.shape) for n, w in self._prunable.items()}

@@ -60,7 +60,7 @@ class Snapshot:
             raise ValueError("the snapshot holds no learning-rate schedule: capture it with the schedule")
         schedule.load_state_dict(copy.deepcopy(self.schedule))
         saved = self.optimizer["param_groups"] if self.optimizer else [{"lr": lr} for lr in schedule.get_last_lr()]
-        for group, options in zip(schedule.optimizer.param_groups, saved, strict=True):
+        for group, options in zip(schedule.optimizer.param_groups, copy.deepcopy(saved), strict=True):
             group.update({name: value for name, value in options.items() if name != "params"})
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Are the values of a configuration possible? Asked before anything is built; needs no torch."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -41,11 +42,12 @@ def _check_pretrained(path: str | None) -> None:
     raise FileNotFoundError(f"pretrained={path}: no such file; expected one, a job's folder, or auto")
 
 
-def check_retrain(cfg: DictConfig, choice: str | None) -> None:
-    """Raises ValueError when `retrain` was chosen for a method that does not prune in rounds."""
+def check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises ValueError when `retrain=` was asked of a method that does not prune in rounds."""
     schedule = OmegaConf.select(cfg, "prune.pruning.pruner.schedule") or {}
-    if choice and "training" not in schedule:
-        raise ValueError(f"retrain={choice}: this method does not prune in rounds, so nothing is trained again")
+    asked = [override for override in overrides if override.startswith("retrain=")]
+    if asked and "training" not in schedule:
+        raise ValueError(f"{asked[0]}: this method does not prune in rounds, so nothing is trained again; drop it")
 
 
 def _check_used(cfg: DictConfig) -> None:
@@ -54,7 +56,7 @@ def _check_used(cfg: DictConfig) -> None:
         raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
     parts = cfg.get("prune") or {}
     for name, part in parts.items():
-        if "_target_" not in part:
+        if "_target_" not in (part or {}):
             raise ValueError(
                 f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
             )

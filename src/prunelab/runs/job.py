@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> float:
     A finished job is not run again; an unfinished one goes on from its last checkpoint.
     """
     check_values(cfg)
-    check_retrain(cfg, HydraConfig.get().runtime.choices.get("retrain"))
+    check_retrain(cfg, HydraConfig.get().overrides.task)
     splits: Splits = instantiate(cfg.data).load()
     folder = Folder(Path(HydraConfig.get().runtime.output_dir))
     job = describe(cfg, settle(cfg, splits))

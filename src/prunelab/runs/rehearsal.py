@@ -20,7 +20,11 @@ def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBat
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
         raise ValueError("two parts of a method prune in rounds: one at most, or their rounds would mix")
     if method.rewind and method.pruners and not method.rounds:
-        raise ValueError("this method does not prune in rounds, so nothing can be rewound: take out retrain=")
+        raise ValueError(
+            "this method rewinds, and its schedule does not prune in rounds: take prune/schedule=rounds, or ~retrain"
+        )
+    if method.rewind and method.rewind.control == "shuffle" and any(p.in_groups for p in method.pruners):
+        raise ValueError("control=shuffle would break N:M groups: use control=reinit, or prune/granularity=weight")
     if cfg.pretrained == "auto" and method.callbacks:
         _check_shared(cfg, method, run)
     elif cfg.pretrained not in (None, "auto") and (rewind := method.rewind) and (rewind.parameters or rewind.to != 0):
@@ -43,4 +47,6 @@ def _check_shared(cfg: DictConfig, method: Method, run: Progress) -> None:
             f"pretrained=auto: the first pruning is at step {first[0]}, the dense training ends at step "
             f"{cfg.epochs * run.epoch}; drop pretrained=auto or schedule.start"
         )
+    if method.rewind and method.rewind.to != cfg.rewind:
+        raise ValueError(f"pretrained=auto: prune.rewind.to={method.rewind.to} is not rewind={cfg.rewind}; set rewind=")
     refuse_unwritable(Path(cfg.parents))
