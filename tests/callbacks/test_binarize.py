@@ -1,12 +1,13 @@
 """Binary weights in a project that knows nothing of prunelab."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -102,25 +103,6 @@ class Kill(L.Callback):
         if trainer.global_step == self.step:
             trainer.save_checkpoint(self.path)
             raise KeyError("killed")
-
-
-class Resumable(DataLoader):
-    """Goes on inside an epoch after a restart, as Lightning asks of a loader."""
-
-    given = start = 0
-
-    def __iter__(self) -> Iterator:
-        start, self.start = self.start, 0
-        for i, batch in enumerate(super().__iter__()):
-            if i >= start:
-                self.given = i + 1
-                yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"given": self.given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["given"] % len(self)
 
 
 def copied(module: nn.Module) -> Weights:

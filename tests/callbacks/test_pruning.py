@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -67,25 +68,6 @@ class Watch(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
         self.look(trainer, module)
-
-
-class Resumable(DataLoader):
-    """Goes on inside an epoch after a restart, as Lightning asks of a loader."""
-
-    given = start = 0
-
-    def __iter__(self) -> Iterator:
-        start, self.start = self.start, 0
-        for i, batch in enumerate(super().__iter__()):
-            if i >= start:
-                self.given = i + 1
-                yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"given": self.given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["given"] % len(self)
 
 
 def loader(n: int = 64, batch: int = 8) -> DataLoader:

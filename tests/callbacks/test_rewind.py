@@ -1,13 +1,14 @@
 """Law 6: what goes back to step k is what was there, also after a kill between the rounds."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -96,25 +97,6 @@ class Save(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         if trainer.global_step == 16:
             trainer.save_checkpoint(self.path)
-
-
-class Resumable(DataLoader):
-    """Goes on inside an epoch after a restart, as Lightning asks of a loader."""
-
-    given = start = 0
-
-    def __iter__(self) -> Iterator:
-        start, self.start = self.start, 0
-        for i, batch in enumerate(super().__iter__()):
-            if i >= start:
-                self.given = i + 1
-                yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"given": self.given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["given"] % len(self)
 
 
 def loader() -> DataLoader:
