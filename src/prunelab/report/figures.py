@@ -95,7 +95,9 @@ def _finish(layers: list[alt.Chart], title: str, group: Group) -> alt.LayerChart
     chart = alt.layer(*layers, width=WIDTH, height=HEIGHT, title=heading, background="white", padding=10)
     return chart.configure(
         axis=alt.AxisConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6"),
-        legend=alt.LegendConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", symbolOpacity=1),
+        legend=alt.LegendConfig(
+            labelLimit=360, labelFontSize=12, titleFontSize=13, titleFontWeight="normal", symbolOpacity=1
+        ),
         title=alt.TitleConfig(fontSize=15, subtitleFontSize=12, subtitlePadding=5),
         view=alt.ViewConfig(stroke=None),
     )
