@@ -106,10 +106,10 @@ class Rewind(L.Callback):
             )
 
     def _capture(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        epoch = progress(trainer, trainer.global_step).epoch
-        at = {"rewind": self.step(epoch)} | ({"start": 0} if self.control == "reinit" else {})
-        for name, step in at.items():
-            if trainer.global_step == step and name not in self.snapshots:
+        missing = ({"rewind", "start"} if self.control == "reinit" else {"rewind"}) - self.snapshots.keys()
+        for name in sorted(missing):
+            step = 0 if name == "start" else self.step(progress(trainer, 0).epoch)
+            if trainer.global_step == step:
                 self.snapshots[name] = Snapshot.capture(pl_module, trainer.optimizers[0], _schedule(trainer))
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
