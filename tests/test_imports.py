@@ -15,13 +15,14 @@ MAY = {
     "core": (set(), {"torch"}),
     "criteria": ({"core"}, {"torch"}),
     "measure": ({"core"}, {"torch"}),
+    "channels": ({"core", "measure", "models"}, {"torch", "safetensors"}),
     "models": ({"core"}, {"torch"}),
     "data": ({"core"}, {"torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm"}),
-    "callbacks": ({"core", "criteria", "measure"}, {"torch", "lightning"}),
+    "callbacks": ({"core", "criteria", "channels", "measure"}, {"torch", "lightning"}),
     "lit": ({"core", "data", "measure"}, {"torch", "lightning", "torchmetrics"}),
     "report": ({"core"}, {"altair", "vl_convert", "rich"}),
     "runs": (
-        {"core", "data", "measure", "callbacks", "lit", "report", "__main__"},
+        {"core", "channels", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
         {"torch", "lightning", "hydra", "omegaconf", "safetensors"},
     ),
 }

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from prunelab.channels.units import Filter
 from prunelab.core.allocation import Allocation, Global, Uniform
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.granularity import Filter, Granularity, Weight
+from prunelab.core.granularity import Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.types import Masks, Progress, Scores

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunelab.channels.units import Filter
 from prunelab.core.allocation import ERK, Uniform
 from prunelab.core.context import Batch, Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.granularity import NM, Filter, Granularity, Weight
+from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Cubic, Rounds

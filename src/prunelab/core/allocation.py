@@ -85,6 +85,28 @@ class ERK(Allocation):
         return {name: keep_top(score, k) for (name, score), k in zip(units.items(), counts, strict=True)}
 
 
+@dataclass(frozen=True)
+class Zeros(Allocation):
+    """All that training has brought to 0, however much that is: `rate` only switches it on, where it is above 0.
+
+    For learned sparsity (network slimming by proximal steps, Liu et al. 2017; group lasso, Wen et al. 2016; scaling
+    factors, Huang & Wang 2018), where the weight of the penalty decides how much goes. A layer that is 0 altogether
+    keeps its best unit.
+    """
+
+    def __call__(self, units: Scores, rate: float) -> Masks:
+        refuse_nan(units)
+        pruned_count(0, rate)  # refuses what is no fraction
+        if rate == 0:
+            return {name: torch.ones_like(score, dtype=torch.bool) for name, score in units.items()}
+        keep = {name: (score != 0) & (score > -torch.inf) for name, score in units.items()}
+        if all(mask.all() for mask in keep.values()):
+            log.warning("no unit scores 0, so nothing is removed: raise the weight of the penalty, or train longer")
+        if empty := [name for name, mask in keep.items() if not mask.any()]:
+            log.warning("all units of %s score 0: the best is kept", ", ".join(empty))
+        return {name: keep_top(units[name], 1) if name in empty else mask for name, mask in keep.items()}
+
+
 def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
     """How many units each layer keeps, `total` in sum: min(n, round(epsilon * sum of dimensions)), at least 1.
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.allocation import Allocation, Global, Uniform
+from prunelab.core.budget import Budget
 from prunelab.core.context import Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
@@ -24,7 +25,8 @@ class Pruner:
 
     `skip` names weights that stay dense, by pattern ("fc.*"). `seed` feeds criteria that draw at random.
     `regrow` exchanges weights while the rate stands. With several `passes` one pruning is made in as many
-    steps, each scored anew on what the last one left (SynFlow, Tanaka et al. 2020).
+    steps, each scored anew on what the last one left (SynFlow, Tanaka et al. 2020). With a `budget` the rate is a
+    fraction of what that counts, instead of units.
 
     >>> from prunelab.core.allocation import Uniform
     >>> from prunelab.core.granularity import Weight
@@ -50,6 +52,7 @@ class Pruner:
         seed: int = 0,
         regrow: Regrow | None = None,
         passes: int = 1,
+        budget: Budget | None = None,
     ) -> None:
         self.criterion = criterion
         self.granularity = granularity
@@ -59,16 +62,19 @@ class Pruner:
         self.seed = seed
         self.regrow = regrow
         self.passes = passes
+        self.budget = budget
         self._forget()
 
     def _forget(self) -> None:
         self.rate = 0.0  # what the masks meet now
+        self.attained = 0.0  # the same as the budget counts it
         self.keep: Masks = {}  # a verdict per unit
         self.masks: Masks = {}  # the same per weight; derived, never saved
         self._prunable: dict[str, nn.Parameter] = {}
         self._params: dict[str, nn.Parameter] = {}  # all of the net's: norms and biases may be masked too
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
         self._memory: Scores = {}  # of a criterion that watches training
+        self.removed = False  # whether surgery has cut out what was masked: there is nothing left to mask
         self._regrown = 0  # the step of the last exchange: asked twice at one step, it is done once
         self._generator = own_stream("pruner", self.seed)
 
@@ -92,6 +98,7 @@ class Pruner:
         self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
         self.granularity = self.granularity.bind(net, self._prunable, example)
+        self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
 
     @property
     def in_groups(self) -> bool:
@@ -115,13 +122,15 @@ class Pruner:
     def check(self, p: Progress) -> None:
         """Rehearses the last pruning of a run of `p.total` steps; raises ValueError for what would fail in it."""
         self.schedule.check(p)
+        if self.removed:
+            return
         if self.criterion.watches and self.schedule(replace(p, step=0)):
             raise ValueError("this criterion watches training, and has seen none of it at step 0: prune later")
         final = self.schedule(replace(p, step=p.total))
-        scores = {n: torch.linspace(0, 1, w.numel()).view(w.shape) for n, w in self._prunable.items()}
         if final:
             self.granularity.check(final)
-            self.allocation(self.granularity.reduce(scores), final)
+            # Made up, and alike in all layers: a threshold for all of them shall not be said to empty one.
+            self._allocate({n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}, final)
             if self.regrow:
                 self.regrow.check(p)
 
@@ -149,14 +158,26 @@ class Pruner:
         before, after = 1 - self.rate, 1 - due
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
-            scores = dict(self._score(self.criterion))
-            for name in scores.keys() & self.masks.keys():  # before they become units: a rank counts the living
-                gone = ~self.masks[name].to(scores[name].device)
-                scores[name] = scores[name].masked_fill(gone, -torch.inf)
             with torch.no_grad():
-                self._adopt(self.allocation(self.granularity.reduce(scores), rate))
+                self._adopt(self._allocate(self._unit_scores(), rate))
             self.apply()
         self.rate = due
+        self.attained = self.budget.attained(self.keep) if self.budget else due
+
+    def _allocate(self, units: Scores, rate: float) -> Masks:
+        return self.budget(self.allocation, units, rate) if self.budget else self.allocation(units, rate)
+
+    def _unit_scores(self) -> Scores:
+        """What is gone has -inf."""
+        scores = dict(self._score(self.criterion))
+        masks = self.keep if self.criterion.of_units else self.masks
+        for name in scores.keys() & masks.keys():  # before they become units: a rank counts the living
+            scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
+        return scores if self.criterion.of_units else self.granularity.reduce(scores)
+
+    def remember(self, scores: Scores) -> None:
+        """Hands `scores` to a criterion that goes by what a callback finds out, as its memory."""
+        self._memory = scores
 
     def _score(self, criterion: Criterion) -> Scores:
         context = Context(
@@ -182,7 +203,7 @@ class Pruner:
 
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
-        self.masks = self.granularity.expand(keep)
+        self.masks = {} if self.removed else self.granularity.expand(keep)
         self._factors = {}
 
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -202,6 +223,10 @@ class Pruner:
         pairs = [(p.grad, f) for p, f in zip(params, factors, strict=True) if p.grad is not None]
         _multiply([grad for grad, _ in pairs], [f for _, f in pairs])
 
+    def let_go(self) -> None:
+        """What is masked has been cut out: masks are no longer held to the net, the verdict on units is kept."""
+        self.removed, self.masks, self._factors = True, {}, {}
+
     def _masked(self) -> tuple[list[nn.Parameter], list[Tensor]]:
         params = [self._params[name] for name in self.masks]
         if any(
@@ -214,13 +239,18 @@ class Pruner:
         """(units removed, units) of each layer that has units."""
         if self.keep:
             return {name: (int((~kept).sum()), kept.numel()) for name, kept in self.keep.items()}
-        scores = {name: p.detach() for name, p in self._prunable.items()}
-        return {name: (0, units.numel()) for name, units in self.granularity.reduce(scores).items()}
+        return {name: (0, units.numel()) for name, units in self._units().items()}
+
+    def _units(self) -> Scores:
+        """The units by group, with scores that mean nothing."""
+        return self.granularity.reduce({name: p.detach() for name, p in self._prunable.items()})
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "rate": self.rate,
+            "attained": self.attained,
             "keep": self.keep,
+            "removed": self.removed,
             "generator": self._generator.get_state(),
             "memory": self._memory,
             "regrown": self._regrown,
@@ -228,15 +258,18 @@ class Pruner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up a saved state on the attached net. Raises ValueError where a mask does not fit it."""
+        units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
-            if name not in self._prunable or self._prunable[name].shape[: kept.dim()] != kept.shape:
-                have = tuple(self._prunable[name].shape) if name in self._prunable else "no such weight"
+            if name not in units or units[name].shape != kept.shape:
+                have = tuple(units[name].shape) if name in units else "no such units"
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {have}")
-        self.rate = state["rate"]
+        self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]
         # Copied: sums go on in place, and the state may be another pruner's.
-        self._memory = {n: kept.to(self._prunable[n].device, copy=True) for n, kept in state["memory"].items()}
+        device = next(iter(self._params.values())).device
+        self._memory = {name: kept.to(device, copy=True) for name, kept in state["memory"].items()}
         self._generator.set_state(state["generator"].cpu())
+        self.removed = state["removed"]
         self._adopt(dict(state["keep"]))
 
 

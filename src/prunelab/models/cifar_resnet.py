@@ -3,7 +3,6 @@
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prunelab.models.resnet import ResNet, Shortcut, projection
 
@@ -17,12 +16,13 @@ class PadShortcut(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.extra_channels = out_channels - in_channels
         self.stride = stride
+        # A module, so that its number can follow when channels are removed.
+        # It counts from the last axis: (w, w, h, h, channels before, channels after)
+        self.pad = nn.ConstantPad3d((0, 0, 0, 0, 0, out_channels - in_channels), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        # F.pad counts from the last axis: (w, w, h, h, channels before, channels after)
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
+        return self.pad(x[:, :, :: self.stride, :: self.stride])
 
 
 def resnet8(num_classes: int = 10, shortcut: Literal["A", "B"] = "A") -> ResNet:

@@ -1,0 +1,67 @@
+"""What is taken out of a net? Enough to do it again to another copy of the net, as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which indices of parameters and buffers stay, and what stands in the place of removed blocks."""
+
+    keep: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)  # (tensor, axis) -> kept indices, ascending
+    pads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # ConstantPad modules -> their new padding
+    blocks: Mapping[str, str] = field(default_factory=dict)  # removed modules -> "Identity" or "ReLU"
+
+    def __bool__(self) -> bool:
+        return bool(self.keep or self.pads or self.blocks)
+
+    def below(self, prefix: str) -> "Plan":
+        """The same for the submodule called `prefix`; all of the plan must lie in it."""
+        names = [*(name for name, _ in self.keep), *self.pads, *self.blocks]
+        if strange := [name for name in names if not name.startswith(f"{prefix}.")]:
+            raise ValueError(f"{strange[0]} is no part of {prefix}")
+        cut = len(prefix) + 1
+        return Plan(
+            {(name[cut:], axis): kept for (name, axis), kept in self.keep.items()},
+            {name[cut:]: padding for name, padding in self.pads.items()},
+            {name[cut:]: stand_in for name, stand_in in self.blocks.items()},
+        )
+
+    def then(self, later: "Plan") -> "Plan":
+        """Both in one: `later` counts what this one leaves."""
+        keep = dict(self.keep)
+        for place, kept in later.keep.items():
+            keep[place] = keep[place][kept] if place in keep else kept
+        return Plan(keep, {**self.pads, **later.pads}, {**self.blocks, **later.blocks})
+
+    def to_json(self) -> dict[str, Any]:
+        keep: dict[str, dict[str, list[int]]] = {}
+        for (name, axis), kept in self.keep.items():
+            keep.setdefault(name, {})[str(axis)] = kept.tolist()
+        return {"keep": keep, "pads": {m: list(p) for m, p in self.pads.items()}, "blocks": dict(self.blocks)}
+
+    @classmethod
+    def from_json(cls, plan: Mapping[str, Any]) -> Self:
+        """Raises ValueError for anything that is not the JSON of a plan."""
+        try:
+            return cls(
+                {
+                    (str(name), int(axis)): torch.tensor(_integers(kept), dtype=torch.long)
+                    for name, axes in plan["keep"].items()
+                    for axis, kept in axes.items()
+                },
+                {str(module): tuple(_integers(padding)) for module, padding in plan["pads"].items()},
+                {str(module): str(stand_in) for module, stand_in in plan["blocks"].items()},
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a plan of what is kept: {error!r}") from None
+
+
+def _integers(values: Any) -> list[int]:
+    if not isinstance(values, list) or not all(type(v) is int for v in values):
+        raise TypeError(f"expected a list of integers, not {values!r:.80}")
+    return values

@@ -1,0 +1,169 @@
+"""How does a net become small? What a plan takes out is cut from parameters, buffers and optimizer state."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.padding import _ConstantPadNd
+from torch.optim import Optimizer
+
+from prunelab.channels.plan import Plan
+
+RESIZED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU)  # modules of torch that are told their new sizes
+STAND_INS = {"Identity": nn.Identity, "ReLU": nn.ReLU}
+
+
+def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> None:
+    """Makes `net` as small as `plan` says, in place; parameters keep their identity, modules their mode.
+
+    Gradients and the optimizers' state (momentum, Adam's moments) are cut with their parameters, and parameters
+    of removed blocks leave the optimizers. Raises ValueError, before anything is changed, where the plan does not
+    fit the net or an optimizer keeps state that cannot be cut.
+    """
+    _check(net, plan)
+    tensors = _tensors(net)
+    cuts: dict[int, dict[int, Tensor]] = {}
+    for (name, axis), kept in plan.keep.items():
+        cuts.setdefault(id(tensors[name]), {})[axis] = kept
+    for optimizer in optimizers:
+        _check_state(optimizer, tensors, cuts)
+    _adjust_modules(net, cuts)
+    for path, padding in plan.pads.items():
+        net.get_submodule(path).padding = padding  # type: ignore[assignment]
+    for tensor in {id(t): t for t in tensors.values() if id(t) in cuts}.values():
+        shape = tensor.shape
+        for optimizer in optimizers:
+            state = optimizer.state.get(tensor, {})
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == shape:
+                    state[key] = _cut(value, cuts[id(tensor)])
+        if tensor.grad is not None:
+            grad, tensor.grad = _cut(tensor.grad, cuts[id(tensor)]), None
+            tensor.data = _cut(tensor.data, cuts[id(tensor)])
+            tensor.grad = grad
+        else:
+            tensor.data = _cut(tensor.data, cuts[id(tensor)])
+    for path, stand_in in plan.blocks.items():
+        _replace(net, path, STAND_INS[stand_in](), optimizers)
+
+
+def _tensors(net: nn.Module) -> dict[str, Tensor]:
+    return {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers(remove_duplicate=False))}
+
+
+def _cut(tensor: Tensor, cuts: dict[int, Tensor]) -> Tensor:
+    """What is kept, in the memory format of the whole."""
+    small = tensor
+    for axis, kept in cuts.items():
+        small = small.index_select(axis, kept.to(tensor.device))
+    # By the strides, because 1x1 filters are contiguous in both formats, and kernels are chosen by them.
+    last = tensor.dim() == 4 and tensor.stride(1) == 1 and tensor.stride(3) == tensor.shape[1]
+    return torch.empty_like(small, memory_format=torch.channels_last if last else torch.contiguous_format).copy_(small)
+
+
+def _check(net: nn.Module, plan: Plan) -> None:
+    tensors, modules = _tensors(net), dict(net.named_modules(remove_duplicate=False))
+    seen: dict[tuple[int, int], Tensor] = {}
+    for (name, axis), kept in plan.keep.items():
+        if name not in tensors:
+            raise ValueError(f"the plan cuts {name}, which {type(net).__name__} does not have")
+        shape = tuple(tensors[name].shape)
+        size = shape[axis] if 0 <= axis < len(shape) else 0
+        if kept.dtype != torch.long or kept.dim() != 1 or not _ascends(kept, size):
+            raise ValueError(f"the plan does not fit {name} {shape}: along axis {axis} it keeps {_shown(kept)}")
+        if not torch.equal(seen.setdefault((id(tensors[name]), axis), kept), kept):
+            raise ValueError(f"the plan cuts {name} in two ways: it has another name, by which it is cut differently")
+        module, attribute = _owner(modules, name)
+        if (parts := _parts(module, attribute, axis)) > 1 and not _of_whole_parts(kept, size, parts):
+            raise ValueError(f"the plan cuts {name} {shape} within a group: {type(module).__name__} has {parts}")
+    for path, padding in plan.pads.items():
+        pad = modules.get(path)
+        if not isinstance(pad, _ConstantPadNd) or len(padding) != len(pad.padding) or min(padding) < 0:
+            raise ValueError(f"the plan pads {path} by {padding}, which {type(net).__name__} cannot")
+    for path, stand_in in plan.blocks.items():
+        inside = any(path.startswith(f"{other}.") for other in plan.blocks)
+        if path not in modules or not path or stand_in not in STAND_INS or inside:
+            raise ValueError(f"the plan puts {stand_in} in the place of {path!r}, which {type(net).__name__} cannot")
+
+
+def _ascends(kept: Tensor, size: int) -> bool:
+    return len(kept) > 0 and int(kept[0]) >= 0 and int(kept[-1]) < size and bool((kept.diff() > 0).all())
+
+
+def _shown(kept: Tensor) -> str:
+    return f"{kept.tolist()!r:.60}" if kept.numel() else "nothing"
+
+
+def _owner(modules: dict[str, nn.Module], name: str) -> tuple[nn.Module, str]:
+    path, _, attribute = name.rpartition(".")
+    return modules[path], attribute
+
+
+def _parts(module: nn.Module, attribute: str, axis: int) -> int:
+    """Groups along an axis, that a module counts itself, and of which only whole ones can go."""
+    if attribute == "weight" and axis == 0:
+        if isinstance(module, _ConvNd):
+            return module.groups
+        if isinstance(module, nn.GroupNorm):
+            return module.num_groups
+    return 1
+
+
+def _of_whole_parts(kept: Tensor, size: int, parts: int) -> bool:
+    alive = torch.zeros(size, dtype=torch.bool).index_fill(0, kept.cpu(), True).view(parts, -1)
+    return torch.equal(alive.any(1), alive.all(1))
+
+
+def _check_state(optimizer: Optimizer, tensors: dict[str, Tensor], cuts: dict[int, dict[int, Tensor]]) -> None:
+    for name, tensor in tensors.items():
+        if id(tensor) in cuts:
+            for key, value in optimizer.state.get(tensor, {}).items():
+                if isinstance(value, Tensor) and value.dim() and value.shape != tensor.shape:
+                    raise ValueError(
+                        f"{type(optimizer).__name__} keeps {key} {tuple(value.shape)} for {name} "
+                        f"{tuple(tensor.shape)}, which cannot be cut: use SGD or AdamW"
+                    )
+
+
+def _adjust_modules(net: nn.Module, cuts: dict[int, dict[int, Tensor]]) -> None:
+    """Tells modules their new sizes. Of a grouped convolution whole groups go, so its groups go with its filters."""
+    for module in net.modules():  # all that own a tensor, where weights are tied
+        for tensor, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            for axis, kept in cuts.get(id(value), {}).items():
+                _adjust(module, tensor, axis, len(kept))
+
+
+def _adjust(module: nn.Module, tensor: str, axis: int, count: int) -> None:
+    if isinstance(module, nn.Linear) and tensor == "weight":
+        setattr(module, ("out_features", "in_features")[axis], count)
+    elif isinstance(module, _ConvNd) and tensor == "weight":
+        if axis == 1:
+            module.in_channels = count
+        else:
+            if module.groups > 1:
+                module.groups = module.groups * count // module.out_channels
+                module.in_channels = module.groups * module.weight.shape[1]
+            module.out_channels = count
+    elif isinstance(module, _NormBase):
+        module.num_features = count
+    elif isinstance(module, nn.GroupNorm) and tensor == "weight":
+        module.num_groups = module.num_groups * count // module.num_channels
+        module.num_channels = count
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = count
+
+
+def _replace(net: nn.Module, path: str, stand_in: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    """Removes a module, and its parameters from the optimizers."""
+    parent, _, name = path.rpartition(".")
+    gone = {id(p) for p in net.get_submodule(path).parameters()}
+    stand_in.train(net.get_submodule(path).training)
+    setattr(net.get_submodule(parent), name, stand_in)
+    gone -= {id(p) for p in net.parameters()}  # shared with what stays
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for param in [p for p in group["params"] if id(p) in gone]:
+                optimizer.state.pop(param, None)
+            group["params"] = [p for p in group["params"] if id(p) not in gone]

@@ -1,0 +1,153 @@
+"""What is one unit, where it is more than a weight: a filter, a neuron, with all that is coupled to it."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.channels.graph import ChannelGraph, Group, channel_graph
+from prunelab.channels.plan import Plan
+from prunelab.core.granularity import Granularity
+from prunelab.core.types import Example, Masks, Scores
+
+log = logging.getLogger(__name__)
+
+
+class Removable(Granularity):
+    """Units that a net can go without: what is masked can be cut out, and the net becomes smaller.
+
+    The units of all groups are numbered through.
+    """
+
+    @property
+    @abstractmethod
+    def numbers(self) -> Mapping[str, Tensor]:
+        """The numbers of the units of each group, in the order of its scores and masks."""
+
+    @property
+    @abstractmethod
+    def outlets(self) -> Mapping[str, Tensor]:
+        """The modules whose output is the units' own: the unit's number for each output channel, -1 for none.
+
+        The channels lie along axis 1 of the output, of a linear layer along the last. They are the norms behind the
+        layers that make units; the layers themselves where no norm follows.
+        """
+
+    @abstractmethod
+    def plan(self, keep: Masks) -> Plan:
+        """How to cut out the units that are False in `keep`."""
+
+
+@dataclass(frozen=True)
+class Channels(Removable):
+    """Output channels of convolutions (filters) and of linear layers (neurons), with all that is coupled to them.
+
+    That is every filter or row that makes the channel, its bias, the scale and shift of its norms, and the weights
+    of the next layers that read it. A unit's score is the mean over the layers that make it, each summed over the
+    filter. `of` chooses the groups: "conv" with some convolution in it, "linear" with none, or both.
+    """
+
+    of: tuple[str, ...] = ("conv", "linear")
+    graph: ChannelGraph | None = field(default=None, compare=False)
+    groups: tuple[Group, ...] = ()
+    shapes: Mapping[str, torch.Size] = field(default_factory=dict)  # of all parameters
+
+    def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
+        if example is None:
+            raise ValueError(
+                "pruning channels must see one forward pass, to find what is coupled: "
+                "set example_input_array on the LightningModule"
+            )
+        graph = channel_graph(net, example)
+        groups = tuple(g for g in graph.groups if g.kind in self.of and all(maker in params for maker in g.makers))
+        reasons: dict[str, list[str]] = {}
+        for weight, why in graph.stays.items():
+            if weight in params and why not in ("the output of the net", "the input of the net"):
+                reasons.setdefault(why, []).append(weight)
+        for why, weights in reasons.items():
+            more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
+            log.warning("channels of %s%s stay: %s", ", ".join(weights[:3]), more, why)
+        if not groups:
+            why = "; ".join(f"{weight}: {why}" for weight, why in graph.stays.items())
+            kinds = {"conv": "filters", "linear": "neurons"}
+            wanted = " or ".join(kinds[kind] for kind in self.of)
+            raise ValueError(f"{type(net).__name__}: no {wanted} to prune ({why or 'there is no such layer'})")
+        shapes = {name: p.shape for name, p in net.named_parameters()}
+        return replace(self, graph=graph, groups=groups, shapes=shapes)
+
+    @property
+    def _graph(self) -> ChannelGraph:
+        assert self.graph is not None, "bind it to a net first"
+        return self.graph
+
+    def reduce(self, scores: Scores) -> Scores:
+        device = next(iter(scores.values())).device
+        total = torch.zeros(self._graph.units, device=device)
+        makers = torch.zeros(self._graph.units, device=device)
+        for (name, axis), units in self._graph.places.items():
+            if axis == 0 and name in scores:
+                rows, at = scores[name].flatten(1) if scores[name].dim() > 1 else scores[name][:, None], units >= 0
+                gone = (rows == -torch.inf).all(1)  # the inputs that are gone from a living filter do not count
+                sums = rows.masked_fill(rows == -torch.inf, 0).sum(1).masked_fill(gone, -torch.inf).float()
+                where = units[at].to(device)
+                total.index_add_(0, where, sums[at.to(device)])
+                makers.index_add_(0, where, torch.ones_like(where, dtype=torch.float))
+        unscored = [g.name for g in self.groups if not makers[g.units.to(device)].all()]
+        if unscored:
+            raise ValueError(f"this criterion says nothing of {', '.join(unscored)}: skip them, or choose another")
+        mean = total / makers
+        return {group.name: mean[group.units.to(device)] for group in self.groups}
+
+    def _alive(self, keep: Masks) -> Tensor:
+        alive = torch.ones(self._graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
+        for group in self.groups:
+            if group.name in keep:
+                alive[group.units] = keep[group.name].cpu()
+        return alive
+
+    def expand(self, keep: Masks) -> Masks:
+        alive, masks = self._alive(keep), dict[str, Tensor]()
+        device = next((kept.device for kept in keep.values()), None)
+        for (name, axis), units in self._graph.places.items():
+            if name in self.shapes and not (kept := alive[units]).all():
+                shape = self.shapes[name]
+                kept = kept.to(device).view([-1 if i == axis else 1 for i in range(len(shape))])
+                masks[name] = (masks[name] & kept) if name in masks else kept.expand(shape).clone()
+        return masks
+
+    @property
+    def numbers(self) -> Mapping[str, Tensor]:
+        return {group.name: group.units for group in self.groups}
+
+    @property
+    def outlets(self) -> Mapping[str, Tensor]:
+        chosen = torch.zeros(self._graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
+        for group in self.groups:
+            chosen[group.units] = True
+        found = {module: units.where(chosen[units], -1) for module, units in self._graph.outlets.items()}
+        return {module: units for module, units in found.items() if (units >= 0).any()}
+
+    def plan(self, keep: Masks) -> Plan:
+        alive = self._alive(keep)
+        kept = {place: alive[units].nonzero().flatten() for place, units in self._graph.places.items()}
+        kept = {place: k for place, k in kept.items() if len(k) < len(self._graph.places[place])}
+        pads = {module: pad.without(alive) for module, pad in self._graph.pads.items()}
+        return Plan(kept, {module: padding for module, padding in pads.items() if padding is not None})
+
+
+@dataclass(frozen=True)
+class Filter(Channels):
+    """Channels that convolutions make."""
+
+    of: tuple[str, ...] = ("conv",)
+
+
+@dataclass(frozen=True)
+class Neuron(Channels):
+    """Channels that linear layers make."""
+
+    of: tuple[str, ...] = ("linear",)

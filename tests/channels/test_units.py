@@ -1,0 +1,145 @@
+"""What is a filter made of? Its weights, its bias, its norms, and the weights that read it."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunelab.channels.units import Channels, Filter, Neuron
+from prunelab.core.select import prunable_weights
+from prunelab.models.cifar_resnet import resnet8
+
+
+class Crossed(nn.Module):
+    """Norms that neither order nor name would pair with their convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn_b = nn.BatchNorm2d(4)
+        self.bn_a = nn.BatchNorm2d(4)
+        self.a = nn.Conv2d(3, 4, 3, bias=False)
+        self.b = nn.Conv2d(4, 4, 3)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.bn_b(self.b(torch.relu(self.bn_a(self.a(x)))))))
+
+
+CROSSED = torch.zeros(1, 3, 8, 8)
+
+
+def bound(net: nn.Module, example: Tensor | None = None, units: Channels | None = None) -> Channels:
+    return (units or Filter()).bind(net, prunable_weights(net), example)
+
+
+def test_a_filter_is_masked_with_bias_norm_and_the_weights_that_read_it() -> None:
+    filters = bound(Crossed(), CROSSED)
+    assert list(filters.numbers) == ["a.weight", "b.weight"]  # last makes the output, which stays
+    masks = filters.expand({"a.weight": torch.tensor([True, False, True, True]), "b.weight": torch.ones(4).bool()})
+    assert set(masks) == {"a.weight", "bn_a.weight", "bn_a.bias", "b.weight"}
+    assert not masks["a.weight"][1].any()
+    assert masks["bn_a.bias"].tolist() == [True, False, True, True]
+    assert not masks["b.weight"][:, 1].any()
+    assert masks["b.weight"].sum() == 4 * 3 * 9
+
+
+def test_a_unit_scores_the_mean_over_its_makers_of_the_sum_over_a_filter() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.a(x) + self.b(x))
+
+    scores = {"a.weight": torch.tensor([1.0, 2]).view(2, 1, 1, 1), "b.weight": torch.tensor([5.0, 8]).view(2, 1, 1, 1)}
+    found = bound(Sum(), torch.zeros(1, 1, 4, 4)).reduce(scores | {"c.weight": torch.ones(1, 2, 1, 1)})
+    assert found["a.weight"].tolist() == [3.0, 5.0]
+    assert list(found) == ["a.weight"]
+
+
+def test_weights_that_read_a_dead_channel_do_not_count_and_a_dead_unit_stays_dead() -> None:
+    filters = bound(Crossed(), CROSSED)
+    weights = prunable_weights(Crossed())
+    scores = {name: torch.ones_like(w) for name, w in weights.items()}
+    scores["b.weight"][:, 1] = -torch.inf
+    scores["b.weight"][2] = -torch.inf
+    units = filters.reduce(scores)["b.weight"]
+    assert units.tolist() == [27.0, 27.0, -torch.inf, 27.0]
+
+
+def test_a_masked_filter_is_silent_whatever_bias_and_shift_it_had() -> None:
+    torch.manual_seed(0)
+    net = Crossed()
+    for p in net.parameters():
+        nn.init.normal_(p)
+    filters = bound(net, CROSSED)
+    keep = {name: torch.arange(len(units)) != 1 for name, units in filters.numbers.items()}
+    with torch.no_grad():
+        for name, mask in filters.expand(keep).items():
+            net.get_parameter(name).mul_(mask)
+    seen: dict[str, Tensor] = {}
+    for name in ("bn_a", "bn_b"):
+        net.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
+    net.train()(torch.randn(5, 3, 8, 8))
+    for out in seen.values():
+        assert torch.equal(out[:, 1], torch.zeros_like(out[:, 1]))
+        assert out[:, 0].abs().sum() > 0
+
+
+def test_looking_at_a_net_leaves_modes_buffers_and_random_streams_alone() -> None:
+    net = Crossed()
+    net.a.eval()
+    before = {name: b.clone() for name, b in net.named_buffers()}
+    modes = [m.training for m in net.modules()]
+    rng = torch.get_rng_state()
+    bound(net, torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert modes == [m.training for m in net.modules()]
+    assert all(torch.equal(b, before[name]) for name, b in net.named_buffers())
+    assert torch.equal(rng, torch.get_rng_state())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_without_an_example_it_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="set example_input_array"):
+        bound(Crossed())
+
+
+def test_a_net_without_convolutions_has_no_filters_but_neurons() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="no filters to prune"):
+        bound(net, torch.zeros(1, 3))
+    assert {name: len(u) for name, u in bound(net, torch.zeros(1, 3), Neuron()).numbers.items()} == {"0.weight": 4}
+
+
+def test_filters_and_neurons_together_are_all_channels() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2))
+    example = torch.zeros(1, 3, 4, 4)
+    found = [set(bound(net, example, kind).numbers) for kind in (Filter(), Neuron(), Channels())]
+    assert found == [{"0.weight"}, {"2.weight"}, {"0.weight", "2.weight"}]
+
+
+def test_a_skipped_weight_keeps_its_whole_group() -> None:
+    net = resnet8()
+    params = prunable_weights(net, ["layer3.0.conv2.*"])
+    filters = Filter().bind(net, params, torch.zeros(1, 3, 32, 32))
+    assert "layer3.0.conv2.weight" not in filters.numbers
+    assert "conv1.weight" not in filters.numbers  # its channels live on in the skipped layer
+    assert "layer3.0.conv1.weight" in filters.numbers
+
+
+def test_what_stays_because_of_an_unknown_operation_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(self.a(x).cumsum(1)))
+
+    with caplog.at_level(logging.WARNING):
+        filters = bound(Odd(), torch.zeros(1, 1, 4, 4))
+    assert list(filters.numbers) == ["b.weight"]
+    assert "a.weight" in caplog.text
+    assert "aten.cumsum" in caplog.text
