@@ -5,6 +5,8 @@
 #   study DIR       the ten ResNet-18 jobs of the bare command, on the image folder DIR
 #   rewinding DIR   ResNet-20: fine-tune, weight and learning-rate rewinding at 2.4x, 4.8x, 9.3x (Renda et al. 2020)
 #   at_init DIR     VGG-16: random, magnitude, SNIP, GraSP, SynFlow at 10x and 31.6x (Tanaka et al. 2020)
+#   channels DIR    filters of VGG-16 and ResNet-56 (Li et al. 2017), slimming of VGG-19 (Liu et al. 2017), ResNet-56 at
+#                   2.1x fewer MACs by group lasso
 # PYTHON chooses the interpreter, EPOCHS and SEEDS (0,1,2) shorten the studies.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,9 +42,27 @@ at_init() {
   train at_init "${1-}" $vgg prune=random prune/criterion=magnitude prune/allocation=global rate=0.9,0.968377
 }
 
+# VGG-16-A: half of the filters of the first convolution and of the last six. ResNet-56-A, -B: 10 %, 30 % in blocks.
+channels() {
+  local common="epochs=${EPOCHS:-40} seed=${SEEDS:-0} augment.pad=4"
+  local rates='{net.features.conv1_1.weight:0.5,net.features.conv4_*.weight:0.5,net.features.conv5_*.weight:0.5}'
+  # shellcheck disable=SC2086
+  train channels "${1-}" $common prune=none model=vgg16,vgg19,resnet56
+  # shellcheck disable=SC2086
+  train channels "${1-}" $common model=vgg16 prune=l1_filter pretrained=auto prune/allocation=explicit rate=0.01 \
+    "+prune.pruning.pruner.allocation.rates=$rates"
+  # shellcheck disable=SC2086
+  train channels "${1-}" $common model=resnet56 prune=l1_filter pretrained=auto rate=0.1,0.3 \
+    'prune.pruning.pruner.skip=["net.conv1.*","*.conv2.weight"]'
+  # shellcheck disable=SC2086
+  train channels "${1-}" $common model=vgg19 prune=slimming rate=0.7
+  # shellcheck disable=SC2086
+  train channels "${1-}" $common model=resnet56 prune=group_lasso budget=macs rate=0.524
+}
+
 case ${1:-all} in
   tests | sparse) "$1" ;;
-  study | rewinding | at_init) "$1" "${2-}" ;;
-  all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" ;;
-  *) echo "bench/gpu.sh: no part called $1; there are tests, sparse, study, rewinding and at_init" >&2; exit 2 ;;
+  study | rewinding | at_init | channels) "$1" "${2-}" ;;
+  all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" && channels "${2-}" ;;
+  *) echo "bench/gpu.sh: no part called $1; there are tests, sparse, study, rewinding, at_init and channels" >&2; exit 2 ;;
 esac
