@@ -1,7 +1,7 @@
 """How much faster is a net without half of its filters? Latency, beside a net built so, and the epochs of one training.
 
-    python bench/shrink.py                     # ResNet-18 at batch 64, on this machine
-    python bench/shrink.py --result RESULT     # seconds of each epoch of a finished job, before and after surgery
+python bench/shrink.py                     # ResNet-18 at batch 64, on this machine
+python bench/shrink.py --result RESULT     # seconds of each epoch of a finished job, before and after surgery
 """
 
 import argparse

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from prunelab.callbacks import Binarize, Pruning
 from prunelab.callbacks.binarize import binary
 from prunelab.callbacks.rewind import Rewind
+from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
-from prunelab.core.granularity import Filter, Weight
+from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic
 from prunelab.criteria.norm import Norm

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks import Pruning
+from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
-from prunelab.core.granularity import Filter, Weight
+from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.criteria.norm import Norm

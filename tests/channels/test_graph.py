@@ -43,7 +43,7 @@ def drawn(graph: ChannelGraph) -> dict[str, str]:
 
 NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
     "residual": (
-        Net(lambda m, x: m.out(((y := m.stem(x)) + m.b(m.bn(m.a(y)).relu()))),
+        Net(lambda m, x: m.out((y := m.stem(x)) + m.b(m.bn(m.a(y)).relu())),
             stem=conv(3, 3), a=conv(3, 2, bias=True), bn=nn.BatchNorm2d(2), b=conv(2, 3), out=conv(3, 2)),
         {"stem.weight 0": "ABC", "a.weight 1": "ABC", "a.weight 0": "DE", "a.bias 0": "DE", "bn.weight 0": "DE",
          "bn.bias 0": "DE", "bn.running_mean 0": "DE", "bn.running_var 0": "DE", "b.weight 1": "DE",
@@ -230,6 +230,8 @@ def test_a_net_that_cannot_be_traced_is_an_error_of_one_line(
     compute: Forward, why: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     why = why.format(here=rf"\(at {re.escape(__file__)}:{Net.forward.__code__.co_firstlineno + 1}\)$")
-    with pytest.raises(ValueError, match=rf"^torch.export cannot trace Net on an example of shape \(2, 3, 4, 4\): .*{why}"):
+    with pytest.raises(
+        ValueError, match=rf"^torch.export cannot trace Net on an example of shape \(2, 3, 4, 4\): .*{why}"
+    ):
         graph_of(Net(compute, a=conv(3, 4)))
     assert "def forward" not in capfd.readouterr().err

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from prunelab.core.allocation import ERK, Explicit, Global, Uniform, erk_counts
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros, erk_counts
 
 
 def gone(masks: dict[str, torch.Tensor]) -> dict[str, int]:
@@ -71,8 +71,8 @@ def test_an_explicit_rate_for_no_layer_is_refused_with_what_there_is() -> None:
         Explicit({"fc2": 0.5}, target=0.5)({"fc1": torch.ones(3)}, 0.5)
 
 
-@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK()])
-def test_nan_scores_are_refused_by_layer(allocation: Uniform | Global | Explicit | ERK) -> None:
+@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK(), Zeros()])
+def test_nan_scores_are_refused_by_layer(allocation: Allocation) -> None:
     with pytest.raises(ValueError, match="sick: its scores contain NaN"):
         allocation({"well": torch.ones(4), "sick": torch.tensor([1.0, torch.nan])}, 0.5)
 
@@ -202,3 +202,33 @@ def test_erk_keeps_a_unit_of_the_smallest_share() -> None:
     shapes = [torch.Size((1, 1, 2)), torch.Size((40, 40))]  # 4 : 80
     assert erk_counts(shapes, 7) == [1, 6]
     assert erk_counts(shapes, 2) == [1, 1]
+
+
+def test_zeros_go_and_nothing_else_whatever_the_rate() -> None:
+    units = {
+        "a": torch.tensor([0.0, 1e-30, -2.0, -0.0]),
+        "b": torch.tensor([[3.0, -torch.inf], [0.0, 4.0]]),
+        "c": torch.tensor([5.0, 6.0]),
+    }
+    for rate in (0.1, 0.9):
+        keep = Zeros()(units, rate)
+        assert keep["a"].tolist() == [False, True, True, False]
+        assert keep["b"].tolist() == [[True, False], [False, True]]
+        assert keep["c"].all()
+
+
+def test_zeros_at_rate_0_are_switched_off() -> None:
+    assert all(mask.all() for mask in Zeros()({"a": torch.zeros(3)}, 0.0).values())
+    with pytest.raises(ValueError, match="rate=1: expected a fraction"):
+        Zeros()({"a": torch.zeros(3)}, 1)
+
+
+def test_zeros_leave_the_best_unit_of_a_layer_that_is_zero_altogether(caplog: pytest.LogCaptureFixture) -> None:
+    keep = Zeros()({"a": torch.tensor([-torch.inf, 0.0, 0.0]), "b": torch.tensor([1.0, 2.0])}, 0.5)
+    assert keep["a"].tolist() == [False, True, False]
+    assert "all units of a score 0: the best is kept" in caplog.text
+
+
+def test_it_is_said_where_nothing_is_zero(caplog: pytest.LogCaptureFixture) -> None:
+    assert all(mask.all() for mask in Zeros()({"a": torch.ones(3)}, 0.5).values())
+    assert "no unit scores 0, so nothing is removed" in caplog.text

@@ -8,17 +8,27 @@ from torch import nn
 from prunelab.core.select import prunable_weights
 
 
-def sparsity_report(net: nn.Module, units: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+def weight_counts(net: nn.Module) -> dict[str, int]:
+    """The weights of each prunable layer."""
+    return {name: weight.numel() for name, weight in prunable_weights(net).items()}
+
+
+def sparsity_report(
+    net: nn.Module, units: Mapping[str, tuple[int, int]], dense: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Per layer and overall: weights and zeros among them, and (removed, all) `units` where a pruner has any.
 
-    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
+    `dense` are the weight counts of the net as it was, where it has been made smaller: what was cut out counts as
+    zeros. Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
     `collapsed` names the layers of which a single unit is left.
     """
+    alive = {name: int(weight.count_nonzero()) for name, weight in prunable_weights(net).items()}
+    weights = dense if dense is not None else weight_counts(net)
     layers = {}
-    for name, weight in prunable_weights(net).items():
+    for name in dict.fromkeys([*weights, *units]):  # blocks are no layer, and a layer may have two groups of units
         removed, count = units.get(name, (0, 0))
-        zeros = weight.numel() - int(weight.count_nonzero())
-        layers[name] = {"units": count, "removed": removed, "weights": weight.numel(), "zeros": zeros}
+        zeros = weights.get(name, 0) - alive.get(name, 0)
+        layers[name] = {"units": count, "removed": removed, "weights": weights.get(name, 0), "zeros": zeros}
     total = {key: sum(layer[key] for layer in layers.values()) for key in ("units", "removed", "weights", "zeros")}
     return {
         "attained": total["removed"] / total["units"] if total["units"] else 0.0,

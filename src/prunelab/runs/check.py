@@ -61,7 +61,7 @@ def _check_used(cfg: DictConfig) -> None:
                 f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
             )
     asked = OmegaConf.to_yaml(parts)
-    for knob, default in (("rounds", 1), ("rewind", 0)):
+    for knob, default in (("rounds", 1), ("rewind", 0), ("budget", "units")):
         if cfg[knob] != default and f"${{{knob}}}" not in asked:
             raise ValueError(f"{knob}={cfg[knob]}: this method does not look at it; drop it, or choose another method")
 

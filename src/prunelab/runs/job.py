@@ -13,19 +13,22 @@ from omegaconf import DictConfig
 from torch import nn
 
 from prunelab.callbacks.history import History
+from prunelab.channels import artefact
+from prunelab.channels.plan import Plan
 from prunelab.data.images import Splits
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
 from prunelab.lit.device import compiles_well, expected_device, precision_for
 from prunelab.measure.cost import applications, dense_cost, sparse_cost
-from prunelab.measure.sparsity import sparsity_report
+from prunelab.measure.sparsity import sparsity_report, weight_counts
+from prunelab.models import named
 from prunelab.runs.check import check_retrain, check_values
 from prunelab.runs.identity import describe
 from prunelab.runs.method import Method
 from prunelab.runs.parents import dense_phase, shared
 from prunelab.runs.record import Folder
 from prunelab.runs.rehearsal import rehearse
-from prunelab.runs.rounds import MaskFiles, rounds_of
+from prunelab.runs.rounds import RoundRecords, rounds_of
 from prunelab.runs.trainer import make_trainer
 from prunelab.runs.weights import load_weights
 
@@ -54,19 +57,21 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
     method = Method.of(cfg)
     L.seed_everything(cfg.seed, verbose=False)
     net = build_net(cfg, len(splits.classes))
-    applied = applications(net, torch.zeros(1, *splits.test.pool.shape[1:]))
+    example = torch.zeros(1, *splits.test.pool.shape[1:])
+    dense, weights = dense_cost(net, applications(net, example)), weight_counts(net)  # it may become smaller
+    cut = start_from(net, cfg.pretrained)
     data = ImageBatches(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
     run = method.run(cfg.epochs, data.steps_of_an_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
     epochs = method.schedule_epochs(cfg.epochs, run.epoch)
     module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], epochs)
     rehearse(cfg, method, module, data, run)
     start = folder.last_checkpoint() or (parent(cfg, splits) if cfg.pretrained == "auto" else None)
-    history = History()
+    history, records = History(), RoundRecords(folder.masks)
     trainer = make_trainer(
         cfg,
         folder,
         job["values"]["precision"],
-        [*method.callbacks, MaskFiles(folder.masks), history],
+        [*method.callbacks, records, history],
         run.total // run.epoch,
         lambda: folder.claim(job),
     )
@@ -79,14 +84,20 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
             f"training ended after {len(history.epochs)} of {run.total // run.epoch} epochs: there is no result"
         )
 
-    measured = {
+    measured: dict[str, Any] = {
         "device": str(trainer.strategy.root_device),
         "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
         | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
-        "sparsity": sparsity_report(net, method.units()),
-        "cost": {"dense": asdict(dense_cost(net, applied)), "pruned": asdict(sparse_cost(net, applied))},
-        "rounds": rounds_of(method.rounds, history.epochs, run.epoch, folder.masks),
+        "sparsity": sparsity_report(net, method.units(), weights),
+        "cost": {"dense": asdict(dense), "pruned": asdict(sparse_cost(net, applications(net, example)))},
+        "surgery": method.surgery(),
+        "budget": {"of": cfg.budget, "asked": cfg.rate, "attained": method.attained()},
+        "rounds": rounds_of(method.rounds, history.epochs, run.epoch, records),
     }
+    if method.shrink or cut:
+        cut = cut.then(method.shrink.plan_below("net") if method.shrink else Plan())
+        save_model(cfg, folder, net, len(splits.classes), cut)
+        measured["bytes"] = folder.model.stat().st_size
     return finish(folder, job, history.epochs, measured)
 
 
@@ -104,11 +115,22 @@ def parent(cfg: DictConfig, splits: Splits) -> Path:
 
 
 def build_net(cfg: DictConfig, classes: int) -> nn.Module:
-    """The net in its starting weights and in the memory format it trains in."""
+    """The net in its initial weights and in the memory format it trains in."""
     net: nn.Module = instantiate(cfg.model, num_classes=classes)
-    if cfg.pretrained not in (None, "auto"):
-        load_weights(net, Path(cfg.pretrained))
     return net.to(memory_format=torch.channels_last) if cfg.channels_last else net
+
+
+def start_from(net: nn.Module, pretrained: str | None) -> Plan:
+    """Puts the weights of a file into `net`; returns what had been cut out of their net, and now of this one."""
+    return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
+
+
+def save_model(cfg: DictConfig, folder: Folder, net: nn.Module, classes: int, plan: Plan) -> None:
+    """The small net as one file, for `prunelab.load`."""
+    args = {key: value for key, value in cfg.model.items() if key != "_target_"} | {"num_classes": classes}
+    name = named.name_of(cfg.model._target_)
+    artefact.save(folder.model, net, plan, name, args)
+    log.info("model.safetensors: %s bytes", f"{folder.model.stat().st_size:,}")
 
 
 def build_module(cfg: DictConfig, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:

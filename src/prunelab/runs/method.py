@@ -1,6 +1,7 @@
 """Of what does a job's method consist, and how long does it train?"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
+from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Progress
@@ -38,9 +40,13 @@ class Method:
         return next((s for s in schedules if isinstance(s, Rounds) and s.in_rounds), None)
 
     @property
+    def shrink(self) -> Shrink | None:
+        return next((callback for callback in self.callbacks if isinstance(callback, Shrink)), None)
+
+    @property
     def others(self) -> list[L.Callback]:
-        """What acts on training besides pruning and rewinding."""
-        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind)]
+        """What acts on training besides pruning and what follows it."""
+        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind | Shrink)]
 
     def run(self, epochs: int, epoch: int) -> Progress:
         """The whole run, where one training has `epochs` and each of them `epoch` steps."""
@@ -51,6 +57,15 @@ class Method:
         """How many epochs the learning-rate schedule takes: none where trained weights are pruned and fine-tuned."""
         at_once = self.rounds is not None and self.rounds.ends(epoch)[:1] == [0]
         return 0 if at_once and self.rewind is None else epochs
+
+    def surgery(self) -> dict[str, Any] | None:
+        """What proves that the small net is the masked one; None where nothing was cut out."""
+        certificate = self.shrink.certificate if self.shrink else None
+        return {"certificate": certificate.to_json()} if certificate else None
+
+    def attained(self) -> float:
+        """What is gone of that which the budget counts, a fraction; 0 without pruning."""
+        return max((pruner.attained for pruner in self.pruners), default=0.0)
 
     def units(self) -> dict[str, tuple[int, int]]:
         """(removed, all) units by the name that a layer has in the net itself."""

@@ -19,6 +19,10 @@ class Folder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
     def masks(self) -> Path:
         return self.path / "masks"
 

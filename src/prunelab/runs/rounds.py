@@ -1,6 +1,8 @@
 """What did each round of pruning and retraining come to? Accuracies, and a file of packed masks a round."""
 
 import json
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +10,69 @@ import lightning as L
 import safetensors.torch
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunelab.core.files import written_whole
+from prunelab.core.glance import glance
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Progress
 from prunelab.runs.identity import content
 
+log = logging.getLogger(__name__)
 BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
 
 
-class MaskFiles(L.Callback):
-    """Writes `round-<i>.safetensors` into `folder` after each pruning of a method that prunes in rounds."""
+class RoundRecords(L.Callback):
+    """After each pruning of a method that prunes in rounds: its masks as `round-<i>.safetensors` in `folder`, and
+    the test accuracy that the retraining begins with, in `begins` by round.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.begins: dict[int, float] = {}
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
-        """Called by Pruning, after the other callbacks that it tells."""
+        """Called by Pruning, after the other callbacks that it tells: what is rewound or cut out is so by now."""
         if isinstance(pruner.schedule, Rounds) and pruner.schedule.in_rounds:
-            write_masks(mask_file(self.folder, pruner.schedule.done(run)), pruner.masks)
+            number = pruner.schedule.done(run)
+            write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
+            *_, test = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+            self.begins[number] = accuracy(pl_module, test)
+            log.info("round %d begins with test %.1f %%", number, 100 * self.begins[number])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"begins": self.begins}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.begins = dict(state_dict["begins"])
 
 
-def rounds_of(schedule: Rounds | None, epochs: list[dict[str, float]], epoch: int, masks: Path) -> list[dict[str, Any]]:
+def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """A fraction of the images; in eval mode, without a trace."""
+    right = count = 0
+    with glance(net):
+        for x, y in batches:
+            right += int((net(x).argmax(1) == y).sum())
+            count += len(y)
+    return right / count
+
+
+def rounds_of(
+    schedule: Rounds | None, epochs: list[dict[str, float]], epoch: int, records: RoundRecords
+) -> list[dict[str, Any]]:
     """What each training came to; the one before the first pruning is round 0. Empty for other methods."""
     rounds = []
     for number, end in enumerate(schedule.ends(epoch) if schedule else []):
         if end:  # on weights from a file there is no training before the first pruning
             last = epochs[end // epoch - 1]
-            entry = {"round": number} | {key: last[key] for key in ("epoch", "sparsity", "val_acc", "test_acc")}
-            file = mask_file(masks, number)
-            rounds.append(entry | ({"masks": file.name, "sha256": content(file)} if number else {}))
+            entry: dict[str, Any] = {"round": number} | {
+                key: last[key] for key in ("epoch", "sparsity", "val_acc", "test_acc")
+            }
+            if number:
+                file = mask_file(records.folder, number)
+                entry |= {"begins_test_acc": records.begins[number], "masks": file.name, "sha256": content(file)}
+            rounds.append(entry)
     return rounds
 
 

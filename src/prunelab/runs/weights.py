@@ -6,18 +6,30 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from prunelab.channels import artefact
+from prunelab.channels.plan import Plan
+
 
 def weights_file(path: str | Path) -> Path:
-    """The file meant by `pretrained=`: itself, or the last checkpoint of a job's folder."""
-    return Path(path) / "checkpoints" / "last.ckpt" if Path(path).is_dir() else Path(path)
+    """The file meant by `pretrained=`: itself, or the model or last checkpoint of a job's folder."""
+    if not Path(path).is_dir():
+        return Path(path)
+    model = Path(path) / "model.safetensors"
+    return model if model.exists() else Path(path) / "checkpoints" / "last.ckpt"
 
 
-def load_weights(net: nn.Module, path: Path) -> None:
+def load_weights(net: nn.Module, path: Path) -> Plan:
     """Takes over a state_dict: .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
 
+    The model.safetensors of a job that cut channels out makes `net` as small as it was; returns what was cut out.
     Raises ValueError, naming them, for tensors that are missing, unknown or of another shape.
     """
-    saved = _read(weights_file(path))
+    path = weights_file(path)
+    if path.suffix == ".safetensors" and (plan := artefact.plan_of(path)) is not None:
+        was_training = net.training
+        artefact.load(path, into=net).train(was_training)
+        return plan
+    saved = _read(path)
     own = net.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in saved]
     wrong += [f"{name} is unknown" for name in saved if name not in own]
@@ -30,6 +42,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"pretrained={path} does not fit {type(net).__name__}: {'; '.join(wrong[:3])}{more}")
     net.load_state_dict(saved)
+    return Plan()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

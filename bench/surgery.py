@@ -1,0 +1,131 @@
+"""How fast is a net cut in half, and how small does it become, beside Torch-Pruning?
+
+Both remove half of the channels of each layer at random and are given the same net and example, in turns; seconds are
+medians. Ours: find out what is coupled, cut; certified before anything is printed. Torch-Pruning: build the dependency
+graph, step; its net is run forward, which is all that can be said of it, for it masks nothing to compare with.
+MACs are counted by prunelab.measure.cost for both.
+"""
+
+import argparse
+import copy
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+import torchvision.models as tv
+from torch import Tensor, nn
+
+from prunelab.channels.certify import Witness
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Channels
+from prunelab.core.allocation import Uniform
+from prunelab.core.select import prunable_weights
+from prunelab.measure.cost import applications, dense_cost
+from prunelab.models import cifar_resnet, densenet, mobilenet_v2, resnet, vgg
+
+try:
+    import torch_pruning
+except ImportError:
+    torch_pruning = None
+
+NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and the size of its images
+    "resnet18": (resnet.resnet18, 32),
+    "resnet20, option A": (cifar_resnet.resnet20, 32),
+    "resnet56, option A": (cifar_resnet.resnet56, 32),
+    "vgg16": (vgg.vgg16, 32),
+    "densenet40": (densenet.densenet40, 32),
+    "mobilenet_v2": (mobilenet_v2.MobileNetV2, 32),
+    "torchvision resnet50": (tv.resnet50, 224),
+    "torchvision resnext50": (tv.resnext50_32x4d, 224),
+    "torchvision densenet121": (tv.densenet121, 224),
+    "torchvision mobilenet_v3_small": (tv.mobilenet_v3_small, 224),
+    "torchvision efficientnet_b0": (tv.efficientnet_b0, 224),
+    "torchvision googlenet": (lambda: tv.googlenet(init_weights=False), 224),
+    "torchvision shufflenet_v2_x1_0": (tv.shufflenet_v2_x1_0, 224),
+}
+
+
+def millions(net: nn.Module, x: Tensor) -> float:
+    """MACs of one image."""
+    return dense_cost(net, applications(net, x)).macs / 1e6
+
+
+def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
+    """Seconds, and how far the small net is from the masked one."""
+    began = time.process_time()
+    units = Channels().bind(net, prunable_weights(net), x)
+    keep = Uniform()({name: torch.rand(len(numbers)) for name, numbers in units.numbers.items()}, 0.5)
+    plan = units.plan(keep)
+    took = time.process_time() - began
+    with torch.no_grad():
+        for name, mask in units.expand(keep).items():
+            net.get_parameter(name).mul_(mask)
+    witness = Witness(net, x)
+    began = time.process_time()
+    shrink(net, plan)
+    took += time.process_time() - began
+    found = witness.certify(net)
+    return (
+        took,
+        f"{max(found.eval_float32, found.train_float32):.0e} {max(found.eval_float64, found.train_float64):.0e}",
+    )
+
+
+def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
+    """Seconds, and whether the net runs. Its last layer is to stay: that, our graph finds out for itself."""
+    last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+    began = time.process_time()
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        net, x, torch_pruning.importance.RandomImportance(), pruning_ratio=0.5, ignored_layers=[last]
+    )
+    pruner.step()
+    took = time.process_time() - began
+    net(x)
+    return took, "runs"
+
+
+def attempt(
+    cut: Callable[[nn.Module, Tensor], tuple[float, str]], net: nn.Module, x: Tensor
+) -> tuple[float, str, float]:
+    """Seconds, what there is to say of the result, and its millions of MACs."""
+    net = copy.deepcopy(net).eval()
+    try:
+        took, verdict = cut(net, x)
+        return took, verdict, millions(net, x)
+    except Exception as error:  # a contestant that fails has its line in the table
+        return float("nan"), f"fails: {type(error).__name__}: {str(error).splitlines()[0][:60]}", float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS), metavar="NET")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    contestants = {"ours": ours}
+    if torch_pruning is None:
+        print("torch-pruning is not installed (pip install torch-pruning): ours alone")
+    else:
+        contestants["Torch-Pruning"] = torch_prunings
+    print(f"torch {torch.__version__}, one thread, median of {args.repeats}; ours: errors in float32, in float64")
+    print(f"{'net':32}{'':15}{'s':>8}{'MMACs':>9}{'left':>9}")
+    for name in args.nets:
+        build, size = NETS[name]
+        torch.manual_seed(0)
+        net, x = build(), torch.randn(2, 3, size, size)
+        whole, runs = millions(net, x), {who: list[tuple[float, str, float]]() for who in contestants}
+        for i in range(args.repeats):
+            for who, cut in list(contestants.items())[:: 1 if i % 2 else -1]:
+                runs[who].append(attempt(cut, net, x))
+        for who, found in runs.items():
+            seconds, left = (statistics.median(run[i] for run in found) for i in (0, 2))
+            print(f"{name:32}{who:15}{seconds:8.2f}{whole:9.0f}{left:9.0f}   {found[0][1]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Pulls towards zero what is to be pruned, while any LightningModule trains."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from prunelab.callbacks.progress import progress
+from prunelab.callbacks.pruning import Pruning
+from prunelab.core.granularity import Granularity
+from prunelab.core.penalty import Penalty
+from prunelab.core.pruner import Pruner
+from prunelab.core.select import prunable_weights
+from prunelab.core.types import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Penalize(L.Callback):
+    """Applies `penalty` to each optimizer step until the last pruning; with a rate of 0, to none.
+
+    Its groups are those of the Pruning callback's units. Without a Pruning it pulls for the whole training, at the
+    units of `granularity`. A sub-gradient joins the gradient before Lightning clips it, as if it were a term of the
+    loss; a proximal step comes after the optimizer's, with the learning rate of that step. It looks at nothing but
+    parameters, so all ranks do the same, and keeps nothing, so a resumed run goes on with the same bits.
+
+    Logs `penalty/zero` an epoch: the fraction of groups that are exactly 0.
+    Raises ValueError before training for more than one optimizer or Pruning, for a Pruning listed before this one,
+    for parameters that are not trained, and where all is pruned before a step was penalised.
+    """
+
+    def __init__(self, penalty: Penalty, granularity: Granularity | None = None) -> None:
+        self.penalty = penalty
+        self.granularity = granularity
+        self._pulling: Penalty | None = None  # bound, until the last pruning
+        self._zeros = 0, 0  # groups that were exactly 0 before the last pruning, all groups
+        self._hook: RemovableHandle | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+        if len(trainer.optimizers) != 1:
+            raise ValueError(f"Penalize works with one optimizer, there are {len(trainer.optimizers)}")
+        pruner = self._pruner(trainer)
+        if pruner is not None and not _is_to_come(pruner, progress(trainer, 0)):
+            return
+        self._pulling = self.penalty.bind(pl_module, self._units(pl_module, pruner))
+        self._check_trained(trainer.optimizers[0])
+        self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._shrink(optimizer))
+
+    def _pruner(self, trainer: L.Trainer) -> Pruner | None:
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        prunings = [callback for callback in callbacks if isinstance(callback, Pruning)]
+        if len(prunings) > 1:
+            raise ValueError("Penalize works beside one Pruning callback: it could not tell whose units to pull at")
+        if prunings and callbacks.index(prunings[0]) < callbacks.index(self):
+            raise ValueError("Pruning comes before Penalize, which would not see what it prunes: list Penalize first")
+        return prunings[0].pruner if prunings else None
+
+    def _units(self, module: L.LightningModule, pruner: Pruner | None) -> Granularity:
+        if pruner is not None:
+            return pruner.granularity
+        if self.granularity is None:
+            raise ValueError("Penalize without a Pruning callback: give it the units to pull at, granularity=")
+        example = module.example_input_array
+        if isinstance(example, dict):
+            raise ValueError("example_input_array is a dict: Penalize takes a tensor or a tuple of tensors")
+        return self.granularity.bind(module, prunable_weights(module), example)
+
+    def _check_trained(self, optimizer: torch.optim.Optimizer) -> None:
+        assert self._pulling is not None
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
+        if still := [name for name, p in self._pulling.params.items() if id(p) not in trained]:
+            raise ValueError(f"the penalty would change what is not trained: {', '.join(still)}; train it, or skip it")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        pruner = self._pruner(trainer)
+        if self._pulling is None or pruner is None:
+            return
+        run = progress(trainer, trainer.global_step)
+        if pruner.schedule.is_last(run):  # Pruning, which comes next, will make zeros of its own
+            zeros = self._pulling.zeros()
+            self._zeros = int(zeros.sum()), len(zeros)
+
+    def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
+        """Called by Pruning when it has changed the masks, before the next step."""
+        if self._pulling is None or not pruner.schedule.is_last(run):
+            return
+        if empty := _emptied(self._pulling, pruner):
+            log.warning("all 0 though not all is pruned: %s; lower gamma", ", ".join(empty))
+        self._stop()
+        removed, units = (sum(column) for column in zip(*pruner.unit_counts().values(), strict=True))
+        log.info(
+            "the penalty ends: it left %d of %d groups exactly 0, pruning removed %d of %d units",
+            *self._zeros, removed, units,
+        )  # fmt: skip
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if self._pulling is not None:
+            self._pulling.before_step()
+
+    def _shrink(self, optimizer: torch.optim.Optimizer) -> None:
+        assert self._pulling is not None
+        rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+        self._pulling.after_step({name: rates[id(p)] for name, p in self._pulling.params.items()})
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._pulling is not None:
+            pl_module.log("penalty/zero", self._pulling.zeros().float().mean(), rank_zero_only=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._pulling = None
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+
+def _emptied(penalty: Penalty, pruner: Pruner) -> list[str]:
+    """Weights and scales that have units left and not one that is not 0: nothing will pass through them any more."""
+    return [
+        name
+        for name, p in penalty.params.items()
+        if name.endswith("weight") and not p.any() and (name not in pruner.masks or pruner.masks[name].any())
+    ]
+
+
+def _is_to_come(pruner: Pruner, run: Progress) -> bool:
+    """Whether the last pruning lies ahead. Raises ValueError where it comes before any step."""
+    final = pruner.schedule(replace(run, step=run.total)) or 0.0
+    if 0 < final <= (pruner.schedule(replace(run, step=0)) or 0.0):
+        raise ValueError(
+            f"pruned to rate={final} before the first step, nothing is trained under the penalty: "
+            "start the schedule later, as with prune.pruning.pruner.schedule.start=0.5"
+        )
+    return pruner.rate < final

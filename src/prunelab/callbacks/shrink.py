@@ -1,0 +1,130 @@
+"""Cuts what is masked out of the net, while any LightningModule trains."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.scoring import draw_batches
+from prunelab.channels.certify import Certificate, Witness
+from prunelab.channels.plan import Plan
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Removable
+from prunelab.core.pruner import Pruner
+from prunelab.core.stream import own_stream
+from prunelab.core.types import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Shrink(L.Callback):
+    """After the last pruning the net becomes small, and training goes on at the small net's speed.
+
+    Parameters keep their identity; the optimizer's state, averaged copies of the net that other callbacks hold
+    (EMA) and the compiled graph follow. That the small net computes what the masked one did is certified on
+    `images` training images, or the training ends in NotTheSameError. Checkpoints from before and after both
+    resume. Stands last among the callbacks of a method, beside one Pruning callback whose units can be cut out;
+    anything else is a ValueError before training. On several devices the net becomes small when training ends:
+    DistributedDataParallel would not follow.
+    """
+
+    def __init__(self, images: int = 16) -> None:
+        self.images = images
+        self.plan: Plan | None = None  # what was cut out, in the names of the LightningModule
+        self.certificate: Certificate | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.plan = self.certificate = None
+        # Lightning loads the net's state before that of callbacks; this hook of the module comes before both.
+        own = type(pl_module).on_load_checkpoint.__get__(pl_module)
+        pl_module.on_load_checkpoint = self._rebuild_before(own, trainer, pl_module)  # type: ignore[method-assign, assignment]
+
+    def _rebuild_before(
+        self, own: Callable[[dict[str, Any]], None], trainer: L.Trainer, module: L.LightningModule
+    ) -> Callable[[dict[str, Any]], None]:
+        def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
+            plan = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("plan")
+            if plan is not None and not _fits(module, checkpoint["state_dict"]):
+                for net in [module, *_averages(trainer)]:
+                    shrink(net, Plan.from_json(plan))
+            own(checkpoint)
+
+        return on_load_checkpoint
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        pl_module.__dict__.pop("on_load_checkpoint", None)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        prunings = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
+        if len(prunings) != 1 or not isinstance(prunings[0].pruner.granularity, Removable):
+            kinds = ", ".join(type(p.pruner.granularity).__name__ for p in prunings) or "no Pruning callback"
+            raise ValueError(
+                f"Shrink cuts out filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
+                "or leave Shrink out (~prune.shrink)"
+            )
+        if self._several(trainer):
+            log.warning("on %d devices the net stays masked and large until training ends", trainer.world_size)
+
+    def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
+        """Called by Pruning when it has changed the masks, before the next step."""
+        if pruner.schedule.is_last(run) and not self._several(trainer):
+            self._shrink(trainer, pl_module, pruner)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Pruning) and callback.pruner.masks and self._several(trainer):
+                self._shrink(trainer, pl_module, callback.pruner)
+
+    def _several(self, trainer: L.Trainer) -> bool:
+        """Whether other processes train copies of the net."""
+        return trainer.world_size > 1
+
+    def _shrink(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
+        assert isinstance(pruner.granularity, Removable)
+        plan = pruner.granularity.plan(pruner.keep)
+        inputs = draw_batches(trainer, 1, own_stream("shrink", 0))[0][0]
+        witness = Witness(module, inputs[: self.images])
+        before = _parameters(module)
+        shrink(module, plan, trainer.optimizers)
+        for average in _averages(trainer):
+            shrink(average, plan)
+        self.certificate = witness.certify(module)
+        self.plan = plan
+        pruner.let_go()
+        torch.compiler.reset()  # the graph of the large net
+        log.info(
+            "cut out what was masked: %s of %s parameters are left; outputs differ by %.1e, %.1e in training",
+            f"{_parameters(module):,}", f"{before:,}", self.certificate.eval_float32, self.certificate.train_float32,
+        )  # fmt: skip
+
+    def plan_below(self, prefix: str) -> Plan:
+        """What was cut out of the submodule `prefix`, in its own names."""
+        return self.plan.below(prefix) if self.plan else Plan()
+
+    def state_dict(self) -> dict[str, Any]:
+        certificate = self.certificate.to_json() if self.certificate else None
+        return {"plan": self.plan.to_json() if self.plan else None, "certificate": certificate}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.plan = Plan.from_json(state_dict["plan"]) if state_dict["plan"] else None
+        self.certificate = Certificate(**state_dict["certificate"]) if state_dict["certificate"] else None
+
+
+def _averages(trainer: L.Trainer) -> Iterator[nn.Module]:
+    """The averaged copies of the net that other callbacks hold."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        yield from (value.module for value in vars(callback).values() if isinstance(value, AveragedModel))
+
+
+def _fits(module: nn.Module, saved: dict[str, torch.Tensor]) -> bool:
+    own = module.state_dict()
+    return own.keys() == saved.keys() and all(own[name].shape == saved[name].shape for name in own)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,231 @@
+"""Which parts can a net go without whole? Residual blocks, which then become the identity: it gets less deep.
+
+Veit et al. 2016 (arXiv:1605.06431) took single blocks out of trained nets; Huang & Wang 2018 (arXiv:1707.01213)
+learn which.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.func import functional_call
+from torch.fx import Node
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunelab.channels.graph import export
+from prunelab.channels.plan import Plan
+from prunelab.channels.units import Removable
+from prunelab.core.glance import glance
+from prunelab.core.select import PRUNABLE, prunable_weights
+from prunelab.core.types import Example, Masks, Scores
+
+log = logging.getLogger(__name__)
+aten = torch.ops.aten
+ADDS = {aten.add.Tensor, aten.add_.Tensor}
+RELUS = {aten.relu.default, aten.relu_.default}
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A module that adds something to its own input."""
+
+    path: str
+    stand_in: str  # what it is without its weights: "Identity" or "ReLU"
+    outlet: tuple[str, int] | None  # the module that makes what is added, and the channels of that
+
+
+@dataclass(frozen=True)
+class Block(Removable):
+    """Residual blocks. A score is the mean over all prunable weights of the block that are not gone already.
+
+    Of blocks within blocks the innermost are units. A block with a weight that is skipped stays.
+    """
+
+    blocks: tuple[Residual, ...] = ()
+    weights: tuple[tuple[str, ...], ...] = ()  # the prunable ones of each block
+    members: Mapping[str, int] = field(default_factory=dict)  # every parameter of a block -> the block's number
+    shapes: Mapping[str, torch.Size] = field(default_factory=dict)  # of the members
+
+    def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
+        if example is None:
+            raise ValueError(
+                "pruning blocks must see one forward pass, to find what skips what: "
+                "set example_input_array on the LightningModule"
+            )
+        weights = {
+            block: tuple(name for name in prunable_weights(net) if name.startswith(f"{block.path}."))
+            for block in residual_blocks(net, example)
+        }
+        chosen = {block: names for block, names in weights.items() if names and all(n in params for n in names)}
+        if not chosen:
+            why = f"it has {len(weights)}, and none of them is prunable whole" if weights else "it has none"
+            raise ValueError(f"{type(net).__name__}: no residual blocks to prune, {why}")
+        shapes = {name: p.shape for name, p in net.named_parameters()}
+        members = {n: i for i, block in enumerate(chosen) for n in shapes if n.startswith(f"{block.path}.")}
+        return type(self)(tuple(chosen), tuple(chosen.values()), members, {name: shapes[name] for name in members})
+
+    def reduce(self, scores: Scores) -> Scores:
+        if unscored := [name for names in self.weights for name in names if name not in scores]:
+            raise ValueError(f"this criterion says nothing of {', '.join(unscored)}: skip them, or choose another")
+        return {"blocks": torch.stack([_mean([scores[name] for name in names]) for names in self.weights])}
+
+    def expand(self, keep: Masks) -> Masks:
+        removed, device = self._removed(keep), next((kept.device for kept in keep.values()), None)
+        return {
+            name: torch.zeros(self.shapes[name], dtype=torch.bool, device=device)
+            for name, block in self.members.items()
+            if block in removed
+        }
+
+    def _removed(self, keep: Masks) -> set[int]:
+        return set((~keep["blocks"]).nonzero().flatten().tolist()) if "blocks" in keep else set()
+
+    @property
+    def numbers(self) -> Mapping[str, Tensor]:
+        return {"blocks": torch.arange(len(self.blocks))}
+
+    @property
+    def outlets(self) -> Mapping[str, Tensor]:
+        return {b.outlet[0]: torch.full((b.outlet[1],), i) for i, b in enumerate(self.blocks) if b.outlet}
+
+    def plan(self, keep: Masks) -> Plan:
+        removed = self._removed(keep)
+        return Plan(blocks={b.path: b.stand_in for i, b in enumerate(self.blocks) if i in removed})
+
+
+def _mean(scores: list[Tensor]) -> Tensor:
+    """NaN stays; -inf is what is gone."""
+    flat = torch.cat([score.flatten().float() for score in scores])
+    gone = flat == -torch.inf
+    mean = flat.masked_fill(gone, 0).sum() / (~gone).sum()
+    return mean.masked_fill(gone.all(), -torch.inf)
+
+
+class _Sum(NamedTuple):
+    """What an exported net shows of a module that ends by adding its input to something."""
+
+    path: str
+    skip: Node  # its one input
+    branch: Node  # what is added to that
+    relu: bool  # whether a ReLU follows
+    shares: bool  # whether operations elsewhere use its parameters or buffers too
+
+    @property
+    def stand_in(self) -> str:
+        return "ReLU" if self.relu and self.skip.target not in RELUS else "Identity"  # a second ReLU does nothing
+
+
+def residual_blocks(net: nn.Module, example: Example) -> tuple[Residual, ...]:
+    """The residual blocks of `net` as it computes on `example` in eval mode, in the order in which they run.
+
+    A block is a module that takes one tensor and returns that tensor plus something, with nothing or a ReLU behind
+    the sum; that runs once, owns its parameters alone, and is its stand-in exactly when they are all 0. What looks
+    like one and is none is named in the log with the reason.
+    """
+    program = export(net, example, training=False)
+    found = [s for path, nodes in _calls(program).items() if path and (s := _sum(program, path, nodes))]
+    found = [s for s in found if not any(other.path.startswith(f"{s.path}.") for other in found)]
+    outlets = {s: outlet for s in found if (outlet := _outlet(net, s.branch))}
+    blocks = []
+    with glance(net), torch.compiler.set_stance("force_eager"):
+        runs = _runs(net, [*(s.path for s in found), *(path for path, _ in outlets.values())], example)
+        for s in found:
+            if why := _objection(net, s, runs[s.path]):
+                log.warning("%s is no block that could be removed: %s", s.path, why)
+            else:
+                outlet = outlets.get(s)
+                blocks.append(Residual(s.path, s.stand_in, outlet if outlet and len(runs[outlet[0]]) == 1 else None))
+    return tuple(blocks)
+
+
+def _calls(program: ExportedProgram) -> dict[str, dict[Node, None]]:
+    """The operations within the first run of each module."""
+    calls: dict[str, dict[Node, None]] = {}
+    for node in program.graph.nodes:
+        for run, path in _stack(node):
+            if "@" not in run:
+                calls.setdefault(path, {})[node] = None
+    return calls
+
+
+def _stack(node: Node) -> list[tuple[str, str]]:
+    """(run, path) of the modules that an operation is within, the innermost last; a second run has "@1" in its key."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return [(run, path.removeprefix("L['self']").removeprefix(".").split("@")[0]) for run, (path, _) in stack.items()]
+
+
+def _sum(program: ExportedProgram, path: str, nodes: Mapping[Node, None]) -> _Sum | None:
+    outside = {arg for node in nodes for arg in node.all_input_nodes if arg not in nodes}
+    own = {arg for arg in outside if _constant(program, arg)}
+    given, results = outside - own, [node for node in nodes if node.users.keys() - nodes.keys()]
+    if len(given) != 1 or len(results) != 1:
+        return None
+    (skip,), (result,) = given, results
+    relu = result.target in RELUS
+    add: Any = result.args[0] if relu else result
+    if add not in nodes or add.target not in ADDS or add.kwargs or skip not in add.args:
+        return None
+    branch = add.args[1] if add.args[0] is skip else add.args[0]
+    shares = any(node.users.keys() - nodes.keys() for node in own)
+    return _Sum(path, skip, branch, relu, shares) if isinstance(branch, Node) else None
+
+
+def _constant(program: ExportedProgram, node: Node) -> bool:
+    """Parameters, buffers and other tensors of the net's own."""
+    return node.op == "get_attr" or (node.op == "placeholder" and node.name not in program.graph_signature.user_inputs)
+
+
+def _runs(net: nn.Module, paths: Sequence[str], example: Example) -> dict[str, list[bool]]:
+    """Of each module, for each of its runs: is a tensor all that it is given, and a tensor all that it returns?"""
+    runs: dict[str, list[bool]] = {path: [] for path in paths}
+    with ExitStack() as stack:
+        for path in paths:
+
+            def note(_: nn.Module, args: Any, kwargs: Any, out: Any, plain: list[bool] = runs[path]) -> None:
+                plain.append(len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(out, Tensor))
+
+            stack.callback(net.get_submodule(path).register_forward_hook(note, with_kwargs=True).remove)
+        device = next(net.parameters()).device
+        net(*(x.to(device) for x in (example if isinstance(example, tuple) else (example,))))
+    return runs
+
+
+def _objection(net: nn.Module, block: _Sum, runs: list[bool]) -> str | None:
+    module = net.get_submodule(block.path)
+    own = {id(p) for p in module.parameters()}
+    named = [name for name, p in net.named_parameters(remove_duplicate=False) if id(p) in own]
+    if elsewhere := [name for name in named if not name.startswith(f"{block.path}.")]:
+        return f"it shares a parameter with {elsewhere[0]}"
+    if len(runs) != 1:
+        return f"it runs {len(runs)} times"
+    if not runs[0]:
+        return "it takes more than one tensor, or takes it by name, or returns something else"
+    if block.shares:
+        return "its parameters or buffers are used outside it too"
+    return None if _vanishes(module, block) else f"with all its parameters 0 it is no {block.stand_in}"
+
+
+def _vanishes(module: nn.Module, block: _Sum) -> bool:
+    """Tried out on noise: no list of operations could be complete, and few numbers come out right by chance."""
+    like = block.skip.meta["val"]
+    x = torch.randn(like.shape, dtype=like.dtype, device=like.device)
+    x = x.relu() if block.skip.target in RELUS else x
+    zeros = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
+    given = x.clone()
+    out = functional_call(module, zeros, (given,))
+    return torch.equal(given, x) and torch.equal(out, F.relu(x) if block.stand_in == "ReLU" else x)
+
+
+def _outlet(net: nn.Module, branch: Node) -> tuple[str, int] | None:
+    stack = _stack(branch)
+    path = stack[-1][1] if stack else ""
+    module = net.get_submodule(path)
+    if not isinstance(module, (*PRUNABLE, _BatchNorm, nn.GroupNorm)) or module.weight is None:
+        return None
+    return path, branch.meta["val"].shape[-1 if isinstance(module, nn.Linear) else 1]

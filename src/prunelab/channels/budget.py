@@ -1,0 +1,352 @@
+"""How much goes where a rate does not count units? So much of the net's parameters, of its MACs, of its time."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.channels.blocks import Block
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Channels, Removable
+from prunelab.core.allocation import Allocation, Explicit, Zeros
+from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.masks import pruned_count
+from prunelab.core.types import Example, Masks, Scores
+from prunelab.measure.cost import applications
+from prunelab.measure.latency import latency
+
+log = logging.getLogger(__name__)
+KINDS = ("units", "filters", "params", "macs", "bops", "latency")
+PRECISION = 1e-4  # of the dense cost: nearer than this nobody can tell
+NEAR = 1e-3  # what is not met within this is worth a unit of a group that the allocation would leave whole
+TOLERANCE = 1e-2  # what is not met within this is said aloud; of times, five times it
+TRIES = 60  # of rates; exact costs take some twenty
+TIMED = 6  # the same where each is measured, besides the two ends
+ROUNDS = 30  # of a measurement
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a net costs, given how many units of each kind are left: to know it, none need be removed.
+
+    Of a parameter there are left, along each axis, the channels of units that are left and those of no unit; their
+    product counts. Units of one kind are alike: any two of them have as many channels in every place.
+    """
+
+    kinds: Mapping[str, Tensor]  # the kind of each unit of a group: (units,), or () where all are of one
+    whole: Tensor  # (kinds,): how many there are
+    per: Tensor  # (places + 1, kinds): channels that one unit has there; at the last place none
+    fixed: Tensor  # (places + 1,): channels of no unit; at the last place one
+    axes: Tensor  # (parameters, 2 or more): the places on their axes, filled up with the last place
+    price: Tensor  # (parameters,): of one channel by one channel
+    rest: float  # what parameters without units cost
+
+    @classmethod
+    def of(cls, net: nn.Module, granularity: Granularity, prices: Mapping[str, int]) -> Self:
+        """`prices` are those of one element, by parameter; what has none costs nothing."""
+        kinds, whole, rows, per, fixed = _layout(net, granularity)
+        per, fixed = torch.cat([per, per.new_zeros(1, per.shape[1])]), torch.cat([fixed, fixed.new_ones(1)])
+        places: dict[str, list[int]] = {}
+        for i, name in enumerate(rows):
+            places.setdefault(name, []).append(i)
+        most = max(len(at) for at in places.values())
+        axes = torch.tensor([at + [len(rows)] * (most - len(at)) for at in places.values()])
+        full = {name: float(p.numel() * prices.get(name, 0)) for name, p in net.named_parameters()}
+        price = torch.tensor([full.pop(name) for name in places], dtype=torch.float64)
+        price /= (fixed + per @ whole)[axes].prod(1)
+        return cls(kinds, whole, per, fixed, axes, price, sum(full.values()))
+
+    def left(self, keep: Masks) -> Tensor:
+        """(kinds,): how many units of each kind are left."""
+        left = self.whole.clone()
+        for name, kept in keep.items():
+            kinds = self.kinds[name]
+            if kinds.dim():
+                left -= torch.bincount(kinds[~kept.flatten().cpu()], minlength=len(left))
+            else:
+                left[kinds] -= kept.numel() - int(kept.count_nonzero())  # of bools far faster than their sum
+        return left
+
+    def moved(self, left: Tensor, group: str, unit: int, change: int) -> Tensor:
+        """`left` with so many more of the kind of that unit."""
+        kinds, left = self.kinds[group], left.clone()
+        left[kinds[unit] if kinds.dim() else kinds] += change
+        return left
+
+    def cost(self, left: Tensor) -> Tensor:
+        """(kinds, n) -> (n,)"""
+        channels = self.fixed[:, None] + self.per @ left
+        return self.rest + self.price @ channels[self.axes].prod(1)
+
+    def removed(self, left: Tensor) -> Tensor:
+        """(kinds, n) -> (n,), as fractions of the cost of the whole net."""
+        return 1 - self.cost(left) / self.cost(self.whole[:, None])
+
+    @property
+    def reachable(self) -> float:
+        """What goes at most: each group keeps a single unit, the cheapest."""
+        last = torch.zeros_like(self.whole)
+        for kinds in self.kinds.values():
+            choice = kinds.reshape(-1).unique()
+            ways = torch.zeros(len(last), len(choice), dtype=last.dtype).scatter_(0, choice[None], 1)
+            last[choice[self.cost(ways).argmin()]] = 1
+        return float(self.removed(last[:, None]))
+
+
+def _layout(net: nn.Module, granularity: Granularity) -> tuple[dict[str, Tensor], Tensor, list[str], Tensor, Tensor]:
+    """Kinds and whole as in Footprint; the parameter at each place; per and fixed, without the last place."""
+    if isinstance(granularity, Channels):
+        return _of_channels(granularity)
+    sizes = {name: p.numel() for name, p in net.named_parameters()}
+    if isinstance(granularity, Weight):
+        whole = torch.tensor(list(sizes.values()), dtype=torch.float64)
+        kinds = {name: torch.tensor(i) for i, name in enumerate(sizes)}
+        return kinds, whole, list(sizes), torch.eye(len(sizes), dtype=torch.float64), torch.zeros_like(whole)
+    if isinstance(granularity, Block):
+        whole = torch.ones(len(granularity.blocks), dtype=torch.float64)
+        per = torch.zeros(len(granularity.members), len(whole), dtype=torch.float64)
+        for i, (name, block) in enumerate(granularity.members.items()):
+            per[i, block] = sizes[name]
+        kinds = {"blocks": torch.arange(len(whole))}
+        return kinds, whole, list(granularity.members), per, per.new_zeros(len(per))
+    raise ValueError(f"units of {type(granularity).__name__} have no cost of their own: use budget=units")
+
+
+def _of_channels(granularity: Channels) -> tuple[dict[str, Tensor], Tensor, list[str], Tensor, Tensor]:
+    graph = granularity.graph
+    assert graph is not None
+    places = {place: units for place, units in graph.places.items() if place[0] in granularity.shapes}
+    times = torch.stack([torch.bincount(u[u >= 0], minlength=graph.units) for u in places.values()])  # (places, units)
+    kinds: dict[str, Tensor] = {}
+    columns: list[Tensor] = []
+    for group in granularity.groups:
+        alike, kind = times[:, group.units].unique(dim=1, return_inverse=True)
+        kinds[group.name] = kind + len(columns)
+        columns += alike.unbind(1)
+    whole = torch.bincount(torch.cat(list(kinds.values()))).double()
+    per = torch.stack(columns, 1).double()
+    lengths = torch.tensor([len(units) for units in places.values()], dtype=torch.float64)
+    return kinds, whole, [name for name, _ in places], per, lengths - per @ whole
+
+
+class Trial(NamedTuple):
+    """What an allocation makes of a rate of units, and the fraction of the cost that it removes."""
+
+    inner: float
+    keep: Masks
+    removed: float
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """What is saved of the time of a net on `example`, by a copy of it that is made small."""
+
+    net: nn.Module
+    units: Removable
+    example: Example
+
+    def saved(self, keep: Masks) -> float:
+        """The fraction of the time, by the fastest run of each net: whatever disturbs one only adds to it."""
+        if all(kept.all() for kept in keep.values()):
+            return 0.0
+        small = copy.deepcopy(self.net)
+        shrink(small, self.units.plan(keep))
+        with torch.compiler.set_stance("force_eager"):  # compiling each copy would take minutes
+            whole, rest = latency([self.net, small], self.example, ROUNDS, pick=min)
+        return 1 - rest / whole
+
+    @property
+    def reachable(self) -> float:
+        """What goes where each group keeps a single unit."""
+        return self.saved({name: torch.arange(len(units)) == 0 for name, units in self.units.numbers.items()})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a rate is a fraction of: the net's units, its parameters, MACs, BOPs or latency.
+
+    An allocation is asked for more or fewer units, until what they cost is what is to go; then single units are
+    added or spared where that comes nearer, of each group the lowest or the highest scored. A group keeps its best
+    unit, and what is gone stays gone.
+
+    Parameters are all of the net's. MACs are those of convolutions and linear layers; of single weights those that
+    meet a weight that is left. BOPs are MACs times 32 times 32 bits, so the same fraction of them goes. Latency is
+    that of the net made small, in its own precision and not compiled, for one example batch on the device it trains
+    on: measured, so as exact as the machine is quiet, and too slow for schedules of many prunings.
+    """
+
+    of: str = "units"
+    footprint: Footprint | None = field(default=None, compare=False)
+    stopwatch: Stopwatch | None = field(default=None, compare=False)
+    reachable: float = field(default=1.0, compare=False)  # before anything is gone
+
+    def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
+        """This budget for one net and a granularity that is bound to it; `example` is a batch of inputs.
+
+        Raises ValueError for what cannot be counted or timed.
+        """
+        if self.of not in KINDS:
+            raise ValueError(f"budget={self.of}: expected one of {', '.join(KINDS)}")
+        if self.of == "filters" and not isinstance(granularity, Channels):
+            raise ValueError(f"budget=filters: the units are {type(granularity).__name__}s; use budget=units")
+        if self.of in ("units", "filters"):
+            return self
+        if isinstance(granularity, NM):
+            raise ValueError(f"budget={self.of}: of m weights N go, whatever they cost: use budget=units")
+        if self.of == "latency":
+            if not isinstance(granularity, Removable) or example is None:
+                raise ValueError(
+                    "budget=latency: a net is faster without filters, neurons or blocks, timed on an example: use "
+                    "prune/granularity=filter, and set example_input_array on the LightningModule"
+                )
+            stopwatch = Stopwatch(net, granularity, example)
+            return replace(self, stopwatch=stopwatch, reachable=stopwatch.reachable)
+        footprint = Footprint.of(net, granularity, self._prices(net, example))
+        return replace(self, footprint=footprint, reachable=footprint.reachable)
+
+    def _prices(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
+        if self.of == "params":
+            return {name: 1 for name, _ in net.named_parameters()}
+        inputs = example if isinstance(example, tuple) else (example,)
+        if len(inputs) != 1 or inputs[0] is None:
+            raise ValueError(
+                f"budget={self.of}: MACs are counted on one tensor of inputs: set example_input_array on the "
+                "LightningModule, or use budget=params"
+            )
+        with torch.compiler.set_stance("force_eager"):
+            return applications(net, inputs[0].to(next(net.parameters()).device))
+
+    def attained(self, keep: Masks) -> float:
+        """The fraction that is gone; the latency is measured."""
+        if self.footprint:
+            return float(self.footprint.removed(self.footprint.left(keep)[:, None]))
+        if self.stopwatch:
+            return self.stopwatch.saved(keep)
+        return 1 - sum(int(kept.count_nonzero()) for kept in keep.values()) / sum(k.numel() for k in keep.values())
+
+    def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
+        """Bool masks in the shapes of `units`; a score of -inf is of a unit that is gone.
+
+        Raises ValueError where so much cannot go whatever the scores, or the allocation itself says how much goes.
+        """
+        if self.of in ("units", "filters"):
+            return allocation(units, rate)
+        if isinstance(allocation, Explicit | Zeros):
+            raise ValueError(
+                f"budget={self.of}: {type(allocation).__name__} says itself how much goes; use "
+                "prune/allocation=uniform or global, or budget=units"
+            )
+        pruned_count(0, rate)  # refuses what is no fraction
+        if rate > self.reachable:
+            raise ValueError(
+                f"rate={rate} of {self.of}: at most {math.floor(1e4 * self.reachable) / 1e4} can go, where each group "
+                "keeps one unit; lower the rate, or let more be pruned (prune/granularity=channels, no skip)"
+            )
+        with _quiet(allocation):
+            keep = self._meet(allocation, units, rate)
+        if thin := [name for name, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]:
+            log.warning("%g of %s: a single unit is left of %s", rate, self.of, ", ".join(thin))
+        return keep
+
+    def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
+        best = {name: _best(score) for name, score in units.items()}
+
+        def candidate(inner: float) -> Trial:
+            keep = {n: kept & (units[n] > -torch.inf) | best[n] for n, kept in allocation(units, inner).items()}
+            return Trial(inner, keep, self.attained(keep))
+
+        least = candidate(0.0)
+        if least.removed >= rate:
+            return least.keep
+        most = Trial(1.0, best, self.attained(best) if self.footprint else self.reachable)
+        below, above = self._bracket(candidate, least, most, rate) if most.removed > rate else (most, most)
+        nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
+        if self.footprint is None:
+            level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO
+            log.log(level, "%.3f of %s, as measured; %g was asked", nearest.removed, self.of, rate)
+            return nearest.keep
+        touched = [name for name, kept in above.keep.items() if not kept.all()]
+        keep, removed = self._adjust(self.footprint, nearest.keep, units, rate, touched)
+        if abs(rate - removed) > NEAR:
+            keep, removed = self._adjust(self.footprint, keep, units, rate, list(units))
+        if abs(rate - removed) > TOLERANCE:
+            log.warning("%.4f of %s instead of %g: these units come no nearer", removed, self.of, rate)
+        return keep
+
+    def _bracket(
+        self, candidate: Callable[[float], Trial], below: Trial, above: Trial, rate: float
+    ) -> tuple[Trial, Trial]:
+        """The nearest trials that remove less than `rate`, and as much or more.
+
+        By the Illinois method (Dowell & Jarratt 1971), every third time by bisection: masks change in steps.
+        """
+        near, tries = (TOLERANCE, TIMED) if self.stopwatch else (PRECISION, TRIES)
+        step = 0.5 / sum(kept.numel() for kept in below.keep.values())
+        high, lack, excess, last = above.inner, rate - below.removed, above.removed - rate, 0
+        for i in range(tries):
+            if high - below.inner < step or min(rate - below.removed, above.removed - rate) < near:
+                break
+            share = 0.5 if i % 3 == 2 else lack / (lack + excess)
+            try:
+                trial = candidate(below.inner + share * (high - below.inner))
+            except ValueError:  # more than it can take; that it takes the scores at all was seen at rate 0
+                high = below.inner + share * (high - below.inner)
+                continue
+            if trial.removed < rate:
+                below, lack, excess, last = trial, rate - trial.removed, excess / 2 if last < 0 else excess, -1
+            else:
+                above, high, excess = trial, trial.inner, trial.removed - rate
+                lack, last = lack / 2 if last > 0 else lack, 1
+        return below, above
+
+    def _adjust(
+        self, footprint: Footprint, keep: Masks, units: Scores, rate: float, names: Sequence[str]
+    ) -> tuple[Masks, float]:
+        """Removes or spares units of these groups one by one, always the one that comes nearest to `rate`."""
+        keep, left = dict(keep), footprint.left(keep)
+        removed = float(footprint.removed(left[:, None]))
+        while abs(gap := rate - removed) > PRECISION:
+            moves = [(name, at) for name in names if (at := _next(units[name], keep[name], gap > 0)) is not None]
+            lefts = [footprint.moved(left, name, at, -1 if gap > 0 else 1) for name, at in moves]
+            then = footprint.removed(torch.stack(lefts, 1)) if moves else torch.empty(0)
+            if not (abs(rate - then) < abs(gap)).any():
+                break
+            i = int((rate - then).abs().argmin())
+            (name, at), left, removed = moves[i], lefts[i], float(then[i])
+            keep[name] = keep[name].clone(memory_format=torch.contiguous_format)
+            keep[name].view(-1)[at] = gap < 0
+        return keep, removed
+
+
+def _best(score: Tensor) -> Tensor:
+    best = torch.zeros_like(score, dtype=torch.bool).flatten()
+    best[score.flatten().argmax()] = True
+    return best.view_as(score)
+
+
+def _next(score: Tensor, kept: Tensor, remove: bool) -> int | None:
+    """The lowest scored unit that is left, or the highest scored that is not gone before."""
+    score, kept = score.flatten(), kept.flatten()
+    choice = (kept if remove else ~kept & (score > -torch.inf)).nonzero().flatten()
+    if len(choice) <= remove:  # a group keeps its best
+        return None
+    if remove:  # of equals the last, as an allocation does
+        return int(choice[len(choice) - 1 - score[choice].flip(0).argmin()])
+    return int(choice[score[choice].argmax()])
+
+
+@contextmanager
+def _quiet(allocation: Allocation) -> Iterator[None]:
+    """It would speak of rates that are only tried."""
+    logger = logging.getLogger(type(allocation).__module__)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

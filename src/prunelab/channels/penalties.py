@@ -1,0 +1,274 @@
+"""Which groups of parameters are pulled to zero together? Norm scales (slimming), or all of a structure (SSL)."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunelab.channels.units import Channels
+from prunelab.core.granularity import Granularity
+from prunelab.core.penalty import Penalty
+from prunelab.core.select import prunable_weights
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A parameter in pieces, each of which belongs to a group."""
+
+    name: str
+    param: nn.Parameter
+    axes: tuple[int, ...]  # along which it is cut
+    groups: Tensor  # the group's number for each piece, -1 for none: (pieces,)
+
+    def lengths(self, order: float = 2.0) -> Tensor:
+        """The norm of each piece, in the shape of the parameter with 1 along axes that are not cut."""
+        wide = self.param.detach().unsqueeze(-1)  # so that there is an axis to sum over where every axis is cut
+        rest = [axis for axis in range(wide.dim()) if axis not in self.axes]
+        dtype = torch.promote_types(wide.dtype, torch.float32)
+        return torch.linalg.vector_norm(wide, order, rest, keepdim=True, dtype=dtype).squeeze(-1)
+
+
+class Groups:
+    """Pieces of parameters put together by the number of their group.
+
+    Sums are taken by gathering, in the same order every time: with atomic additions, as index_add_ has on a GPU, the
+    ranks of a distributed training would drift apart.
+    """
+
+    def __init__(self, cuts: Sequence[Cut]) -> None:
+        self.cuts = [cut for cut in cuts if (cut.groups >= 0).any()]
+        device = self.cuts[0].param.device
+        numbers = torch.cat([cut.groups for cut in self.cuts])
+        found, group = numbers.unique(return_inverse=True)  # -1, where there is one, comes first
+        group = group - int((found < 0).any())  # so that it is -1 again, and numbers run from 0
+        self._pieces = _members(group).to(device)  # (groups, most pieces of one)
+        self._group = group.to(device)  # (pieces,); the factor of -1 is the last one
+        weights = [torch.full((len(cut.groups),), cut.param.numel() // len(cut.groups)) for cut in self.cuts]
+        self.sizes = self._sum(torch.cat(weights).to(device))  # weights in each group: (groups,)
+
+    def _sum(self, of_pieces: Tensor) -> Tensor:
+        return torch.cat([of_pieces, of_pieces.new_zeros(1)])[self._pieces].sum(1)
+
+    def _lengths(self, order: float) -> Tensor:
+        return torch.cat([cut.lengths(order).flatten() for cut in self.cuts])
+
+    def norms(self) -> Tensor:
+        """The Euclidean norm of each group: (groups,)."""
+        return self._sum(self._lengths(2.0).square()).sqrt()
+
+    def zeros(self) -> Tensor:
+        """Whether all of a group is exactly 0: (groups,), bool. By maxima: squares of tiny weights are 0."""
+        return self._sum((self._lengths(torch.inf) != 0).float()) == 0
+
+    def scale(self, factors: Tensor) -> None:
+        """Multiplies each group by its factor: (groups,)."""
+        of_pieces = torch.cat([factors, factors.new_ones(1)])[self._group]
+        with torch.no_grad():
+            for cut, own in zip(self.cuts, of_pieces.split([len(c.groups) for c in self.cuts]), strict=True):
+                shape = [n if axis in cut.axes else 1 for axis, n in enumerate(cut.param.shape)]
+                cut.param.mul_(own.view(shape))
+
+
+def _members(group: Tensor) -> Tensor:
+    """The pieces of each group, filled up with the number of pieces, which is none: (groups, most of one)."""
+    order = group.argsort(stable=True)
+    order = order[group[order] >= 0]
+    counts = group[order].bincount()
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[group[order]]
+    table = torch.full((len(counts), int(counts.max())), len(group))
+    table[group[order], place] = order
+    return table
+
+
+Over = Literal["filters", "channels", "shapes", "depth"]
+
+
+@dataclass(frozen=True)
+class ScaleL1(Penalty):
+    """gamma * sum |s| over the norm scales of the units (Liu et al. 2017, eq. 1), network slimming.
+
+    As in the paper, its sub-gradient, which is 0 at 0, joins that of the loss, and scales hover around zero; or
+    `proximal`, a soft threshold of lr * gamma after the step, which makes exact zeros. A group is a unit with all
+    its scales. Raises ValueError for units that are no channels, and where none has a norm.
+    """
+
+    gamma: float
+    proximal: bool = False
+    groups: Groups | None = field(default=None, repr=False, compare=False)
+    pulled: list[Tensor] = field(default_factory=list, repr=False, compare=False)  # gamma for scales of units, else 0
+
+    def __post_init__(self) -> None:
+        _check(self.gamma)
+
+    def bind(self, net: nn.Module, granularity: Granularity) -> Self:
+        scales = {id(m.weight) for m in net.modules() if isinstance(m, _BatchNorm | nn.GroupNorm)}
+        cuts = [cut for cut in _filters(net, granularity) if id(cut.param) in scales]
+        groups = _together(cuts, net, "norm behind its units")
+        pulled = [self.gamma * (cut.groups >= 0).to(cut.param) for cut in groups.cuts]
+        return replace(self, groups=groups, pulled=pulled)
+
+    @property
+    def params(self) -> Mapping[str, nn.Parameter]:
+        return _params(self.groups)
+
+    def before_step(self) -> None:
+        if self.proximal:
+            return
+        pull = list(torch._foreach_sign(self._scales))
+        torch._foreach_mul_(pull, self.pulled)
+        for scale, own in zip(self.params.values(), pull, strict=True):
+            if scale.grad is not None:  # a norm that had no part in this step stays out of it
+                scale.grad.add_(own)
+
+    def after_step(self, rates: Mapping[str, float]) -> None:
+        if not self.proximal:
+            return
+        scales, most = self._scales, list(torch._foreach_mul(self.pulled, [rates[name] for name in self.params]))
+        within = list(torch._foreach_maximum(scales, list(torch._foreach_neg(most))))
+        torch._foreach_minimum_(within, most)
+        torch._foreach_sub_(scales, within)  # s - clip(s, -t, t): exactly 0 where |s| <= t
+
+    @property
+    def _scales(self) -> list[Tensor]:
+        return [scale.detach() for scale in self.params.values()]
+
+    def zeros(self) -> Tensor:
+        return _bound(self.groups).zeros()
+
+
+@dataclass(frozen=True)
+class GroupLasso(Penalty):
+    """gamma * sum over groups of ||w_g||, proximal (Wen et al. 2016, structured sparsity learning).
+
+    After the step w_g goes to w_g * max(0, 1 - lr * gamma * sqrt(n_g) / ||w_g||), n_g the number of its weights:
+    large and small groups are pulled alike (Yuan & Lin 2006). `by_size=False` leaves sqrt(n_g) out, as the paper
+    writes it. With optimizers other than SGD, too, lr is the plain learning rate.
+
+    - "filters": all rows of a unit in the layers that make it, with the bias, scale and shift of its norms (eq. 3);
+    - "channels": the weights of a layer that read one unit, W[:, c] (eq. 3); nothing of the unit itself;
+    - "shapes": a layer's weights in one place of all filters, W[:, c, y, x] (eq. 4); zeros, but no unit goes;
+    - "depth": all parameters of a block (eq. 5).
+
+    Raises ValueError where units are not of the kind that is asked for, at the first step where the learning rates
+    of its parameters differ, and for a gamma that is no number >= 0.
+    """
+
+    gamma: float
+    over: Over = "filters"
+    by_size: bool = True
+    groups: Groups | None = field(default=None, repr=False, compare=False)
+    pulls: Tensor | None = field(default=None, repr=False, compare=False)  # gamma * sqrt(n_g)
+
+    def __post_init__(self) -> None:
+        _check(self.gamma)
+        if self.over not in CUTS:
+            raise ValueError(f"over={self.over!r}: expected one of {', '.join(CUTS)}")
+
+    def bind(self, net: nn.Module, granularity: Granularity) -> Self:
+        groups = _together(CUTS[self.over](net, granularity), net, f"{self.over} of its units")
+        weights = groups.sizes if self.by_size else torch.ones_like(groups.sizes)
+        return replace(self, groups=groups, pulls=self.gamma * weights.to(groups.norms()).sqrt())
+
+    @property
+    def params(self) -> Mapping[str, nn.Parameter]:
+        return _params(self.groups)
+
+    def after_step(self, rates: Mapping[str, float]) -> None:
+        if len(different := set(rates.values())) > 1:
+            raise ValueError(f"a group lasso needs one learning rate for all it pulls at, there are {different}")
+        groups = _bound(self.groups)
+        assert self.pulls is not None
+        norms = groups.norms()
+        left = (norms - different.pop() * self.pulls).clamp(min=0)
+        groups.scale(left / norms.clamp(min=torch.finfo(norms.dtype).tiny))  # 0 / 0 would be NaN
+
+    def zeros(self) -> Tensor:
+        return _bound(self.groups).zeros()
+
+
+def _filters(net: nn.Module, granularity: Granularity) -> list[Cut]:
+    """What makes a unit and belongs to it, but not what reads it."""
+    layers, params = prunable_weights(net), dict(net.named_parameters())
+    return [
+        Cut(name, params[name], (axis,), units)
+        for (name, axis), units in _places(granularity).items()
+        if name in params and not (name in layers and axis == 1)
+    ]
+
+
+def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
+    layers, places = prunable_weights(net), _places(granularity)
+    read = {name: units for (name, axis), units in places.items() if axis == 1 and name in layers}
+    most = max((int(units.max()) for units in read.values()), default=0) + 1
+    return [  # numbers of its own for each layer
+        Cut(name, layers[name], (1,), units.where(units < 0, units + i * most))
+        for i, (name, units) in enumerate(read.items())
+    ]
+
+
+def _shapes(net: nn.Module, granularity: Granularity) -> list[Cut]:
+    layers, cuts, first = prunable_weights(net), list[Cut](), 0
+    for name in dict.fromkeys(maker for group in _channel_units(granularity).groups for maker in group.makers):
+        positions = layers[name][0].numel()
+        axes = tuple(range(1, layers[name].dim()))
+        cuts.append(Cut(name, layers[name], axes, torch.arange(first, first + positions)))
+        first += positions
+    return cuts
+
+
+def _depth(net: nn.Module, granularity: Granularity) -> list[Cut]:
+    members: Mapping[str, int] | None = getattr(granularity, "members", None)  # parameter -> number of its block
+    if members is None:
+        kind = type(granularity).__name__
+        raise ValueError(f"over=depth pulls at blocks, units are of kind {kind}: use prune/granularity=block")
+    params = dict(net.named_parameters())
+    return [Cut(name, params[name], (), torch.tensor([block])) for name, block in members.items()]
+
+
+CUTS: dict[str, Callable[[nn.Module, Granularity], list[Cut]]] = {
+    "filters": _filters,
+    "channels": _channels,
+    "shapes": _shapes,
+    "depth": _depth,
+}
+
+
+def _channel_units(granularity: Granularity) -> Channels:
+    if not isinstance(granularity, Channels) or granularity.graph is None:
+        kind = type(granularity).__name__
+        raise ValueError(f"this penalty pulls at channels, units are of kind {kind}: use prune/granularity=filter")
+    return granularity
+
+
+def _places(granularity: Granularity) -> dict[tuple[str, int], Tensor]:
+    """Where units are, as in the graph; -1 for those that are not the granularity's own."""
+    units = _channel_units(granularity)
+    assert units.graph is not None
+    chosen = torch.zeros(units.graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
+    for numbers in units.numbers.values():
+        chosen[numbers] = True
+    return {place: found.where(chosen[found], -1) for place, found in units.graph.places.items()}
+
+
+def _together(cuts: list[Cut], net: nn.Module, what: str) -> Groups:
+    if not any((cut.groups >= 0).any() for cut in cuts):
+        raise ValueError(f"{type(net).__name__}: nothing to penalise, it has no {what}")
+    return Groups(cuts)
+
+
+def _params(groups: Groups | None) -> Mapping[str, nn.Parameter]:
+    return {cut.name: cut.param for cut in _bound(groups).cuts}
+
+
+def _bound(groups: Groups | None) -> Groups:
+    assert groups is not None, "bind it to a net first"
+    return groups
+
+
+def _check(gamma: float) -> None:
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise ValueError(f"gamma={gamma}: expected a number >= 0")

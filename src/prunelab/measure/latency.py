@@ -1,0 +1,56 @@
+"""How long does a net take for one batch? Measured by running it, beside the nets it is compared with."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.core.glance import glance
+from prunelab.core.types import Example
+
+
+def latency(
+    nets: Sequence[nn.Module],
+    example: Example,
+    rounds: int = 30,
+    warmup: int = 5,
+    pick: Callable[[Sequence[float]], float] = median,
+) -> list[float]:
+    """Seconds that a forward pass of the batch `example` takes each net: in eval mode, without gradients.
+
+    The nets take turns, so that what else the machine does meets them all alike; the first `warmup` turns do not
+    count. Of the others their median is taken, or another `pick`: `min` is what a busy machine disturbs least. Each
+    net runs on its own device and in its own precision, compiled if it is. A GPU is waited for.
+    """
+    given = [_for(net, example) for net in nets]
+    taken: list[list[float]] = [[] for _ in nets]
+    with ExitStack() as stack:
+        for net in nets:
+            stack.enter_context(glance(net))
+        for _ in range(warmup + rounds):
+            for net, inputs, seconds in zip(nets, given, taken, strict=True):
+                seconds.append(_seconds(net, inputs))
+    return [pick(seconds[warmup:]) for seconds in taken]
+
+
+def _for(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
+    """On the net's device and, unless it is whole numbers, in its precision."""
+    like, inputs = next(net.parameters()), example if isinstance(example, tuple) else (example,)
+    return tuple(x.to(like.device, like.dtype if x.is_floating_point() else x.dtype) for x in inputs)
+
+
+def _seconds(net: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+    _wait(inputs[0].device)
+    start = time.perf_counter()
+    net(*inputs)
+    _wait(inputs[0].device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    """A GPU is given work, and does it later."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

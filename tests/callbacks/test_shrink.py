@@ -1,0 +1,231 @@
+"""Law 10 in a project that knows nothing of prunelab: cut out in the middle of training, nothing else changes."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from resumable import Resumable
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from prunelab.callbacks import Pruning, Rewind, Shrink
+from prunelab.channels.blocks import Block
+from prunelab.channels.certify import NotTheSameError
+from prunelab.channels.units import Channels, Neuron, Removable
+from prunelab.core.allocation import Uniform
+from prunelab.core.granularity import Weight
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.criteria.norm import Norm
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty.*"),
+]
+STEPS = 8  # of an epoch
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bn_a = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.b, self.bn_b = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.bn_b(self.b(torch.relu(self.bn_a(self.a(x))))))
+
+
+class Foreign(L.LightningModule):
+    """Somebody's module: its own net, loss, optimizer and schedule."""
+
+    def __init__(self, adam: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        stem = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Residual(), Residual()]
+        self.body = nn.Sequential(*stem, nn.Flatten(), nn.Linear(288, 6), nn.ReLU(), nn.Linear(6, 3))
+        self.adam = adam
+        self.example_input_array = torch.zeros(1, 1, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0].to(self.dtype)), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        make = torch.optim.AdamW if self.adam else lambda p, lr: torch.optim.SGD(p, lr, 0.9, weight_decay=0.01)
+        optimizer = make(self.parameters(), 0.02)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4 * STEPS)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def pruning(units: Any = None, schedule: Schedule | None = None) -> Pruning:
+    units = units or Channels()
+    return Pruning(Pruner(Norm(), units, Uniform(), schedule or Cubic(rate=0.5, end=0.5, every="1it")))
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Callable:
+    def run(
+        callbacks: list[L.Callback], module: L.LightningModule | None = None, ckpt: Path | None = None, **options: Any
+    ) -> L.Trainer:
+        g = torch.Generator().manual_seed(0)
+        data = TensorDataset(torch.randn(64, 1, 8, 8, generator=g), torch.randint(0, 3, (64,), generator=g))
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        default = {"max_epochs": 4, "accelerator": "cpu", "enable_checkpointing": False, "default_root_dir": tmp_path}
+        trainer = L.Trainer(callbacks=callbacks, **(quiet | default | options))
+        trainer.fit(module if module is not None else Foreign(), Resumable(data, 8), ckpt_path=ckpt)
+        return trainer
+
+    return run
+
+
+class Momentum(L.Callback):
+    """The optimizer's state at the end, before Lightning lets it go."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        optimizer = trainer.optimizers[0]
+        self.owned = [p for group in optimizer.param_groups for p in group["params"]]
+        self.state = {name: dict(optimizer.state[p]) for name, p in pl_module.named_parameters()}
+
+
+@pytest.mark.parametrize("adam", [False, True])
+def test_the_small_net_is_trained_to_the_weights_of_the_masked_one(fit: Callable, adam: bool) -> None:
+    masked, small, end = Foreign(adam), Foreign(adam), Momentum()
+    stays, goes, shrink = pruning(), pruning(), Shrink()
+    ends = Momentum()
+    fit([stays, ends], masked, precision="64-true")
+    before = list(small.parameters())
+    fit([goes, shrink, end], small, precision="64-true")
+    assert shrink.plan is not None
+    assert all(a is b for a, b in zip(before, small.parameters(), strict=True))  # parameters keep their identity
+    assert {id(p) for p in end.owned} == {id(p) for p in before}
+    kept = {name: dict[int, Tensor]() for name, _ in masked.named_parameters()}
+    for (name, axis), indices in shrink.plan.keep.items():
+        kept.setdefault(name, {})[axis] = indices
+    for name, p in small.named_parameters():
+        pairs = [(masked.get_parameter(name), p)]
+        pairs += [(s, end.state[name][key]) for key, s in ends.state[name].items() if isinstance(s, Tensor) and s.dim()]
+        for large, cut in pairs:
+            for axis, indices in kept[name].items():
+                large = large.index_select(axis, indices)
+            torch.testing.assert_close(large, cut, rtol=1e-9, atol=1e-11)
+    assert sum(p.numel() for p in small.parameters()) < 0.4 * sum(p.numel() for p in masked.parameters())
+
+
+@pytest.mark.parametrize("units", [Channels(), Block()])
+@pytest.mark.parametrize("died", [STEPS, 2 * STEPS - 1, 2 * STEPS, 3 * STEPS + 3])  # surgery is at 2 * STEPS
+def test_killed_before_or_after_surgery_it_ends_in_the_same_bits(
+    fit: Callable, tmp_path: Path, died: int, units: Removable
+) -> None:
+    def callbacks() -> list[L.Callback]:
+        saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+        return [pruning(units), Shrink(), saves]
+
+    whole, resumed = Foreign(), Foreign()
+    fit(callbacks(), whole, enable_checkpointing=True)
+    (checkpoint,) = tmp_path.glob(f"at-step={died}.ckpt")
+    fit(callbacks(), resumed, checkpoint, enable_checkpointing=True)
+    assert whole.state_dict().keys() == resumed.state_dict().keys()
+    assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in whole.state_dict().items())
+    assert "on_load_checkpoint" not in vars(resumed)
+
+
+def test_a_removed_block_leaves_the_optimizer(fit: Callable) -> None:
+    module, end = Foreign(), Momentum()
+    fit([pruning(Block()), Shrink(), end], module)
+    assert sum(isinstance(m, Residual) for m in module.modules()) == 1
+    assert {id(p) for p in end.owned} == {id(p) for p in module.parameters()}
+
+
+def test_an_averaged_copy_becomes_small_with_the_net_and_after_a_resume(fit: Callable, tmp_path: Path) -> None:
+    def callbacks() -> list[L.Callback]:
+        saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+        return [pruning(), Shrink(), EMAWeightAveraging(decay=0.9), saves]
+
+    whole, resumed = Foreign(), Foreign()
+    fit(callbacks(), whole, enable_checkpointing=True)
+    assert whole.body[0].weight.shape[0] == 4
+    fit(callbacks(), resumed, tmp_path / "at-step=20.ckpt", enable_checkpointing=True)
+    assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in whole.state_dict().items())
+
+
+def test_a_compiled_net_follows(fit: Callable) -> None:
+    plain, compiled = Foreign(), Foreign()
+    compiled.body.compile(backend="eager")
+    fit([pruning(), Shrink()], plain)
+    fit([pruning(), Shrink()], compiled)
+    assert all(torch.equal(t, compiled.state_dict()[name]) for name, t in plain.state_dict().items())
+
+
+def test_weights_are_rewound_before_what_is_masked_is_cut_out(fit: Callable) -> None:
+    module = Foreign()
+    rounds = Rounds(rate=0.5, start="2ep", training="2ep")
+    rewind, shrink = Rewind(to="3it"), Shrink()
+    fit([pruning(schedule=rounds), rewind, shrink], module)
+    assert shrink.certificate is not None
+    assert module.body[0].weight.shape[0] == 4
+
+
+def test_rate_zero_cuts_nothing(fit: Callable) -> None:
+    module, shrink = Foreign(), Shrink()
+    fit([pruning(schedule=Cubic(rate=0.0, end=0.5, every="1it")), shrink], module)
+    assert shrink.plan is None
+    assert module.body[0].weight.shape[0] == 8
+
+
+def test_used_twice_it_does_the_same_twice(fit: Callable) -> None:
+    callbacks, ends = [pruning(), Shrink()], []
+    for _ in range(2):
+        module = Foreign()
+        fit(callbacks, module)
+        ends.append(module.state_dict())
+    assert all(torch.equal(t, ends[1][name]) for name, t in ends[0].items())
+
+
+@pytest.mark.parametrize("callbacks", [[], [pruning(Weight())], [pruning(), pruning(Neuron())]])
+def test_what_cannot_be_cut_out_is_refused_before_training(fit: Callable, callbacks: list[L.Callback]) -> None:
+    with pytest.raises(ValueError, match="use prune/granularity=filter"):
+        fit([*callbacks, Shrink()])
+
+
+def test_a_net_that_computes_something_else_ends_the_training(fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pruner, "apply", lambda *_: None)  # so that nothing is masked
+    with pytest.raises(NotTheSameError, match="differs from the masked one"):
+        fit([pruning(), Shrink()])
+
+
+def test_it_says_how_much_is_left(fit: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    module = Foreign()
+    with caplog.at_level(logging.INFO):
+        fit([pruning(), Shrink()], module)
+    assert f"{sum(p.numel() for p in module.parameters()):,} of" in caplog.text
+
+
+def test_on_two_devices_the_net_becomes_small_when_training_ends(
+    fit: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    module, seen = Foreign(), []
+
+    class Sizes(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+            seen.append(pl_module.body[0].weight.shape[0])
+
+    class TwoDevices(Shrink):
+        """As if there were two: the fixture's processes are one."""
+
+        def _several(self, trainer: L.Trainer) -> bool:
+            return True
+
+    with caplog.at_level(logging.WARNING):
+        fit([pruning(), Sizes(), TwoDevices()], module)
+    assert set(seen) == {8}
+    assert module.body[0].weight.shape[0] == 4
+    assert "until training ends" in caplog.text

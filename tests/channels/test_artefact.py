@@ -1,0 +1,568 @@
+"""Is a small net the same when it comes back from its file, and is every other file refused with a reason?"""
+
+import copy
+import hashlib
+import json
+import pickle
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import prunelab
+from prunelab.channels.artefact import save
+from prunelab.channels.plan import Plan
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Channels
+from prunelab.core.select import prunable_weights
+from prunelab.models.cifar_resnet import resnet8, resnet20
+from prunelab.models.named import build
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+NAME, ARGS = "cifar_resnet.resnet8", {"num_classes": 10, "shortcut": "A"}
+
+
+def units(net: nn.Module, example: Tensor = IMAGES) -> Channels:
+    return Channels().bind(net, prunable_weights(net), example)
+
+
+def drawn(found: Channels, stream: torch.Generator, rate: float = 0.5) -> Plan:
+    """A random part of each group stays, at least one unit."""
+    keep = {group: torch.rand(len(n), generator=stream) >= rate for group, n in found.numbers.items()}
+    for kept in keep.values():
+        kept[int(torch.randint(len(kept), (), generator=stream))] = True
+    return found.plan(keep)
+
+
+def lived_in(net: nn.Module) -> nn.Module:
+    """With batch norms that are not the ones of a new net."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net
+
+
+def assert_same(found: nn.Module, net: nn.Module, images: Tensor | None = IMAGES) -> None:
+    """Modules, names, dtypes, memory formats and outputs, to the bit; `found` is in eval mode, on the CPU."""
+    assert not any(module.training for module in found.modules())
+    assert str(found) == str(net)
+    own, state = net.state_dict(), found.state_dict()
+    assert list(state) == list(own)
+    for name, tensor in state.items():
+        assert (tensor.dtype, tensor.device.type) == (own[name].dtype, "cpu"), name
+        assert tensor.stride() == own[name].stride(), name
+        assert torch.equal(tensor, own[name]), name
+    if images is None:
+        return
+    dtype = next(net.parameters()).dtype
+    with torch.no_grad():
+        assert torch.equal(found(images.to(dtype)), net.eval()(images.to(dtype)))
+
+
+@pytest.fixture(scope="module")
+def both() -> dict[str, Channels]:
+    return {shortcut: units(build(NAME, {"shortcut": shortcut})) for shortcut in ("A", "B")}
+
+
+@pytest.fixture(scope="module")
+def plan(both: dict[str, Channels]) -> Plan:
+    return drawn(both["A"], torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def small(plan: Plan) -> nn.Module:
+    net = lived_in(resnet8())
+    shrink(net, plan)
+    return net
+
+
+@pytest.fixture
+def file(tmp_path: Path, small: nn.Module, plan: Plan) -> Path:
+    path = tmp_path / "model.safetensors"
+    save(path, small, plan, NAME, ARGS)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("cifar_resnet.resnet20", {"shortcut": "A"}),
+        ("cifar_resnet.resnet20", {"num_classes": 3, "shortcut": "B"}),
+        ("densenet.densenet40", {}),
+        ("mobilenet_v2.MobileNetV2", {"dropout": 0.1}),
+        ("keras_cnn.KerasCNN", {"num_classes": 7, "conv_dropout": 0.25}),
+    ],
+)
+def test_a_net_of_ours_comes_back_to_the_bit(name: str, args: dict[str, Any], tmp_path: Path) -> None:
+    net = lived_in(build(name, args))
+    plan = drawn(units(net), torch.Generator().manual_seed(1))
+    shrink(net, plan)
+    save(tmp_path / "model.safetensors", net, plan, name, args)
+    before = torch.get_rng_state()
+    assert_same(prunelab.load(tmp_path / "model.safetensors"), net)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_foreign_net_comes_back_to_the_bit_in_a_new_one(tmp_path: Path) -> None:
+    net, images = lived_in(torchvision.models.resnet50()), torch.cat([IMAGES, IMAGES], 3)
+    plan = drawn(units(net, images), torch.Generator().manual_seed(2))
+    shrink(net, plan)
+    save(tmp_path / "net", net, plan, None, {"weights": object()})
+    new = torchvision.models.resnet50()
+    weight = new.conv1.weight
+    found = prunelab.load(tmp_path / "net", into=new)
+    assert found is new
+    assert found.conv1.weight is weight
+    assert_same(found, net, images)
+    with pytest.raises(ValueError, match=r"none of ours: give .*into=net"):
+        prunelab.load(tmp_path / "net")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_plan_dtype_and_memory_format_come_back(seed: int, both: dict[str, Channels], tmp_path: Path) -> None:
+    draw, stream = random.Random(seed), torch.Generator().manual_seed(seed)
+    args = {"shortcut": draw.choice(["A", "B"])}
+    plan = drawn(both[args["shortcut"]], stream, draw.choice([0, 0.1, 0.5, 0.9, 1]))
+    blocks = {f"layer{i}.0": draw.choice(["Identity", "ReLU"]) for i in (1, 2, 3) if draw.random() < 0.3}
+    plan = Plan(plan.keep, plan.pads, blocks)
+    net = lived_in(build(NAME, args))
+    shrink(net, plan)
+    net.to(draw.choice([torch.float32, torch.bfloat16, torch.float16, torch.float64]))
+    if draw.random() < 0.5:
+        net.to(memory_format=torch.channels_last)
+    save(tmp_path / "a", net, plan, NAME, args)
+    for into in (None, build(NAME, args), build(NAME, args).to(memory_format=torch.channels_last)):
+        found = prunelab.load(tmp_path / "a", into)
+        assert_same(found, net, None)  # of blocks that were removed at random the channels need not fit
+        save(tmp_path / "b", found, plan, NAME, args)
+        assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+
+
+def test_removed_blocks_and_narrower_padding_come_back(tmp_path: Path) -> None:
+    net = lived_in(resnet20())
+    plan = drawn(units(net), torch.Generator().manual_seed(3))
+    assert plan.pads
+    plan = Plan(plan.keep, plan.pads, {"layer1.1": "ReLU", "layer3.2": "Identity"})
+    shrink(net, plan)
+    save(tmp_path / "net", net, plan, "cifar_resnet.resnet20", {})
+    found = prunelab.load(tmp_path / "net")
+    assert_same(found, net)
+    assert isinstance(found.get_submodule("layer1.1"), nn.ReLU)
+    assert isinstance(found.get_submodule("layer3.2"), nn.Identity)
+
+
+def test_parameters_that_are_not_finite_and_modes_of_training_stay(
+    small: nn.Module, plan: Plan, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        small.fc.bias[:2] = torch.tensor([float("nan"), float("-inf")])
+    small.train()
+    save(tmp_path / "net", small, plan, NAME, ARGS)
+    assert small.training
+    found = prunelab.load(tmp_path / "net")
+    assert str(found.fc.bias[:2].tolist()) == "[nan, -inf]"
+    assert all(p.requires_grad for p in found.parameters())
+
+
+def test_what_is_loaded_has_no_tie_to_the_file(file: Path) -> None:
+    found, before = prunelab.load(file), file.read_bytes()
+    with torch.no_grad():
+        for tensor in found.state_dict().values():
+            tensor.zero_()
+    assert file.read_bytes() == before
+    weights = found.conv1.weight.clone()
+    file.write_bytes(b"")  # a mapped file would take the values with it
+    assert torch.equal(found.conv1.weight, weights)
+
+
+def test_the_file_is_plain_safetensors(file: Path, small: nn.Module) -> None:
+    found = safetensors.torch.load_file(file)
+    assert found.keys() == small.state_dict().keys()
+    assert all(torch.equal(found[name], own) for name, own in small.state_dict().items())
+
+
+def test_the_description_is_a_small_part_of_the_file(file: Path, small: nn.Module, plan: Plan) -> None:
+    bare = len(safetensors.torch.save(small.state_dict()))
+    assert file.stat().st_size - bare < 0.5 * len(json.dumps(plan.to_json())) + 600
+
+
+# --- what is not written
+
+
+def test_a_net_that_the_plan_and_name_do_not_give_is_not_written(small: nn.Module, plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "net"
+    path.write_bytes(b"an older one")
+    blocks = Plan(plan.keep, plan.pads, {"layer1.0": "ReLU"})
+    dropped, undefined = build("keras_cnn.KerasCNN", {}), build("keras_cnn.KerasCNN", {"dense_dropout": float("nan")})
+    cases: list[tuple[nn.Module, Plan, str, dict[str, Any], str]] = [
+        (small, Plan(), NAME, ARGS, r"conv1.weight is \("),
+        (small, Plan(plan.keep, {}, {}), NAME, ARGS, r"padding=.* where the net has .*padding="),
+        (small, blocks, NAME, ARGS, "unknown"),
+        (small, plan, NAME, {"num_classes": 9}, r"fc.weight is \(10"),
+        (small, plan, "cifar_resnet.resnet20", ARGS, "missing"),
+        (small, plan, "torchvision.resnet18", ARGS, "expected one of"),
+        (small, plan, "", ARGS, "expected one of"),
+        (small, plan, NAME, {"classes": 10}, "it takes"),
+        (small, plan, NAME, {"num_classes": [10]}, "expected a number"),
+        (dropped, Plan(), "keras_cnn.KerasCNN", {"dense_dropout": 0.1}, r"Dropout\(p=0.1, .*Dropout\(p=0.5"),
+        (undefined, Plan(), "keras_cnn.KerasCNN", {"dense_dropout": float("nan")}, "not JSON"),
+        (resnet8(), Plan({("conv1.weight", 0): torch.tensor([], dtype=torch.long)}), NAME, {}, "keeps nothing"),
+    ]
+    for net, given, name, args, message in cases:
+        with pytest.raises(ValueError, match=message) as error:
+            save(path, net, given, name, args)
+        assert str(error.value).startswith(f"{path} is not written: ")
+    assert [p.name for p in tmp_path.iterdir()] == ["net"]
+    assert path.read_bytes() == b"an older one"
+
+
+def test_state_that_is_no_tensor_is_not_written(tmp_path: Path) -> None:
+    class Counting(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"count": 1}
+
+    with pytest.raises(ValueError, match="_extra_state is a dict"):
+        save(tmp_path / "net", Counting(2, 2), Plan(), None, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_net_that_is_more_than_its_state_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shifted(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.register_buffer("shift", torch.ones(2), persistent=False)
+
+    monkeypatch.setattr("prunelab.models.named.nets", lambda: {"own.Shifted": Shifted})
+    with pytest.raises(ValueError, match="own.Shifted has shift, .*persistent"):
+        save(tmp_path / "net", Shifted(), Plan(), "own.Shifted", {})
+
+
+def test_a_disk_that_fails_leaves_the_older_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError("no space left")
+
+    before = file.read_bytes()
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save(file, resnet8(), Plan(), NAME, ARGS)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+# --- what is not read
+
+
+def sign(about: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The digest as the format has it: the rest of the description, then name, dtype, shape and bytes by name."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    whole = json.dumps(rest, sort_keys=True).encode()
+    for name, t in sorted(tensors.items()):
+        whole += json.dumps([name, str(t.dtype), list(t.shape)]).encode() + bytes(
+            t.flatten().view(torch.uint8).tolist()
+        )
+    return rest | {"sha256": hashlib.sha256(whole).hexdigest()}
+
+
+def opened(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(file, "pt") as read:
+        return json.loads(read.metadata()["prunelab"]), safetensors.torch.load_file(file)
+
+
+def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], Any], signed: bool = True) -> None:
+    about, tensors = opened(file)
+    change(about, tensors)
+    described = json.dumps(sign(about, tensors) if signed else about)
+    file.write_bytes(safetensors.torch.save(tensors, {"prunelab": described}))
+
+
+def first(about: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The packed indices of the plan, and the digits of the first."""
+    keep = about["plan"]["keep"]
+    return keep, next(iter(keep))
+
+
+def test_a_file_that_is_written_by_hand_after_the_format_is_read(file: Path, small: nn.Module) -> None:
+    rewritten(file, lambda about, tensors: tensors["fc.bias"].fill_(2))
+    assert prunelab.load(file).fc.bias.tolist() == [2] * 10
+
+
+TAMPERED: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
+    "a weight": lambda about, tensors: tensors["conv1.weight"][0, 0, 0].neg_(),
+    "a sign of zero": lambda about, tensors: tensors["layer1.0.bn1.num_batches_tracked"].add_(1),
+    "two weights exchanged": lambda about, tensors: tensors.update(
+        {"bn1.weight": tensors["bn1.bias"], "bn1.bias": tensors["bn1.weight"]}
+    ),
+    "a dtype": lambda about, tensors: tensors.update({"fc.bias": tensors["fc.bias"].view(torch.int32)}),
+    "a shape": lambda about, tensors: tensors.update({"fc.weight": tensors["fc.weight"].T.contiguous()}),
+    "the plan": lambda about, tensors: first(about)[0].update({"ff": first(about)[0].pop(first(about)[1])}),
+    "an argument": lambda about, tensors: about["args"].update(num_classes=11),
+    "the net": lambda about, tensors: about.update(net="cifar_resnet.resnet20"),
+    "the memory format": lambda about, tensors: about.update(channels_last=True),
+    "a version": lambda about, tensors: about["versions"].update(torch="1.0"),
+    "something more": lambda about, tensors: about.update(more=1),
+    "the digest": lambda about, tensors: about.update(sha256=about["sha256"].upper()),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_was_changed_after_it_was_written_is_refused(what: str, file: Path) -> None:
+    rewritten(file, TAMPERED[what], signed=False)
+    with pytest.raises(ValueError, match=r"do not have their sha256.*copy it again") as error:
+        prunelab.load(file)
+    assert str(error.value).startswith(f"{file}: ")
+
+
+def test_no_single_bit_can_change(file: Path) -> None:
+    whole, draw = bytearray(file.read_bytes()), random.Random(0)
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for at in [*range(8), *draw.sample(range(8, header), 150), *draw.sample(range(header, len(whole)), 40)]:
+        bit = 1 << draw.randrange(8)
+        whole[at] ^= bit
+        file.write_bytes(whole)
+        with pytest.raises(ValueError, match=str(file)):
+            prunelab.load(file)
+        whole[at] ^= bit
+
+
+def test_a_file_cut_short_or_with_something_behind_is_refused(file: Path) -> None:
+    whole = file.read_bytes()
+    for part in [whole[:n] for n in (0, 1, 7, 8, 9, 200, len(whole) // 2, len(whole) - 1)] + [whole + b"\0"]:
+        file.write_bytes(part)
+        with pytest.raises(ValueError, match=r"no whole safetensors file: .*copy it again"):
+            prunelab.load(file)
+
+
+def test_what_is_no_such_file_is_refused(tmp_path: Path, small: nn.Module) -> None:
+    torch.save(small.state_dict(), tmp_path / "pickled")
+    (tmp_path / "text").write_text("import os")
+    for path in (tmp_path / "none", tmp_path, tmp_path / "pickled", tmp_path / "text"):
+        with pytest.raises(ValueError, match="no whole safetensors file") as error:
+            prunelab.load(path)
+        assert str(error.value).startswith(f"{path}: ")
+    safetensors.torch.save_file(small.state_dict(), tmp_path / "weights", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"not of a small model.*pretrained="):
+        prunelab.load(tmp_path / "weights")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "1", "null", '"{}"', "{}", "[" * 100_000, '{"format":' * 100_000])
+def test_a_description_that_is_none_is_refused(text: str, file: Path) -> None:
+    _, tensors = opened(file)
+    file.write_bytes(safetensors.torch.save(tensors, {"prunelab": text}))
+    with pytest.raises(ValueError, match="not JSON|format=None: expected 1|maximum recursion depth") as error:
+        prunelab.load(file)
+    assert str(file) in str(error.value)
+
+
+def nested(depth: int) -> list[Any]:
+    deep: list[Any] = []
+    for _ in range(depth):
+        deep = [deep]
+    return deep
+
+
+def with_bits(about: dict[str, Any], digits: str) -> None:
+    keep, was = first(about)
+    keep[digits] = keep.pop(was)
+
+
+FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
+    "newer": (lambda a, t: a.update(format=2), "format=2: expected 1; a newer prunelab may read it"),
+    "older": (lambda a, t: a.update(format=0), "format=0: expected 1"),
+    "format true": (lambda a, t: a.update(format=True), "format=True: expected 1"),
+    "format text": (lambda a, t: a.update(format="1"), "format='1': expected 1"),
+    "no format": (lambda a, t: a.pop("format"), "format=None: expected 1"),
+    "a system call": (lambda a, t: a.update(net="os.system", args={"command": "true"}), "net='os.system': expected"),
+    "a module": (lambda a, t: a.update(net="resnet.nn"), "net='resnet.nn': expected one of"),
+    "a target": (lambda a, t: a.update(net="prunelab.models.resnet.nn"), "net='prunelab.models.resnet.nn': exp"),
+    "dots": (lambda a, t: a.update(net=".."), "net='..': expected one of"),
+    "private": (lambda a, t: a.update(net="_private"), "net='_private': expected one of"),
+    "net list": (lambda a, t: a.update(net=["resnet.resnet18"]), r"missing net=\['resnet.resnet18'\]"),
+    "net number": (lambda a, t: a.update(net=1), "missing net=1"),
+    "no net": (lambda a, t: a.pop("net"), "missing net=None"),
+    "no args": (lambda a, t: a.pop("args"), "missing args=None"),
+    "args list": (lambda a, t: a.update(args=[10]), r"missing args=\[10\]"),
+    "args deep": (lambda a, t: a.update(args={"num_classes": nested(50)}), "expected a number"),
+    "args unknown": (lambda a, t: a["args"].update(depth=3), "unexpected keyword argument 'depth'.*it takes"),
+    "args target": (lambda a, t: a["args"].update(shortcut={"_target_": "os.system"}), "expected a number"),
+    "args text": (lambda a, t: a["args"].update(num_classes="10"), "num_classes='10'"),
+    "args too many": (lambda a, t: a["args"].update(num_classes=10**13), r"expected \(10000000000000"),
+    "args huge": (lambda a, t: a["args"].update(num_classes=10**40), "num_classes=1000"),
+    "args zero": (lambda a, t: a["args"].update(num_classes=0), "resnet8"),
+    "other net": (
+        lambda a, t: (a.update(net="vgg.vgg11", args={}), a["plan"].update(pads={})),
+        "VGG, .*must be new and unpruned",
+    ),
+    "no plan": (lambda a, t: a.pop("plan"), "missing plan=None"),
+    "plan list": (lambda a, t: a.update(plan=[]), r"missing plan=\[\]"),
+    "plan empty": (lambda a, t: a.update(plan={}), "not a plan of what is kept: KeyError"),
+    "plan of nothing": (lambda a, t: a["plan"].update(keep={}, pads={}), r"conv1.weight is .*expected \(16, 3"),
+    "keep list": (lambda a, t: a["plan"].update(keep=[]), "its plan cannot be read"),
+    "keep nothing": (lambda a, t: with_bits(a, ""), "keeps nothing"),
+    "keep zero": (lambda a, t: with_bits(a, "0000"), "keeps nothing"),
+    "keep no digits": (lambda a, t: with_bits(a, "zz"), "its plan cannot be read: .*hexadecimal"),
+    "out of range": (lambda a, t: with_bits(a, "ffff80"), r"keeps \[0, 1, 2, .*16\]"),
+    "far out of range": (lambda a, t: with_bits(a, "ff" * 10**5), r"keeps \[0, 1, 2"),
+    "other indices": (lambda a, t: with_bits(a, "80"), "expected"),
+    "twice": (lambda a, t: first(a)[0].update({"ff": [["conv1.weight", 0]]}), "'conv1.weight' along 0, again"),
+    "unknown tensor": (lambda a, t: first(a)[0].update({"ff": [["conv9.weight", 0]]}), "cuts conv9.weight"),
+    "axis": (lambda a, t: first(a)[0].update({"ff": [["conv1.weight", 9]]}), "along axis 9"),
+    "axis behind": (lambda a, t: first(a)[0].update({"ff": [["fc.bias", -1]]}), "along axis -1"),
+    "axis text": (lambda a, t: first(a)[0].update({"ff": [["fc.bias", "0"]]}), "along '0'"),
+    "axis true": (lambda a, t: first(a)[0].update({"ff": [["fc.bias", False]]}), "along False"),
+    "places": (lambda a, t: first(a)[0].update({"ff": [["fc.bias"]]}), "its plan cannot be read"),
+    "place list": (lambda a, t: first(a)[0].update({"ff": [[[], 0]]}), "its plan cannot be read"),
+    "no places": (lambda a, t: first(a)[0].update({"ff": 1}), "its plan cannot be read"),
+    "pads unknown": (lambda a, t: a["plan"].update(pads={"conv1.pad": [0] * 6}), "pads .conv1.pad. by"),
+    "pads conv": (lambda a, t: a["plan"].update(pads={"conv1": [0, 0]}), "pads .conv1. by .*unpruned ResNet cannot"),
+    "pads wide": (
+        lambda a, t: a["plan"].update(pads={"layer2.0.shortcut.pad": [0, 0, 0, 0, 0, 10**12]}),
+        "pads .layer2.0.shortcut.pad. by",
+    ),
+    "pads negative": (lambda a, t: a["plan"].update(pads={"layer2.0.shortcut.pad": [0, 0, 0, 0, 0, -1]}), "by"),
+    "pads short": (lambda a, t: a["plan"].update(pads={"layer2.0.shortcut.pad": []}), r"by \(\), which"),
+    "pads text": (lambda a, t: a["plan"].update(pads={"layer2.0.shortcut.pad": "0"}), "not a plan"),
+    "blocks other": (lambda a, t: a["plan"].update(blocks={"layer1.0": "Tanh"}), "puts Tanh in the place"),
+    "blocks unknown": (lambda a, t: a["plan"].update(blocks={"layer9": "ReLU"}), "in the place of 'layer9'"),
+    "blocks whole": (lambda a, t: a["plan"].update(blocks={"": "ReLU"}), "in the place of ''"),
+    "blocks nested": (lambda a, t: a["plan"].update(blocks={"layer1": "ReLU", "layer1.0.conv1": "ReLU"}), "not fit"),
+    "blocks more": (lambda a, t: a["plan"].update(blocks={"layer1.0": "ReLU"}), "unknown"),
+    "memory format": (lambda a, t: a.update(channels_last=1), "missing channels_last=1"),
+    "digest": (lambda a, t: a.update(args={"num_classes": 1.5}), "num_classes=1.5"),
+    "tensor missing": (lambda a, t: t.pop("fc.bias"), "fc.bias is missing"),
+    "tensor unknown": (lambda a, t: t.update({"fc.more": torch.zeros(1)}), "fc.more is unknown"),
+    "tensor shape": (lambda a, t: t.update({"fc.bias": torch.zeros(9)}), r"fc.bias is \(9,\), expected \(10,\)"),
+    "no tensors": (lambda a, t: t.clear(), "conv1.weight is missing; .* and .* more"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_file_is_refused_with_its_name_the_value_and_nothing_run(
+    what: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, message = FORGED[what]
+    rewritten(file, change)
+    monkeypatch.setattr("os.system", lambda command: pytest.fail(f"ran {command}"))
+    with pytest.raises(ValueError, match=message) as error:
+        prunelab.load(file)
+    assert str(error.value).startswith(f"{file}: ")
+    assert len(str(error.value)) < 700
+
+
+def test_nothing_is_unpickled_or_evaluated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a file's code could run")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, never)
+    for name in ("torch.load", "hydra.utils.instantiate", "builtins.eval", "builtins.exec"):
+        monkeypatch.setattr(name, never)
+    prunelab.load(file)
+    prunelab.load(file, into=resnet8())
+
+
+# --- into=
+
+
+def tied() -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    net[4].weight = net[2].weight
+    return net
+
+
+def test_tied_parameters_stay_tied(tmp_path: Path) -> None:
+    net, stays = tied(), torch.tensor([0, 2, 5])
+    axes = [("0.weight", 0), ("2.weight", 0), ("2.weight", 1), ("4.weight", 0), ("4.weight", 1)]
+    plan = Plan(dict.fromkeys([*axes, ("0.bias", 0), ("2.bias", 0), ("4.bias", 0)], stays))
+    shrink(net, plan)
+    save(tmp_path / "net", net, plan, None, {})
+    found = prunelab.load(tmp_path / "net", into=tied())
+    assert found[4].weight is found[2].weight
+    assert_same(found, net, torch.ones(1, 4))
+
+
+def test_a_net_that_a_file_does_not_fit_is_left_as_it_was(file: Path) -> None:
+    pruned = resnet8()
+    shrink(pruned, Plan({("fc.weight", 1): torch.arange(9)}))
+    broken = file.with_name("broken")
+    for change, net, message in [
+        (None, resnet20(), "layer1.1.conv1.weight is missing"),
+        (None, resnet8(shortcut="B"), "pads .layer2.0.shortcut.pad."),
+        (None, pruned, "its plan does not fit ResNet, which must be new and unpruned"),
+        (None, resnet8(num_classes=9), r"fc.weight is \(10, .*expected \(9"),
+        (None, resnet8().to("meta"), "with memory of its own"),
+        (FORGED["blocks nested"][0], resnet8(), "does not fit"),
+        (FORGED["tensor shape"][0], resnet8(), "expected"),
+        (FORGED["pads wide"][0], resnet8(), "pads"),
+        (TAMPERED["the plan"], resnet8(), "expected|keeps"),
+    ]:
+        broken.write_bytes(file.read_bytes())
+        if change:
+            rewritten(broken, change)
+        for p in net.parameters():
+            p.grad = torch.ones_like(p)
+        before, state = str(net), {k: v.clone() for k, v in net.state_dict().items()}
+        gradients = [p.grad for p in net.parameters()]
+        with pytest.raises(ValueError, match=message):
+            prunelab.load(broken, into=net)
+        assert str(net) == before
+        assert net.training
+        assert all(v.is_meta or torch.equal(v, net.state_dict()[k]) for k, v in state.items())
+        assert all(p.grad is g for p, g in zip(net.parameters(), gradients, strict=True))
+
+
+def test_a_net_that_keeps_its_state_in_another_form_is_filled(tmp_path: Path) -> None:
+    class Doubled(nn.Linear):
+        def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+            destination[f"{prefix}weight"] = 2 * destination[f"{prefix}weight"]
+
+        def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+            key = f"{prefix}weight"
+            super()._load_from_state_dict({**state_dict, key: state_dict[key] / 2}, prefix, *args)
+
+    net = Doubled(3, 3)
+    save(tmp_path / "net", net, Plan(), None, {})
+    assert_same(prunelab.load(tmp_path / "net", into=Doubled(3, 3)), net, torch.ones(1, 3))
+
+
+def test_a_net_that_cannot_be_copied_or_cut_is_left_as_it_was(tmp_path: Path) -> None:
+    plan, net, sparse = Plan({("weight", 0): torch.tensor([0, 2])}), nn.Linear(3, 3, False), nn.Linear(3, 3, False)
+    shrink(net, plan)
+    save(tmp_path / "net", net, plan, None, {})
+    sparse.weight = nn.Parameter(torch.eye(3).to_sparse())
+    with pytest.raises(ValueError, match="unsupported memory format"):
+        prunelab.load(tmp_path / "net", into=sparse)
+    assert torch.equal(sparse.weight.to_dense(), torch.eye(3))
+    with pytest.raises(ValueError, match=r"does not fit LazyLinear, which must be new and unpruned: .*uninitialized"):
+        prunelab.load(tmp_path / "net", into=nn.LazyLinear(3, False))
+
+
+def test_what_is_no_net_is_refused(file: Path) -> None:
+    with pytest.raises(ValueError, match=r"into=<function resnet8 .*expected a net"):
+        prunelab.load(file, into=resnet8)  # type: ignore[arg-type]
+
+
+def test_a_net_that_was_trained_is_filled_without_its_gradients(file: Path, small: nn.Module) -> None:
+    net = resnet8().double()
+    net(IMAGES.double()).sum().backward()
+    copy.deepcopy(net)
+    assert_same(prunelab.load(file, into=net), small)
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_importing_prunelab_imports_no_torch() -> None:
+    code = "import sys, prunelab; prunelab.load; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,367 @@
+"""What masks leave is known without surgery, exactly; and a rate of it is met."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import cache
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from prunelab.callbacks.pruning import Pruning
+from prunelab.channels import budget as budget_module
+from prunelab.channels.blocks import Block
+from prunelab.channels.budget import Budget
+from prunelab.channels.graph import ChannelGraph, Group
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Channels, Filter, Neuron, Removable
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
+from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds
+from prunelab.core.select import prunable_weights
+from prunelab.core.types import Masks, Scores
+from prunelab.criteria.norm import Norm
+from prunelab.measure.cost import applications, dense_cost
+from prunelab.models.cifar_resnet import resnet8, resnet20
+from prunelab.models.densenet import densenet40
+from prunelab.models.keras_cnn import KerasCNN
+from prunelab.models.mobilenet_v2 import MobileNetV2
+from prunelab.models.vgg import vgg11
+
+IMAGES = torch.zeros(2, 3, 32, 32)
+Build = Callable[[], nn.Module]
+Units = type[Granularity]
+
+
+class Odd(nn.Module):
+    """Grouped and depthwise convolutions, a layer that runs twice, and channels that are read more than once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.grouped = nn.Conv2d(8, 12, 3, groups=4)
+        self.deep = nn.Conv2d(12, 12, 3, groups=12)
+        self.norm = nn.BatchNorm2d(12)
+        self.last = nn.Conv2d(12 + 6, 5, 1)
+        self.fc1, self.fc2 = nn.Linear(5 * 26 * 26, 7), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.deep(self.grouped(self.b(torch.relu(self.b(self.a(x)))))))
+        return self.fc2(torch.relu(self.fc1(self.last(torch.cat((x, x[:, : x.shape[1] // 2]), 1)).flatten(1))))
+
+
+@cache
+def bound(build: Build, units: Units) -> tuple[nn.Module, Granularity]:
+    torch.manual_seed(0)
+    net = build()
+    return net, units().bind(net, prunable_weights(net), IMAGES)
+
+
+@cache
+def made(build: Build, units: Units, of: str) -> Budget:
+    return Budget(of).bind(*bound(build, units), IMAGES)
+
+
+def scores(build: Build, units: Units) -> Scores:
+    net, granularity = bound(build, units)
+    return granularity.reduce({name: w.detach().abs() for name, w in prunable_weights(net).items()})
+
+
+@cache
+def prices(build: Build, of: str) -> Mapping[str, int]:
+    net = build()
+    return applications(net, IMAGES) if of == "macs" else {name: 1 for name, _ in net.named_parameters()}
+
+
+def counted(build: Build, units: Units, of: str, keep: Masks) -> float:
+    """The fraction that is gone, by counting what the masks of all parameters leave."""
+    net, granularity = bound(build, units)
+    masks, price = granularity.expand(keep), prices(build, of)
+    gone = sum(price.get(name, 0) * (mask.numel() - int(mask.count_nonzero())) for name, mask in masks.items())
+    return gone / sum(price.get(name, 0) * p.numel() for name, p in net.named_parameters())
+
+
+def at_random(units: Scores, seed: int) -> Masks:
+    g = torch.Generator().manual_seed(seed)
+    keep = {name: torch.rand(score.shape, generator=g) < torch.rand((), generator=g) for name, score in units.items()}
+    for kept in keep.values():
+        kept.view(-1)[0] = True
+    return keep
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("build", "units"),
+    [
+        (resnet8, Filter),
+        (densenet40, Filter),
+        (MobileNetV2, Filter),
+        (KerasCNN, Neuron),
+        (Odd, Filter),
+        (Odd, Channels),
+    ],
+)
+def test_what_masks_leave_is_what_surgery_leaves(build: Build, units: Units, seed: int) -> None:
+    net, granularity = bound(build, units)
+    assert isinstance(granularity, Removable)
+    keep = at_random(scores(build, units), seed)
+    small = deepcopy(net)
+    shrink(small, granularity.plan(keep))
+    for of in ("params", "macs"):
+        dense, left = (getattr(dense_cost(n, applications(n, IMAGES)), of) for n in (net, small))
+        assert made(build, units, of).attained(keep) == pytest.approx(1 - left / dense, abs=1e-12)
+    assert made(build, units, "bops").attained(keep) == made(build, units, "macs").attained(keep)
+
+
+def test_units_of_a_group_may_have_more_or_fewer_channels() -> None:
+    group, net = Group("weight", "linear", ("weight",), torch.arange(3)), nn.Linear(4, 6)
+    places = {("weight", 0): torch.tensor([0, 1, 1, 2, -1, -1]), ("bias", 0): torch.tensor([0, 1, 1, 2, -1, -1])}
+    channels = Channels(
+        graph=ChannelGraph((group,), places, {}, {}),
+        groups=(group,),
+        shapes={name: p.shape for name, p in net.named_parameters()},
+    )
+    params = Budget("params").bind(net, channels, None)
+    for kept, gone in (([True, False, True], 10), ([False, True, True], 5), ([False, False, True], 15)):
+        assert params.attained({"weight": torch.tensor(kept)}) == pytest.approx(gone / 30)
+    assert params.reachable == pytest.approx(15 / 30)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("of", ["params", "macs"])
+@pytest.mark.parametrize("units", [Weight, Block])
+def test_what_masks_leave_of_weights_and_blocks(units: Units, of: str, seed: int) -> None:
+    keep = at_random(scores(resnet8, units), seed)
+    attained = made(resnet8, units, of).attained(keep)
+    assert attained == pytest.approx(counted(resnet8, units, of, keep), abs=1e-12)
+
+
+def test_blocks_that_are_cut_out_leave_what_was_told() -> None:
+    net, granularity = bound(resnet20, Block)
+    assert isinstance(granularity, Block)
+    keep = at_random(scores(resnet20, Block), 1)
+    small = deepcopy(net)
+    shrink(small, granularity.plan(keep))
+    dense, left = (dense_cost(n, applications(n, IMAGES)) for n in (net, small))
+    assert 0 < made(resnet20, Block, "macs").attained(keep) == pytest.approx(1 - left.macs / dense.macs, abs=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("allocation", [Uniform(), Global()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("of", ["params", "macs"])
+@pytest.mark.parametrize("build", [resnet20, vgg11, densenet40, MobileNetV2, KerasCNN])
+def test_a_budget_is_met_within_a_percent_by_the_lowest_of_each_group(
+    build: Build, of: str, allocation: Allocation, rate: float
+) -> None:
+    units = scores(build, Filter)
+    keep = made(build, Filter, of)(allocation, units, rate)
+    assert counted(build, Filter, of, keep) == pytest.approx(rate, abs=0.01)
+    for name, kept in keep.items():
+        assert kept.shape == units[name].shape
+        assert kept.any()
+        assert kept.all() or units[name][kept].min() >= units[name][~kept].max()
+
+
+@pytest.mark.parametrize("allocation", [Uniform(), Global(), ERK()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("of", ["params", "macs"])
+def test_single_weights_meet_it_to_a_ten_thousandth(of: str, allocation: Allocation) -> None:
+    keep = made(resnet8, Weight, of)(allocation, scores(resnet8, Weight), 0.7)
+    assert counted(resnet8, Weight, of, keep) == pytest.approx(0.7, abs=1e-4)
+
+
+def test_a_uniform_budget_stays_near_one_rate_for_all() -> None:
+    keep = made(resnet20, Filter, "macs")(Uniform(), scores(resnet20, Filter), 0.5)
+    gone = [1 - float(kept.float().mean()) for kept in keep.values()]
+    assert max(gone) - min(gone) <= 2 / 16  # of the narrowest layers one unit more or less, each way
+
+
+def test_the_units_of_a_budget_are_those_of_the_allocation() -> None:
+    units = scores(resnet8, Filter)
+    for of in ("units", "filters"):
+        keep = made(resnet8, Filter, of)(Global(), units, 0.4)
+        assert all(torch.equal(kept, Global()(units, 0.4)[name]) for name, kept in keep.items())
+        assert made(resnet8, Filter, of).attained(keep) == pytest.approx(0.4, abs=0.005)
+
+
+@pytest.mark.parametrize("of", ["params", "macs"])
+def test_rate_zero_removes_nothing(of: str) -> None:
+    keep = made(resnet8, Filter, of)(Global(), scores(resnet8, Filter), 0.0)
+    assert all(kept.all() for kept in keep.values())
+
+
+def test_what_is_gone_stays_gone_whatever_the_scores_become() -> None:
+    units, ramp = scores(resnet20, Filter), made(resnet20, Filter, "macs")
+    before: Masks = {name: torch.ones_like(score, dtype=torch.bool) for name, score in units.items()}
+    g = torch.Generator().manual_seed(0)
+    for step in range(1, 11):
+        rate = 0.7 * (1 - (1 - step / 10) ** 3)
+        drawn = {name: torch.rand(score.shape, generator=g) for name, score in units.items()}
+        left = {name: score.masked_fill(~before[name], -torch.inf) for name, score in drawn.items()}
+        keep = ramp(Uniform() if step % 2 else Global(), left, rate)
+        assert not any((keep[name] & ~before[name]).any() for name in keep)
+        assert ramp.attained(keep) == pytest.approx(rate, abs=0.01)
+        before = keep
+
+
+def test_too_much_is_refused_with_what_can_go() -> None:
+    keep = {name: torch.arange(len(score)) == 0 for name, score in scores(KerasCNN, Filter).items()}
+    reachable = counted(KerasCNN, Filter, "params", keep)
+    assert 0.98 < reachable < 0.981
+    params = made(KerasCNN, Filter, "params")
+    with pytest.raises(ValueError, match=r"rate=0.99 of params: at most 0.9807 can go.*granularity=channels"):
+        params(Uniform(), scores(KerasCNN, Filter), 0.99)
+    assert params.attained(params(Global(), scores(KerasCNN, Filter), 0.98)) == pytest.approx(0.98, abs=1e-3)
+
+
+def test_blocks_come_as_near_as_they_can_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    macs, units = made(resnet20, Block, "macs"), scores(resnet20, Block)
+    keep = macs(Global(), units, 0.5)
+    order = units["blocks"].argsort()
+    by_number = []
+    for k in range(len(order)):
+        kept = torch.ones(len(order), dtype=torch.bool)
+        kept[order[:k]] = False
+        by_number.append(abs(macs.attained({"blocks": kept}) - 0.5))
+    assert abs(macs.attained(keep) - 0.5) == pytest.approx(min(by_number))
+    assert "of macs instead of 0.5: these units come no nearer" in caplog.text
+
+
+def test_blocks_that_only_luck_would_spare_go_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    params, units = made(resnet20, Block, "params"), scores(resnet20, Block)
+    last = {"blocks": torch.arange(float(len(units["blocks"])))}  # the best is the largest of all
+    keep = params(Global(), last, params.reachable - 0.001)
+    assert keep["blocks"].nonzero().flatten().tolist() == [len(units["blocks"]) - 1]
+    assert "come no nearer" in caplog.text
+
+
+class Ruthless(Allocation):
+    """Takes all of the first group, before anything else."""
+
+    def __call__(self, units: Scores, rate: float) -> Masks:
+        first = next(iter(units))
+        return Uniform()(units, rate) | {first: torch.full_like(units[first], rate == 0.0, dtype=torch.bool)}
+
+
+def test_no_group_is_emptied_whatever_the_allocation_does() -> None:
+    macs, units = made(resnet8, Filter, "macs"), scores(resnet8, Filter)
+    keep = macs(Ruthless(), units, 0.6)
+    first = next(iter(units))
+    assert keep[first].nonzero().flatten().tolist() == [units[first].argmax()]
+    assert macs.attained(keep) == pytest.approx(0.6, abs=0.01)
+
+
+def test_a_group_with_a_single_unit_left_is_named_and_no_rate_that_was_only_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made(resnet20, Filter, "params")(Global(), scores(resnet20, Filter), 0.3)
+    (record,) = caplog.records
+    assert "0.3 of params: a single unit is left of" in record.getMessage()
+    assert "layer3.0.conv1.weight" in record.getMessage()
+    Global()({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0, 5.0])}, 0.4)
+    assert "a global threshold" in caplog.text  # it has its voice back
+
+
+@pytest.mark.parametrize("allocation", [Explicit({"fc": 0.5}, 0.5), Zeros()], ids=lambda a: type(a).__name__)
+def test_an_allocation_that_says_itself_how_much_goes_is_refused(allocation: Allocation) -> None:
+    with pytest.raises(ValueError, match=f"budget=macs: {type(allocation).__name__} says itself how much goes"):
+        made(resnet8, Filter, "macs")(allocation, scores(resnet8, Filter), 0.5)
+
+
+def test_scores_that_are_not_numbers_are_refused() -> None:
+    units = scores(resnet8, Filter) | {"conv1.weight": torch.full((16,), torch.nan)}
+    with pytest.raises(ValueError, match="conv1.weight: its scores contain NaN"):
+        made(resnet8, Filter, "macs")(Global(), units, 0.5)
+
+
+def test_what_cannot_be_counted_or_timed_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="budget=flops: expected one of units"):
+        Budget("flops").bind(net, Weight(), IMAGES)
+    with pytest.raises(ValueError, match="budget=macs: of m weights N go"):
+        Budget("macs").bind(net, NM(), IMAGES)
+    with pytest.raises(ValueError, match="budget=latency.*granularity=filter"):
+        Budget("latency").bind(net, Weight(), IMAGES)
+    with pytest.raises(ValueError, match="budget=filters: the units are Weights; use budget=units"):
+        Budget("filters").bind(net, Weight(), IMAGES)
+    for example in (None, (IMAGES, IMAGES)):
+        with pytest.raises(ValueError, match="budget=bops: MACs are counted on one tensor"):
+            Budget("bops").bind(net, Weight(), example)
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Time stands still: a net takes as long as it has parameters. Returns the parts of the time that were measured."""
+    measured: list[float] = []
+
+    def latency(nets: list[nn.Module], example: Tensor, rounds: int, pick: object) -> list[float]:
+        times = [float(parameters(net)) for net in nets]
+        measured.append(times[1] / times[0])
+        return times
+
+    monkeypatch.setattr(budget_module, "latency", latency)
+    return measured
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("allocation", [Uniform(), Global()], ids=lambda a: type(a).__name__)
+def test_a_part_of_the_latency_goes_by_few_nets_made_small(
+    clock: list[float], allocation: Allocation, rate: float
+) -> None:
+    net, granularity = bound(resnet20, Filter)
+    timed, before = Budget("latency").bind(net, granularity, IMAGES), parameters(net)
+    keep = timed(allocation, scores(resnet20, Filter), rate)
+    assert len(clock) <= 8
+    assert timed.attained(keep) == pytest.approx(rate, abs=0.04)
+    assert timed.attained(keep) == pytest.approx(counted(resnet20, Filter, "params", keep))
+    assert parameters(net) == before
+
+
+def test_latency_that_cannot_be_reached_is_refused_before_anything_is_tried(clock: list[float]) -> None:
+    timed = Budget("latency").bind(*bound(KerasCNN, Filter), IMAGES)
+    with pytest.raises(ValueError, match=r"rate=0.99 of latency: at most 0.9807 can go"):
+        timed(Uniform(), scores(KerasCNN, Filter), 0.99)
+    assert len(clock) == 1
+
+
+def test_of_nothing_removed_no_time_is_saved() -> None:
+    units = scores(resnet8, Filter)
+    timed = Budget("latency").bind(*bound(resnet8, Filter), IMAGES)  # really measured
+    assert timed.reachable < 1
+    assert timed.attained(Uniform()(units, 0.0)) == 0.0
+    assert all(kept.all() for kept in Budget("latency", stopwatch=timed.stopwatch)(Uniform(), units, 0.0).values())
+
+
+class Module(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = resnet8()
+        self.example_input_array = IMAGES
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+@pytest.mark.parametrize("of", ["macs", "latency"])
+def test_a_budget_is_met_while_a_module_trains(of: str, clock: list[float]) -> None:
+    pruner = Pruner(Norm(), Filter(), Uniform(), Rounds(rate=0.5, start=0.5), budget=Budget(of))
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[Pruning(pruner)],
+    )  # fmt: skip
+    images = TensorDataset(torch.randn(16, 3, 32, 32), torch.arange(16) % 10)
+    trainer.fit(Module(), DataLoader(images, batch_size=4))
+    assert pruner.budget is not None
+    assert pruner.budget.attained(pruner.keep) == pytest.approx(0.5, abs=0.01 if of == "macs" else 0.03)

@@ -1,0 +1,92 @@
+"""Law 8 on nets that people use: half of the channels cut out at random, and the small net computes what the masked did."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision.models as tv
+from torch import nn
+
+from prunelab.channels.certify import Certificate, Witness
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Channels
+from prunelab.core.allocation import Uniform
+from prunelab.core.select import prunable_weights
+from prunelab.models import cifar_resnet, densenet, keras_cnn, mobilenet_v2, resnet, vgg
+
+# (net, the size of its images, the share of its parameters that a half of its channels leaves, about)
+ZOO: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
+    "keras_cnn": (keras_cnn.KerasCNN, 32, 0.26),
+    "resnet18": (resnet.resnet18, 32, 0.25),
+    "resnet20, option A": (cifar_resnet.resnet20, 32, 0.25),
+    "resnet20, option B": (lambda: cifar_resnet.resnet20(shortcut="B"), 32, 0.25),
+    "resnet56, option A": (cifar_resnet.resnet56, 32, 0.25),
+    "resnet56, option B": (lambda: cifar_resnet.resnet56(shortcut="B"), 32, 0.25),
+    "vgg11": (vgg.vgg11, 32, 0.25),
+    "vgg16": (vgg.vgg16, 32, 0.25),
+    "densenet40": (densenet.densenet40, 32, 0.26),
+    "densenet_bc100": (densenet.densenet_bc100, 32, 0.26),
+    "mobilenet_v2": (mobilenet_v2.MobileNetV2, 32, 0.26),
+    "torchvision resnet50": (tv.resnet50, 64, 0.27),
+    "torchvision resnext50": (tv.resnext50_32x4d, 64, 0.27),
+    "torchvision densenet121": (tv.densenet121, 64, 0.3),
+    "torchvision mobilenet_v3_small": (tv.mobilenet_v3_small, 64, 0.36),
+    "torchvision efficientnet_b0": (tv.efficientnet_b0, 64, 0.32),
+    "torchvision googlenet": (lambda: tv.googlenet(init_weights=False), 96, 0.4),
+    "torchvision shufflenet_v2": (tv.shufflenet_v2_x1_0, 64, 0.42),
+}
+FAST = {"resnet18", "resnet20, option A", "vgg11", "densenet40", "mobilenet_v2"}
+
+
+def halved(name: str, seed: int) -> tuple[Certificate, float]:
+    """The certificate, and the share of the parameters that is left."""
+    build, size, _ = ZOO[name]
+    torch.manual_seed(seed)
+    net, x = build(), torch.randn(2, 3, size, size)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as they are made, norms would hide much
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    units = Channels().bind(net, prunable_weights(net), x)
+    keep = Uniform()({name: torch.rand(len(numbers)) for name, numbers in units.numbers.items()}, 0.5)
+    for parameter, mask in units.expand(keep).items():
+        net.get_parameter(parameter).data.mul_(mask)
+    before, witness = sum(p.numel() for p in net.parameters()), Witness(net, x)
+    shrink(net, units.plan(keep))
+    return witness.certify(net), sum(p.numel() for p in net.parameters()) / before
+
+
+def check(name: str, seed: int) -> None:
+    certificate, left = halved(name, seed)
+    assert max(certificate.eval_float64, certificate.train_float64) < 1e-11
+    assert certificate.eval_float32 < 1e-5
+    assert left == pytest.approx(ZOO[name][2], abs=0.03)
+
+
+@pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ZOO])
+def test_half_of_the_channels_can_go(name: str) -> None:
+    check(name, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ZOO)
+def test_half_of_the_channels_can_go_whichever_they_are(name: str) -> None:
+    for seed in range(1, 10):
+        check(name, seed)
+
+
+def test_all_that_can_go_goes(caplog: pytest.LogCaptureFixture) -> None:
+    """Of ours nothing stays but the logits, and no convolution is left out."""
+    caplog.set_level(logging.WARNING)
+    for name in FAST:
+        net, size = ZOO[name][0](), ZOO[name][1]
+        units = Channels().bind(net, prunable_weights(net), torch.zeros(2, 3, size, size))
+        assert units.graph is not None
+        assert set(units.graph.stays.values()) == {"the output of the net"}, name
+        made = {place for place in units.graph.places if place[1] == 0}
+        assert {(weight, 0) for weight in prunable_weights(net)} - made == {(w, 0) for w in units.graph.stays}
+    assert not caplog.records

@@ -1,0 +1,69 @@
+"""Time is taken in turns, of nets as they will be used, and left no trace."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunelab.measure.latency import latency
+from prunelab.models.cifar_resnet import resnet8
+
+
+class Sleeper(nn.Module):
+    """Sleeps through its turns: so long in the first ones, and so long in the others."""
+
+    def __init__(self, name: str, seconds: float, diary: list[str], slow: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        self.name, self.seconds, self.diary, self.slow = name, seconds, diary, slow
+        self.seen: set[tuple[bool, bool, torch.dtype]] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add((self.training, torch.is_grad_enabled(), x.dtype))
+        time.sleep(self.seconds if self.diary.count(self.name) >= self.slow else 0.05)
+        self.diary.append(self.name)
+        return x * self.weight
+
+
+def test_nets_take_turns_and_the_first_ones_do_not_count() -> None:
+    diary: list[str] = []
+    fast, slow = Sleeper("fast", 0.001, diary, slow=2), Sleeper("slow", 0.02, diary)
+    first, second = latency([fast, slow], torch.zeros(4), rounds=3, warmup=2, pick=min)
+    assert diary == ["fast", "slow"] * 5
+    assert 0.001 <= first < 0.02 <= second
+
+
+def test_the_median_of_the_rounds_is_taken_unless_another_is_asked_for() -> None:
+    diary: list[str] = []
+    found = latency([Sleeper("x", 0.0, diary)], torch.zeros(4), rounds=5, warmup=0, pick=len)
+    assert found == [5]
+    ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 23.0])  # 9, 1 and 3 seconds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: next(ticks))
+        assert latency([nn.Linear(1, 1)], torch.zeros(1), rounds=3, warmup=0) == [3.0]
+
+
+def test_in_eval_mode_without_gradients_in_the_precision_of_the_net() -> None:
+    sleeper = Sleeper("x", 0.0, []).train()
+    latency([sleeper], (torch.zeros(4),), rounds=1, warmup=1)
+    assert sleeper.seen == {(False, False, torch.float64)}
+    assert sleeper.training
+
+
+def test_no_trace_is_left() -> None:
+    net = resnet8().train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    stream = torch.random.get_rng_state()
+    assert all(seconds > 0 for seconds in latency([net, net], torch.zeros(2, 3, 32, 32), rounds=2, warmup=1))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+    assert torch.equal(torch.random.get_rng_state(), stream)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_is_waited_for() -> None:
+    large = nn.Sequential(*(nn.Linear(8192, 8192, bias=False) for _ in range(8))).cuda()
+    (seconds,) = latency([large], torch.zeros(8192, 8192), rounds=5)
+    assert seconds > 8 * 2 * 8192**3 / 2e15  # no GPU does 2 PFLOP/s in float32

@@ -1,0 +1,115 @@
+"""Which nets are ours? Those on the menu, and nothing else that a file or a person may name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from prunelab.models.cifar_resnet import resnet20
+from prunelab.models.named import _is_net, build, name_of, nets
+
+MENU = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+
+
+def test_the_nets_with_a_name_are_those_on_the_menu() -> None:
+    targets = {OmegaConf.load(file)["_target_"] for file in MENU}
+    assert {f"prunelab.models.{name}" for name in nets()} == targets
+
+
+def test_what_makes_no_net_or_asks_for_more_is_none() -> None:
+    def seven() -> int:
+        return 7
+
+    def unsure():  # type: ignore[no-untyped-def]
+        return nn.ReLU()
+
+    def wide(width: int) -> nn.Linear:
+        return nn.Linear(width, width)
+
+    assert not any(_is_net(made) for made in (seven, unsure, wide, dict, nn.Linear, nn.ReLU(), torch, "resnet20", 7))
+    assert _is_net(nn.ReLU)
+
+
+@pytest.mark.parametrize("name", nets())
+def test_a_name_is_found_by_its_target_and_builds_that_net_without_memory(name: str) -> None:
+    assert name_of(f"prunelab.models.{name}") == name
+    before = torch.get_rng_state()
+    with torch.device("meta"):
+        net = build(name, {"num_classes": 7})
+    assert isinstance(net, nn.Module)
+    assert torch.equal(torch.get_rng_state(), before)
+    tensors = dict([*net.named_parameters(), *net.named_buffers()])
+    assert all(t.is_meta for t in tensors.values())
+    assert net.state_dict().keys() == tensors.keys()  # else a file of them would not be the whole net
+
+
+def test_arguments_reach_the_net() -> None:
+    built, own = build("cifar_resnet.resnet20", {"num_classes": 3, "shortcut": "B"}), resnet20(3, "B")
+    assert str(built) == str(own)
+    assert build("keras_cnn.KerasCNN", {"dense_dropout": 0.1}).dropout.p == 0.1
+
+
+@pytest.mark.parametrize(
+    "target", ["torchvision.models.resnet18", "cifar_resnet.resnet20", "prunelab.models.resnet.nn", "os.system", ""]
+)
+def test_a_target_that_is_not_ours_has_no_name(target: str) -> None:
+    assert name_of(target) is None
+
+
+NOT_NETS = [
+    "os.system",
+    "..",
+    ".",
+    "",
+    "resnet",
+    "resnet20",
+    "_private",
+    "prunelab.models.cifar_resnet.resnet20",  # a target, not a name
+    "resnet.nn",
+    "resnet.nn.Module",
+    "resnet.Tensor",
+    "resnet.OrderedDict",
+    "resnet.ResNet",  # must be told its widths
+    "resnet.BasicBlock",
+    "resnet.projection",
+    "resnet._entrance",
+    "cifar_resnet.ResNet",  # defined elsewhere
+    "cifar_resnet._resnet",
+    "cifar_resnet.resnet20.__globals__",
+    "lottery_conv.LotteryConv",
+    "initial.he_normal_",
+    "named.build",
+    "named.nets",
+    "__init__.nets",
+    "../models/resnet.resnet18",
+    "resnet.resnet18 ",
+]
+
+
+@pytest.mark.parametrize("name", NOT_NETS)
+def test_what_is_no_net_of_ours_cannot_be_built(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected one of cifar_resnet.resnet8, .*vgg.vgg19") as error:
+        build(name, {})
+    assert f"net={name!r}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"depth": 3}, r"built with depth=3: .*unexpected.*it takes \(num_classes"),
+        ({"num_classes": "ten"}, "num_classes='ten'"),
+        ({"num_classes": -1}, "num_classes=-1"),
+        ({"num_classes": 10**30}, "num_classes=1000"),
+        ({"shortcut": "C"}, "expected 'A'"),
+        ({"num_classes": [10]}, r"num_classes=\[10\]: expected a number"),
+        ({"num_classes": {"_target_": "os.system"}}, "expected a number"),
+        ({"num_classes": torch.tensor(3)}, "expected a number"),
+        ({"": 1}, "unexpected"),
+    ],
+)
+def test_wrong_arguments_are_named(args: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error, torch.device("meta"):
+        build("cifar_resnet.resnet20", args)
+    assert "cifar_resnet.resnet20" in str(error.value)
