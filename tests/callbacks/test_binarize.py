@@ -47,7 +47,11 @@ class Foreign(L.LightningModule):
             self.get_submodule(name).register_forward_hook(self._note(f"{name}.weight"))
 
     def _note(self, name: str) -> Callable[..., None]:
-        return lambda layer, *_: self.seen.append((self.training, name, layer.weight.detach().clone()))
+        def note(layer: nn.Module, *_: object) -> None:
+            if not torch.compiler.is_exporting():  # a look at what is coupled is no step of training
+                self.seen.append((self.training, name, layer.weight.detach().clone()))
+
+        return note
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.channels.certify import Witness
+from prunelab.channels.graph import channel_graph
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
@@ -91,8 +92,9 @@ def space(x: Tensor) -> tuple[int, ...]:
     return tuple(range(2, x.dim()))
 
 
-def put(x: Tensor, start: Callable[[Tensor], Tensor]) -> Tensor:
-    out = start(x).contiguous()
+def into(x: Tensor, start: Tensor) -> Tensor:
+    """`x`, put into a view of another value."""
+    out = start.contiguous()
     out.view(x.shape[0], -1).add_(x.flatten(1))
     return out * 1
 
@@ -176,60 +178,104 @@ def _transposed(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
         x.movedim(1, -1)).movedim(-1, 1), lin=lin, other=nn.Linear(c, c)), c  # fmt: skip
 
 
-KNOWN: list[Callable[[Dice, int, int], tuple[nn.Module, int]]] = [
-    same(lambda m, x: x * m.b(F.relu(m.a(x.mean(space(x), keepdim=True)))).sigmoid(),
-         a=lambda dice, c: dice.conv(c, 4), b=lambda dice, c: dice.conv(4, c)),
-    same(lambda m, x: x * m.b(F.relu(m.a(x.mean(space(x)))))[(...,) + (None,) * len(space(x))].sigmoid(),
-         a=lambda dice, c: nn.Linear(c, 4), b=lambda dice, c: nn.Linear(4, c)),
-    same(lambda m, x: x * m.scale, scale=lambda dice, c: dice.wide(c)),
-    same(lambda m, x: m.scale * x + m.shift, scale=lambda dice, c: dice.wide(c)[0], shift=lambda dice, c: torch.ones(1)),
-    same(lambda m, x: x + torch.linspace(0, 1, x.shape[-1])),
-    same(lambda m, x: x * torch.sigmoid(m.a(x)), a=lambda dice, c: dice.conv(c, 1)),
-    same(lambda m, x: shuffle(x, 2)),
-    same(lambda m, x: F.channel_shuffle(x, 2)),
-    same(lambda m, x: m.lin(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:]),
-         lin=lambda dice, c: nn.Linear(c, c)),
-    same(lambda m, x: m.max(m.avg(x)), max=lambda dice, c: MAX[dice.d](3, 1, 1), avg=lambda dice, c: AVG[dice.d](3, 1, 1)),
-    same(lambda m, x: F.interpolate(F.interpolate(x, scale_factor=0.5), size=x.shape[2:])),
-    same(lambda m, x: x - x.mean(space(x), keepdim=True)),
-    same(lambda m, x: x.flip(1)),
-    same(lambda m, x: m.conv(m.act(m.conv(x))), conv=lambda dice, c: dice.conv(c, c), act=lambda dice, c: dice.act()),
-    same(lambda m, x: F.dropout(m.drop(x), 0.3, m.training), drop=lambda dice, c: nn.Dropout(0.5)),
-    same(lambda m, x: getattr(F, f"conv{len(space(x))}d")(x, m.weight, m.bias, padding=1),
-         weight=lambda dice, c: torch.randn(c, c, *[3] * dice.d) / c, bias=lambda dice, c: torch.randn(c)),
-    same(lambda m, x: x.double().float().abs()),
-    same(lambda m, x: x.unsqueeze(1).squeeze(1).permute(0, 1, *reversed(space(x))).movedim(1, -1).movedim(-1, 1)),
-    same(lambda m, x: torch.cat([x[:, : x.shape[1] // 4], x[:, x.shape[1] // 4 :]], 1)),
-    same(lambda m, x: x.roll(1, 2)),
-]  # fmt: skip
-UNKNOWN: list[Callable[[Dice, int, int], tuple[nn.Module, int]]] = [
-    same(lambda m, x: x.softmax(1)),
-    same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
-    same(lambda m, x: (x.flatten(2) @ x.flatten(2).mT).softmax(-1) @ x.flatten(2)
-         if x.dim() == 3 else ((x.flatten(2) @ x.flatten(2).mT) @ x.flatten(2)).reshape(x.shape)),
-    same(lambda m, x: x.cumsum(1)),
-    same(lambda m, x: x.roll(1, 1)),
-    same(lambda m, x: x.sort(1)[0]),
-    same(lambda m, x: x + x.sum(1, keepdim=True)),
-    same(lambda m, x: x * torch.sigmoid(m.a(torch.cat([x.mean(1, True), x.amax(1, True)], 1))),
-         a=lambda dice, c: dice.conv(2, 1)),
-    same(lambda m, x: x[:, torch.arange(x.shape[1] - 1, -1, -1)]),
-    same(lambda m, x: (x.abs() + 1).log()),
-    same(lambda m, x: x / (1 + x.norm(dim=1, keepdim=True))),
-    same(lambda m, x: torch.stack(x.unbind(1)[::-1], 1)),
-    same(lambda m, x: x + x[:, 0:1] + x[:, 1].unsqueeze(1)),
-    same(lambda m, x: F.max_pool1d(x.flatten(2).transpose(1, 2), 3, 1, 1).transpose(1, 2).reshape(x.shape)),
-    same(lambda m, x: put(x, torch.zeros_like)),
-    same(lambda m, x: put(x, lambda x: torch.zeros(x.shape))),
-    same(lambda m, x: m.inst(x), inst=lambda dice, c: INSTANCE[dice.d](c)),
-    same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))), scale=lambda dice, c: torch.randn(c)),
-    same(lambda m, x: x + m.place, place=lambda dice, c: torch.randn(1, c, *[4] * dice.d)),
+Piece = Callable[[Dice, int, int], tuple[nn.Module, int]]
+KNOWN: dict[str, Piece] = {
+    "squeeze and excite": same(
+        lambda m, x: x * m.b(F.relu(m.a(x.mean(space(x), keepdim=True)))).sigmoid(),
+        a=lambda dice, c: dice.conv(c, 4), b=lambda dice, c: dice.conv(4, c)),
+    "squeeze and excite, linear": same(
+        lambda m, x: x * m.b(F.relu(m.a(x.mean(space(x)))))[(...,) + (None,) * len(space(x))].sigmoid(),
+        a=lambda dice, c: nn.Linear(c, 4), b=lambda dice, c: nn.Linear(4, c)),
+    "gate, expanded": same(
+        lambda m, x: x * m.a(x).mean(space(x), keepdim=True).expand(-1, -1, *x.shape[2:]).sigmoid(),
+        a=lambda dice, c: dice.conv(c, c)),
+    "scale": same(lambda m, x: x * m.scale, scale=lambda dice, c: dice.wide(c)),
+    "scale, shift": same(
+        lambda m, x: m.scale * x + m.shift, scale=lambda dice, c: dice.wide(c)[0], shift=lambda dice, c: torch.ones(1)),
+    "a ramp": same(lambda m, x: x + torch.linspace(0, 1, x.shape[-1])),
+    "spatial attention": same(lambda m, x: x * torch.sigmoid(m.a(x)), a=lambda dice, c: dice.conv(c, 1)),
+    "shuffle": same(lambda m, x: shuffle(x, 2)),
+    "shuffle by function": same(lambda m, x: F.channel_shuffle(x, 2)),
+    "channels last": same(
+        lambda m, x: m.lin(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:]),
+        lin=lambda dice, c: nn.Sequential(nn.Linear(c, 2 * c), nn.GELU(), nn.Linear(2 * c, c))),
+    "scale, channels last": same(
+        lambda m, x: (m.scale * m.lin(x.movedim(1, -1))).movedim(-1, 1),
+        lin=lambda dice, c: nn.Linear(c, c), scale=lambda dice, c: torch.randn(c)),
+    "pooling": same(lambda m, x: m.max(m.avg(x)), max=lambda dice, c: MAX[dice.d](3, 1, 1),
+                    avg=lambda dice, c: AVG[dice.d](3, 1, 1)),
+    "interpolation": same(lambda m, x: F.interpolate(F.interpolate(x, scale_factor=0.5), size=x.shape[2:])),
+    "centred": same(lambda m, x: x - x.mean(space(x), keepdim=True)),
+    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
+    "flipped": same(lambda m, x: x.flip(1)),
+    "one layer twice": same(lambda m, x: m.conv(m.act(m.conv(x))), conv=lambda dice, c: dice.conv(c, c),
+                            act=lambda dice, c: dice.act()),
+    "one norm twice": same(lambda m, x: m.norm(x) + m.norm(m.conv(x)), conv=lambda dice, c: dice.conv(c, c),
+                           norm=lambda dice, c: dice.norm(c)),
+    "dropout": same(lambda m, x: F.dropout(m.drop(x), 0.3, m.training), drop=lambda dice, c: nn.Dropout(0.5)),
+    "convolution by function": same(
+        lambda m, x: getattr(F, f"conv{len(space(x))}d")(x, m.weight, m.bias, padding=1),
+        weight=lambda dice, c: torch.randn(c, c, *[3] * dice.d) / c, bias=lambda dice, c: torch.randn(c)),
+    "precision": same(lambda m, x: x.double().float().abs()),
+    "there and back": same(lambda m, x: x.unsqueeze(1).squeeze(1).movedim(1, -1).movedim(-1, 1)),
+    "apart and back": same(lambda m, x: x.unflatten(1, (2, -1)).flatten(1, 2)),
+    "quarters": same(lambda m, x: torch.cat(x.chunk(4, 1)[::-1], 1)),
+    "roll in space": same(lambda m, x: x.roll(1, 2)),
+    "stacked": same(lambda m, x: torch.stack([x, m.a(x)]).mean(0), a=lambda dice, c: dice.conv(c, c)),
+    "batches in a row": same(lambda m, x: torch.cat([x, m.a(x)], 0)[x.shape[0] :], a=lambda dice, c: dice.conv(c, c)),
+    "halves of a sum": same(lambda m, x: torch.cat([x, m.a(x)], 1).unflatten(1, (2, -1)).sum(1),
+                            a=lambda dice, c: dice.conv(c, c)),
+    "in place on a view": same(lambda m, x: (y := m.a(x), y.flatten(1).mul_(2), y[:, : y.shape[1] // 2].relu_(), y)[-1],
+                               a=lambda dice, c: dice.conv(c, c)),
+    "groups over a sum": same(lambda m, x: m.b(torch.cat([x, m.a(x)], 1)), a=lambda dice, c: dice.conv(c, c),
+                              b=lambda dice, c: nn.Sequential(nn.GroupNorm(4, 2 * c), dice.conv(2 * c, c))),
+}  # fmt: skip
+UNKNOWN: dict[str, Piece] = {
+    "softmax": same(lambda m, x: x.softmax(1)),
+    "layer norm": same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
+    "attention": same(lambda m, x: ((y := x.flatten(2)) @ y.transpose(1, 2) @ y).unflatten(2, x.shape[2:])),
+    "cumulative sum": same(lambda m, x: x.cumsum(1)),
+    "roll of channels": same(lambda m, x: x.roll(1, 1)),
+    "sorted": same(lambda m, x: x.sort(1)[0]),
+    "sum over channels": same(lambda m, x: x + x.sum(1, keepdim=True)),
+    "attention by channels": same(
+        lambda m, x: x * torch.sigmoid(m.a(torch.cat([x.mean(1, True), x.amax(1, True)], 1))),
+        a=lambda dice, c: dice.conv(2, 1)),
+    "by index": same(lambda m, x: x[:, torch.arange(x.shape[1] - 1, -1, -1)]),
+    "log": same(lambda m, x: (x.abs() + 1).log()),
+    "norm of channels": same(lambda m, x: x / (1 + x.norm(dim=1, keepdim=True))),
+    "unbound": same(lambda m, x: torch.stack(x.unbind(1)[::-1], 1)),
+    "by number": same(lambda m, x: x + x[:, 1].unsqueeze(1)),
+    "one for all": same(lambda m, x: x + x[:, 0:1]),
+    "stacked behind": same(lambda m, x: torch.stack([x, x], -1).amax(1, True).amax(-1) + x),
+    "pooled channels": same(
+        lambda m, x: F.max_pool1d(x.flatten(2).transpose(1, 2), 3, 1, 1).transpose(1, 2).reshape(x.shape)),
+    "into zeros like it": same(lambda m, x: into(x, x.new_zeros(x.shape))),
+    "into zeros": same(lambda m, x: into(x, torch.zeros(x.shape))),
+    "a part is written": same(lambda m, x: (y := x.clone(), y.__setitem__((slice(None), slice(2)), x[:, :2]), y)[-1]),
+    "norm without scale": same(lambda m, x: m.inst(x), inst=lambda dice, c: INSTANCE[dice.d](c)),
+    "scale that is moved": same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))),
+                                scale=lambda dice, c: torch.randn(c)),
+    "places": same(lambda m, x: x + m.place, place=lambda dice, c: torch.randn(1, c, *[4] * dice.d)),
+    "batch of channels": same(lambda m, x: m.a(x.flatten(0, 1).flatten(1).unsqueeze(1)).view(x.shape),
+                              a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
+    "convolution over channels": same(
+        lambda m, x: x * m.a(x.flatten(2).mean(2).unsqueeze(1)).mT[(...,) + (None,) * (len(space(x)) - 1)],
+        a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
+    "transposed": same(lambda m, x: F.gelu(m.conv(x)),
+                       conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
+    "attention of torch": same(
+        lambda m, x: m.mha(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2).unflatten(2, x.shape[2:]),
+        mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
+    "negative padding": same(lambda m, x: F.pad(x, (0, 0) * len(space(x)) + (-2, 2))),
+}  # fmt: skip
+ODD: list[Piece] = [  # a weight that something else is done to: its own channels stay
     same(lambda m, x: m.conv(x) + m.conv.weight.mean(), conv=lambda dice, c: dice.conv(c, c)),
-    same(lambda m, x: x.reshape(x.shape[0] * x.shape[1], 1, -1).tanh().reshape(x.shape)),
     same(lambda m, x: m.conv(x), conv=lambda dice, c: nn.utils.parametrizations.weight_norm(dice.conv(c, c))),
-    same(lambda m, x: F.gelu(m.conv(x)), conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
-]  # fmt: skip
-SIMPLE = [_layer] * 12 + [_depthwise] * 3 + [_tied, _transposed, *KNOWN, *random.Random(0).sample(UNKNOWN, 0)]
+    same(lambda m, x: m.conv(x), conv=lambda dice, c: nn.utils.parametrizations.spectral_norm(dice.conv(c, c))),
+    _transposed,
+]
+SIMPLE = [_layer] * 12 + [_depthwise] * 3 + [_tied, *ODD, *KNOWN.values()]
 NESTED = [_padded, _dense, _residual, _residual, _half, _half]
 
 
@@ -248,7 +294,7 @@ class RandomNet(nn.Module):
             part, c = dice.piece(c, 2)
             parts.append(part)
             if dice.random() < 0.3:
-                part, c = dice.choice(UNKNOWN)(dice, c, 0)
+                part, c = dice.choice(list(UNKNOWN.values()))(dice, c, 0)
                 parts.append(part)
         self.parts = nn.Sequential(*parts)
         self.pool = MAX[dice.d](size) if (size := dice.choice([1, 2, 4])) > 1 else nn.Identity()
@@ -277,11 +323,11 @@ def random_net(seed: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> float:
     """Masks, cuts and compares; the share of the filters that went, 0 where all must stay."""
-    try:
-        units = Channels().bind(net, prunable_weights(net), example)
-    except ValueError as error:
-        assert "no filters or neurons to prune" in str(error)
+    if not channel_graph(net, example).groups:
+        with pytest.raises(ValueError, match="no filters or neurons to prune"):
+            Channels().bind(net, prunable_weights(net), example)
         return 0.0
+    units = Channels().bind(net, prunable_weights(net), example)
     g = torch.Generator().manual_seed(seed)
     scores = {name: torch.rand(len(numbers), generator=g) for name, numbers in units.numbers.items()}
     keep = Uniform()(scores, 0.3 + 0.5 * float(torch.rand(1, generator=g)))
@@ -294,8 +340,34 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
     return sum(float((~kept).sum()) for kept in keep.values()) / sum(len(kept) for kept in keep.values())
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_whatever_is_called_removable_can_be_cut_out(seed: int) -> None:
-    net, example = random_net(seed)
-    for draw in range(2):
-        cut_at_random(copy.deepcopy(net), example, draw)
+def test_whatever_is_called_removable_can_be_cut_out() -> None:
+    went = [cut_at_random(*random_net(seed), seed) for seed in range(25)]
+    assert sum(share > 0 for share in went) >= 23  # or the graph would be safe, and of no use
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_whatever_is_called_removable_can_be_cut_out_of_hundreds_of_nets() -> None:
+    went = []
+    for seed in range(25, 325):
+        net, example = random_net(seed)
+        went += [cut_at_random(copy.deepcopy(net), example, draw) for draw in range(2)]
+    assert sum(share > 0 for share in went) / len(went) > 0.95
+
+
+def around(piece: Piece, d: int) -> tuple[nn.Module, Tensor]:
+    """A net of a layer, the piece, and a layer."""
+    dice = Dice(0)
+    dice.d = d
+    part, c = piece(dice, 8, 0)
+    return nn.Sequential(dice.conv(4, 8), part, dice.conv(c, 8), dice.conv(8, 2)), torch.zeros(2, 4, *[4] * d)
+
+
+@pytest.mark.parametrize("d", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_channels_go_through_what_is_known_and_stay_at_what_is_not(d: int) -> None:
+    for name, piece in {**KNOWN, **UNKNOWN}.items():
+        graph = channel_graph(*around(piece, d))
+        assert (("0.weight", 0) in graph.places) == (name in KNOWN), name
+        assert ("2.weight", 0) in graph.places or name == "into zeros", name  # of whose result nothing is known
+        if name in UNKNOWN:
+            assert "called in 1" in graph.stays["0.weight"] or "hang together" in graph.stays["0.weight"], name

@@ -1,4 +1,4 @@
-"""Law 8 on nets that people use: half of the channels cut out at random, and the small net computes what the masked did."""
+"""Law 8 on nets that people use: with half of the channels cut out, they compute what they did with them masked."""
 
 import logging
 from collections.abc import Callable

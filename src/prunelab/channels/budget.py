@@ -109,12 +109,9 @@ def _layout(net: nn.Module, granularity: Granularity) -> tuple[dict[str, Tensor]
         kinds = {name: torch.tensor(i) for i, name in enumerate(sizes)}
         return kinds, whole, list(sizes), torch.eye(len(sizes), dtype=torch.float64), torch.zeros_like(whole)
     if isinstance(granularity, Block):
-        whole = torch.ones(len(granularity.blocks), dtype=torch.float64)
-        per = torch.zeros(len(granularity.members), len(whole), dtype=torch.float64)
-        for i, (name, block) in enumerate(granularity.members.items()):
-            per[i, block] = sizes[name]
-        kinds = {"blocks": torch.arange(len(whole))}
-        return kinds, whole, list(granularity.members), per, per.new_zeros(len(per))
+        one = torch.eye(len(granularity.blocks), dtype=torch.float64)
+        per = one[list(granularity.members.values())]  # a parameter is a single channel of its block
+        return {"blocks": torch.arange(len(one))}, one.sum(0), list(granularity.members), per, per.new_zeros(len(per))
     raise ValueError(f"units of {type(granularity).__name__} have no cost of their own: use budget=units")
 
 

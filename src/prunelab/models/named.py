@@ -52,9 +52,7 @@ def build(name: str, args: Mapping[str, Any]) -> nn.Module:
 
 
 def _is_net(made: Any) -> bool:
-    if not isinstance(made, FunctionType | type):
+    makes = get_type_hints(made).get("return") if isinstance(made, FunctionType) else made
+    if not isinstance(makes, type) or not issubclass(makes, nn.Module):
         return False
-    if any(p.default is p.empty for p in inspect.signature(made).parameters.values()):
-        return False
-    makes = made if isinstance(made, type) else get_type_hints(made).get("return")
-    return isinstance(makes, type) and issubclass(makes, nn.Module)
+    return all(p.default is not p.empty for p in inspect.signature(made).parameters.values())
