@@ -664,7 +664,18 @@ def test_what_does_not_go_together_is_refused_before_training(
     assert hooks(module) == 0
 
 
-def test_several_devices_and_scaled_gradients_are_refused(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+class TwoOptimizers(Foreign):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(layer.parameters(), LR) for layer in (self.body[0], self.body[3])]
+
+
+def test_several_devices_optimizers_and_scaled_gradients_are_refused(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="ScalingFactors works with one optimizer, there are 2"):
+        fit([ScalingFactors(0.1), pruning()], TwoOptimizers())
     monkeypatch.setattr(L.Trainer, "world_size", property(lambda _: 2))
     with pytest.raises(ValueError, match="on 2 devices.*use one"):
         fit([ScalingFactors(0.1), pruning()])

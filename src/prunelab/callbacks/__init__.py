@@ -1,8 +1,10 @@
 """Lightning callbacks that prune; they work in any Lightning project."""
 
 from prunelab.callbacks.binarize import Binarize
+from prunelab.callbacks.penalize import Penalize
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
+from prunelab.callbacks.scaling_factors import ScalingFactors
 from prunelab.callbacks.shrink import Shrink
 
-__all__ = ["Binarize", "Pruning", "Rewind", "Shrink"]
+__all__ = ["Binarize", "Penalize", "Pruning", "Rewind", "ScalingFactors", "Shrink"]

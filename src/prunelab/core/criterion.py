@@ -14,6 +14,7 @@ class Criterion(ABC):
     """Scores weights; larger = keep. Where units are larger than a weight, a unit's score is the sum of theirs."""
 
     watches: ClassVar[bool] = False  # whether `watch` is to be called
+    of_channels: ClassVar[bool] = False  # whether it has nothing to say of a single weight
     of_units: ClassVar[bool] = False  # whether it scores units by group, and not weights by parameter
     batches: int = 0  # of training data that one scoring looks at
 

@@ -91,6 +91,9 @@ class Pruner:
             raise ValueError(f"passes={self.passes}: expected at least 1")
         if self.regrow and not isinstance(self.granularity, Weight):
             raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
+        if self.criterion.of_channels and isinstance(self.granularity, Weight | NM):
+            kind = type(self.criterion).__name__
+            raise ValueError(f"{kind} scores channels, not single weights: use prune/granularity=filter")
         if self.in_groups and not isinstance(self.allocation, Uniform | Global):
             kind = type(self.allocation).__name__
             raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")

@@ -1,6 +1,7 @@
 """Scale of the norm behind a channel: did training turn the channel down? (Liu et al. 2017, network slimming)"""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,6 +18,8 @@ class BNScale(Criterion):
     A channel with several norms, as behind a shortcut, scores the mean of theirs. Raises ValueError for a net
     without any.
     """
+
+    of_channels: ClassVar[bool] = True
 
     def __call__(self, ctx: Context) -> Scores:
         scales = norm_scales(ctx.net)

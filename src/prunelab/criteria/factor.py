@@ -12,6 +12,7 @@ from prunelab.core.types import Scores
 class Factor(Criterion):
     """The unit's factor, which the callback ScalingFactors trains. Raises ValueError where none is beside it."""
 
+    of_channels: ClassVar[bool] = True
     of_units: ClassVar[bool] = True
 
     def __call__(self, ctx: Context) -> Scores:
