@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -21,6 +21,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 
 pytestmark = [
@@ -207,6 +208,62 @@ def test_it_says_how_much_is_left(fit: Callable, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         fit([pruning(), Shrink()], module)
     assert f"{sum(p.numel() for p in module.parameters()):,} of" in caplog.text
+
+
+def test_a_criterion_that_watches_training_stops_watching(fit: Callable) -> None:
+    watching = Pruning(Pruner(Movement(), Channels(), Uniform(), Cubic(rate=0.5, start="1ep", end=0.5, every="1it")))
+    fit([watching, Shrink()])
+    assert watching.pruner.state_dict()["memory"] == {}
+
+
+def test_what_was_cut_out_is_still_known_after_an_evaluation(fit: Callable) -> None:
+    module, shrink = Foreign(), Shrink()
+    trainer = fit([pruning(), shrink], module)
+    shrink.setup(trainer, module, "test")
+    shrink.teardown(trainer, module, "test")
+    assert shrink.plan is not None
+
+
+def test_a_checkpoint_from_before_is_refused_by_a_module_that_is_small(fit: Callable, tmp_path: Path) -> None:
+    module = Foreign()
+    saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+    fit([pruning(), Shrink(), saves], module, enable_checkpointing=True)
+    with pytest.raises(ValueError, match="load it into a new module"):
+        fit([pruning(), Shrink()], module, tmp_path / "at-step=3.ckpt")
+
+
+def test_a_hook_that_the_module_has_of_its_own_is_called_and_put_back(fit: Callable, tmp_path: Path) -> None:
+    saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+    fit([pruning(), Shrink(), saves], enable_checkpointing=True)
+    module, seen = Foreign(), []
+    own = module.on_load_checkpoint = seen.append
+    fit([pruning(), Shrink(), saves], module, tmp_path / "at-step=20.ckpt", enable_checkpointing=True)
+    assert len(seen) == 1
+    assert module.__dict__["on_load_checkpoint"] is own
+
+
+def test_after_an_exception_nothing_is_left_on_the_module(fit: Callable) -> None:
+    module = Foreign()
+    with pytest.raises(ValueError, match="use prune/granularity=filter"):
+        fit([Shrink()], module)
+    assert "on_load_checkpoint" not in vars(module)
+
+
+def test_a_net_with_one_unit_left_resumes(fit: Callable, tmp_path: Path) -> None:
+    def callbacks() -> list[L.Callback]:
+        saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+        return [pruning(Neuron(), Cubic(rate=0.8, end=0.5, every="1it")), Shrink(), saves]
+
+    whole, resumed = Foreign(), Foreign()
+    fit(callbacks(), whole, enable_checkpointing=True)
+    assert whole.body[6].out_features == 1
+    fit(callbacks(), resumed, tmp_path / "at-step=20.ckpt", enable_checkpointing=True)
+    assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in whole.state_dict().items())
+
+
+def test_averages_that_would_stay_large_are_refused(fit: Callable) -> None:
+    with pytest.raises(ValueError, match="use EMAWeightAveraging"):
+        fit([pruning(), Shrink(), StochasticWeightAveraging(0.01)])
 
 
 def test_on_two_devices_the_net_becomes_small_when_training_ends(

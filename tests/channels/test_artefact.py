@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import prunelab
-from prunelab.channels.artefact import save
+from prunelab.channels.artefact import plan_of, save
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
@@ -197,6 +197,18 @@ def test_the_file_is_plain_safetensors(file: Path, small: nn.Module) -> None:
 def test_the_description_is_a_small_part_of_the_file(file: Path, small: nn.Module, plan: Plan) -> None:
     bare = len(safetensors.torch.save(small.state_dict()))
     assert file.stat().st_size - bare < 0.5 * len(json.dumps(plan.to_json())) + 600
+
+
+def test_the_plan_alone_is_read_where_there_is_one(file: Path, small: nn.Module, plan: Plan) -> None:
+    found = plan_of(file)
+    assert found is not None
+    assert found.to_json() == plan.to_json()
+    file.write_bytes(safetensors.torch.save(small.state_dict(), {"format": "pt"}))
+    assert plan_of(file) is None
+    for bad in [b"", file.read_bytes()[:-1], safetensors.torch.save({}, {"prunelab": '{"format":' * 100_000})]:
+        file.write_bytes(bad)
+        with pytest.raises(ValueError, match=str(file)):
+            plan_of(file)
 
 
 # --- what is not written

@@ -192,6 +192,7 @@ KNOWN: dict[str, Piece] = {
     "scale": same(lambda m, x: x * m.scale, scale=lambda dice, c: dice.wide(c)),
     "scale, shift": same(
         lambda m, x: m.scale * x + m.shift, scale=lambda dice, c: dice.wide(c)[0], shift=lambda dice, c: torch.ones(1)),
+    "places": same(lambda m, x: x + m.place, place=lambda dice, c: torch.randn(1, c, *[4] * dice.d)),
     "a ramp": same(lambda m, x: x + torch.linspace(0, 1, x.shape[-1])),
     "spatial attention": same(lambda m, x: x * torch.sigmoid(m.a(x)), a=lambda dice, c: dice.conv(c, 1)),
     "shuffle": same(lambda m, x: shuffle(x, 2)),
@@ -256,7 +257,6 @@ UNKNOWN: dict[str, Piece] = {
     "norm without scale": same(lambda m, x: m.inst(x), inst=lambda dice, c: INSTANCE[dice.d](c)),
     "scale that is moved": same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))),
                                 scale=lambda dice, c: torch.randn(c)),
-    "places": same(lambda m, x: x + m.place, place=lambda dice, c: torch.randn(1, c, *[4] * dice.d)),
     "batch of channels": same(lambda m, x: m.a(x.flatten(0, 1).flatten(1).unsqueeze(1)).view(x.shape),
                               a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
     "convolution over channels": same(

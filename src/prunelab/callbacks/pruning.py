@@ -51,7 +51,8 @@ class Pruning(L.Callback):
         if isinstance(example, dict):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
         loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
-        self.pruner.attach(pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss)
+        removed = self._loaded is not None and self._loaded["removed"]
+        self.pruner.attach(pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed)
         if trainer.world_size > 1 and (self.pruner.batches or self.pruner.watches):
             raise ValueError("criteria that look at data would give each rank masks of its own: use one device")
         if self._loaded is not None:

@@ -1,11 +1,12 @@
 """Cuts what is masked out of the net, while any LightningModule trains."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -37,11 +38,14 @@ class Shrink(L.Callback):
         self.images = images
         self.plan: Plan | None = None  # what was cut out, in the names of the LightningModule
         self.certificate: Certificate | None = None
+        self._hook: Any = None  # the module instance's own on_load_checkpoint, if it has one
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.plan = self.certificate = None
+        if stage == "fit":
+            self.plan = self.certificate = None
         # Lightning loads the net's state before that of callbacks; this hook of the module comes before both.
-        own = type(pl_module).on_load_checkpoint.__get__(pl_module)
+        self._hook = pl_module.__dict__.get("on_load_checkpoint")
+        own = pl_module.on_load_checkpoint
         pl_module.on_load_checkpoint = self._rebuild_before(own, trainer, pl_module)  # type: ignore[method-assign, assignment]
 
     def _rebuild_before(
@@ -49,7 +53,12 @@ class Shrink(L.Callback):
     ) -> Callable[[dict[str, Any]], None]:
         def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
             plan = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("plan")
-            if plan is not None and not _fits(module, checkpoint["state_dict"]):
+            if not _fits(module, checkpoint["state_dict"]):
+                if plan is None:
+                    raise ValueError(
+                        f"the checkpoint holds a larger {type(module).__name__}, from before its channels were cut "
+                        "out, or another one: load it into a new module"
+                    )
                 for net in [module, *_averages(trainer)]:
                     shrink(net, Plan.from_json(plan))
             own(checkpoint)
@@ -57,18 +66,33 @@ class Shrink(L.Callback):
         return on_load_checkpoint
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._unhook(pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._unhook(pl_module)
+
+    def _unhook(self, pl_module: L.LightningModule) -> None:
         pl_module.__dict__.pop("on_load_checkpoint", None)
+        if self._hook is not None:
+            pl_module.__dict__["on_load_checkpoint"], self._hook = self._hook, None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        prunings = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
-        if len(prunings) != 1 or not isinstance(prunings[0].pruner.granularity, Removable):
-            kinds = ", ".join(type(p.pruner.granularity).__name__ for p in prunings) or "no Pruning callback"
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self.check([callback.pruner for callback in callbacks if isinstance(callback, Pruning)])
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+            raise ValueError("StochasticWeightAveraging keeps a copy that stays large: use EMAWeightAveraging")
+        if self._several(trainer):
+            log.warning("on %d devices the net stays masked and large until training ends", trainer.world_size)
+
+    @staticmethod
+    def check(pruners: Sequence[Pruner]) -> None:
+        """Raises ValueError unless there is one pruner, whose units can be cut out."""
+        if len(pruners) != 1 or not isinstance(pruners[0].granularity, Removable):
+            kinds = ", ".join(type(p.granularity).__name__ for p in pruners) or "no Pruning callback"
             raise ValueError(
                 f"Shrink cuts out filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
                 "or leave Shrink out (~prune.shrink)"
             )
-        if self._several(trainer):
-            log.warning("on %d devices the net stays masked and large until training ends", trainer.world_size)
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning when it has changed the masks, before the next step."""
@@ -93,9 +117,9 @@ class Shrink(L.Callback):
         shrink(module, plan, trainer.optimizers)
         for average in _averages(trainer):
             shrink(average, plan)
-        self.certificate = witness.certify(module)
         self.plan = plan
         pruner.let_go()
+        self.certificate = witness.certify(module)
         torch.compiler.reset()  # the graph of the large net
         log.info(
             "cut out what was masked: %s of %s parameters are left; outputs differ by %.1e, %.1e in training",

@@ -78,13 +78,13 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
 def plan_of(path: str | Path) -> Plan | None:
     """What was cut out of the net in a file; None where it holds nothing but weights.
 
-    Raises ValueError for a file that is damaged or not there.
+    Raises ValueError for a file that is cut short or not there; damage within it is told by `load`.
     """
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
         return _unpacked(_about(text)["plan"]) if text is not None else None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -262,7 +262,7 @@ class Budget:
         if least.removed >= rate:
             return least.keep
         most = Trial(1.0, best, self.attained(best) if self.footprint else self.reachable)
-        below, above = self._bracket(candidate, least, most, rate) if most.removed > rate else (most, most)
+        below, above = self._bracket(candidate, least, most, rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
         if self.footprint is None:
             level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO

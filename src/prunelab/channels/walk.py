@@ -27,11 +27,11 @@ POSITIONWISE = {
     aten.elu, aten.elu_, aten.selu, aten.selu_, aten.celu, aten.celu_, aten.gelu, aten.silu, aten.silu_, aten.mish,
     aten.mish_, aten.sigmoid, aten.sigmoid_, aten.hardsigmoid, aten.hardsigmoid_, aten.hardswish, aten.hardswish_,
     aten.tanh, aten.tanh_, aten.softplus, aten.threshold, aten.abs, aten.neg, aten.exp, aten.sqrt, aten.square,
-    aten.pow, aten.clamp, aten.clamp_, aten.clamp_min, aten.clamp_max, aten.sign,
+    aten.clamp, aten.clamp_, aten.clamp_min, aten.clamp_max, aten.sign,
     aten.dropout, aten.dropout_, aten.alpha_dropout, aten.feature_dropout, aten.feature_alpha_dropout,
-    aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.mul, aten.mul_, aten.div, aten.div_, aten.maximum,
+    aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.mul, aten.mul_, aten.maximum,
     aten.minimum, aten.where, aten.lerp, aten.addcmul, aten.to, aten.type_as, aten.clone, aten.contiguous,
-    aten.detach, aten.alias, aten.lift_fresh_copy, aten.quantize_per_tensor, aten.zeros_like, aten.ones_like,
+    aten.detach, aten.alias, aten.lift_fresh_copy, aten.zeros_like, aten.ones_like,
 }  # fmt: skip
 POOLINGS = {  # along so many of the last axes
     aten.max_pool1d: 1, aten.max_pool2d: 2, aten.max_pool3d: 3, aten.avg_pool1d: 1, aten.avg_pool2d: 2,
@@ -183,6 +183,13 @@ def _filled(value: Any, channel: int) -> Labels:
 
 def _argument(node: Call, index: int, name: str, default: Any = None) -> Any:
     return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+
+
+def _divide(walk: Walk, node: Call) -> Labels:
+    """By a channel that is masked it would be a division by 0, and so it is to a negative power."""
+    if walk.labels(node.args[1]) is not None or (isinstance(node.args[1], int | float) and node.args[1] < 0):
+        raise UnknownError(f"{node.target} by channels")
+    return _positionwise(walk, node)
 
 
 def _positionwise(walk: Walk, node: Call) -> Labels:
@@ -437,6 +444,7 @@ def _prelu(walk: Walk, node: Call) -> Labels:
 NORMS = {aten.batch_norm, aten.group_norm, aten.instance_norm}
 RULES: dict[Any, Callable[[Walk, Node], Labels]] = {
     **dict.fromkeys(POSITIONWISE, _positionwise),
+    **dict.fromkeys((aten.div, aten.div_, aten.pow), _divide),
     **dict.fromkeys(POOLINGS, _pool),
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(MOVEMENTS, _move),

@@ -79,12 +79,18 @@ class Pruner:
         self._generator = own_stream("pruner", self.seed)
 
     def attach(
-        self, net: nn.Module, example: Example | None = None, draw: Draw | None = None, loss: Loss = F.cross_entropy
+        self,
+        net: nn.Module,
+        example: Example | None = None,
+        draw: Draw | None = None,
+        loss: Loss = F.cross_entropy,
+        removed: bool = False,
     ) -> None:
         """Starts afresh on `net`.
 
         `example` is a batch of inputs, for granularities larger than a weight and for SynFlow; `draw` and `loss`
-        are for criteria that look at training data. Raises ValueError for parts that do not fit together.
+        are for criteria that look at training data. From a net of which all has been `removed`, as a state to be loaded
+        says, nothing more is asked. Raises ValueError for parts that do not fit together.
         """
         self._forget()
         if self.passes < 1:
@@ -100,8 +106,9 @@ class Pruner:
         self._net, self._example, self._draw, self._loss = net, example, draw, loss
         self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
-        self.granularity = self.granularity.bind(net, self._prunable, example)
-        self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
+        if not removed:
+            self.granularity = self.granularity.bind(net, self._prunable, example)
+            self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
 
     @property
     def in_groups(self) -> bool:
@@ -201,7 +208,7 @@ class Pruner:
     def watch(self) -> None:
         """Shows the criteria that watch training the weights and their gradients; call before each step."""
         for criterion in self._criteria:
-            if criterion.watches:
+            if criterion.watches and not self.removed:
                 criterion.watch(self._prunable, self._memory)
 
     def _adopt(self, keep: Masks) -> None:
@@ -228,7 +235,7 @@ class Pruner:
 
     def let_go(self) -> None:
         """What is masked has been cut out: masks are no longer held to the net, the verdict on units is kept."""
-        self.removed, self.masks, self._factors = True, {}, {}
+        self.removed, self.masks, self._factors, self._memory = True, {}, {}, {}
 
     def _masked(self) -> tuple[list[nn.Parameter], list[Tensor]]:
         params = [self._params[name] for name in self.masks]

@@ -94,6 +94,8 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
         "budget": {"of": cfg.budget, "asked": cfg.rate, "attained": method.attained()},
         "rounds": rounds_of(method.rounds, history.epochs, run.epoch, records),
     }
+    if method.shrink and cfg.rate > 0 and not method.shrink.certificate:
+        raise RuntimeError("nothing was cut out of the net, and there is no certificate: there is no result")
     if method.shrink or cut:
         cut = cut.then(method.shrink.plan_below("net") if method.shrink else Plan())
         save_model(cfg, folder, net, len(splits.classes), cut)

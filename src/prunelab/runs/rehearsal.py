@@ -17,6 +17,8 @@ def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBat
         pruner.attach(module, EXAMPLE)
         pruner.check(run)
         data.check_scoring(pruner.batches)
+    if method.shrink:
+        method.shrink.check(method.pruners)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
         raise ValueError("two parts of a method prune in rounds: one at most, or their rounds would mix")
     if method.rewind and method.pruners and not method.rounds:
