@@ -207,7 +207,6 @@ KNOWN: dict[str, Piece] = {
                     avg=lambda dice, c: AVG[dice.d](3, 1, 1)),
     "interpolation": same(lambda m, x: F.interpolate(F.interpolate(x, scale_factor=0.5), size=x.shape[2:])),
     "centred": same(lambda m, x: x - x.mean(space(x), keepdim=True)),
-    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
     "flipped": same(lambda m, x: x.flip(1)),
     "one layer twice": same(lambda m, x: m.conv(m.act(m.conv(x))), conv=lambda dice, c: dice.conv(c, c),
                             act=lambda dice, c: dice.act()),
@@ -226,12 +225,14 @@ KNOWN: dict[str, Piece] = {
     "batches in a row": same(lambda m, x: torch.cat([x, m.a(x)], 0)[x.shape[0] :], a=lambda dice, c: dice.conv(c, c)),
     "halves of a sum": same(lambda m, x: torch.cat([x, m.a(x)], 1).unflatten(1, (2, -1)).sum(1),
                             a=lambda dice, c: dice.conv(c, c)),
-    "in place on a view": same(lambda m, x: (y := m.a(x), y.flatten(1).mul_(2), y[:, : y.shape[1] // 2].relu_(), y)[-1],
-                               a=lambda dice, c: dice.conv(c, c)),
+    "in place on a view": same(  # contiguous, or flatten would copy or not, as the memory format happens to be
+        lambda m, x: (y := m.a(x).contiguous(), y.flatten(1).mul_(2), y[:, : y.shape[1] // 2].relu_(), y)[-1],
+        a=lambda dice, c: dice.conv(c, c)),
     "groups over a sum": same(lambda m, x: m.b(torch.cat([x, m.a(x)], 1)), a=lambda dice, c: dice.conv(c, c),
                               b=lambda dice, c: nn.Sequential(nn.GroupNorm(4, 2 * c), dice.conv(2 * c, c))),
 }  # fmt: skip
 UNKNOWN: dict[str, Piece] = {
+    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
     "softmax": same(lambda m, x: x.softmax(1)),
     "layer norm": same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
     "attention": same(lambda m, x: ((y := x.flatten(2)) @ y.transpose(1, 2) @ y).unflatten(2, x.shape[2:])),
