@@ -172,6 +172,14 @@ def test_single_weights_meet_it_to_a_ten_thousandth(of: str, allocation: Allocat
     assert counted(resnet8, Weight, of, keep) == pytest.approx(0.7, abs=1e-4)
 
 
+def test_one_threshold_parts_what_goes_from_what_stays_but_for_a_few() -> None:
+    units = scores(resnet8, Weight)
+    keep = made(resnet8, Weight, "macs")(Global(), units, 0.7)
+    flat, kept = (torch.cat([t.flatten() for t in d.values()]) for d in (units, keep))
+    threshold = flat.sort().values[int((~kept).sum())]
+    assert int((kept & (flat < threshold)).sum()) <= 20
+
+
 def test_a_uniform_budget_stays_near_one_rate_for_all() -> None:
     keep = made(resnet20, Filter, "macs")(Uniform(), scores(resnet20, Filter), 0.5)
     gone = [1 - float(kept.float().mean()) for kept in keep.values()]
@@ -320,6 +328,20 @@ def test_a_part_of_the_latency_goes_by_few_nets_made_small(
     assert timed.attained(keep) == pytest.approx(rate, abs=0.04)
     assert timed.attained(keep) == pytest.approx(counted(resnet20, Filter, "params", keep))
     assert parameters(net) == before
+
+
+class Abrupt(Allocation):
+    """Takes next to nothing, or next to all."""
+
+    def __call__(self, units: Scores, rate: float) -> Masks:
+        return Uniform()(units, 0.01 if rate < 0.37 else 0.95)
+
+
+def test_few_nets_are_timed_also_where_none_comes_near(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    keep = Budget("latency").bind(*bound(resnet20, Filter), IMAGES)(Abrupt(), scores(resnet20, Filter), 0.5)
+    assert len(clock) <= 8
+    assert {float(kept.float().mean()) for kept in keep.values()} <= {1.0, 31 / 32, 63 / 64, 1 / 16, 2 / 32, 3 / 64}
+    assert "of latency, as measured; 0.5 was asked" in caplog.text
 
 
 def test_latency_that_cannot_be_reached_is_refused_before_anything_is_tried(clock: list[float]) -> None:

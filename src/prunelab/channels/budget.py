@@ -258,11 +258,8 @@ class Budget:
             keep = {n: kept & (units[n] > -torch.inf) | best[n] for n, kept in allocation(units, inner).items()}
             return Trial(inner, keep, self.attained(keep))
 
-        least = candidate(0.0)
-        if least.removed >= rate:
-            return least.keep
         most = Trial(1.0, best, self.attained(best) if self.footprint else self.reachable)
-        below, above = self._bracket(candidate, least, most, rate)
+        below, above = self._bracket(candidate, candidate(0.0), most, rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
         if self.footprint is None:
             level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO
