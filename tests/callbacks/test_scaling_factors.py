@@ -632,7 +632,12 @@ REFUSED: list[tuple[list[L.Callback], Callable[[], nn.Module], dict[str, Any], s
     ),
     ([pruning(), ScalingFactors(0.1)], plain, {}, "Pruning comes before ScalingFactors.*list ScalingFactors first"),
     ([Shrink(), ScalingFactors(0.1), pruning()], plain, {}, "Shrink comes before ScalingFactors"),
-    ([ScalingFactors(0.1), pruning(units=Weight())], plain, {}, "not Weight: use prune/granularity=channels"),
+    (
+        [ScalingFactors(0.1), Pruning(Pruner(Norm(), Weight(), Global(), Cubic(0.5)))],
+        plain,
+        {},
+        "not Weight: use prune/granularity=channels",
+    ),
     (
         [ScalingFactors(0.1), pruning(schedule=Rounds(0.5, start=0.0))],
         plain,

@@ -7,6 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from prunelab.models import resnet
 from prunelab.models.cifar_resnet import resnet20
 from prunelab.models.named import _is_net, build, name_of, nets
 
@@ -30,6 +31,17 @@ def test_what_makes_no_net_or_asks_for_more_is_none() -> None:
 
     assert not any(_is_net(made) for made in (seven, unsure, wide, dict, nn.Linear, nn.ReLU(), torch, "resnet20", 7))
     assert _is_net(nn.ReLU)
+
+
+def test_a_private_net_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> nn.Module:
+        return nn.ReLU()
+
+    hidden.__module__ = resnet.__name__
+    monkeypatch.setattr(resnet, "shown", hidden, raising=False)
+    monkeypatch.setattr(resnet, "_hidden", hidden, raising=False)
+    assert "resnet.shown" in nets()
+    assert "resnet._hidden" not in nets()
 
 
 @pytest.mark.parametrize("name", nets())
