@@ -44,7 +44,7 @@ def composed(tmp_path: Path, tiny_images: Path) -> Compose:
     def make(*overrides: str, folder: Path | None = None) -> DictConfig:
         tiny = [
             "data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache",
-            "model=resnet8", "epochs=3", "optim.batch_size=20", "trainer=cpu", "logger=none",
+            "model=resnet8", "epochs=3", "optim.batch_size=20", "trainer=cpu", "logger=none", "every=1ep",
             f"parents={tmp_path}/parents",
         ]  # fmt: skip
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunelab.lit.checkpoints import WholeCheckpointIO
+from prunelab.lit.checkpoints import WholeCheckpointIO, is_whole, newest, seconds
 
 
 def test_a_checkpoint_comes_back_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -33,3 +33,43 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         WholeCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=False)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_last_two_are_kept_and_a_damaged_newest_is_passed_over(tmp_path: Path, caplog) -> None:
+    io, path = WholeCheckpointIO(), tmp_path / "last.ckpt"
+    assert newest(tmp_path) is None
+    for step in range(3):
+        io.save_checkpoint({"step": step, "x": torch.arange(1000)}, path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    assert newest(tmp_path) == path
+    path.write_bytes(path.read_bytes()[:-100])
+    found = newest(tmp_path)
+    assert found is not None
+    assert io.load_checkpoint(found)["step"] == 1
+    assert "last.ckpt is damaged" in caplog.text
+    io.save_checkpoint({"step": 2}, path)  # the damaged one replaces nothing
+    assert io.load_checkpoint(tmp_path / "previous.ckpt")["step"] == 1
+
+
+@pytest.mark.parametrize("where", [0.3, 0.5, 0.7])
+def test_a_flipped_bit_is_damage(where: float, tmp_path: Path) -> None:
+    io, path = WholeCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"x": torch.arange(10_000)}, path)
+    assert is_whole(path)
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1
+    path.write_bytes(content)
+    assert not is_whole(path)
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [("90s", 90), ("5min", 300), ("1.5h", 5400), ("500it", None), ("3ep", None)]
+)
+def test_every_is_of_time_or_of_steps(every: str, expected: float | None) -> None:
+    assert seconds(every) == expected
+
+
+@pytest.mark.parametrize("every", ["5", "5 min", "-1s", "often", 0.5, "0.5"])
+def test_every_must_be_one_of_them(every: str) -> None:
+    with pytest.raises(ValueError, match=f"every={every}: expected steps"):
+        seconds(every)

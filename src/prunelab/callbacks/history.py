@@ -19,17 +19,21 @@ class History(Checkpoint):
     units removed), lr, seconds (by the clock, evaluation included).
 
     A Checkpoint by type, because Lightning calls those after the module's own on_train_epoch_end: the epoch's
-    metrics are complete. It stands before the ModelCheckpoint, so that each checkpoint holds its own epoch.
+    metrics are complete. It stands before what saves checkpoints, so that each holds its own epoch.
     """
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
+        self._spent = 0.0  # seconds of an epoch that began before a restart
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.epochs = []
+        self.epochs, self._spent, self._began = [], 0.0, time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.monotonic() - self._spent
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._began = time.monotonic()
+        self._began = time.monotonic()  # not called where an epoch goes on after a restart
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         now = trainer.callback_metrics
@@ -43,6 +47,7 @@ class History(Checkpoint):
                 f"epoch {entry['epoch']}: {bad[0]} is {entry[bad[0]]}, training has diverged: lower the learning rate"
             )
         self.epochs.append(entry)
+        self._began = time.monotonic()
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",
             entry["epoch"],
@@ -56,7 +61,7 @@ class History(Checkpoint):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
+        return {"epochs": self.epochs, "spent": time.monotonic() - self._began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epochs = list(state_dict["epochs"])
+        self.epochs, self._spent = list(state_dict["epochs"]), state_dict["spent"]

@@ -1,13 +1,25 @@
-"""How is a checkpoint written whole or not at all, and read without unpickling code?"""
+"""When is a checkpoint written, and how: whole or not at all, and read without unpickling code?"""
 
+import logging
 import os
+import re
+import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 
 from prunelab.core.files import written_whole
+from prunelab.core.time import length
+
+log = logging.getLogger(__name__)
+LAST, BEFORE = "last.ckpt", "previous.ckpt"
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -16,10 +28,87 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        with written_whole(Path(path)) as file:
+        path = Path(path)
+        with written_whole(path, path.with_name(BEFORE) if path.name == LAST else None) as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The last checkpoint that is whole; a damaged one is removed with a warning, so that it replaces no other."""
+    for path in (folder / LAST, folder / BEFORE):
+        if path.exists():
+            if is_whole(path):
+                return path
+            log.warning("%s is damaged, the one before it is taken", path)
+            path.unlink()
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written, by the checksums inside."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # the last where bits of a header have flipped
+        return False
+
+
+class Checkpoints(Checkpoint):
+    """last.ckpt and the one before it in `folder`: when `every` has passed since, at the end, and when asked to stop.
+
+    `every` is of steps or of time: "500it", "3ep", "90s", "5min", "1h". Where `asked` says yes on any rank, all save
+    and raise `stop`; during an evaluation, after it. Saved between two optimizer steps or where an epoch ends.
+    """
+
+    def __init__(self, folder: Path, every: str, asked: Callable[[], bool], stop: type[Exception]) -> None:
+        self.path = folder / LAST
+        self.every = every
+        self.asked, self.stop = asked, stop
+        self.seconds = seconds(every)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        batches = int(trainer.num_training_batches)
+        self.steps = 0 if self.seconds else max(1, length(self.every, -(-batches // trainer.accumulate_grad_batches)))
+        self._saved, self._when = trainer.global_step, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        last = batch_idx + 1 == trainer.num_training_batches  # all that is left of the epoch is its evaluation
+        if not last and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(trainer, over=trainer.current_epoch + 1 == trainer.max_epochs)
+
+    def _look(self, trainer: L.Trainer, over: bool = False) -> None:
+        asked = self.asked()
+        if trainer.strategy.reduce_boolean_decision(asked or over or self._due(trainer.global_step), all=False):
+            trainer.save_checkpoint(self.path)
+            self._saved, self._when = trainer.global_step, time.monotonic()
+            if trainer.strategy.reduce_boolean_decision(asked, all=False) and not over:
+                raise self.stop(f"interrupted at step {trainer.global_step}")
+
+    def _due(self, step: int) -> bool:
+        if self.seconds:
+            return time.monotonic() - self._when >= self.seconds
+        return step // self.steps > self._saved // self.steps
+
+
+def seconds(every: str) -> float | None:
+    """Of a time such as "90s", "5min" or "1h"; None for a number of steps.
+
+    Raises ValueError for what is neither.
+    """
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", str(every)):
+        return float(match[1]) * UNITS[match[2]]
+    try:
+        length(every, 1)
+    except ValueError:
+        raise ValueError(f'every={every}: expected steps ("500it", "1ep") or a time ("90s", "5min", "1h")') from None
+    return None

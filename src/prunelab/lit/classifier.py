@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -29,6 +29,18 @@ class Tally(nn.Module):
         """`losses` are those of single images (n,), or the mean of batches that are all of one size."""
         self.loss.update(losses)
         self.acc.update(logits, y)
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Of the epoch so far, which may go on after a restart."""
+        return {name: {k: v.clone() for k, v in metric.metric_state.items()} for name, metric in self._metrics()}
+
+    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+        for name, metric in self._metrics():
+            for key, value in state[name].items():
+                getattr(metric, key).copy_(value)
+
+    def _metrics(self) -> list[tuple[str, Metric]]:
+        return [("loss", self.loss), ("acc", self.acc)]
 
     def take(self) -> dict[str, Tensor]:
         """The means since the last call."""
@@ -68,6 +80,13 @@ class Classifier(L.LightningModule):
         self.finetune = finetune
         self.tallies = nn.ModuleList(Tally(num_classes) for _ in SPLITS)
         self.example_input_array = EXAMPLE
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["tally"] = self._tally("train").state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "tally" in checkpoint:  # a file with weights alone has none
+            self._tally("train").restore(checkpoint["tally"])
 
     def on_fit_start(self) -> None:
         if self.compiled:

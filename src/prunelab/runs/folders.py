@@ -13,7 +13,7 @@ import prunelab
 # What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
-    "name", "experiment", "logger", "parents", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
+    "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
     "trainer.devices", "trainer.profiler",
 )  # fmt: skip
 LONGEST = 180  # of the 255 bytes a file name may have

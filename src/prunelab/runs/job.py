@@ -16,6 +16,7 @@ from prunelab.callbacks.history import History
 from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
 from prunelab.data.images import Splits
+from prunelab.lit.checkpoints import newest
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
 from prunelab.lit.device import compiles_well, expected_device, precision_for
@@ -29,6 +30,7 @@ from prunelab.runs.parents import dense_phase, shared
 from prunelab.runs.record import Folder
 from prunelab.runs.rehearsal import rehearse
 from prunelab.runs.rounds import RoundRecords, rounds_of
+from prunelab.runs.stop import Stop, stoppable
 from prunelab.runs.trainer import make_trainer
 from prunelab.runs.weights import load_weights
 
@@ -38,22 +40,26 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> float:
     """Trains, prunes, measures; returns the test accuracy after the last epoch, a fraction.
 
-    A finished job is not run again; an unfinished one goes on from its last checkpoint.
+    A finished job is not run again; an unfinished one goes on from its last checkpoint. Raises Busy while another
+    process is at it, and Interrupted, with a checkpoint, on SIGINT or SIGTERM.
     """
     check_values(cfg)
     check_retrain(cfg, HydraConfig.get().overrides.task)
     splits: Splits = instantiate(cfg.data).load()
     folder = Folder(Path(HydraConfig.get().runtime.output_dir))
     job = describe(cfg, settle(cfg, splits))
-    if done := folder.result(job["identity"]):
-        log.info("finished before: test %.2f %%", 100 * done["accuracy"])
-        return float(done["accuracy"])
-    return train(cfg, folder, job, splits)
-
-
-def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) -> float:
-    """One job in its folder, whether or not it was begun there."""
     folder.refuse_other(job)
+    if folder.result(job["identity"]) is None:
+        with stoppable() as stop, folder.attempt():
+            if folder.result(job["identity"]) is None:  # nor did another process finish it just now
+                return train(cfg, folder, job, splits, stop)
+    accuracy = float(folder.read("result.json")["accuracy"])
+    log.info("finished before: test %.2f %%", 100 * accuracy)
+    return accuracy
+
+
+def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, stop: Stop) -> float:
+    """One job in its folder, whether or not it was begun there."""
     method = Method.of(cfg)
     L.seed_everything(cfg.seed, verbose=False)
     net = build_net(cfg, len(splits.classes))
@@ -65,7 +71,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
     epochs = method.schedule_epochs(cfg.epochs, run.epoch)
     module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], epochs)
     rehearse(cfg, method, module, data, run)
-    start = folder.last_checkpoint() or (parent(cfg, splits) if cfg.pretrained == "auto" else None)
+    start = newest(folder.checkpoint.parent) or (parent(cfg, splits, stop) if cfg.pretrained == "auto" else None)
     history, records = History(), RoundRecords(folder.masks)
     trainer = make_trainer(
         cfg,
@@ -73,6 +79,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
         job["values"]["precision"],
         [*method.callbacks, records, history],
         run.total // run.epoch,
+        stop,
         lambda: folder.claim(job),
     )
     trainer.fit(module, data, ckpt_path=start)
@@ -103,7 +110,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits) 
     return finish(folder, job, history.epochs, measured)
 
 
-def parent(cfg: DictConfig, splits: Splits) -> Path:
+def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:
     """The checkpoint at the end of the dense training that this job begins with; trained, if nobody has yet."""
     dense = dense_phase(cfg)
     described = describe(dense, settle(cfg, splits)) | {"method": "none"}
@@ -111,7 +118,7 @@ def parent(cfg: DictConfig, splits: Splits) -> Path:
     shared(
         home.path,
         lambda: home.result(described["identity"]) is not None and home.checkpoint.exists(),
-        lambda: train(dense, home, described, splits),
+        lambda: train(dense, home, described, splits, stop),
     )
     return home.checkpoint
 

@@ -1,12 +1,13 @@
 """Where does the dense training come from that several jobs begin with? Trained once, kept by its identity."""
 
-import fcntl
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from prunelab.runs.lock import Busy, held
 
 log = logging.getLogger(__name__)
 
@@ -31,24 +32,17 @@ def dense_phase(cfg: DictConfig) -> DictConfig:
 def shared(folder: Path, finished: Callable[[], bool], train: Callable[[], object]) -> None:
     """Has `train` called by one process at a time, and by none once it is `finished`.
 
-    The lock is the kernel's: it goes with the process that holds it, and the next one goes on from the
-    checkpoint that is there.
+    Where another process is at it, this one waits, and goes on from its checkpoint should it end too early.
     """
-    if finished():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock"):
-        if not finished():
-            log.info("the dense training that jobs share: %s", folder)
-            train()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
+    waited = False
+    while not finished():
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another job is training the dense net that this one begins with; waiting for %s", path.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            with held(folder / ".lock"):
+                if not finished():
+                    log.info("the dense training that jobs share: %s", folder)
+                    train()
+        except Busy as busy:
+            if not waited:
+                log.info("waiting for the dense training that this job begins with: %s", busy)
+            waited = True
+            time.sleep(1)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import DictConfig
 
 from prunelab.callbacks.rng import RandomStreams
-from prunelab.lit.checkpoints import WholeCheckpointIO
+from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
 from prunelab.lit.device import expected_device
 from prunelab.runs.record import Folder
+from prunelab.runs.stop import Interrupted, Stop
 
 
 def make_trainer(
@@ -23,6 +24,7 @@ def make_trainer(
     precision: str,
     callbacks: list[L.Callback],
     epochs: int,
+    stop: Stop,
     on_start: Callable[[], None],
 ) -> L.Trainer:
     """`conf/trainer` completed with what every job has; `on_start` is called when training is sure to begin."""
@@ -31,21 +33,17 @@ def make_trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its device report, in every job of a sweep
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
     warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)  # it is what a resumed job wants
+    warnings.filterwarnings("ignore", "The `srun` command is available", UserWarning)  # a job of one process is right
     # A job that begins with the dense training of another: it has other callbacks, in another folder.
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
     warnings.filterwarnings("ignore", "The dirpath has changed from", UserWarning)
-    last = ModelCheckpoint(
-        folder.checkpoint.parent,
-        folder.checkpoint.stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    started = LambdaCallback(on_train_start=lambda *_: on_start())
+    checkpoints = Checkpoints(folder.checkpoint.parent, cfg.every, lambda: bool(stop), Interrupted)
+    started = LambdaCallback(on_train_start=lambda *_: (stop.listen(), on_start()))
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         max_epochs=epochs,
         precision=precision,
-        callbacks=[*callbacks, RandomStreams(), started, last],
+        callbacks=[*callbacks, RandomStreams(), started, checkpoints],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,
         plugins=[WholeCheckpointIO()],
         default_root_dir=folder.path,

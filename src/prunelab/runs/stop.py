@@ -1,0 +1,67 @@
+"""Ctrl-C, SIGTERM, or a cluster that wants its node back: how does work end without a loss?"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """Ended because a signal asked for it; what was done is safe, and the same command goes on from there."""
+
+
+class Stop:
+    """Remembers the first signal; a second Ctrl-C ends at once, by KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def status(self) -> int:
+        """What a shell expects of a process that such a signal has ended."""
+        return 128 + (self.signal or signal.SIGINT)
+
+    def listen(self) -> None:
+        """Takes the signals over, also from a library that has put itself in between; in the main thread only."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self:
+            self.signal = number
+            again = "; Ctrl-C again to end at once" if number == signal.SIGINT else ""
+            log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, again)
+
+
+_listening: list[Stop] = []
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Signals are remembered instead of ending the process; a block inside another one shares its Stop."""
+    if _listening:
+        yield _listening[0]
+        return
+    before: dict[int, Callable[..., Any] | int | None] = {number: signal.getsignal(number) for number in SIGNALS}
+    stop = Stop()
+    stop.listen()
+    _listening.append(stop)
+    try:
+        yield stop
+    finally:
+        _listening.clear()
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)

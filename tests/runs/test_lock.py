@@ -1,0 +1,107 @@
+"""One process at a time: on this machine by the kernel's lock, on another by watching its holder's touches."""
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from prunelab.runs import lock
+from prunelab.runs.lock import Busy, held, holder, is_held
+
+
+def hold(path: Path, ready) -> None:
+    with held(path):
+        ready.set()
+        time.sleep(600)
+
+
+@pytest.fixture
+def other(tmp_path: Path):
+    """A process of this machine that holds the lock."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "job" / ".lock", ready))
+    process.start()
+    ready.wait()
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_held_lock_is_refused_and_named_until_its_holder_is_killed(other, tmp_path: Path) -> None:
+    path = tmp_path / "job" / ".lock"
+    assert is_held(path)
+    with pytest.raises(Busy, match=f"process {other.pid} on"), held(path):
+        pass
+    other.kill()
+    other.join()
+    assert not is_held(path)
+    assert holder(path)["pid"] == other.pid  # it did not end by itself
+    with held(path):
+        assert holder(path)["pid"] == os.getpid()
+    assert holder(path) == {}
+
+
+def test_two_threads_of_one_process_exclude_each_other(tmp_path: Path) -> None:
+    with held(tmp_path / ".lock"), pytest.raises(Busy), held(tmp_path / ".lock"):
+        pass
+
+
+def left_by_another_machine(path: Path) -> None:
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+
+
+@pytest.mark.parametrize("shift", [0, -86400, 86400])
+def test_a_holder_on_another_machine_is_known_by_its_touches_whatever_the_clocks_say(
+    shift: int, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    path = tmp_path / ".lock"
+    left_by_another_machine(path)
+    over = threading.Event()
+
+    def beat() -> None:
+        for i in range(1000):
+            if over.wait(0.02):
+                return
+            os.utime(path, (time.time() + shift + i, time.time() + shift + i))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(Busy, match="process 1 on elsewhere"), held(path):
+        pass
+    over.set()
+    thread.join()
+    with held(path):  # it beats no more
+        pass
+
+
+def test_a_lock_is_touched_while_it_is_held(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    with held(tmp_path / ".lock"):
+        before = (tmp_path / ".lock").stat().st_mtime_ns
+        deadline = time.monotonic() + 10
+        while (tmp_path / ".lock").stat().st_mtime_ns == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / ".lock").stat().st_mtime_ns > before
+
+
+def test_one_who_only_asks_does_not_disturb_a_claim(tmp_path: Path) -> None:
+    path, over = tmp_path / ".lock", threading.Event()
+    path.touch()
+
+    def ask() -> None:
+        while not over.is_set():
+            is_held(path)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for _ in range(200):
+        with held(path):
+            pass
+    over.set()
+    thread.join()
