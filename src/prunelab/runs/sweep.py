@@ -59,6 +59,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     if len(todo) >= MANY:
         log.info("looking at %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
+    _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     before, sources = _finished(Path(config.hydra.sweep.dir)), config.hydra.runtime.config_sources
     jobs: dict[Path, Job] = {}
     data: dict[str, DictConfig] = {}
