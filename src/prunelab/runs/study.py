@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.__main__ import main as prunelab
-from prunelab.runs.check import check_values
+from prunelab.runs.check import check_launcher, check_values
 from prunelab.runs.folders import refuse_unwritable
 
 
@@ -71,6 +71,7 @@ def _check(jobs: list[DictConfig], folder: Path) -> None:
         sources = {}
         for cfg in jobs:
             check_values(cfg)
+            check_launcher(cfg, HydraConfig.get())
             sources[OmegaConf.to_yaml(cfg.data, resolve=True, sort_keys=True)] = cfg.data
         for source in sources.values():
             instantiate(source).load()  # downloads and decodes once, for every job
