@@ -19,9 +19,9 @@ def rank_of(cfg: DictConfig) -> int:
 
 
 def quiet_others(rank: int) -> None:
-    """Rank 0 says what there is to say, others only what is wrong."""
+    """Rank 0 says what there is to say; others would say the same once more."""
     if rank:
-        logging.getLogger("prunelab").setLevel(logging.WARNING)
+        logging.getLogger("prunelab").setLevel(logging.ERROR)
 
 
 class SameJob(L.Callback):
