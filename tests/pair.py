@@ -1,4 +1,4 @@
-"""Two processes that go through jobs together, as torchrun would start them: `python pair.py FILE`, with LOCAL_RANK set.
+"""Two processes that go through jobs together, as torchrun would start them: `LOCAL_RANK=0 python pair.py FILE`.
 
 FILE is JSON: a list of [name, overrides], where {rank} stands for this process's. What this rank has in the end is
 written to `<folder>/<name>/seen-<rank>.json`, and an error's text in its place.
@@ -21,8 +21,10 @@ from prunelab.callbacks import Pruning
 from prunelab.callbacks.history import History
 from prunelab.callbacks.ranks import rank
 from prunelab.lit import datamodule
-from prunelab.runs import job
+from prunelab.runs import job, rounds
 from prunelab.runs.folders import register_resolvers
+from prunelab.runs.record import Folder
+from prunelab.runs.rounds import RoundRecords
 
 
 class Look(L.Callback):
@@ -45,8 +47,9 @@ class Look(L.Callback):
             "masks": digest(masks),
             "stream": digest({"cpu": self.stream}),
             "batches": [len(loader) for loader in trainer.datamodule.val_dataloader()],
+            "begins": [list(c.begins.values()) for c in trainer.callbacks if isinstance(c, RoundRecords)],
         }
-        write(self.folder, seen | {"history": [c.epochs for c in trainer.callbacks if isinstance(c, History)][0]})
+        write(self.folder, seen | {"history": next(c.epochs for c in trainer.callbacks if isinstance(c, History))})
 
 
 class Tamper(L.Callback):
@@ -80,6 +83,8 @@ def main(file: Path) -> None:
     job.make_trainer = lambda cfg, folder, precision, callbacks, *rest: make(
         cfg, folder, precision, [*callbacks, Look(folder.path)], *rest
     )
+    if own != "0":
+        Folder.claim = Folder.finish = rounds.write_masks = job.save_model = refuse
     for name, overrides in json.loads(file.read_text()):
         folder = file.parent / name
         try:
@@ -87,6 +92,10 @@ def main(file: Path) -> None:
             (folder / f"accuracy-{own}").write_text(repr(accuracy))
         except RuntimeError as error:
             write(folder, {"error": str(error)})
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("only rank 0 writes")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +34,8 @@ METHODS = {
     "snip": ["prune=snip", "prune.pruning.pruner.criterion.batches=2"],
 }
 JOBS = {
-    "lottery": ["prune=lottery", "rate=0.36", "epochs=1", "pretrained=auto", "data.val=25"],  # resnet8: batch norm
+    "lottery": ["prune=lottery", "rate=0.36", "epochs=1", "pretrained=auto"],  # resnet8: batch norm
+    "drop-out": [*METHODS["snip"], "rate=0.5", "epochs=1", "model=keras_cnn"],
     "dsss": ["prune=dsss", "rate=0.3", "epochs=1", "model=keras_cnn", "prune.scaling_factors.gamma=0.1"],
 }
 REFUSED = {
@@ -94,7 +96,7 @@ def masks(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", [*METHODS, *JOBS])
 def test_ranks_end_with_the_same_net_masks_and_history(name: str, seen) -> None:
     first, second = seen[name]
-    for what in ("net", "buffers", "masks"):
+    for what in ("net", "buffers", "masks", "begins"):
         assert first[what] == second[what], what
     for one, other in zip(first["history"], second["history"], strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
@@ -117,17 +119,14 @@ def test_ranks_that_evaluate_unequal_numbers_of_batches_do_not_wait_for_each_oth
 
 
 def test_each_rank_has_random_numbers_of_its_own(seen) -> None:
-    first, second = seen["dsss"]
-    assert first["stream"] != second["stream"]
+    first, second = seen["drop-out"]
+    assert first["stream"] != second["stream"]  # yet their masks are equal, of gradients that both have averaged
 
 
-def test_ranks_that_are_processes_share_one_dense_training_and_count_all_images(seen, home: Path) -> None:
+def test_ranks_that_are_processes_share_one_dense_training(seen, home: Path) -> None:
     assert len(list((home / "parents").iterdir())) == 1
     result = left(home / "lottery")
     assert [entry["round"] for entry in result["rounds"]] == [0, 1, 2]
-    for entry in result["rounds"][1:]:
-        images = entry["begins_test_acc"] * 40
-        assert images == pytest.approx(round(images))
     accuracies = [float((home / "lottery" / f"accuracy-{rank}").read_text()) for rank in (0, 1)]
     assert accuracies == [result["accuracy"]] * 2
 
@@ -186,11 +185,11 @@ def test_ranks_share_every_batch_and_every_image_comes_once_an_epoch(of: int) ->
     for epoch in range(2):
         batches = labels(whole.train_dataloader(), epoch)
         shares = [labels(part.train_dataloader(), epoch) for part in parts]
-        assert [sorted(sum(each, [])) for each in zip(*shares, strict=True)] == [sorted(batch) for batch in batches]
-        assert len(set(sum(sum(shares, []), []))) == 48
+        assert [sorted(chain(*each)) for each in zip(*shares, strict=True)] == [sorted(batch) for batch in batches]
+        assert len(set(chain(*chain(*shares)))) == 48
     for split, n in enumerate((7, 13)):
         seen = [labels(part.val_dataloader()[split]) for part in parts]
-        assert sorted(sum(sum(seen, []), [])) == list(range(n))
+        assert sorted(chain(*chain(*seen))) == list(range(n))
     assert {part.steps_of_an_epoch() for part in parts} == {whole.steps_of_an_epoch()}
 
 
