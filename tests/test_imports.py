@@ -23,7 +23,7 @@ MAY = {
     "report": ({"core"}, {"altair", "vl_convert", "rich"}),
     "runs": (
         {"core", "channels", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
-        {"torch", "lightning", "hydra", "omegaconf", "safetensors"},
+        {"torch", "lightning", "hydra", "omegaconf", "safetensors", "rich"},
     ),
 }
 FILES = sorted(path for folder in MAY for path in (ROOT / folder).glob("*.py"))

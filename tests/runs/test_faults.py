@@ -1,6 +1,7 @@
 """What docs/faults.md promises: each fault ends as its table says."""
 
 import json
+import os
 import re
 import signal
 import subprocess
