@@ -6,7 +6,9 @@ Optuna is imported when a search begins: Hydra imports this file at every start.
 import fcntl
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -48,26 +50,23 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Ends the command with one line and status 1 when it cannot succeed."""
+        """Runs the trials that are missing, and makes the report; a mistake ends the command before any job."""
         folder = Path(self.config.hydra.sweep.dir)
-        try:
+        with in_one_line():
             space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-            self.lock = held(folder / "search.log")
-            trials = self._opened(folder / "search.log", space)
-        except (ValueError, OSError) as error:
-            sys.exit(f"train: {error}")
-        while batch := trials.next(space.searched, self.n_trials, self.jobs, self.seed):
-            self._run(batch, space, trials)
-        self._conclude(folder, trials, space)
+            lock = held(folder / "search.log")
+        with lock:
+            with in_one_line():
+                trials = self._opened(folder / "search.log", space)
+            while batch := trials.next(space.searched, self.n_trials, self.jobs, self.seed):
+                self._run(batch, space, trials)
+            self._conclude(folder, trials, space)
 
     def _space(self, arguments: list[str]) -> "Space":
         """What is searched over, when its extreme jobs compose and have possible values."""
-        try:
-            from hydra_plugins.prunelab_search._space import parse
-        except ModuleNotFoundError as error:
-            if error.name != "optuna":
-                raise
-            raise ValueError("hydra/sweeper=optuna needs Optuna: pip install 'optuna>=4'") from None
+        if find_spec("optuna") is None:
+            raise ValueError("hydra/sweeper=optuna needs Optuna: pip install 'optuna>=4'")
+        from hydra_plugins.prunelab_search._space import parse
         from prunelab.runs.check import check_values
 
         loader = self.hydra_context.config_loader
@@ -114,6 +113,15 @@ class OptunaSweeper(Sweeper):
             values = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.objectives, trial.values, strict=True))
             log.info("  %s: %s", " ".join(space.overrides(trial.params)[len(space.fixed) :]), values)
         prunelab(["report", str(folder)])
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Tells what was asked for wrongly, without the lines of code that found it."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"train: {error}")
 
 
 def held(record: Path) -> IO[str]:
