@@ -51,7 +51,7 @@ def over_cost(results: Sequence[Result], what: str) -> alt.LayerChart:
         best.mark_line(color="#555555", strokeWidth=1.5),
         best.mark_point(filled=True, size=80, opacity=1).encode(colour, shape),
     ]
-    note = f"one point for each of {len(results)} jobs; the line joins those that no other surpasses in both"
+    note = f"a point for each of {len(results)} jobs; line: those that no other one surpasses (Pareto front)"
     return finished(layers, f"Test accuracy over {what} left", [every.scene, note])
 
 
@@ -61,4 +61,6 @@ def _cost_axis(costs: list[float], what: str) -> alt.X:
     title = "MACs left, per image" if what == "MACs" else f"{what} left"
     scale = alt.Scale(type=kind, zero=False, nice=False, padding=14)
     axis = alt.Axis(format="~s", tickCount=6, labelFlush=False, labelOverlap="greedy")
+    if kind == "log":  # of its own ticks Vega labels those below 5 only
+        axis["values"] = [m * 10**k for k in range(13) for m in (1, 2, 5) if min(costs) <= m * 10**k <= max(costs)]
     return alt.X("cost:Q", title=title + " (log scale)" * (kind == "log"), scale=scale, axis=axis)
