@@ -23,6 +23,7 @@ def space(*overrides: str) -> Space:
         ("rounds=range(1,10,2)", IntDistribution(1, 9, step=2)),
         ("rounds=range(1,10,3)", IntDistribution(1, 7, step=3)),
         ("rate=range(0.1,0.9,0.2)", FloatDistribution(0.1, 0.7, step=0.2)),
+        ("rate=range(0.0,0.4,0.1)", FloatDistribution(0.0, 0.3, step=0.1)),  # Hydra itself would reach 0.4
         ("prune=usp,sp", CategoricalDistribution(("usp", "sp"))),
         ("prune=choice(usp,sp,usp)", CategoricalDistribution(("usp", "sp"))),
         ("x=shuffle(a,b,c)", CategoricalDistribution(("a", "b", "c"))),
