@@ -41,14 +41,15 @@ def content(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def asked(overrides: Sequence[str], sources: Iterable[ConfigSourceInfo]) -> str:
-    """A digest of what was typed and of every YAML file it may refer to: if equal, the composed jobs are.
-
-    It spares a thousand finished jobs their composition. `sources` are Hydra's.
-    """
+def menu(sources: Iterable[ConfigSourceInfo]) -> str:
+    """A digest of every YAML file that a configuration may be composed from; `sources` are Hydra's."""
     folders = sorted(source.path for source in sources if source.schema == "file")
-    files = [path for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))]
-    return digest({"asked": sorted(overrides), "conf": [content(path) for path in files]})
+    return digest({"conf": [content(path) for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))]})
+
+
+def asked(overrides: Sequence[str], menu: str) -> str:
+    """A digest of what was typed: where it is equal the composed jobs are, and need not be composed to know."""
+    return digest({"asked": sorted(overrides), "menu": menu})
 
 
 def comparable(values: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
         "rate": cfg.rate,
         "seed": cfg.seed,
         "overrides": typed,
-        "asked": asked(typed, hydra.runtime.config_sources),
+        "asked": asked(typed, menu(hydra.runtime.config_sources)),
         "labels": {group: chosen[group] for group in ("model", "data", "optim")},
         "values": values,
         "config": OmegaConf.to_container(cfg, resolve=True),

@@ -39,19 +39,18 @@ def shared(
     """
     lock, waited = folder / ".lock", False
     while not finished():
-        if rank:
-            if is_held(lock) and holder(lock).get("purpose") == job:
-                train()
-            else:
-                time.sleep(0.2)
-            continue
-        try:
-            with held(lock, job):
-                if not finished():
-                    log.info("the dense training that jobs share: %s", folder)
-                    train()
-        except Busy as busy:
-            if not waited:
-                log.info("waiting for the dense training that this job begins with: %s", busy)
-            waited = True
-            time.sleep(1)
+        if rank == 0:
+            try:
+                with held(lock, job):
+                    if not finished():
+                        log.info("the dense training that jobs share: %s", folder)
+                        train()
+                    return
+            except Busy as busy:
+                if not waited:
+                    log.info("waiting for the dense training that this job begins with: %s", busy)
+                waited = True
+        elif is_held(lock) and holder(lock).get("purpose") == job:
+            train()
+            return
+        time.sleep(0.5)

@@ -17,7 +17,7 @@ from prunelab.__main__ import main as prunelab
 from prunelab.runs.check import check_launcher, check_values
 from prunelab.runs.failure import one_line
 from prunelab.runs.folders import refuse_unwritable
-from prunelab.runs.identity import asked, flat
+from prunelab.runs.identity import asked, flat, menu
 from prunelab.runs.outcomes import Outcomes
 from prunelab.runs.record import Folder, State
 from prunelab.runs.stop import Interrupted
@@ -60,11 +60,11 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
         log.info("looking at %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
     _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
-    before, sources = _finished(Path(config.hydra.sweep.dir)), config.hydra.runtime.config_sources
+    before, conf = _finished(Path(config.hydra.sweep.dir)), menu(config.hydra.runtime.config_sources)
     jobs: dict[Path, Job] = {}
     data: dict[str, DictConfig] = {}
     for overrides in todo:
-        if found := before.get(asked(overrides, sources)):
+        if found := before.get(asked(overrides, conf)):
             jobs.setdefault(found[0].path, Job(overrides, found[0], accuracy=found[1]))
             continue
         cfg, folder = composed(overrides, loader, config)

@@ -1,0 +1,109 @@
+"""What does a sweep cost beside the training: a job of the pool, and a finished job that is skipped?
+
+    python bench/sweep.py --jobs 200 --finished 1000
+
+Jobs are as small as they can be (keras_cnn, one step on 10 built-in images), so that what is left is the framework:
+a process, its imports, composing, checks, the first use of everything, files. Where it goes is taken from one job
+after another, each step in a process of its own. A thousand results are copies of one, under names of their own.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from PIL import Image
+
+TRAIN = [sys.executable, "-m", "train"]
+
+
+def images(root: Path) -> None:
+    for split, count in (("train", 2), ("test", 1)):
+        for label in range(10):
+            (root / split / str(label)).mkdir(parents=True)
+            for i in range(count):
+                picture = Image.new("RGB", (32, 32), (25 * label, 60 * i, 10 * label))
+                picture.save(root / split / str(label) / f"{i}.png")
+
+
+def timed(command: list[str], cwd: Path) -> float:
+    began = time.monotonic()
+    subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=200, help="tiny jobs through the pool")
+    parser.add_argument("--seats", type=int, default=2, help="of them at a time")
+    parser.add_argument("--finished", type=int, default=1000, help="jobs that are finished when the sweep begins")
+    parser.add_argument("--rounds", type=int, default=5, help="for the parts of a job")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["PRUNELAB_CACHE"] = str(Path(scratch) / "cache")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        measure(Path(scratch), args)
+
+
+def measure(root: Path, args: argparse.Namespace) -> None:
+    images(root / "images")
+    job = [
+        "data=image_folder", f"data.root={root}/images", "data.val=10", "model=keras_cnn", "epochs=1",
+        "optim.batch_size=10", "trainer=cpu", "logger=none",
+    ]  # fmt: skip
+    single = [*TRAIN, *job, "name=single"]
+    timed(single, root)  # decodes the images
+    parts: dict[str, list[float]] = {"python and torch": [], "all imports": [], "composing": [], "one job": []}
+    for i in range(args.rounds):
+        parts["python and torch"].append(timed([sys.executable, "-c", "import torch"], root))
+        parts["all imports"].append(timed([sys.executable, "-c", "import prunelab.runs.job"], root))
+        parts["composing"].append(timed([*TRAIN, *job, "--cfg", "job"], root))
+        parts["one job"].append(timed([*single, f"seed={i + 1}"], root))
+    for name, seconds in parts.items():
+        print(f"{name:20} {median(seconds):6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})")
+
+    seeds = f"seed=range({args.jobs})"
+    pool = [*TRAIN, "-m", *job, seeds, "name=pool", f"hydra.launcher.jobs={args.seats}"]
+    whole = timed(pool, root)
+    results = [json.loads(path.read_text()) for path in root.glob("outputs/pool/*/result.json")]
+    training = sum(result["seconds"] for result in results)
+    each = (whole * args.seats - training) / len(results)
+    print(
+        f"pool: {len(results)} jobs, {args.seats} at a time, in {whole:.0f} s, of which each seat trained for "
+        f"{training / args.seats:.0f} s"
+    )
+    print(f"      beside the training {each:.2f} s a job")
+
+    study = root / "outputs" / "thousand"
+    timed([*TRAIN, "-m", *job, "seed=0,1", "name=thousand"], root)
+    first = next(study.glob("*seed=0*/result.json"))
+    result = json.loads(first.read_text())
+    for seed in range(2, args.finished):
+        folder = study / first.parent.name.replace("seed=0", f"seed={seed}")
+        folder.mkdir()
+        overrides = [f"seed={seed}" if item.startswith("seed=") else item for item in result["overrides"]]
+        asked = digest(overrides)
+        (folder / "result.json").write_text(json.dumps(result | {"seed": seed, "overrides": overrides, "asked": asked}))
+    shutil.rmtree(root / "images")  # whoever trained would miss them
+    again = timed([*TRAIN, "-m", *job, f"seed=range({args.finished})", "name=thousand"], root)
+    print(f"skipped: {args.finished} finished jobs, with table and figures {again:.1f} s")
+
+
+def digest(overrides: list[str]) -> str:
+    """What such a job's result.json would hold."""
+    from hydra.conf import ConfigSourceInfo
+
+    from prunelab.runs.folders import conf_dir
+    from prunelab.runs.identity import asked, menu
+
+    return asked(overrides, menu([ConfigSourceInfo(path=str(conf_dir()), schema="file", provider="main")]))
+
+
+if __name__ == "__main__":
+    main()
