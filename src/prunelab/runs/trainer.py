@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from prunelab.callbacks.rng import RandomStreams
 from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
 from prunelab.lit.device import expected_device
+from prunelab.runs.environment import environments
 from prunelab.runs.record import Folder
 from prunelab.runs.stop import Interrupted, Stop
 
@@ -45,7 +46,7 @@ def make_trainer(
         precision=precision,
         callbacks=[*callbacks, RandomStreams(), started, checkpoints],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,
-        plugins=[WholeCheckpointIO()],
+        plugins=[WholeCheckpointIO(), *environments(cfg.trainer.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged at a step; Lightning warns when an epoch is shorter than this
