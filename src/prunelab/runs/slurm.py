@@ -5,6 +5,7 @@ squeue alone is asked: it answers on every cluster, also where no accounting is 
 
 import logging
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -12,13 +13,16 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from prunelab.runs.lock import BEAT, holder
 from prunelab.runs.record import Folder, write_json
 from prunelab.runs.stop import Stop
 
 log = logging.getLogger(__name__)
 SECONDS = 60  # that a command of Slurm may take: a busy controller answers late
 OFTEN, SELDOM = 1.0, 30.0  # seconds between two questions, at first and after minutes: all users share the controller
+FORGOTTEN = 7 * BEAT  # after which a lock that was held on another machine, and whose holder was killed, counts as free
 CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command goes on
 
 
@@ -39,6 +43,17 @@ class Ticket:
         return cls(str(there["job"]), str(there.get("output"))) if there and "job" in there else None
 
 
+@dataclass
+class Job:
+    """One of a sweep: what was asked of it and, in `params`, what it asks of Slurm."""
+
+    overrides: list[str]
+    number: int
+    folder: Folder
+    params: dict[str, Any]
+    ticket: Ticket | None = None
+
+
 def available() -> bool:
     return all(shutil.which(command) for command in ("sbatch", "srun", "squeue"))
 
@@ -49,12 +64,19 @@ def active() -> frozenset[str] | None:
     return None if answer is None else frozenset(answer.split())
 
 
-def ending(ticket: Ticket) -> tuple[str, str]:
-    """Slurm's word for the state that a job ended in, "" where it has forgotten; and a line for people."""
-    told = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", ticket.job) or ""))
-    state = told.get("JobState", "")
-    how = f"{state}, exit {told.get('ExitCode')}, on {told.get('NodeList', 'no node')}" if state else "nobody knows how"
-    return state, f"Slurm job {ticket.job} ended without a result: {how}; see {ticket.output}"
+def settle(ticket: Ticket, folder: Folder) -> None:
+    """Sees to it that the folder of a job that Slurm has ended says how, unless it was cancelled."""
+    end = time.monotonic() + FORGOTTEN
+    while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
+        if time.monotonic() > end:
+            break
+        time.sleep(1)
+    if folder.state() in ("not begun", "interrupted"):
+        told = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", ticket.job) or ""))
+        state = told.get("JobState", "state unknown")
+        if state not in CANCELLED:
+            where = f"exit {told.get('ExitCode', 'unknown')}, on {told.get('NodeList', 'no node')}"
+            folder.fail(f"Slurm job {ticket.job} ended without a word: {state}, {where}; see {ticket.output}")
 
 
 def wait(jobs: Mapping[Ticket, Folder], stop: Stop) -> set[Ticket]:
@@ -84,7 +106,9 @@ def cancel(tickets: Iterable[Ticket]) -> str:
     for ticket in tickets:
         array, _, index = ticket.job.partition("_")
         arrays[array] += [int(index)] if index else []
-    return " ".join(["scancel", *(f"'{a}_[{_ranges(sorted(ids))}]'" if ids else a for a, ids in sorted(arrays.items()))])
+    return " ".join(
+        ["scancel", *(f"'{a}_[{_ranges(sorted(ids))}]'" if ids else a for a, ids in sorted(arrays.items()))]
+    )
 
 
 def _ranges(numbers: list[int]) -> str:
