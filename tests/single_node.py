@@ -80,15 +80,20 @@ class SingleNode:
             "munged", "--foreground", f"--key-file={at}/munge.key", f"--socket={at}/munge.sock", "--force",
             f"--pid-file={at}/munged.pid", f"--log-file={at}/munged.log", f"--seed-file={at}/munge.seed",
         )  # fmt: skip
-        self._until(lambda: (at / "munge.sock").exists())
+        self.until(lambda: (at / "munge.sock").exists())
         self._run("slurmctld", "-D")
         self._run("slurmd", "-D")
-        self._until(lambda: self.ask("sinfo", "-h", "-o", "%T") == "idle")
+        self.until(lambda: self.ask("sinfo", "-h", "-o", "%T") == "idle")
 
     def stop(self) -> None:
         """Jobs first, then the daemons in the order in which they need each other."""
-        if "slurmd" in self.running:
-            self.clear()
+        try:
+            if "slurmd" in self.running:
+                self.clear()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         for name in reversed(DAEMONS):
             if process := self.running.pop(name, None):
                 process.terminate()
@@ -99,8 +104,11 @@ class SingleNode:
                     process.wait()
 
     def ask(self, *command: str) -> str:
-        """What one of Slurm's commands prints; "" when it fails."""
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=30)
+        """What one of Slurm's commands prints; "" when it fails, or within 10 s does not answer."""
+        try:
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=10)
+        except subprocess.TimeoutExpired:
+            return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def clear(self) -> None:
@@ -108,7 +116,7 @@ class SingleNode:
         for job in self.ask("squeue", "-h", "-o", "%A").split():
             self.ask("scancel", "--signal=KILL", "--full", job)
             self.ask("scancel", job)
-        self._until(lambda: not self.ask("squeue", "-h"))
+        self.until(lambda: not self.ask("squeue", "-h"))
 
     def _configure(self) -> None:
         key = self.folder / "munge.key"
@@ -135,7 +143,7 @@ class SingleNode:
                 command, env=self.env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
 
-    def _until(self, done: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, done: Callable[[], bool], seconds: float = 20) -> None:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
