@@ -1,10 +1,18 @@
 """`python -m train`: one job, or with -m a study of many."""
 
+import sys
+
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from prunelab.runs import lifeline
 from prunelab.runs.folders import conf_dir, register_resolvers
+from prunelab.runs.lock import BUSY, Busy
+from prunelab.runs.stop import Interrupted, stoppable
 
+lifeline.tie()
 register_resolvers()
 
 
@@ -13,7 +21,14 @@ def main(cfg: DictConfig) -> float:
     """The test accuracy after the last epoch, a fraction."""
     from prunelab.runs.job import run  # brings torch, which composing a configuration can do without
 
-    return run(cfg)
+    with stoppable() as stop:
+        try:
+            return run(cfg)
+        except (Busy, Interrupted) as outcome:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            print(f"train: {outcome}", file=sys.stderr)
+            sys.exit(BUSY if isinstance(outcome, Busy) else stop.status)
 
 
 if __name__ == "__main__":

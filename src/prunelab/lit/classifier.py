@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -30,17 +30,14 @@ class Tally(nn.Module):
         self.loss.update(losses)
         self.acc.update(logits, y)
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Of the epoch so far, which may go on after a restart."""
-        return {name: {k: v.clone() for k, v in metric.metric_state.items()} for name, metric in self._metrics()}
+    def sums(self) -> dict[str, Tensor]:
+        """Of the epoch so far, which may go on after a restart; the tensors themselves."""
+        metrics = {"loss": self.loss, "acc": self.acc}
+        return {f"{name}.{key}": getattr(m, key) for name, m in metrics.items() for key in dict(m.metric_state)}
 
-    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
-        for name, metric in self._metrics():
-            for key, value in state[name].items():
-                getattr(metric, key).copy_(value)
-
-    def _metrics(self) -> list[tuple[str, Metric]]:
-        return [("loss", self.loss), ("acc", self.acc)]
+    def restore(self, sums: dict[str, Tensor]) -> None:
+        for name, mine in self.sums().items():
+            mine.copy_(sums[name])
 
     def take(self) -> dict[str, Tensor]:
         """The means since the last call."""
@@ -82,7 +79,7 @@ class Classifier(L.LightningModule):
         self.example_input_array = EXAMPLE
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tally"] = self._tally("train").state()
+        checkpoint["tally"] = self._tally("train").sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "tally" in checkpoint:  # a file with weights alone has none

@@ -13,8 +13,8 @@ import prunelab
 # What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
-    "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url", "trainer.accelerator",
-    "trainer.devices", "trainer.profiler",
+    "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
+    "trainer.accelerator", "trainer.devices", "trainer.profiler",
 )  # fmt: skip
 LONGEST = 180  # of the 255 bytes a file name may have
 
@@ -30,17 +30,17 @@ def changes_result(key: str) -> bool:
     return not any(key == drop or key.startswith((f"{drop}.", f"{drop}/")) for drop in NOT_RESULT)
 
 
-def job_folder(overrides: Sequence[str], method: str, rate: object, seed: object) -> str:
+def job_folder(overrides: Sequence[str], method: str, rate: object, seed: object, rerun: bool, now: str) -> str:
     """A folder name made of what a job was asked: "prune=usp,rate=0.2,seed=0,epochs=10".
 
-    The order in which overrides were given does not matter.
+    The order in which overrides were given does not matter. With `rerun` it ends in `now`, the time of the command.
     """
     asked = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     for key in ("prune", "rate", "seed"):
         asked.pop(key, None)
     lead = [f"prune={method}", f"rate={_plain(rate)}", f"seed={_plain(seed)}"]
     rest = [f"{key}={value}" for key, value in sorted(asked.items()) if changes_result(key) and key != "trainer"]
-    whole = ",".join(lead + rest)
+    whole = ",".join(lead + rest + ([f"rerun={now}"] if rerun else []))
     name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", whole)
     if name == whole and len(name) <= LONGEST:
         return name

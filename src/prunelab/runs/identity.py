@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import ConfigSourceInfo
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,6 +41,16 @@ def content(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def asked(overrides: Sequence[str], sources: Iterable[ConfigSourceInfo]) -> str:
+    """A digest of what was typed and of every YAML file it may refer to: if equal, the composed jobs are.
+
+    It spares a thousand finished jobs their composition. `sources` are Hydra's.
+    """
+    folders = sorted(source.path for source in sources if source.schema == "file")
+    files = [path for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))]
+    return digest({"asked": sorted(overrides), "conf": [content(path) for path in files]})
+
+
 def comparable(values: dict[str, Any]) -> dict[str, Any]:
     """What must agree before two results may stand in one table: all but method, rate and seed."""
     return {k: v for k, v in values.items() if k not in METHOD and not k.startswith("prune")}
@@ -56,7 +68,7 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
         values["pretrained"] = content(weights_file(cfg.pretrained))
     hydra = HydraConfig.get()
     chosen: dict[str, str] = dict(hydra.runtime.choices)
-    asked = list(hydra.overrides.task)
+    typed = list(hydra.overrides.task)
     return {
         "schema": SCHEMA,
         "identity": digest(values),
@@ -65,7 +77,8 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
         "method": chosen["prune"],
         "rate": cfg.rate,
         "seed": cfg.seed,
-        "overrides": asked,
+        "overrides": typed,
+        "asked": asked(typed, hydra.runtime.config_sources),
         "labels": {group: chosen[group] for group in ("model", "data", "optim")},
         "values": values,
         "config": OmegaConf.to_container(cfg, resolve=True),

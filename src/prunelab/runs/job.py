@@ -53,9 +53,10 @@ def run(cfg: DictConfig) -> float:
         with stoppable() as stop, folder.attempt():
             if folder.result(job["identity"]) is None:  # nor did another process finish it just now
                 return train(cfg, folder, job, splits, stop)
-    accuracy = float(folder.read("result.json")["accuracy"])
-    log.info("finished before: test %.2f %%", 100 * accuracy)
-    return accuracy
+    done = folder.result(job["identity"])
+    assert done is not None
+    log.info("finished before: test %.2f %%", 100 * done["accuracy"])
+    return float(done["accuracy"])
 
 
 def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, stop: Stop) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 BEAT = 10.0  # seconds between two touches
+BUSY = os.EX_TEMPFAIL  # exit status of a job that another process is at
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 

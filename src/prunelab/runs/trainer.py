@@ -39,12 +39,16 @@ def make_trainer(
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
     warnings.filterwarnings("ignore", "The dirpath has changed from", UserWarning)
     checkpoints = Checkpoints(folder.checkpoint.parent, cfg.every, lambda: bool(stop), Interrupted)
-    started = LambdaCallback(on_train_start=lambda *_: (stop.listen(), on_start()))
+
+    def begin(*_: object) -> None:
+        stop.listen()  # Lightning has put handlers of its own before ours
+        on_start()
+
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         max_epochs=epochs,
         precision=precision,
-        callbacks=[*callbacks, RandomStreams(), started, checkpoints],
+        callbacks=[*callbacks, RandomStreams(), LambdaCallback(on_train_start=begin), checkpoints],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,
         plugins=[WholeCheckpointIO(), *environments(cfg.trainer.devices)],
         default_root_dir=folder.path,

@@ -1,0 +1,141 @@
+"""A sweep on this machine: in turn in this process, or side by side, each job a process on devices of its own."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from prunelab.runs.failure import one_line
+
+log = logging.getLogger(__name__)
+OWN = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
+
+
+class PoolLauncher(Launcher):
+    """`jobs` at a time on each of `devices`: "auto", or a list of GPUs.
+
+    Where there is one place in all, jobs run in this process, which spares each of them the seconds of an import.
+    """
+
+    def __init__(self, devices: Any = "auto", jobs: int = 1) -> None:
+        self.devices, self.jobs = devices, jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from prunelab.runs.seats import Seats
+        from prunelab.runs.stop import stoppable
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        if not isinstance(self.jobs, int) or isinstance(self.jobs, bool) or self.jobs < 1:
+            sys.exit(f"train: hydra.launcher.jobs={self.jobs}: expected a whole number of at least 1")
+        jobs = [list(overrides) for overrides in job_overrides]
+        seats = Seats(self._devices(), self.jobs)
+        with stoppable() as stop:
+            if len(seats) == 1 and all(self._needs(job) == 1 for job in jobs):
+                return self._in_turn(jobs, initial_job_idx, stop)
+            return self._side_by_side(jobs, seats, stop)
+
+    def _devices(self) -> list[str]:
+        from prunelab.runs.seats import CPU, visible_gpus
+
+        if self.devices != "auto":
+            return [str(name) for name in self.devices]
+        return ([] if self.config.trainer.accelerator == "cpu" else visible_gpus()) or [CPU]
+
+    def _needs(self, job: list[str]) -> int:
+        """The devices that a job trains on."""
+        asked = [item.partition("=")[2] for item in job if item.lstrip("+").startswith("trainer.devices=")]
+        return int(asked[-1] if asked else self.config.trainer.devices)
+
+    def _in_turn(self, jobs: list[list[str]], first: int, stop: Any) -> list[JobReturn]:
+        from prunelab.runs.lock import Busy, is_held
+        from prunelab.runs.pool import AGAIN
+
+        returns: dict[int, JobReturn] = {}
+        while len(returns) < len(jobs) and not stop:
+            before = len(returns)
+            for number, overrides in enumerate(jobs):
+                if number in returns or stop or is_held(self._folder(overrides).lock):
+                    continue
+                log.info("#%d of %d: %s", first + number + 1, first + len(jobs), " ".join(filter_overrides(overrides)))
+                told = self._run(overrides, first + number)
+                if not isinstance(told._return_value, Busy):
+                    returns[number] = told
+            if len(returns) == before and not stop:  # the jobs that are left are another process's
+                time.sleep(AGAIN)
+        return [returns.get(number) or _not_begun(overrides) for number, overrides in enumerate(jobs)]
+
+    def _run(self, overrides: list[str], number: int) -> JobReturn:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(cfg):
+            cfg.hydra.job.id = cfg.hydra.job.num = number
+        told = run_job(
+            self.task_function, cfg, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self.hydra_context
+        )
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        told.working_dir = str(told.hydra_cfg.hydra.runtime.output_dir) if told.hydra_cfg else None
+        if told.status == JobStatus.FAILED:
+            log.error("%s", one_line(told._return_value))
+            told._return_value = told._return_value.with_traceback(None)  # which would hold on to all its memory
+        return told
+
+    def _side_by_side(self, jobs: list[list[str]], seats: Any, stop: Any) -> list[JobReturn]:
+        from prunelab.runs.board import Board
+        from prunelab.runs.pool import Pool, Task
+
+        tasks = [Task(self._command(job), partial(self._folder, job), self._needs(job)) for job in jobs]
+        with Board(len(tasks)) as board:
+            try:
+                Pool(seats, stop, board).run(tasks)
+            except ValueError as error:
+                sys.exit(f"train: {error}")
+        return [_returned(job, task) for job, task in zip(jobs, tasks, strict=True)]
+
+    def _folder(self, overrides: list[str]) -> Any:
+        from prunelab.runs.sweep import composed
+
+        return composed(overrides, self.hydra_context.config_loader, self.config)[1]
+
+    def _command(self, overrides: list[str]) -> Callable[[Any], list[str]]:
+        """A fresh `python -m train` of the one job, with the configuration that this process was given."""
+        hydra = self.config.hydra
+        kept = [item for item in hydra.overrides.hydra if not item.lstrip("+~").startswith(OWN)]
+        extra = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+        where = [part for path in extra for part in ("--config-dir", path)]
+        command = [sys.executable, "-m", "train", "--config-name", hydra.job.config_name, *where, *overrides, *kept]
+        return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={_quoted(str(folder.path))}"]
+
+
+def _quoted(text: str) -> str:
+    """As a value in Hydra's grammar, in which = and , would mean something."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _not_begun(overrides: list[str]) -> JobReturn:
+    from prunelab.runs.stop import Interrupted
+
+    return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=Interrupted("stopped before it began"))
+
+
+def _returned(overrides: list[str], task: Any) -> JobReturn:
+    """What a job's folder and its process say: the accuracy, or the reason why there is none."""
+    if task.status is None:
+        return _not_begun(overrides)
+    folder = task.folder
+    told = JobReturn(overrides=overrides, working_dir=str(folder.path), status=JobStatus.COMPLETED)
+    if task.status == 0:
+        told.return_value = float((folder.read("result.json") or {})["accuracy"])
+    else:
+        told.status = JobStatus.FAILED
+        told.return_value = task.problem()
+    return told

@@ -1,0 +1,63 @@
+"""Which devices does the next job get? A device has so many seats; on the CPU a seat is a share of its cores."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+CPU = "cpu"
+
+
+class Seats:
+    """`jobs` on each of `devices`: GPUs by number or UUID, or the CPU alone."""
+
+    def __init__(self, devices: Sequence[str], jobs: int) -> None:
+        self.jobs = jobs
+        self.free = dict.fromkeys(devices, jobs)
+        self.on_cpu = list(devices) == [CPU]
+
+    def __len__(self) -> int:
+        return self.jobs * len(self.free)
+
+    @property
+    def most(self) -> int:
+        """Devices that one job can have; on the CPU each of its processes takes a seat."""
+        return self.jobs if self.on_cpu else len(self.free)
+
+    def take(self, devices: int, alone: bool = False) -> list[str] | None:
+        """A device for each seat taken, those with most room first; None while there is no room."""
+        if self.on_cpu:
+            taken = [CPU] * (self.jobs if alone else devices)
+        else:
+            least = self.jobs if alone else 1
+            roomy = sorted((name for name, free in self.free.items() if free >= least), key=lambda n: -self.free[n])
+            taken = [name for name in roomy[:devices] for _ in range(least)]
+            if len(roomy) < devices:
+                return None
+        if any(self.free[name] < taken.count(name) for name in taken):
+            return None
+        for name in taken:
+            self.free[name] -= 1
+        return taken
+
+    def give(self, taken: Sequence[str]) -> None:
+        for name in taken:
+            self.free[name] += 1
+
+    def environment(self, taken: Sequence[str]) -> dict[str, str]:
+        """The variables by which a job sees its own devices alone, and uses its share of the cores."""
+        share = max(1, len(os.sched_getaffinity(0)) // len(self)) if hasattr(os, "sched_getaffinity") else 1
+        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
+        if self.on_cpu:
+            return threads
+        return threads | {"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(taken)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def visible_gpus() -> list[str]:
+    """Those that a process of this machine would see, without asking torch, which takes seconds to import."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    ask = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
