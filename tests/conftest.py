@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from composing import compose_job, tiny_job
+from omegaconf import DictConfig
 from PIL import Image
 
-from prunelab.runs.folders import conf_dir, register_resolvers
+from prunelab.runs.folders import register_resolvers
 from prunelab.runs.job import run
 
 register_resolvers()
@@ -42,19 +41,8 @@ def composed(tmp_path: Path, tiny_images: Path) -> Compose:
     """The configuration of a job of 3 epochs of 7 steps, which takes a second; `folder` becomes its own."""
 
     def make(*overrides: str, folder: Path | None = None) -> DictConfig:
-        tiny = [
-            "data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache",
-            "model=resnet8", "epochs=3", "optim.batch_size=20", "trainer=cpu", "logger=none", "every=1ep",
-            f"parents={tmp_path}/parents",
-        ]  # fmt: skip
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("train", [*tiny, *overrides], return_hydra_config=True)
-        with open_dict(cfg):
-            cfg.hydra.runtime.output_dir = str(folder or tmp_path / "job")
-        HydraConfig.instance().set_config(cfg)
-        with open_dict(cfg):
-            del cfg.hydra
-        return cfg
+        asked = [*tiny_job(tiny_images), f"parents={tmp_path}/parents", *overrides]
+        return compose_job(asked, folder or tmp_path / "job")
 
     return make
 

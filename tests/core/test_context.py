@@ -190,3 +190,17 @@ def test_dropout_draws_anew_for_each_batch_and_with_the_stream_of_training() -> 
     assert not torch.equal(once["5.weight"], twice["5.weight"])
     torch.manual_seed(99)
     assert not torch.equal(once["5.weight"], context(model).gradients([batch])["5.weight"])
+
+
+def test_what_is_pulled_is_averaged_over_the_processes_that_train_together() -> None:
+    """Here with one whose gradients are all 0: what is pulled is half, and the Hessian's vector with it."""
+    model, batches = net(), data(5)
+    together = context(model, average=lambda tensors: [tensor.div_(2) for tensor in tensors])
+    with torch.no_grad():
+        own = context(model).gradients(batches)
+        both = together.gradients(batches)
+        bent = context(model).curvature(own, batches)
+        half = together.curvature(own, batches)
+    for name in own:
+        torch.testing.assert_close(both[name], own[name] / 2)
+        torch.testing.assert_close(half[name], bent[name] / 2)

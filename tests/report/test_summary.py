@@ -18,7 +18,10 @@ Patch = pytest.MonkeyPatch
 def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> None:
     before = set(sweep.rglob("*"))
     assert main(["report", str(sweep)]) == 0
-    names = ["accuracy_over_rate", "accuracy_over_epochs-sp", "accuracy_over_epochs-usp"]
+    names = [
+        "accuracy_over_rate", "accuracy_over_epochs-sp", "accuracy_over_epochs-usp", "accuracy_over_macs",
+        "accuracy_over_parameters",
+    ]  # fmt: skip
     pictures = [sweep / "figures" / f"{name}.{form}" for name in names for form in ("png", "svg")]
     expected = [sweep / "summary.csv", sweep / "summary.md", *pictures]
     assert set(sweep.rglob("*")) - before == {*expected, sweep / "figures"}
@@ -45,7 +48,7 @@ def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
     assert main(["report", str(sweep)]) == 1
     assert capsys.readouterr().err == "prunelab report: not drawn: accuracy_over_rate: RuntimeError: no font\n"
     assert (sweep / "summary.csv").read_text().count("\n") == 11
-    assert len(list((sweep / "figures").iterdir())) == 4
+    assert len(list((sweep / "figures").iterdir())) == 8
 
 
 def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypatch: Patch) -> None:

@@ -1,11 +1,18 @@
 """Impossible values are told by name and remedy, before anything is built."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from prunelab.runs.check import check_values
+from prunelab.lit.device import check_devices
+from prunelab.runs.check import check_launcher, check_values
 from prunelab.runs.folders import conf_dir, job_folder, refuse_unwritable
+from prunelab.runs.identity import flat
+from prunelab.runs.job import settle
 
 
 @pytest.mark.parametrize(
@@ -25,13 +32,70 @@ from prunelab.runs.folders import conf_dir, job_folder, refuse_unwritable
         ("compile=maybe", "compile=maybe: expected true or false, or auto"),
         ("+trainer.max_steps=10", "trainer.max_steps: a job sets this itself"),
         ("+trainer.limit_val_batches=2", "trainer.limit_val_batches"),
-        ("trainer.devices=2", "trainer.devices=2: expected 1"),
+        ("trainer.devices=2", "trainer.devices=2: several devices train one net by trainer=ddp; add it"),
+        ("trainer.devices=auto", "trainer.devices=auto: expected a whole number of at least 1"),
+        ("trainer.devices=0", "trainer.devices=0: expected a whole number"),
+        ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(asked: str, told: str, composed) -> None:
     with pytest.raises(ValueError, match=told):
         check_values(composed("prune=usp", asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["trainer.devices=3"], "optim.batch_size=20: expected a multiple of trainer.devices=3"),
+        (["prune=sp", "budget=latency", "trainer.devices=2"], "2 devices would each time their own net; use macs"),
+    ],
+)
+def test_what_several_devices_cannot_do_is_refused(asked: list[str], told: str, composed) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_values(composed("trainer=ddp", *asked))
+    check_values(composed("trainer=ddp", "trainer.devices=4"))
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "told"),
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", RunMode.RUN, None),
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", RunMode.MULTIRUN, "add hydra/launcher=pool"),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher", RunMode.MULTIRUN, "launcher=pool"),
+        ("hydra_plugins.somewhere.PoolLauncher", RunMode.MULTIRUN, None),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", RunMode.MULTIRUN, None),
+    ],
+)
+def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode, told, composed) -> None:
+    hydra = OmegaConf.create({"mode": mode, "launcher": {"_target_": target, "tasks_per_node": 2}})
+    asked = composed("trainer=ddp", "trainer.devices=2")
+    with pytest.raises(ValueError, match=told) if told else nullcontext():
+        check_launcher(asked, hydra)
+    check_launcher(composed(), hydra)
+    if target.endswith("SlurmLauncher"):
+        with pytest.raises(ValueError, match="trainer.devices=4 with 2 tasks on a node"):
+            check_launcher(composed("trainer=ddp", "trainer.devices=4"), hydra)
+
+
+def test_more_gpus_than_there_are_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ValueError, match="trainer.devices=3: there are 2 GPUs; lower it"):
+        check_devices("auto", 3)
+    check_devices("auto", 2)
+    check_devices("cpu", 3)
+
+
+def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:
+    one, ddp, two = (
+        flat(composed(*asked)) | settle(composed(*asked), SimpleNamespace(fingerprint=""))
+        for asked in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
+    )
+    assert one == ddp
+    assert one.keys() ^ two.keys() == {"trainer.devices"}
+    assert job_folder(["trainer=ddp", "trainer.devices=1"], "usp", 0.2, 0) == job_folder([], "usp", 0.2, 0)
+    assert job_folder(["trainer=ddp", "trainer.devices=2"], "usp", 0.2, 0).endswith(",trainer.devices=2")
 
 
 def test_a_rate_without_a_method_is_refused(composed) -> None:

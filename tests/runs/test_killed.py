@@ -72,11 +72,11 @@ def disturb(command: list[str], folder: Path, kills: int, rng: random.Random) ->
             time.sleep(rng.uniform(0, 2))
             sweep.kill()
         sweep.wait()
-    for attempt in range(3):
+    for _ in range(3):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode == 0:
             return
-    raise AssertionError(f"{attempt + 1} times: {done.stdout}\n{done.stderr}")
+    raise AssertionError(f"{done.stdout}\n{done.stderr}")
 
 
 def at_work(folder: Path, sweep: subprocess.Popen[bytes]) -> list[int]:

@@ -136,6 +136,29 @@ def test_the_lock_of_a_dead_trainer_is_taken_over(tmp_path: Path) -> None:
     assert (tmp_path / "began-second").exists()
 
 
+def _other_rank(folder: Path, job: str) -> None:
+    shared(folder, (folder / "finished").exists, (folder / f"joined-{job}").touch, job, rank=1)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_jobs_other_processes_train_with_its_first_and_wait_while_others_do(tmp_path: Path) -> None:
+    """They take no lock, and what a killed trainer has left in it does not count."""
+    (tmp_path / ".lock").write_text("stale")
+    begin = multiprocessing.get_context("fork").Process
+    waiting = [begin(target=_other_rank, args=(tmp_path, job)) for job in ("mine", "theirs", "stale")]
+    for process in waiting:
+        process.start()
+    time.sleep(0.5)
+    assert not list(tmp_path.glob("joined-*"))
+    shared(tmp_path, lambda: False, lambda: _wait_for(tmp_path / "joined-mine"), "mine")
+    time.sleep(0.5)
+    (tmp_path / "finished").touch()
+    for process in waiting:
+        process.join(30)
+        assert process.exitcode == 0
+    assert [path.name for path in tmp_path.glob("joined-*")] == ["joined-mine"]
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

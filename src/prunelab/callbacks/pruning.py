@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.progress import progress
 from prunelab.callbacks.scoring import draw_batches
+from prunelab.core import ranks
 from prunelab.core.context import Loss
 from prunelab.core.pruner import Pruner
 
@@ -26,6 +27,9 @@ class Pruning(L.Callback):
     batches (inputs, targets) from the training loader, or from the data module's `scoring_batches`, and `loss`
     of (outputs, targets); None is the module's `scoring_loss` where it has one, else cross-entropy. Callbacks with
     a method `on_pruned(trainer, module, pruner, run)` are told when the rate has risen.
+
+    Under DDP all ranks have the same masks: gradients that criteria look at are averaged, and whenever masks have
+    changed their checksums are compared; a difference is a RuntimeError that names the layer.
 
     Logs `sparsity/all` and `sparsity/<layer>` an epoch: the fraction of units removed.
     Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
@@ -52,9 +56,10 @@ class Pruning(L.Callback):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
         loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
         removed = self._loaded is not None and self._loaded["removed"]
-        self.pruner.attach(pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed)
-        if trainer.world_size > 1 and (self.pruner.batches or self.pruner.watches):
-            raise ValueError("criteria that look at data would give each rank masks of its own: use one device")
+        average = ranks.average if trainer.world_size > 1 else None
+        self.pruner.attach(
+            pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed, average
+        )
         if self._loaded is not None:
             self.pruner.load_state_dict(self._loaded)
 
@@ -75,12 +80,16 @@ class Pruning(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         run, before = progress(trainer, trainer.global_step), self.pruner.rate
-        if self.pruner.update(run):
-            self.pruner.apply(trainer.optimizers[0])
+        if not self.pruner.update(run):
+            return
+        self.pruner.apply(trainer.optimizers[0])
+        ranks.check_same(masks := self.pruner.masks, pl_module.device)
         if self.pruner.rate > before:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if hasattr(callback, "on_pruned"):
                     callback.on_pruned(trainer, pl_module, self.pruner, run)
+        if self.pruner.masks is not masks:  # shuffled
+            ranks.check_same(self.pruner.masks, pl_module.device)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

@@ -17,6 +17,7 @@ from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.units import Removable
+from prunelab.core import ranks
 from prunelab.core.pruner import Pruner
 from prunelab.core.select import PRUNABLE
 from prunelab.core.types import Masks, Progress, Scores
@@ -94,6 +95,7 @@ class Factors:
     def step(self, lr: float, gamma: float, momentum: float) -> None:
         """In place: the hooks hold the values. Without a gradient nothing moves, as in any optimizer."""
         if self.values.grad is not None:
+            ranks.average([self.values.grad])  # DDP does so for the parameters alone
             values, velocity = proximal_step(self.values, self.velocity, self.values.grad, lr, gamma, momentum)
             self.values.copy_(values)
             self.velocity.copy_(velocity)
@@ -159,7 +161,7 @@ class ScalingFactors(L.Callback):
 
     Logs `factors/zero` an epoch: the fraction of factors that are exactly 0.
     Stands before the Pruning, whose units can be cut out. Raises ValueError before training for anything else,
-    several devices, more than one optimizer, fp16 mixed precision, a Rewind that takes weights back, all pruned
+    more than one optimizer, fp16 mixed precision, a Rewind that takes weights back, all pruned
     before the first step, and layers that factors could not be folded into.
     """
 
@@ -323,8 +325,6 @@ def _is_to_come(pruner: Pruner, run: Progress) -> bool:
 
 
 def _check_run(trainer: L.Trainer) -> None:
-    if trainer.world_size > 1:
-        raise ValueError(f"ScalingFactors on {trainer.world_size} devices: each would have factors of its own; use one")
     if len(trainer.optimizers) != 1:
         raise ValueError(f"ScalingFactors works with one optimizer, there are {len(trainer.optimizers)}")
     if getattr(trainer.precision_plugin, "scaler", None) is not None:

@@ -104,6 +104,9 @@ class Shrink(L.Callback):
             if isinstance(callback, Pruning) and callback.pruner.masks and self._several(trainer):
                 self._shrink(trainer, pl_module, callback.pruner)
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.on_train_end(trainer, pl_module)  # which is not called where a checkpoint left nothing to train
+
     def _several(self, trainer: L.Trainer) -> bool:
         """Whether other processes train copies of the net."""
         return trainer.world_size > 1

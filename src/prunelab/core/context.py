@@ -14,6 +14,7 @@ from prunelab.core.types import Example, Scores
 Batch = Sequence[Any]  # (inputs, targets)
 Draw = Callable[[int, torch.Generator], list[Batch]]  # so many batches of training data, drawn anew
 Loss = Callable[[Any, Any], Tensor]  # of (outputs, targets), averaged over the batch
+Average = Callable[[Sequence[Tensor]], None]  # over the processes that train the net together, in place
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Context:
     draw: Draw | None = None
     loss: Loss = F.cross_entropy
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the criterion has kept while it watched
+    average: Average | None = None
 
     def batches(self, count: int) -> list[Batch]:
         """Batches of training data. Raises ValueError where there is nothing to draw from."""
@@ -42,7 +44,7 @@ class Context:
         total = {name: torch.zeros_like(p) for name, p in self.params.items()}
         for loss in self._losses(batches, temperature):
             self._add(total, self._derive(loss), len(batches))
-        return total
+        return self.agreed(total)
 
     def curvature(self, vector: Scores, batches: Sequence[Batch], temperature: float = 1.0) -> Scores:
         """The Hessian of the mean loss times `vector`, by differentiating twice (Pearlmutter 1994)."""
@@ -52,7 +54,16 @@ class Context:
             along = sum((slope * vector[name]).sum() for name, slope in slopes.items())
             assert isinstance(along, Tensor)
             self._add(total, self._derive(along), len(batches))
-        return total
+        return self.agreed(total)
+
+    def agreed(self, slopes: Scores) -> Scores:
+        """The mean over the processes that train the net together, in place: the same bits on all of them.
+
+        For whatever may differ between them, as gradients do even on the same data: GPUs add in any order.
+        """
+        if self.average is not None:
+            self.average(list(slopes.values()))
+        return slopes
 
     def _losses(self, batches: Sequence[Batch], temperature: float) -> Iterator[Tensor]:
         # A compiled net cannot be differentiated twice, and is not worth compiling for a glance.

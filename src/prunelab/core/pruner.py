@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunelab.core.allocation import Allocation, Global, Uniform
 from prunelab.core.budget import Budget
-from prunelab.core.context import Context, Draw, Loss
+from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.regrow import Regrow
@@ -85,12 +85,14 @@ class Pruner:
         draw: Draw | None = None,
         loss: Loss = F.cross_entropy,
         removed: bool = False,
+        average: Average | None = None,
     ) -> None:
         """Starts afresh on `net`.
 
         `example` is a batch of inputs, for granularities larger than a weight and for SynFlow; `draw` and `loss`
-        are for criteria that look at training data. From a net of which all has been `removed`, as a state to be loaded
-        says, nothing more is asked. Raises ValueError for parts that do not fit together.
+        are for criteria that look at training data; `average` is over the processes that train the net together, for
+        what these criteria find. From a net of which all has been `removed`, as a state to be loaded says, nothing more
+        is asked. Raises ValueError for parts that do not fit together.
         """
         self._forget()
         if self.passes < 1:
@@ -103,7 +105,7 @@ class Pruner:
         if self.in_groups and not isinstance(self.allocation, Uniform | Global):
             kind = type(self.allocation).__name__
             raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")
-        self._net, self._example, self._draw, self._loss = net, example, draw, loss
+        self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
         self._params = dict(net.named_parameters())
         self._prunable = prunable_weights(net, self.skip)
         if not removed:
@@ -191,7 +193,14 @@ class Pruner:
 
     def _score(self, criterion: Criterion) -> Scores:
         context = Context(
-            self._net, self._prunable, self._generator, self._example, self._draw, self._loss, self._memory
+            self._net,
+            self._prunable,
+            self._generator,
+            self._example,
+            self._draw,
+            self._loss,
+            self._memory,
+            self._average,
         )
         with torch.no_grad():
             return criterion(context)

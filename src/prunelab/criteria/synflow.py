@@ -34,7 +34,7 @@ class SynFlow(Criterion):
             slopes = torch.autograd.grad(flow, weights)
         if not flow.isfinite():
             raise ValueError(f"SynFlow: the flow through {type(ctx.net).__name__} is {flow.item()}, beyond float64")
-        return {name: (w * g).detach() for name, w, g in zip(ctx.params, weights, slopes, strict=True)}
+        return ctx.agreed({name: (w * g).detach() for name, w, g in zip(ctx.params, weights, slopes, strict=True)})
 
 
 def _state(ctx: Context) -> list[tuple[str, Tensor]]:

@@ -45,7 +45,7 @@ def newest(folder: Path) -> Path | None:
             if is_whole(path):
                 return path
             log.warning("%s is damaged, the one before it is taken", path)
-            path.unlink()
+            path.unlink(missing_ok=True)  # another rank may have
     return None
 
 

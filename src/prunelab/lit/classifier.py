@@ -13,6 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from prunelab.core import ranks
+
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders
 
@@ -79,11 +81,11 @@ class Classifier(L.LightningModule):
         self.example_input_array = EXAMPLE
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tally"] = self._tally("train").sums()
+        checkpoint["tally"] = ranks.gather({name: t.cpu() for name, t in self._tally("train").sums().items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "tally" in checkpoint:  # a file with weights alone has none
-            self._tally("train").restore(checkpoint["tally"])
+            self._tally("train").restore(checkpoint["tally"][ranks.rank()])
 
     def on_fit_start(self) -> None:
         if self.compiled:

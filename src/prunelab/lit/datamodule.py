@@ -1,5 +1,6 @@
 """Which batches does a run see?"""
 
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -12,11 +13,16 @@ from prunelab.data.images import Images, Splits
 from prunelab.data.normalise import Normalise
 from prunelab.data.sampling import Sampling
 
-EVALUATION_BATCH = 500  # images; no gradients are kept, so more fit than in training
+EVALUATION_BATCH = 500  # images on each device; no gradients are kept, so more fit than in training
 
 
 class ImageBatches(L.LightningDataModule):
-    """Batches made whole on the training device; the evaluation loaders are [val, test]."""
+    """Batches made whole on the training device; the evaluation loaders are [val, test].
+
+    `batch_size` counts the images of all ranks. Each has its share of every batch, in training and evaluation; what
+    is scored on, all ranks have whole. Raises ValueError for batches that cannot be shared evenly, and for
+    fewer images to evaluate than ranks.
+    """
 
     def __init__(
         self,
@@ -42,7 +48,11 @@ class ImageBatches(L.LightningDataModule):
         return self._train
 
     def val_dataloader(self) -> list[Batches]:
-        return [self._batches(split, Sampling(EVALUATION_BATCH)) for split in (self.splits.val, self.splits.test)]
+        assert self.trainer is not None
+        ranks, splits = self.trainer.world_size, (self.splits.val, self.splits.test)
+        if (fewest := min(map(len, splits))) < ranks:  # Lightning would wait for those that evaluate nothing
+            raise ValueError(f"{fewest} images to evaluate are too few for {ranks} devices: lower trainer.devices")
+        return [self._batches(split, Sampling(EVALUATION_BATCH * ranks)) for split in splits]
 
     def steps_of_an_epoch(self, accumulate: int = 1) -> int:
         """Optimizer steps, each of `accumulate` batches. Raises ValueError where there is not one batch."""
@@ -71,7 +81,9 @@ class ImageBatches(L.LightningDataModule):
         return self.trainer.strategy.root_device
 
     def _batches(self, images: Images, sampling: Sampling, augment: Augment | None = None) -> Batches:
-        return Batches(images, sampling, self.normalise, augment, self._device)
+        assert self.trainer is not None
+        share = replace(sampling, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        return Batches(images, share, self.normalise, augment, self._device)
 
     # Lightning keeps a loader's place in the epoch itself, but loses it when the steps of the run are asked for
     # before it is restored, as configure_optimizers must; the data module's own state comes back in time.

@@ -12,14 +12,14 @@ VALUES: dict[str, Column] = {
     "sparsity attained": lambda r: f"{r.attained:.3f}",
     "test accuracy (%)": lambda r: f"{r.accuracy:.2f}" + ("" if r.std is None else f" ± {r.std:.2f}"),
     "change (points)": lambda r: "" if r.change is None else _signed(r.change),
-    "parameters left": lambda r: _left(r.nonzero, r.params),
-    "MACs left": lambda r: _left(r.macs, r.dense_macs),
+    "parameters left": lambda r: left(r.nonzero, r.params),
+    "MACs left": lambda r: left(r.macs, r.dense_macs),
     "BOPs left": lambda r: _short(r.bops),
     "seconds": lambda r: f"{r.seconds:.{1 if r.seconds < 100 else 0}f}",
 }
 
 
-def _left(now: float, before: float) -> str:
+def left(now: float, before: float) -> str:
     return f"{_short(now)} ({100 * now / before:.1f}%)" if before else _short(now)
 
 

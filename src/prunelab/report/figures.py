@@ -21,6 +21,8 @@ FORMATS: tuple[Format, ...] = ("png", "svg")
 
 def charts(group: Group) -> Drawings:
     """What draws each chart of a group, by file name without its ending: one may fail, and not the others."""
+    if group.scattered:
+        return {}  # lines of one point
     drawn: Drawings = {f"accuracy_over_rate{group.suffix}": partial(over_rate, group)}
     for method in dict.fromkeys(p.method for p in series.over_epochs(group.results)):
         drawn[f"accuracy_over_epochs-{slug(method)}{group.suffix}"] = partial(over_epochs, group, method)
@@ -50,7 +52,7 @@ def over_epochs(group: Group, method: str) -> alt.LayerChart:
     layers = _lines(base, series.domain(every))
     if last <= FEW:
         layers.append(base.mark_point(filled=True, size=30, opacity=1).encode(layers[-1].encoding.y))
-    return _finish(layers, f"Test accuracy over epochs: {method}", group)
+    return finished(layers, f"Test accuracy over epochs: {method}", _subtitle(group))
 
 
 def over_rate(group: Group) -> alt.LayerChart:
@@ -71,7 +73,7 @@ def over_rate(group: Group) -> alt.LayerChart:
     if max(group.seeds) > 1:  # a band has no width where a method has one rate
         layers.append(base.mark_rule(strokeWidth=2).encode(layers[-2].encoding.y, y2="high:Q"))
     layers.append(base.mark_point(filled=True, size=70, opacity=1).encode(y, shape))
-    return _finish(layers, "Test accuracy after the last epoch, over rate", group)
+    return finished(layers, "Test accuracy after the last epoch, over rate", _subtitle(group))
 
 
 def _base(points: list[Point], lines: list[str], x: alt.X, colour: alt.Color) -> alt.Chart:
@@ -81,17 +83,25 @@ def _base(points: list[Point], lines: list[str], x: alt.X, colour: alt.Color) ->
 
 def _lines(base: alt.Chart, domain: tuple[float, float]) -> list[alt.Chart]:
     """A band from the lowest to the highest seed, and on it the mean."""
-    scale = alt.Scale(domain=domain, nice=False)
-    title = "test accuracy (%)" + (f", axis from {domain[0]:g} %" if domain[0] else "")
-    axis = alt.Axis(tickCount=6, tickMinStep=1)
-    low, mean = (alt.Y(f"{end}:Q", title=title, scale=scale, axis=axis) for end in ("low", "mean"))
+    low, mean = (accuracy_axis(end, domain) for end in ("low", "mean"))
     return [base.mark_area(opacity=0.18).encode(low, y2="high:Q"), base.mark_line(strokeWidth=2).encode(mean)]
 
 
-def _finish(layers: list[alt.Chart], title: str, group: Group) -> alt.LayerChart:
-    """Title, subtitle and a plain white look."""
+def accuracy_axis(field: str, domain: tuple[float, float]) -> alt.Y:
+    """For accuracies in per cent; says so when it does not begin at 0."""
+    title = "test accuracy (%)" + (f", axis from {domain[0]:g} %" if domain[0] else "")
+    axis = alt.Axis(tickCount=6, tickMinStep=1)
+    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=axis)
+
+
+def _subtitle(group: Group) -> list[str]:
     seeds = ["line: mean over seeds, band: lowest to highest"] if max(group.seeds) > 1 else []
-    heading = alt.TitleParams(title, subtitle=[group.setting, *seeds], anchor="start", offset=14)
+    return [group.setting, *seeds]
+
+
+def finished(layers: list[alt.Chart], title: str, subtitle: list[str]) -> alt.LayerChart:
+    """A plain white look."""
+    heading = alt.TitleParams(title, subtitle=subtitle, anchor="start", offset=14)
     chart = alt.layer(*layers, width=WIDTH, height=HEIGHT, title=heading, background="white", padding=10)
     return chart.configure(
         axis=alt.AxisConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6"),

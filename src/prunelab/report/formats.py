@@ -4,8 +4,10 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-from prunelab.report.columns import KEYS, VALUES
+from prunelab.report import front
+from prunelab.report.columns import KEYS, VALUES, left
 from prunelab.report.groups import Group
+from prunelab.report.record import Result
 from prunelab.report.results import Unusable
 from prunelab.report.table import Row
 
@@ -28,6 +30,15 @@ CSV: dict[str, Callable[[Row], object]] = {
     "bops": lambda r: _plain(r.bops),
     "dense_bops": lambda r: _plain(r.dense_bops),
     "seconds": lambda r: _plain(r.seconds),
+}
+
+
+FRONT: dict[str, Callable[[Result], str]] = {
+    "method": lambda r: r.method,
+    "rate": lambda r: f"{r.rate:g}",
+    "test accuracy (%)": lambda r: f"{100 * r.accuracy:.2f}",
+    "MACs left": lambda r: left(r.pruned.macs, r.dense.macs),
+    "parameters left": lambda r: left(r.pruned.nonzero, r.dense.params),
 }
 
 
@@ -58,10 +69,11 @@ def notes(tables: Sequence[Entry]) -> list[str]:
     ]
 
 
-def markdown(tables: Sequence[Entry], unusable: Iterable[Unusable]) -> str:
-    """A section for each group, in GitHub's table syntax, and the list of jobs that are not counted."""
+def markdown(tables: Sequence[Entry], unusable: Iterable[Unusable], results: Sequence[Result] = ()) -> str:
+    """A section for each group, in GitHub's table syntax, the front of all, and the list of jobs not counted."""
     blocks = [block for group, rows in tables for block in _section(group, rows)]
     blocks.append(" ".join(notes(tables)))
+    blocks += [block for which, jobs in front.same_images(results).items() for block in _front(which, jobs)]
     if skipped := [f"- `{job.folder.name}`: {job.reason}" for job in unusable]:
         blocks += ["Not counted:", "\n".join(skipped)]
     return "\n\n".join(blocks) + "\n"
@@ -72,6 +84,19 @@ def _section(group: Group, rows: list[Row]) -> list[str]:
     lines = [_line(columns), _line("---" if name == "method" else "---:" for name in columns)]
     lines += [_line(cell(row).replace("|", "\\|") for cell in columns.values()) for row in rows]
     return [f"### {heading(group)}", "\n".join(lines), *cautions(group, rows)]
+
+
+def _front(which: str, jobs: Sequence[Result]) -> list[str]:
+    best = front.by_macs(jobs)
+    if not best:
+        return []
+    columns = (*FRONT, "settings")
+    lines = [_line(columns), _line("---" if name in ("method", "settings") else "---:" for name in columns)]
+    for job in best:
+        told = front.settings(job, jobs)
+        cells = [*(cell(job) for cell in FRONT.values()), f"`{told}`" if told else ""]
+        lines.append(_line(cell.replace("|", "\\|") for cell in cells))
+    return [front.TITLE + which.replace("-", ", "), "\n".join(lines), front.NOTE]
 
 
 def comma_separated(tables: Iterable[Entry]) -> str:

@@ -2,21 +2,23 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prunelab.report.record import Result
 
 VARYING = ("prune", "rate", "seed", "name")  # may differ inside a group, so cannot tell groups apart
 HEADLINE = ("model", "data", "epochs")  # every header says these
+MANY = 4  # groups of a single job that have a table each; in a search every job would be one
 
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that differ in method, rate and seed only."""
+    """Jobs that differ in method, rate and seed only; `scattered` ones differ in more, which their method tells."""
 
     results: tuple[Result, ...]
     traits: dict[str, str] = field(default_factory=dict)  # what differs from the other groups; {} when alone
+    scattered: bool = False
 
     @property
     def label(self) -> str:
@@ -39,11 +41,14 @@ class Group:
     @property
     def setting(self) -> str:
         """What all jobs of the group share, and how many seeds each row has; for headers."""
-        first = self.results[0]
         extra = "".join(f", {key}={value}" for key, value in self.traits.items() if key not in HEADLINE)
-        epochs = counted([first.epochs], "epoch")
-        what = f"{first.labels.get('model', '?')} on {first.labels.get('data', '?')}"
-        return f"{what}, {epochs}, {counted(self.seeds, 'seed')}{extra}"
+        return f"{self.scene}, {counted(self.seeds, 'seed')}{extra}"
+
+    @property
+    def scene(self) -> str:
+        """The nets, the data and the length of training."""
+        models, data = ({r.labels.get(choice, "?"): None for r in self.results} for choice in ("model", "data"))
+        return f"{'/'.join(models)} on {'/'.join(data)}, {counted([r.epochs for r in self.results], 'epoch')}"
 
     @property
     def seeds(self) -> list[int]:
@@ -53,12 +58,25 @@ class Group:
 
 
 def group(results: list[Result]) -> list[Group]:
-    """One group for each value of `comparable`, as first seen, with labels that are all different."""
+    """One group for each value of `comparable`, as first seen, with labels that are all different.
+
+    Where many would hold a single job, as in a search for learning rates, one group holds them all.
+    """
     split: dict[str, list[Result]] = {}
     for result in results:
         split.setdefault(result.comparable, []).append(result)
     members = list(split.values())
-    return [Group(tuple(m), t) for m, t in zip(members, _traits(members), strict=True)]
+    groups = [Group(tuple(m), t) for m, t in zip(members, _traits(members), strict=True)]
+    single = [of for of in groups if len(of.results) == 1]
+    if len(single) <= MANY:
+        return groups
+    rest = [of for of in groups if len(of.results) > 1]
+    return [*rest, _gathered(single, {"settings": "various"} if rest else {})]
+
+
+def _gathered(single: list[Group], traits: dict[str, str]) -> Group:
+    results = [replace(r, method=f"{r.method} ({of.label})") for of in single for r in of.results]
+    return Group(tuple(results), traits, scattered=True)
 
 
 def slug(name: str) -> str:

@@ -28,6 +28,7 @@ class Result:
     method: str  # with its own settings where it was given any: "usp (scope=global)"
     rate: float
     seed: int
+    overrides: tuple[str, ...]  # as the job was asked for
     comparable: str  # equal for jobs that differ in method, rate and seed only
     epochs: int
     config: dict[str, Any]
@@ -54,6 +55,7 @@ def read(job: Path) -> Result:
         method=_variant(str(raw["method"]), raw["overrides"]),
         rate=_fraction("rate", raw["rate"]),
         seed=int(raw["seed"]),
+        overrides=tuple(map(str, raw["overrides"])),
         comparable=str(raw["comparable"]),
         epochs=int(raw["config"]["epochs"]),
         config=dict(raw["config"]),

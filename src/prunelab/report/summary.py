@@ -8,6 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from prunelab.core.files import written_whole
 from prunelab.report import formats, terminal
 from prunelab.report.groups import Group, group
+from prunelab.report.record import Result
 from prunelab.report.results import Unusable, load
 from prunelab.report.table import rows
 
@@ -34,20 +35,21 @@ def write(folder: Path) -> Summary:
     tables = [(of, rows(of)) for of in group(results)]
     written = [
         _file(folder / "summary.csv", formats.comma_separated(tables).encode()),
-        _file(folder / "summary.md", formats.markdown(tables, unusable).encode()),
+        _file(folder / "summary.md", formats.markdown(tables, unusable, results).encode()),
     ]
-    drawn, failures = _figures(folder / "figures", [of for of, _ in tables])
+    drawn, failures = _figures(folder / "figures", [of for of, _ in tables], results)
     return Summary(tuple(tables), tuple(unusable), (*written, *drawn), tuple(failures))
 
 
-def _figures(folder: Path, groups: list[Group]) -> tuple[list[Path], list[str]]:
+def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[list[Path], list[str]]:
     """Files written, and complaints: whatever goes wrong in a drawing library must not lose the table."""
     written, failures = [], []
     try:
-        from prunelab.report import figures  # only here: altair may be what fails
+        from prunelab.report import figures, tradeoff  # only here: altair may be what fails
 
         folder.mkdir(exist_ok=True)
         charts = {name: chart for of in groups for name, chart in figures.charts(of).items()}
+        charts |= tradeoff.charts(results)
     except Exception as error:
         return [], [_complaint("figures", error)]
     for name, chart in charts.items():

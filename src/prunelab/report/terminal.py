@@ -43,7 +43,8 @@ def _table(rows: list[Row], names: list[str]) -> Table:
         # In two lines the head is no wider than the numbers; as Text, a "[" in a method's name is no markup.
         head = Text(name.replace(" ", "\n", 1))
         table.add_column(head, justify="left" if name == "method" else "right", vertical="bottom")
+    several = len({row.method for row in rows}) < len(rows)  # where each row has its own, none begins a section
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         cells = [Text(cell(row)) for cell in (*KEYS.values(), *(VALUES[name] for name in names))]
-        table.add_row(*cells, end_section=following is not None and following.method != row.method)
+        table.add_row(*cells, end_section=several and following is not None and following.method != row.method)
     return table

@@ -4,12 +4,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.conf import HydraConf
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 # A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
 TRAINER = (
-    "_target_", "accelerator", "devices", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
-    "deterministic", "benchmark", "detect_anomaly", "profiler",
+    "_target_", "accelerator", "devices", "strategy", "accumulate_grad_batches", "gradient_clip_val",
+    "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler",
 )  # fmt: skip
 
 
@@ -27,6 +29,7 @@ def check_values(cfg: DictConfig) -> None:
         if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
     _check_trainer(cfg.trainer)
+    _check_devices(cfg, cfg.trainer.devices)
     _check_pretrained(cfg.pretrained)
     _check_used(cfg)
 
@@ -77,5 +80,39 @@ def _check_trainer(trainer: DictConfig) -> None:
     for key in map(str, trainer):
         if key not in TRAINER:
             raise ValueError(f"trainer.{key}: a job sets this itself, or it would end it early; there are: {TRAINER}")
-    if trainer.devices != 1:
-        raise ValueError(f"trainer.devices={trainer.devices}: expected 1, a job trains on one device")
+    if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):
+        raise ValueError(f"trainer.strategy={strategy}: expected auto or ddp, by which every device has a whole net")
+
+
+def _check_devices(cfg: DictConfig, devices: object) -> None:
+    """More than one of them share the batches of one job."""
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise ValueError(f"trainer.devices={devices}: expected a whole number of at least 1")
+    if devices == 1:
+        return
+    if cfg.trainer.get("strategy", "auto") != "ddp":
+        raise ValueError(f"trainer.devices={devices}: several devices train one net by trainer=ddp; add it")
+    if cfg.optim.batch_size % devices:
+        raise ValueError(
+            f"optim.batch_size={cfg.optim.batch_size}: expected a multiple of trainer.devices={devices}, which share "
+            "each batch"
+        )
+    if cfg.budget == "latency":
+        raise ValueError(f"budget=latency: {devices} devices would each time their own net; use macs, or one device")
+
+
+def check_launcher(cfg: DictConfig, hydra: HydraConf) -> None:
+    """Raises ValueError where a sweep runs a job of several processes inside its own.
+
+    Each process of such a job is started by the command of the first, which would be the whole sweep's.
+    """
+    devices, launcher = cfg.trainer.devices, hydra.launcher
+    if devices == 1 or hydra.mode != RunMode.MULTIRUN or launcher._target_.endswith("PoolLauncher"):
+        return
+    if not launcher._target_.endswith("SlurmLauncher"):
+        raise ValueError(f"trainer.devices={devices} in a sweep whose jobs share a process: add hydra/launcher=pool")
+    if launcher.tasks_per_node != devices:
+        raise ValueError(
+            f"trainer.devices={devices} with {launcher.tasks_per_node} tasks on a node: one for each device, "
+            "hydra.launcher.tasks_per_node=${trainer.devices}"
+        )

@@ -14,7 +14,7 @@ import prunelab
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
     "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
-    "trainer.accelerator", "trainer.devices", "trainer.profiler",
+    "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
 LONGEST = 180  # of the 255 bytes a file name may have
 
@@ -39,7 +39,10 @@ def job_folder(overrides: Sequence[str], method: str, rate: object, seed: object
     for key in ("prune", "rate", "seed"):
         asked.pop(key, None)
     lead = [f"prune={method}", f"rate={_plain(rate)}", f"seed={_plain(seed)}"]
-    rest = [f"{key}={value}" for key, value in sorted(asked.items()) if changes_result(key) and key != "trainer"]
+    if asked.get("trainer.devices") == "1":
+        del asked["trainer.devices"]
+    result = {key for key in asked if changes_result(key) and key != "trainer"} | {"trainer.devices"}  # see job.settle
+    rest = [f"{key}={value}" for key, value in sorted(asked.items()) if key in result]
     whole = ",".join(lead + rest + ([f"rerun={now}"] if rerun else []))
     name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", whole)
     if name == whole and len(name) <= LONGEST:

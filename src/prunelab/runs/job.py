@@ -1,6 +1,7 @@
 """One job from its configuration to its result."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from prunelab.data.images import Splits
 from prunelab.lit.checkpoints import newest
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
-from prunelab.lit.device import compiles_well, expected_device, precision_for
+from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
 from prunelab.measure.cost import applications, dense_cost, sparse_cost
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import named
-from prunelab.runs.check import check_retrain, check_values
+from prunelab.runs.check import check_launcher, check_retrain, check_values
 from prunelab.runs.identity import describe
 from prunelab.runs.method import Method
 from prunelab.runs.parents import dense_phase, shared
+from prunelab.runs.ranks import SameJob, quiet_others, rank_of
 from prunelab.runs.record import Folder
 from prunelab.runs.rehearsal import rehearse
 from prunelab.runs.rounds import RoundRecords, rounds_of
@@ -43,14 +45,17 @@ def run(cfg: DictConfig) -> float:
     A finished job is not run again; an unfinished one goes on from its last checkpoint. Raises Busy while another
     process is at it, and Interrupted, with a checkpoint, on SIGINT or SIGTERM.
     """
+    quiet_others(rank_of(cfg))
     check_values(cfg)
+    check_launcher(cfg, HydraConfig.get())
+    check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     check_retrain(cfg, HydraConfig.get().overrides.task)
     splits: Splits = instantiate(cfg.data).load()
     folder = Folder(Path(HydraConfig.get().runtime.output_dir))
     job = describe(cfg, settle(cfg, splits))
     folder.refuse_other(job)
     if folder.result(job["identity"]) is None:
-        with stoppable() as stop, folder.attempt():
+        with stoppable() as stop, folder.attempt() if rank_of(cfg) == 0 else nullcontext():
             if folder.result(job["identity"]) is None:  # nor did another process finish it just now
                 return train(cfg, folder, job, splits, stop)
     done = folder.result(job["identity"])
@@ -78,19 +83,22 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         cfg,
         folder,
         job["values"]["precision"],
-        [*method.callbacks, records, history],
+        [SameJob(job["identity"], cfg.trainer.devices), *method.callbacks, records, history],
         run.total // run.epoch,
         stop,
         lambda: folder.claim(job),
     )
     trainer.fit(module, data, ckpt_path=start)
-    if start and not folder.checkpoint.exists():  # at rate 0 the shared dense training is all there is
-        folder.claim(job)
+    if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
+        if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
+            folder.claim(job)
         trainer.save_checkpoint(folder.checkpoint)
     if len(history.epochs) * run.epoch < run.total:
         raise RuntimeError(
             f"training ended after {len(history.epochs)} of {run.total // run.epoch} epochs: there is no result"
         )
+    if not trainer.is_global_zero:
+        return history.epochs[-1]["test_acc"]
 
     measured: dict[str, Any] = {
         "device": str(trainer.strategy.root_device),
@@ -120,6 +128,8 @@ def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:
         home.path,
         lambda: home.result(described["identity"]) is not None and home.checkpoint.exists(),
         lambda: train(dense, home, described, splits, stop),
+        str(Path(HydraConfig.get().runtime.output_dir).absolute()),
+        rank_of(cfg),
     )
     return home.checkpoint
 
@@ -154,7 +164,9 @@ def build_module(cfg: DictConfig, net: nn.Module, classes: int, compiled: bool, 
 def settle(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
     """What the configuration leaves open and the result depends on: the images, and what "auto" is here."""
     device = expected_device(cfg.trainer.accelerator)
-    return {
+    # Batch norm and drop-out see each device's share alone. One device is what there was before, under any strategy.
+    devices = {"trainer.devices": cfg.trainer.devices} if cfg.trainer.devices > 1 else {}
+    return devices | {
         "data.fingerprint": splits.fingerprint,
         "precision": precision_for(device) if cfg.precision == "auto" else cfg.precision,
         "compile": compiles_well(device) if cfg.compile == "auto" else cfg.compile,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunelab.runs.lock import Busy, held
+from prunelab.runs.lock import Busy, held, holder, is_held
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +29,24 @@ def dense_phase(cfg: DictConfig) -> DictConfig:
     return parent
 
 
-def shared(folder: Path, finished: Callable[[], bool], train: Callable[[], object]) -> None:
-    """Has `train` called by one process at a time, and by none once it is `finished`.
+def shared(
+    folder: Path, finished: Callable[[], bool], train: Callable[[], object], job: str = "", rank: int = 0
+) -> None:
+    """Has `train` called by one `job` at a time, and by none once it is `finished`.
 
-    Where another process is at it, this one waits, and goes on from its checkpoint should it end too early.
+    Where another process is at it, this one waits, and goes on from its checkpoint should it end too early. Of a job
+    with several processes the first takes the lock and says in it whose it is; the others train when it does.
     """
-    waited = False
+    lock, waited = folder / ".lock", False
     while not finished():
+        if rank:
+            if is_held(lock) and holder(lock).get("purpose") == job:
+                train()
+            else:
+                time.sleep(0.2)
+            continue
         try:
-            with held(folder / ".lock"):
+            with held(lock, job):
                 if not finished():
                     log.info("the dense training that jobs share: %s", folder)
                     train()

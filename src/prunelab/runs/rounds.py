@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from prunelab.core import ranks
 from prunelab.core.files import written_whole
 from prunelab.core.glance import glance
 from prunelab.core.pruner import Pruner
@@ -36,7 +37,8 @@ class RoundRecords(L.Callback):
         """Called by Pruning, after the other callbacks that it tells: what is rewound or cut out is so by now."""
         if isinstance(pruner.schedule, Rounds) and pruner.schedule.in_rounds:
             number = pruner.schedule.done(run)
-            write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
+            if trainer.is_global_zero:
+                write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
             *_, test = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
             self.begins[number] = accuracy(pl_module, test)
             log.info("round %d begins with test %.1f %%", number, 100 * self.begins[number])
@@ -49,12 +51,13 @@ class RoundRecords(L.Callback):
 
 
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """A fraction of the images; in eval mode, without a trace."""
+    """A fraction of the images of all ranks; in eval mode, without a trace."""
     right = count = 0
     with glance(net):
         for x, y in batches:
             right += int((net(x).argmax(1) == y).sum())
             count += len(y)
+    right, count = ranks.total([right, count], next(net.parameters()).device)
     return right / count
 
 

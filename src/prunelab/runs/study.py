@@ -9,7 +9,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunelab.runs.check import check_values
+from prunelab.runs.check import check_launcher, check_values
 from prunelab.runs.folders import refuse_unwritable
 
 
@@ -24,6 +24,7 @@ class Study(Callback):
         try:
             refuse_unwritable(Path(config.hydra.run.dir))
             check_values(config)
+            check_launcher(config, config.hydra)
             instantiate(config.data).load()
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {error}")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from prunelab.__main__ import main as prunelab
-from prunelab.runs.check import check_values
+from prunelab.runs.check import check_launcher, check_values
 from prunelab.runs.failure import one_line
 from prunelab.runs.folders import refuse_unwritable
 from prunelab.runs.identity import asked, flat
@@ -59,6 +59,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     if len(todo) >= MANY:
         log.info("looking at %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
+    _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     before, sources = _finished(Path(config.hydra.sweep.dir)), config.hydra.runtime.config_sources
     jobs: dict[Path, Job] = {}
     data: dict[str, DictConfig] = {}
@@ -68,6 +69,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             continue
         cfg, folder = composed(overrides, loader, config)
         check_values(cfg)
+        check_launcher(cfg, config.hydra)
         job = Job(overrides, folder, flat(cfg))
         if (other := jobs.setdefault(folder.path, job)) is not job:
             _refuse(folder, other.values, job.values, f"{' '.join(other.overrides)} and {' '.join(overrides)} share it")

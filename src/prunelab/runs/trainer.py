@@ -9,9 +9,11 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 
 from prunelab.callbacks.rng import RandomStreams
+from prunelab.callbacks.statistics import SharedStatistics
 from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
 from prunelab.lit.device import expected_device
 from prunelab.runs.environment import environments
@@ -28,27 +30,43 @@ def make_trainer(
     stop: Stop,
     on_start: Callable[[], None],
 ) -> L.Trainer:
-    """`conf/trainer` completed with what every job has; `on_start` is called when training is sure to begin."""
+    """`conf/trainer` completed with what every job has.
+
+    `on_start` is called when training is sure to begin, by rank 0.
+    """
     if expected_device(cfg.trainer.accelerator).type == "cuda":
         torch.set_float32_matmul_precision("high")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its device report, in every job of a sweep
+    for part in ("pytorch", "fabric"):  # its device report, in every job of a sweep
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
     warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)  # it is what a resumed job wants
     warnings.filterwarnings("ignore", "The `srun` command is available", UserWarning)  # a job of one process is right
     # A job that begins with the dense training of another: it has other callbacks, in another folder.
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
     warnings.filterwarnings("ignore", "The dirpath has changed from", UserWarning)
+    # What is logged is equal on all ranks: torchmetrics has summed up over them.
+    warnings.filterwarnings("ignore", ".*when logging on epoch level in distributed setting", UserWarning)
+    warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)  # torch 2.13; 2.6 needs it
     checkpoints = Checkpoints(folder.checkpoint.parent, cfg.every, lambda: bool(stop), Interrupted)
 
-    def begin(*_: object) -> None:
+    def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
         stop.listen()  # Lightning has put handlers of its own before ours
-        on_start()
+        if trainer.is_global_zero:
+            on_start()
 
     trainer: L.Trainer = instantiate(
         cfg.trainer,
+        strategy=_strategy(cfg.trainer.get("strategy", "auto")),
+        use_distributed_sampler=False,  # each rank knows its share itself
         max_epochs=epochs,
         precision=precision,
-        callbacks=[*callbacks, RandomStreams(), LambdaCallback(on_train_start=begin), checkpoints],
+        callbacks=[
+            *callbacks,
+            RandomStreams(),
+            SharedStatistics(),
+            LambdaCallback(on_train_start=begin),
+            checkpoints,
+        ],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,
         plugins=[WholeCheckpointIO(), *environments(cfg.trainer.devices)],
         default_root_dir=folder.path,
@@ -58,3 +76,7 @@ def make_trainer(
         enable_progress_bar=sys.stderr.isatty(),
     )
     return trainer
+
+
+def _strategy(name: str) -> str | Strategy:
+    return DDPStrategy(broadcast_buffers=False) if name == "ddp" else name  # SharedStatistics does it otherwise

@@ -1,0 +1,30 @@
+"""How does a test come by a job's configuration?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from prunelab.runs.folders import conf_dir
+
+
+def tiny_job(images: Path) -> list[str]:
+    """Overrides for 3 epochs of 7 steps on `images`, a second's work."""
+    return [
+        "data=image_folder", f"data.root={images}", "data.val=20", f"data.cache={images}/cache",
+        "model=resnet8", "epochs=3", "optim.batch_size=20", "trainer=cpu", "logger=none", "every=1ep",
+    ]  # fmt: skip
+
+
+def compose_job(overrides: Sequence[str], folder: Path) -> DictConfig:
+    """As Hydra would hand it to the job; `folder` becomes its own."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(folder)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg.hydra
+    return cfg

@@ -1,0 +1,86 @@
+"""The command itself: a search killed for good is finished by the same command, as if nothing had happened."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+TRIALS = 4
+
+
+def command(images: Path, name: str) -> list[str]:
+    return [
+        sys.executable, "-m", "train", "-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", f"name={name}",
+        "prune=usp", "rate=interval(0.2,0.95)", "optim.optimizer.lr=tag(log,interval(0.01,0.3))", "model=resnet8",
+        "data=image_folder", f"data.root={images}", "data.val=20", f"data.cache={images}/cache", "epochs=3",
+        "optim.batch_size=20", "trainer=cpu", "logger=none",
+    ]  # fmt: skip
+
+
+def trials(study: Path) -> list[tuple[str, dict[str, Any], list[float]]]:
+    storage = JournalStorage(JournalFileBackend(str(study / "search.log")))
+    return [(t.state.name, t.params, t.values) for t in load_study(study_name="search", storage=storage).trials]
+
+
+def results(study: Path) -> dict[str, Path]:
+    return {path.parent.name: path for path in study.glob("*/result.json")}
+
+
+@pytest.fixture(scope="module")
+def searches(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One search in one piece; another killed in its third job, its finished jobs' times, and what ended it."""
+    cwd = tmp_path_factory.mktemp("searches")
+    whole = subprocess.run(command(tiny_images, "whole"), cwd=cwd, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        command(tiny_images, "killed"), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    third = False
+    for line in process.stdout:
+        third = third or "#2" in line
+        if third and "epoch 2/3" in line:
+            process.kill()
+            break
+    process.wait()
+    process.stdout.close()
+    killed = cwd / "outputs" / "killed"
+    finished = {name: path.stat().st_mtime_ns for name, path in results(killed).items()}
+    again = subprocess.run(command(tiny_images, "killed"), cwd=cwd, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    return {"whole": cwd / "outputs" / "whole", "killed": killed, "finished": finished, "again": again.stdout}
+
+
+def test_a_killed_search_ends_with_the_trials_of_one_in_one_piece(searches: dict[str, Any]) -> None:
+    assert trials(searches["killed"]) == trials(searches["whole"])
+    assert [state for state, *_ in trials(searches["whole"])] == ["COMPLETE"] * TRIALS
+
+
+def test_a_finished_job_is_not_run_again_and_a_killed_one_goes_on(searches: dict[str, Any]) -> None:
+    there = results(searches["killed"])
+    assert len(searches["finished"]) == 2
+    assert searches["finished"].items() <= {name: path.stat().st_mtime_ns for name, path in there.items()}.items()
+    assert searches["again"].count("epoch 1/3") == 1  # of the fourth job: the third goes on from its own
+    assert len(there) == TRIALS
+
+
+def test_what_the_search_optimised_stands_in_the_results(searches: dict[str, Any]) -> None:
+    noted = {}
+    for _, params, values in trials(searches["whole"]):
+        noted[f"rate={params['rate']},", f"optim.optimizer.lr={params['optim.optimizer.lr']}"] = values
+    for name, path in results(searches["whole"]).items():
+        result = json.loads(path.read_text())
+        [values] = [values for keys, values in noted.items() if all(key in name for key in keys)]
+        assert values == [result["history"][-1]["val_acc"], result["cost"]["pruned"]["macs"]]
+
+
+def test_the_report_shows_the_front(searches: dict[str, Any]) -> None:
+    assert (searches["whole"] / "figures" / "accuracy_over_macs.png").stat().st_size > 10_000
+    front = (searches["whole"] / "summary.md").read_text().partition("### Front")[2]
+    assert "optim.optimizer.lr=" in front
