@@ -16,8 +16,6 @@ import pytest
 import torch
 from single_node import SingleNode
 
-from prunelab.runs.folders import conf_dir
-
 pytestmark = pytest.mark.cluster
 LAUNCHER = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "name=tiny", "prune=usp"]
 
@@ -146,11 +144,11 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_finishes(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30"]
-    command = start(*LAUNCHER, *limit, *tiny, "epochs=600")
+    command = start(*LAUNCHER, *limit, *tiny, "epochs=200")
     command.finish()
     (folder,) = folders(tmp_path)
     assert Path(read(folder / ".slurm.json")["output"]).read_text().count("Starting with") > 1
-    assert len(read(folder / "result.json")["history"]) == 600
+    assert len(read(folder / "result.json")["history"]) == 200
 
 
 def test_the_same_command_waits_for_the_jobs_of_one_that_was_killed(
@@ -184,7 +182,6 @@ def test_ctrl_c_leaves_the_jobs_and_tells_how_to_cancel_them(
     assert not list(tmp_path.glob("outputs/tiny/*/failure.json"))
 
 
-@pytest.mark.skipif(not (conf_dir() / "trainer" / "ddp.yaml").exists(), reason="there is no trainer=ddp yet")
 def test_a_job_on_two_devices_is_two_tasks_that_train_one_net(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:

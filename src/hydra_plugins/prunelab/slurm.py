@@ -42,12 +42,13 @@ class SlurmLauncher(Submitit):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from prunelab.runs import slurm
-        from prunelab.runs.stop import stoppable
+        from prunelab.runs.stop import heeded, stoppable
 
         known = slurm.active() if slurm.available() else None
         if known is None:
             sys.exit("train: hydra/launcher=slurm: Slurm does not answer here; start it where `squeue` and `sbatch` do")
         jobs = [self._job(list(overrides), n) for n, overrides in enumerate(job_overrides, initial_job_idx)]
+        alone = not heeded()
         with stoppable() as stop:
             for job in jobs:
                 ticket = slurm.Ticket.of(job.folder)
@@ -63,6 +64,8 @@ class SlurmLauncher(Submitit):
                 len(left),
                 slurm.cancel(left),
             )
+            if alone:  # a sweeper that knows of no signals would take these jobs for failed, and submit others
+                sys.exit(stop.status)
         return [_outcome(job, job.ticket in left) for job in jobs]
 
     def _job(self, overrides: list[str], number: int) -> "Job":

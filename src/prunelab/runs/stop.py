@@ -52,6 +52,11 @@ class Stop:
 _listening: list[Stop] = []
 
 
+def heeded() -> bool:
+    """Whether a block around this one listens already, and decides what follows a signal."""
+    return bool(_listening)
+
+
 @contextmanager
 def stoppable() -> Iterator[Stop]:
     """Signals are remembered instead of ending the process; a block inside another one shares its Stop."""
