@@ -41,7 +41,7 @@ class Command:
             self.process = subprocess.Popen(whole, cwd=self.cwd, env=self.node.env, stdout=output, stderr=output)
 
     def finish(self, status: int = 0) -> str:
-        assert self.process.wait(200) == status, self.output.read_text()
+        assert self.process.wait(280) == status, self.output.read_text()
         return self.output.read_text()
 
     def until(self, done: Callable[[], Any], seconds: float = 60) -> Any:
