@@ -5,7 +5,7 @@ READY := .venv/.ready
 STUDY ?= outputs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types board report bench clean
+.PHONY: help setup demo test test-slow test-cluster lint types board report bench clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: $(READY)  ## the fast tests
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)  ## the tests in a real Slurm of one node, which they start; they skip where it is not installed
+	$(BIN)/python -m pytest -m 'cluster and not slow' -rs
 
 lint: $(READY)  ## look for mistakes and misplaced blanks
 	$(BIN)/ruff check src tests bench

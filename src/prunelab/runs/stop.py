@@ -36,6 +36,10 @@ class Stop:
             for number in SIGNALS:
                 signal.signal(number, self._remember)
 
+    def ask(self, number: int) -> None:
+        """As if that signal had come, which is none of those listened to."""
+        self._remember(number, None)
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -46,6 +50,11 @@ class Stop:
 
 
 _listening: list[Stop] = []
+
+
+def heeded() -> bool:
+    """Whether a block around this one listens already, and decides what follows a signal."""
+    return bool(_listening)
 
 
 @contextmanager

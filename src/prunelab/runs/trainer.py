@@ -16,6 +16,7 @@ from prunelab.callbacks.rng import RandomStreams
 from prunelab.callbacks.statistics import SharedStatistics
 from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
 from prunelab.lit.device import expected_device
+from prunelab.runs.environment import environments
 from prunelab.runs.record import Folder
 from prunelab.runs.stop import Interrupted, Stop
 
@@ -67,7 +68,7 @@ def make_trainer(
             checkpoints,
         ],
         logger=instantiate(cfg.logger) if cfg.get("logger") else False,
-        plugins=[WholeCheckpointIO()],
+        plugins=[WholeCheckpointIO(), *environments(cfg.trainer.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged at a step; Lightning warns when an epoch is shorter than this
