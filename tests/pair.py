@@ -71,6 +71,7 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 def write(folder: Path, seen: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a job that failed before it began has removed it
     (folder / f"seen-{rank()}.json").write_text(json.dumps(seen))
 
 

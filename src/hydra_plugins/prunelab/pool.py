@@ -32,7 +32,7 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from prunelab.runs.seats import Seats
-        from prunelab.runs.stop import stoppable
+        from prunelab.runs.stop import heeded, stoppable
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -40,10 +40,15 @@ class PoolLauncher(Launcher):
             sys.exit(f"train: hydra.launcher.jobs={self.jobs}: expected a whole number of at least 1")
         jobs = [list(overrides) for overrides in job_overrides]
         seats = Seats(self._devices(), self.jobs)
+        alone = not heeded()
         with stoppable() as stop:
             if len(seats) == 1 and all(self._needs(job) == 1 for job in jobs):
-                return self._in_turn(jobs, initial_job_idx, stop)
-            return self._side_by_side(jobs, seats, stop)
+                returns = self._in_turn(jobs, initial_job_idx, stop)
+            else:
+                returns = self._side_by_side(jobs, seats, stop)
+        if stop and alone:  # a sweeper that knows of no signals would go on to other jobs
+            sys.exit(stop.status)
+        return returns
 
     def _devices(self) -> list[str]:
         from prunelab.runs.seats import CPU, visible_gpus

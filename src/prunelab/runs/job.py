@@ -130,6 +130,7 @@ def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:
         lambda: train(dense, home, described, splits, stop),
         str(Path(HydraConfig.get().runtime.output_dir).absolute()),
         rank_of(cfg),
+        lambda: bool(stop),
     )
     return home.checkpoint
 

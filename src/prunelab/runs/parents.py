@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelab.runs.lock import Busy, held, holder, is_held
+from prunelab.runs.stop import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,18 @@ def dense_phase(cfg: DictConfig) -> DictConfig:
 
 
 def shared(
-    folder: Path, finished: Callable[[], bool], train: Callable[[], object], job: str = "", rank: int = 0
+    folder: Path,
+    finished: Callable[[], bool],
+    train: Callable[[], object],
+    job: str = "",
+    rank: int = 0,
+    asked: Callable[[], bool] = lambda: False,
 ) -> None:
     """Has `train` called by one `job` at a time, and by none once it is `finished`.
 
     Where another process is at it, this one waits, and goes on from its checkpoint should it end too early. Of a job
     with several processes the first takes the lock and says in it whose it is; the others train when it does.
+    Raises Interrupted where it is `asked` to stop while it waits.
     """
     lock, waited = folder / ".lock", False
     while not finished():
@@ -53,4 +60,6 @@ def shared(
         elif is_held(lock) and holder(lock).get("purpose") == job:
             train()
             return
+        if asked():
+            raise Interrupted("interrupted before it began")
         time.sleep(0.5)
