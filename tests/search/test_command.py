@@ -19,7 +19,7 @@ def command(images: Path, name: str) -> list[str]:
         sys.executable, "-m", "train", "-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", f"name={name}",
         "prune=usp", "rate=interval(0.2,0.95)", "optim.optimizer.lr=tag(log,interval(0.01,0.3))", "model=resnet8",
         "data=image_folder", f"data.root={images}", "data.val=20", f"data.cache={images}/cache", "epochs=3",
-        "optim.batch_size=20", "trainer=cpu", "logger=none",
+        "optim.batch_size=20", "every=1ep", "trainer=cpu", "logger=none",
     ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def searches(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     assert process.stdout is not None
     third = False
     for line in process.stdout:
-        third = third or "#2" in line
+        third = third or "#3 of 4" in line
         if third and "epoch 2/3" in line:
             process.kill()
             break

@@ -66,13 +66,14 @@ class PoolLauncher(Launcher):
         from prunelab.runs.lock import Busy, is_held
         from prunelab.runs.pool import AGAIN
 
+        total = self.config.hydra.sweeper.get("n_trials") or len(jobs)  # a search hands out a few at a time
         returns: dict[int, JobReturn] = {}
         while len(returns) < len(jobs) and not stop:
             before = len(returns)
             for number, overrides in enumerate(jobs):
                 if number in returns or stop or is_held(self._folder(overrides).lock):
                     continue
-                log.info("#%d of %d: %s", first + number + 1, first + len(jobs), " ".join(filter_overrides(overrides)))
+                log.info("#%d of %d: %s", first + number + 1, total, " ".join(filter_overrides(overrides)))
                 told = self._run(overrides, first + number)
                 if not isinstance(told._return_value, Busy):
                     returns[number] = told

@@ -30,7 +30,9 @@ def changes_result(key: str) -> bool:
     return not any(key == drop or key.startswith((f"{drop}.", f"{drop}/")) for drop in NOT_RESULT)
 
 
-def job_folder(overrides: Sequence[str], method: str, rate: object, seed: object, rerun: bool, now: str) -> str:
+def job_folder(
+    overrides: Sequence[str], method: str, rate: object, seed: object, rerun: bool = False, now: str = ""
+) -> str:
     """A folder name made of what a job was asked: "prune=usp,rate=0.2,seed=0,epochs=10".
 
     The order in which overrides were given does not matter. With `rerun` it ends in `now`, the time of the command.
