@@ -1,4 +1,4 @@
-"""What docs/faults.md promises: each fault ends as its table says."""
+"""What docs/sweeps.md promises: each fault ends as its table says."""
 
 import json
 import os
