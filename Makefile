@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## ten networks trained, pruned and compared on built-in data, in minutes on a CPU
 	$(BIN)/python -m train -m experiment=demo
 
-test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## the fast tests, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -1,7 +1,7 @@
 """Two processes that go through jobs together, as torchrun would start them: `LOCAL_RANK=0 python pair.py FILE`.
 
 FILE is JSON: a list of [name, overrides], where {rank} stands for this process's. What this rank has in the end is
-written to `<folder>/<name>/seen-<rank>.json`, and an error's text in its place.
+written to `<folder>/<name>-<rank>.json`, and an error's text in its place.
 """
 
 import hashlib
@@ -72,6 +72,7 @@ def digest(tensors: dict[str, Tensor]) -> str:
 def write(folder: Path, seen: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)  # a job that failed before it began has removed it
+    folder.mkdir(parents=True, exist_ok=True)  # a job that was refused has made none
     (folder / f"seen-{rank()}.json").write_text(json.dumps(seen))
 
 

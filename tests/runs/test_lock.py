@@ -1,10 +1,12 @@
 """One process at a time: on this machine by the kernel's lock, on another by watching its holder's touches."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +14,27 @@ import pytest
 from prunelab.runs import lock
 from prunelab.runs.lock import Busy, held, holder, is_held
 
-
-def hold(path: Path, ready) -> None:
-    with held(path):
-        ready.set()
-        time.sleep(600)
+HOLD = """
+import sys, time
+from pathlib import Path
+from prunelab.runs.lock import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
-def other(tmp_path: Path):
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process of this machine that holds the lock."""
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    process = context.Process(target=hold, args=(tmp_path / "job" / ".lock", ready))
-    process.start()
-    ready.wait()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "job" / ".lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.join()
+    process.communicate()
 
 
 def test_a_held_lock_is_refused_and_named_until_its_holder_is_killed(other, tmp_path: Path) -> None:
@@ -38,7 +43,7 @@ def test_a_held_lock_is_refused_and_named_until_its_holder_is_killed(other, tmp_
     with pytest.raises(Busy, match=f"process {other.pid} on"), held(path):
         pass
     other.kill()
-    other.join()
+    other.wait()
     assert not is_held(path)
     assert holder(path)["pid"] == other.pid  # it did not end by itself
     with held(path):
