@@ -29,6 +29,10 @@ def main(cfg: DictConfig) -> float:
                 raise
             print(f"train: {outcome}", file=sys.stderr)
             sys.exit(BUSY if isinstance(outcome, Busy) else stop.status)
+        except (SystemExit, KeyboardInterrupt):
+            if stop:  # Ctrl-C twice, for which Lightning has a status of its own
+                sys.exit(stop.status)
+            raise
 
 
 if __name__ == "__main__":

@@ -70,9 +70,7 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 
 def write(folder: Path, seen: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)  # a job that failed before it began has removed it
-    folder.mkdir(parents=True, exist_ok=True)  # a job that was refused has made none
+    folder.mkdir(parents=True, exist_ok=True)  # a job that was refused may have made none
     (folder / f"seen-{rank()}.json").write_text(json.dumps(seen))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunelab.lit.checkpoints import WholeCheckpointIO, is_whole, newest, seconds
+from prunelab.lit.checkpoints import WholeCheckpointIO, is_whole, newest
 
 
 def test_a_checkpoint_comes_back_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -60,16 +60,3 @@ def test_a_flipped_bit_is_damage(where: float, tmp_path: Path) -> None:
     content[int(where * len(content))] ^= 1
     path.write_bytes(content)
     assert not is_whole(path)
-
-
-@pytest.mark.parametrize(
-    ("every", "expected"), [("90s", 90), ("5min", 300), ("1.5h", 5400), ("500it", None), ("3ep", None)]
-)
-def test_every_is_of_time_or_of_steps(every: str, expected: float | None) -> None:
-    assert seconds(every) == expected
-
-
-@pytest.mark.parametrize("every", ["5", "5 min", "-1s", "often", 0.5, "0.5"])
-def test_every_must_be_one_of_them(every: str) -> None:
-    with pytest.raises(ValueError, match=f"every={every}: expected steps"):
-        seconds(every)

@@ -70,7 +70,7 @@ def seen(home: Path, tiny_images: Path) -> dict[str, list[dict[str, Any]]]:
     ]
     errors = [process.communicate(timeout=240)[1] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], "\n".join(errors)
-    return {name: [json.loads((home / f"{name}-{rank}.json").read_text()) for rank in (0, 1)] for name in looked}
+    return {name: [json.loads((home / name / f"seen-{rank}.json").read_text()) for rank in (0, 1)] for name in looked}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A sweep on this machine: in turn in this process, or side by side, each job a process on devices of its own."""
 
+import gc
 import logging
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelab.runs.failure import one_line
 
@@ -19,9 +20,9 @@ OWN = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra/sweeper", "hydra.sweep
 
 
 class PoolLauncher(Launcher):
-    """`jobs` at a time on each of `devices`: "auto", or a list of GPUs.
+    """`jobs` at a time on each of `devices`: "auto", or a list of GPUs as CUDA_VISIBLE_DEVICES has them.
 
-    Where there is one place in all, jobs run in this process, which spares each of them the seconds of an import.
+    Where "auto" comes to one place in all, jobs run in this process, which spares each the seconds of an import.
     """
 
     def __init__(self, devices: Any = "auto", jobs: int = 1) -> None:
@@ -40,12 +41,16 @@ class PoolLauncher(Launcher):
             sys.exit(f"train: hydra.launcher.jobs={self.jobs}: expected a whole number of at least 1")
         jobs = [list(overrides) for overrides in job_overrides]
         seats = Seats(self._devices(), self.jobs)
+        here = self.devices == "auto" and len(seats) == 1
         alone = not heeded()
         with stoppable() as stop:
-            if len(seats) == 1 and all(self._needs(job) == 1 for job in jobs):
-                returns = self._in_turn(jobs, initial_job_idx, stop)
-            else:
-                returns = self._side_by_side(jobs, seats, stop)
+            try:
+                if here and all(self._needs(job) == 1 for job in jobs):
+                    returns = self._in_turn(jobs, initial_job_idx, stop)
+                else:
+                    returns = self._side_by_side(jobs, seats, stop)
+            except KeyboardInterrupt:
+                sys.exit(stop.status)
         if stop and alone:  # a sweeper that knows of no signals would go on to other jobs
             sys.exit(stop.status)
         return returns
@@ -54,7 +59,10 @@ class PoolLauncher(Launcher):
         from prunelab.runs.seats import CPU, visible_gpus
 
         if self.devices != "auto":
-            return [str(name) for name in self.devices]
+            names = list(map(str, self.devices)) if OmegaConf.is_list(self.devices) else []
+            if not names or len(set(names)) < len(names):
+                sys.exit(f"train: hydra.launcher.devices={self.devices}: expected auto, or GPUs such as [0,1]")
+            return names
         return ([] if self.config.trainer.accelerator == "cpu" else visible_gpus()) or [CPU]
 
     def _needs(self, job: list[str]) -> int:
@@ -85,14 +93,17 @@ class PoolLauncher(Launcher):
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
-        told = run_job(
-            self.task_function, cfg, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self.hydra_context
-        )
+        try:
+            told = run_job(
+                self.task_function, cfg, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self.hydra_context
+            )
+        except OSError as error:  # its folder cannot be made, or its log not be opened
+            told = JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.FAILED, _return_value=error)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         told.working_dir = str(told.hydra_cfg.hydra.runtime.output_dir) if told.hydra_cfg else None
         if told.status == JobStatus.FAILED:
             log.error("%s", one_line(told._return_value))
-            told._return_value = told._return_value.with_traceback(None)  # which would hold on to all its memory
+            told._return_value = _without_memory(told._return_value)
         return told
 
     def _side_by_side(self, jobs: list[list[str]], seats: Any, stop: Any) -> list[JobReturn]:
@@ -116,15 +127,25 @@ class PoolLauncher(Launcher):
         """A fresh `python -m train` of the one job, with the configuration that this process was given."""
         hydra = self.config.hydra
         kept = [item for item in hydra.overrides.hydra if not item.lstrip("+~").startswith(OWN)]
-        extra = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
-        where = [part for path in extra for part in ("--config-dir", path)]
-        command = [sys.executable, "-m", "train", "--config-name", hydra.job.config_name, *where, *overrides, *kept]
+        options = {"main": "--config-path", "command-line": "--config-dir"}
+        sources = [source for source in hydra.runtime.config_sources if source.provider in options]
+        where = [part for source in sources for part in (options[source.provider], source.path)]
+        command = [sys.executable, "-m", "train", *where, "--config-name", hydra.job.config_name, *overrides, *kept]
         return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={_quoted(str(folder.path))}"]
 
 
 def _quoted(text: str) -> str:
     """As a value in Hydra's grammar, in which = and , would mean something."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _without_memory(error: BaseException) -> BaseException:
+    """The same error; the nets and images in the frames that it went through are let go."""
+    link: BaseException | None = error
+    while link:
+        link.__traceback__, link = None, link.__cause__ or link.__context__
+    gc.collect()
+    return error
 
 
 def _not_begun(overrides: list[str]) -> JobReturn:
@@ -138,10 +159,10 @@ def _returned(overrides: list[str], task: Any) -> JobReturn:
     if task.status is None:
         return _not_begun(overrides)
     folder = task.folder
-    told = JobReturn(overrides=overrides, working_dir=str(folder.path), status=JobStatus.COMPLETED)
-    if task.status == 0:
-        told.return_value = float((folder.read("result.json") or {})["accuracy"])
+    told = JobReturn(overrides=overrides, working_dir=str(folder.path), status=JobStatus.FAILED)
+    result = folder.read("result.json") if task.status == 0 else None
+    if result:
+        told.status, told.return_value = JobStatus.COMPLETED, float(result["accuracy"])
     else:
-        told.status = JobStatus.FAILED
         told.return_value = task.problem()
     return told

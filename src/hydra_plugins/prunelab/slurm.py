@@ -50,11 +50,13 @@ class SlurmLauncher(Submitit):
         jobs = [self._job(list(overrides), n) for n, overrides in enumerate(job_overrides, initial_job_idx)]
         alone = not heeded()
         with stoppable() as stop:
-            for job in jobs:
-                ticket = slurm.Ticket.of(job.folder)
-                job.ticket = ticket if ticket and ticket.job in known else None
-            before = sum(job.ticket is not None for job in jobs)
-            self._submit([job for job in jobs if not job.ticket])
+            with slurm.submitting(Path(self.config.hydra.sweep.dir)):
+                known = slurm.active()  # also what another command has submitted just now
+                for job in jobs:
+                    ticket = slurm.Ticket.of(job.folder)
+                    job.ticket = ticket if ticket and ticket.job in (known or ()) else None
+                before = sum(job.ticket is not None for job in jobs)
+                self._submit([job for job in jobs if not job.ticket])
             tickets = {job.ticket: job.folder for job in jobs if job.ticket}
             log.info("%d jobs in Slurm, %d since an earlier command", len(tickets), before)
             left = slurm.wait(tickets, stop)
@@ -96,9 +98,14 @@ class SlurmLauncher(Submitit):
             alike[json.dumps(job.params, sort_keys=True)].append(job)
         for array in alike.values():
             state = Singleton.get_state()
-            asked = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
-            for job, there in zip(array, _executor(array[0].params).map_array(self, *asked), strict=True):
+            for job in array:
                 (job.folder.path / "failure.json").unlink(missing_ok=True)
+            asked = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
+            try:
+                submitted = _executor(array[0].params).map_array(self, *asked)
+            except RuntimeError as error:  # submitit has printed what sbatch said
+                sys.exit(f"train: sbatch took no jobs: {error}")
+            for job, there in zip(array, submitted, strict=True):
                 job.ticket = Ticket(there.job_id, str(there.paths.stdout))
                 job.ticket.leave(job.folder)
 
@@ -147,6 +154,7 @@ def _executor(params: dict[str, Any]) -> Any:
 def _outcome(job: "Job", goes_on: bool) -> JobReturn:
     """From the files alone. Where there are none, the reason is what Slurm says."""
     from prunelab.runs import slurm
+    from prunelab.runs.failure import Failed
 
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
     if goes_on or job.ticket is None:
@@ -156,5 +164,5 @@ def _outcome(job: "Job", goes_on: bool) -> JobReturn:
     if there := job.folder.read("result.json"):
         outcome.status, outcome._return_value = JobStatus.COMPLETED, float(there["accuracy"])
     elif there := job.folder.read("failure.json"):
-        outcome.status, outcome._return_value = JobStatus.FAILED, RuntimeError(there["reason"])
+        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(there["reason"])
     return outcome

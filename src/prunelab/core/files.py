@@ -1,11 +1,16 @@
 """How is a file written whole or not at all?"""
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+PARTIAL = ".partial"  # the end of a name, of what is being written
+FULL = 1 << 16  # bytes that are left
 
 
 @contextmanager
@@ -13,10 +18,10 @@ def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]
     """A binary file that takes the place of `path` when the block ends well, and leaves nothing when it does not.
 
     It is on the disk (fsync) before it is renamed, so that a crash leaves the old file or the new one. The old one
-    becomes `before`, where that is given.
+    becomes `before`, where that is given. A full disk is an OSError, also where a library says something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -26,9 +31,18 @@ def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]
         if before and path.exists():
             os.replace(path, before)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < FULL
         Path(temporary).unlink(missing_ok=True)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
+
+
+def remove_partial(folder: Path) -> None:
+    """What processes that were killed while they wrote have left there, and in folders in it."""
+    for path in folder.rglob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -2,10 +2,10 @@
 
 import logging
 import os
-import re
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from prunelab.core.files import written_whole
+from prunelab.core.interval import seconds
 from prunelab.core.time import length
 
 log = logging.getLogger(__name__)
-LAST, BEFORE = "last.ckpt", "previous.ckpt"
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+LAST, BEFORE, DAMAGED = "last.ckpt", "previous.ckpt", "damaged.ckpt"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -39,22 +39,23 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def newest(folder: Path) -> Path | None:
-    """The last checkpoint that is whole; a damaged one is removed with a warning, so that it replaces no other."""
+    """The last checkpoint that is whole; a damaged one is put aside with a warning, so that it replaces no other."""
     for path in (folder / LAST, folder / BEFORE):
         if path.exists():
             if is_whole(path):
                 return path
             log.warning("%s is damaged, the one before it is taken", path)
-            path.unlink(missing_ok=True)  # another rank may have
+            with suppress(FileNotFoundError):  # another rank may have done so
+                path.rename(folder / DAMAGED)
     return None
 
 
 def is_whole(path: Path) -> bool:
-    """Whether every byte of a checkpoint is as it was written, by the checksums inside."""
+    """Whether every byte of a checkpoint is as it was written, by the checksums inside; False where there is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, NotImplementedError):  # the last where bits of a header have flipped
+    except Exception:  # bits that have flipped in a header are taken for lengths, codes, names and versions
         return False
 
 
@@ -98,17 +99,3 @@ class Checkpoints(Checkpoint):
         if self.seconds:
             return time.monotonic() - self._when >= self.seconds
         return step // self.steps > self._saved // self.steps
-
-
-def seconds(every: str) -> float | None:
-    """Of a time such as "90s", "5min" or "1h"; None for a number of steps.
-
-    Raises ValueError for what is neither.
-    """
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", str(every)):
-        return float(match[1]) * UNITS[match[2]]
-    try:
-        length(every, 1)
-    except ValueError:
-        raise ValueError(f'every={every}: expected steps ("500it", "1ep") or a time ("90s", "5min", "1h")') from None
-    return None

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from prunelab.runs.pool import OUTPUT, Pool, Task, last_line
 
+REFRESH = 0.5  # seconds
 log = logging.getLogger(__name__)
 
 
@@ -21,7 +22,8 @@ class Board:
     def __init__(self, total: int) -> None:
         self.total, self.began, self.told = total, time.monotonic(), 0
         console = Console(stderr=True)
-        self.live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.shown = 0.0
 
     def __enter__(self) -> "Board":
         if self.live:
@@ -35,9 +37,14 @@ class Board:
     def __call__(self, pool: Pool) -> None:
         for task in pool.done[self.told :]:
             self.told += 1
-            log.info("%s  %s  %.0f s   [%s]", _state(task), task.folder.path.name, task.seconds, self.summary(pool))
-        if self.live:
-            self.live.update(self._picture(pool))
+            line = f"{_state(task)}  {task.folder.path.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
+            if self.live:
+                self.live.console.print(line, markup=False, highlight=False)  # above what stays
+            else:
+                log.info(line)
+        if self.live and time.monotonic() - self.shown > REFRESH:
+            self.shown = time.monotonic()
+            self.live.update(self._picture(pool), refresh=True)
 
     def summary(self, pool: Pool) -> str:
         failed = sum(bool(task.status) for task in pool.done)
@@ -64,10 +71,12 @@ class Board:
                 last_line(one.task.folder.path / OUTPUT),
             )
             jobs.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
-        return Group(jobs, ProgressBar(self.total, len(pool.done), width=60), Text(self.summary(pool)))
+        bar = Table.grid(padding=(0, 2, 0, 0))
+        bar.add_row(ProgressBar(self.total, len(pool.done), width=40), self.summary(pool))
+        return Group(jobs, bar)
 
 
 def _state(task: Task) -> str:
     if not task.status:
         return "finished"
-    return "failed  " if task.folder.state() == "failed" else "ended   "
+    return "failed  " if task.error or task.folder.state() == "failed" else "ended   "

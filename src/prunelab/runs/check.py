@@ -8,6 +8,8 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from prunelab.core.interval import seconds
+
 # A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
 TRAINER = (
     "_target_", "accelerator", "devices", "strategy", "accumulate_grad_batches", "gradient_clip_val",
@@ -28,6 +30,7 @@ def check_values(cfg: DictConfig) -> None:
     for knob in ("compile", "channels_last"):
         if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
+    seconds(cfg.every)
     _check_trainer(cfg.trainer)
     _check_devices(cfg, cfg.trainer.devices)
     _check_pretrained(cfg.pretrained)

@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 MEMORY = ("OutOfMemoryError", "MemoryError")  # by name: asking needs no torch
-ALLOCATORS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+ALLOCATORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")  # cuBLAS, cuDNN
+
+
+class Failed(Exception):
+    """What another process died of, in its own words."""
 
 
 def record(error: BaseException | str) -> dict[str, Any]:
@@ -21,8 +25,8 @@ def record(error: BaseException | str) -> dict[str, Any]:
 
 
 def one_line(error: BaseException | str) -> str:
-    if isinstance(error, str):
-        return " ".join(error.split())
+    if isinstance(error, str | Failed):
+        return " ".join(str(error).split())
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -31,11 +31,12 @@ def changes_result(key: str) -> bool:
 
 
 def job_folder(
-    overrides: Sequence[str], method: str, rate: object, seed: object, rerun: bool = False, now: str = ""
+    overrides: Sequence[str], method: str, rate: object, seed: object, rerun: bool | str = False, now: str = ""
 ) -> str:
     """A folder name made of what a job was asked: "prune=usp,rate=0.2,seed=0,epochs=10".
 
-    The order in which overrides were given does not matter. With `rerun` it ends in `now`, the time of the command.
+    The order in which overrides were given does not matter. With `rerun` it ends in `now`, the time of the command,
+    or in the time that is given, which goes on with what that command began.
     """
     asked = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     for key in ("prune", "rate", "seed"):
@@ -45,7 +46,7 @@ def job_folder(
         del asked["trainer.devices"]
     result = {key for key in asked if changes_result(key) and key != "trainer"} | {"trainer.devices"}  # see job.settle
     rest = [f"{key}={value}" for key, value in sorted(asked.items()) if key in result]
-    whole = ",".join(lead + rest + ([f"rerun={now}"] if rerun else []))
+    whole = ",".join(lead + rest + ([f"rerun={now if rerun is True else rerun}"] if rerun else []))
     name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", whole)
     if name == whole and len(name) <= LONGEST:
         return name

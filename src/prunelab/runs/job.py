@@ -17,7 +17,7 @@ from prunelab.callbacks.history import History
 from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
 from prunelab.data.images import Splits
-from prunelab.lit.checkpoints import newest
+from prunelab.lit.checkpoints import is_whole, newest
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
@@ -126,7 +126,7 @@ def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:
     home = Folder(Path(cfg.parents) / described["identity"])
     shared(
         home.path,
-        lambda: home.result(described["identity"]) is not None and home.checkpoint.exists(),
+        lambda: home.result(described["identity"]) is not None and is_whole(home.checkpoint),
         lambda: train(dense, home, described, splits, stop),
         str(Path(HydraConfig.get().runtime.output_dir).absolute()),
         rank_of(cfg),

@@ -1,8 +1,8 @@
 """How does one process at a time work in a folder, on one machine or on a file system that several share?
 
 The lock is the kernel's: it goes with the process that holds it, however that ends. Some shared file systems keep such
-locks to one machine, so the holder also touches the file now and then; another machine watches for that, and compares
-no clocks.
+locks to one machine or have none, so the holder also touches the file now and then; others watch for that. Times are
+compared with those of the same file system, never with a clock of this machine.
 """
 
 import errno
@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import platform
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,9 +35,13 @@ def held(path: Path, purpose: str = "") -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        if not _take(file) or _beats(path):
+        taken = _take(file)
+        if taken is False or (_beyond(taken, path) and _beats(path)):
             raise Busy(f"{path.parent}: {_name(holder(path))} is at work here")
-        _write(file, {"host": platform.node(), "pid": os.getpid(), "purpose": purpose})
+        this = {"host": platform.node(), "pid": os.getpid(), "purpose": purpose}
+        _write(file, this)
+        if holder(path) != this:  # another machine's came at the same time
+            raise Busy(f"{path.parent}: {_name(holder(path))} is at work here")
         over = threading.Event()
         heart = threading.Thread(target=_beat, args=(path, over), daemon=True)
         heart.start()
@@ -52,12 +57,10 @@ def is_held(path: Path) -> bool:
     """Whether some process holds the lock now; writes nothing."""
     try:
         with path.open("rb") as file:
-            if not _take(file):
-                return True
+            free = _flock(file, fcntl.LOCK_SH)  # an exclusive lock wants a file to write to, on NFS
+            return free is False or (_beyond(free, path) and _now(path.parent) - path.stat().st_mtime < 6 * BEAT)
     except OSError:
         return False
-    there = holder(path)  # of another machine, to which the lock may not reach
-    return _elsewhere(there) and abs(time.time() - path.stat().st_mtime) < 6 * BEAT
 
 
 def holder(path: Path) -> dict[str, Any]:
@@ -68,22 +71,31 @@ def holder(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _take(file: IO[bytes]) -> bool:
+def _take(file: IO[bytes]) -> bool | None:
     for _ in range(20):  # one who only asks whether it is held has it for an instant
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if error.errno in UNSUPPORTED:
-                return True
-            time.sleep(0.01)
+        if (taken := _flock(file, fcntl.LOCK_EX)) is not False:
+            return taken
+        time.sleep(0.01)
     return False
 
 
+def _flock(file: IO[bytes], kind: int) -> bool | None:
+    """False where another process has it; None on file systems without locks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in UNSUPPORTED else False
+    return True
+
+
+def _beyond(locked: bool | None, path: Path) -> bool:
+    """Whether the file names a process of which the kernel's lock says nothing."""
+    there = holder(path)
+    return bool(there) and (locked is None or there.get("host") != platform.node())
+
+
 def _beats(path: Path) -> bool:
-    """Whether a process of another machine goes on touching the file, whatever the clocks say."""
-    if not _elsewhere(holder(path)):
-        return False
+    """Whether some process goes on touching the file, whatever the clocks say."""
     before, until = path.stat().st_mtime_ns, time.monotonic() + 3 * BEAT
     while time.monotonic() < until:
         time.sleep(BEAT / 10)
@@ -92,8 +104,13 @@ def _beats(path: Path) -> bool:
     return False
 
 
-def _elsewhere(there: dict[str, Any]) -> bool:
-    return bool(there) and there.get("host") != platform.node()
+def _now(folder: Path) -> float:
+    """By the clock that stamps the files of `folder`, which may be a server's."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _beat(path: Path, over: threading.Event) -> None:
@@ -110,6 +127,7 @@ def _write(file: IO[bytes], what: dict[str, Any]) -> None:
     if what:
         file.write(json.dumps(what).encode())
     file.flush()
+    os.fsync(file.fileno())
 
 
 def _name(there: dict[str, Any]) -> str:

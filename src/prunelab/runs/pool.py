@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from prunelab.runs.failure import Failed
 from prunelab.runs.lifeline import VARIABLE
 from prunelab.runs.lock import BUSY, is_held
 from prunelab.runs.record import Folder
@@ -33,6 +34,7 @@ class Task:
     devices: int = 1
     alone: bool = False  # after memory ran out: nothing else on its devices
     status: int | None = None  # of its process, negative for a signal; None: it has not ended
+    error: OSError | None = None  # that kept it from being started
     seconds: float = 0.0
 
     @cached_property
@@ -41,13 +43,15 @@ class Task:
 
     def problem(self) -> Exception:
         """Why it ended as it did; of one that kept no record, the signal or the last thing it said."""
+        if self.error:
+            return self.error
         if failure := self.folder.read("failure.json"):
-            return RuntimeError(failure["reason"])
+            return Failed(failure["reason"])
         if self.status in STOPPED:
             return Interrupted("asked to stop")
         if self.status and self.status < 0:
             return Interrupted(f"killed by {signal.Signals(-self.status).name}")
-        return RuntimeError(f"{last_line(self.folder.path / OUTPUT)} (exit status {self.status})")
+        return Failed(f"{last_line(self.folder.path / OUTPUT)} (exit status {self.status})")
 
 
 def last_line(output: Path) -> str:
@@ -85,7 +89,13 @@ class Pool:
         self.done: list[Task] = []
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Until every task has ended, or the running ones after `stop`."""
+        """Until every task has ended, or the running ones after `stop`.
+
+        Raises ValueError, with nothing started, for a task that wants more devices than there are.
+        """
+        for task in tasks:
+            if task.devices > self.seats.most:
+                raise ValueError(f"trainer.devices={task.devices}: {self.seats.too_few}")
         self.waiting = list(tasks)
         began, looked, asked = time.time(), 0.0, False
         try:
@@ -101,6 +111,9 @@ class Pool:
                     self._fill(began)
                 self.watch(self)
                 time.sleep(POLL)
+        except KeyboardInterrupt:  # a second Ctrl-C: at once
+            self._signal(signal.SIGKILL)
+            raise
         finally:
             self._end()
 
@@ -111,10 +124,20 @@ class Pool:
             elif is_held(task.folder.lock):
                 self._move(task, self.elsewhere)
             elif (seats := self.seats.take(task.devices, task.alone)) is not None:
-                self.waiting.remove(task)
-                self.running.append(self._start(task, seats))
+                self._begin(task, seats)
             else:
                 return  # a large job is not passed by small ones for ever
+
+    def _begin(self, task: Task, seats: list[str]) -> None:
+        try:
+            running = self._start(task, seats)
+        except OSError as error:  # its folder cannot be made or written to
+            self.seats.give(seats)
+            task.error = error
+            self._move(task, self.done, status=os.EX_IOERR)
+        else:
+            self.waiting.remove(task)
+            self.running.append(running)
 
     def _start(self, task: Task, seats: list[str]) -> _Running:
         task.folder.path.mkdir(parents=True, exist_ok=True)
@@ -122,7 +145,7 @@ class Pool:
         with (task.folder.path / OUTPUT).open("ab") as output:
             process = subprocess.Popen(
                 task.command(task.folder),
-                env=kept | self.seats.environment(seats) | {VARIABLE: "1"},
+                env=kept | self.seats.environment(seats) | {VARIABLE: "1", "HYDRA_FULL_ERROR": "1"},
                 stdin=subprocess.PIPE,  # the lifeline
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -2,14 +2,13 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prunelab.core.files import written_whole
+from prunelab.core.files import remove_partial, written_whole
 from prunelab.runs import failure
 from prunelab.runs.lock import held, is_held
 from prunelab.runs.stop import Interrupted
@@ -66,22 +65,15 @@ class Folder:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """The folder for this process alone; raises Busy where another has it. An error is kept as failure.json.
-
-        A folder that was made for the attempt, and in which nothing else stands when it fails, goes again.
-        """
+        """The folder for this process alone; raises Busy where another has it. An error is kept as failure.json."""
         with held(self.lock):
             (self.path / "failure.json").unlink(missing_ok=True)
+            remove_partial(self.path)
             try:
                 yield
-            except (Interrupted, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                if os.listdir(self.path) != [self.lock.name]:
+            except Exception as error:
+                if not isinstance(error, Interrupted):
                     self.fail(error)
-                else:
-                    self.lock.unlink()
-                    self.path.rmdir()
                 raise
 
     def claim(self, job: dict[str, Any]) -> None:

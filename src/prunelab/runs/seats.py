@@ -23,6 +23,13 @@ class Seats:
         """Devices that one job can have; on the CPU each of its processes takes a seat."""
         return self.jobs if self.on_cpu else len(self.free)
 
+    @property
+    def too_few(self) -> str:
+        """What is there, and what to do for more."""
+        if self.on_cpu:
+            return f"each process takes a place, and the CPU has hydra.launcher.jobs={self.jobs} of them; give it more"
+        return f"there are {self.most}: {', '.join(self.free)}"
+
     def take(self, devices: int, alone: bool = False) -> list[str] | None:
         """A device for each seat taken, those with most room first; None while there is no room."""
         if self.on_cpu:

@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from prunelab.runs.lock import BEAT, holder
+from prunelab.runs.lock import BEAT, Busy, held, holder
 from prunelab.runs.record import Folder, write_json
 from prunelab.runs.stop import Stop
 
@@ -62,6 +64,19 @@ def active() -> frozenset[str] | None:
     """This user's jobs that are queued, running or about to be queued again; None when Slurm does not answer."""
     answer = _ask("squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i")
     return None if answer is None else frozenset(answer.split())
+
+
+@contextmanager
+def submitting(study: Path) -> Iterator[None]:
+    """One command at a time looks into the queue and submits what is not there yet; another waits."""
+    with ExitStack() as lock:
+        while True:
+            try:
+                lock.enter_context(held(study / ".submitting.lock"))
+                break
+            except Busy:
+                time.sleep(1)
+        yield
 
 
 def settle(ticket: Ticket, folder: Folder) -> None:
