@@ -167,6 +167,15 @@ def test_the_same_command_waits_for_the_jobs_of_one_that_was_killed(
     assert len(list((tmp_path / "outputs" / "tiny" / ".submitit").glob("*_submission.sh"))) == 1
 
 
+def test_two_commands_at_once_submit_each_job_once(
+    start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
+) -> None:
+    commands = [start(*LAUNCHER, *tiny, "seed=0,1") for _ in range(2)]
+    for command in commands:
+        command.finish()
+    assert len(list((tmp_path / "outputs" / "tiny" / ".submitit").glob("*_0_log.out"))) == 2
+
+
 def test_ctrl_c_leaves_the_jobs_and_tells_how_to_cancel_them(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -1,10 +1,13 @@
 """Whole or not at all."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from prunelab.core.files import written_whole
+from prunelab.core import files
+from prunelab.core.files import remove_partial, written_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -25,3 +28,22 @@ def test_a_write_that_ends_well_takes_the_files_place_readable_for_others(tmp_pa
     assert target.read_bytes() == b"whole"
     assert target.stat().st_mode & 0o044
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_full_disk_is_told_as_such_whatever_a_library_says(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=files.FULL - 1))
+    with pytest.raises(OSError, match="No space left on device"), written_whole(tmp_path / "last.ckpt"):
+        raise RuntimeError("unexpected pos 371584 vs 371472")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    kept = [tmp_path / ".lock", tmp_path / "checkpoints" / "last.ckpt"]
+    for path in kept:
+        path.touch()
+    writing = written_whole(tmp_path / "checkpoints" / "last.ckpt")
+    writing.__enter__().write(b"half")  # and no more is heard of it
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    remove_partial(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from prunelab.runs.folders import conf_dir
 from prunelab.runs.record import Folder
 
 TRAIN = [sys.executable, "-m", "train"]
@@ -211,6 +213,11 @@ def test_rerun_starts_again_in_a_new_folder(tiny: list[str], tmp_path: Path) -> 
     first, again = (json.loads(path.read_text()) for path in results)
     assert first["identity"] == again["identity"]
     assert first["history"][-1]["test_loss"] == again["history"][-1]["test_loss"]
+    when = results[1].parent.name.rpartition("rerun=")[2]
+    done = run("-m", *tiny, f"rerun={when}", cwd=tmp_path)  # goes on with what that command began
+    assert done.returncode == 0
+    assert "finished before" in done.stdout
+    assert len(list(tmp_path.glob("outputs/study/*/result.json"))) == 2
 
 
 def test_a_job_that_failed_is_tried_again_by_the_same_command(tiny: list[str], tmp_path: Path) -> None:
@@ -219,6 +226,63 @@ def test_a_job_that_failed_is_tried_again_by_the_same_command(tiny: list[str], t
         done = run(*command, cwd=tmp_path)
         assert done.returncode == 1
         assert "1 jobs: 1 failed" in done.stdout
+        assert "#1 of 1" in done.stdout  # it was begun
     failure = only(tmp_path).read("failure.json")
     assert failure is not None
     assert "NaN" in failure["reason"] or "diverged" in failure["reason"]
+
+
+def test_a_second_ctrl_c_ends_a_job_at_once_and_is_no_failure(tiny: list[str], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*TRAIN, *tiny, "epochs=1000", "model=resnet110", "optim.batch_size=140"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    next(line for line in process.stdout if "epoch 1/1000" in line)
+    process.send_signal(signal.SIGINT)
+    next(line for line in process.stdout if "Ctrl-C again to end at once" in line)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert only(tmp_path).state() == "interrupted"
+
+
+def test_jobs_in_processes_of_their_own_take_the_conf_that_the_command_was_given(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(conf_dir(), tmp_path / "conf2")
+    yaml = tmp_path / "conf2" / "train.yaml"
+    yaml.write_text(yaml.read_text().replace("channels_last: true", "channels_last: false"))
+    done = run("-m", "--config-path", str(tmp_path / "conf2"), *tiny, "hydra.launcher.jobs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    result = only(tmp_path).read("result.json")
+    assert result is not None
+    assert result["config"]["channels_last"] is False
+    assert (only(tmp_path).path / "output.log").exists()
+
+
+def test_other_weights_under_the_same_path_are_another_job(tiny: list[str], tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(*tiny, f"seed={seed}", "name=weights", cwd=tmp_path)
+    first, second = sorted(tmp_path.glob("outputs/weights/*/checkpoints/last.ckpt"))
+    shutil.copy(first, tmp_path / "start.ckpt")
+    command = ["-m", *tiny, f"pretrained={tmp_path}/start.ckpt"]
+    assert run(*command, cwd=tmp_path).returncode == 0
+    assert "finished before" in run(*command, cwd=tmp_path).stdout
+    shutil.copy(second, tmp_path / "start.ckpt")
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "finished before" not in done.stdout
+    assert "other pretrained" in " ".join(done.stdout.split())
+
+
+def test_a_damaged_dense_parent_is_trained_again(tiny: list[str], tmp_path: Path) -> None:
+    command = [*tiny, "prune=finetune", "pretrained=auto"]
+    assert run(*command, cwd=tmp_path).returncode == 0
+    before = losses(only(tmp_path))
+    for path in tmp_path.glob("outputs/parents/*/checkpoints/*.ckpt"):
+        path.write_bytes(path.read_bytes()[:1000])
+    shutil.rmtree(only(tmp_path).path)
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert losses(only(tmp_path)) == before

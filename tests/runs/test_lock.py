@@ -1,7 +1,10 @@
 """One process at a time: on this machine by the kernel's lock, on another by watching its holder's touches."""
 
+import errno
+import fcntl
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -110,3 +113,50 @@ def test_one_who_only_asks_does_not_disturb_a_claim(tmp_path: Path) -> None:
             pass
     over.set()
     thread.join()
+
+
+def test_asking_needs_no_file_to_write_to(other, tmp_path: Path, monkeypatch) -> None:
+    """As on NFS, where an exclusive lock on a file that is open for reading is an error."""
+    flock = fcntl.flock
+
+    def nfs(file, kind: int) -> None:
+        if kind & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, "not open for writing")
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    assert is_held(tmp_path / "job" / ".lock")
+    other.kill()
+    other.wait()
+    assert not is_held(tmp_path / "job" / ".lock")
+
+
+def test_where_there_are_no_locks_touches_tell(tmp_path: Path, monkeypatch) -> None:
+    def none(file, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    path = tmp_path / ".lock"
+    assert not is_held(path)
+    with held(path):
+        assert is_held(path)
+        with pytest.raises(Busy, match=f"process {os.getpid()}"), held(path):
+            pass
+    assert not is_held(path)
+    path.write_text(json.dumps({"host": platform.node(), "pid": 1}))  # killed a while ago
+    os.utime(path, (0, 0))
+    assert not is_held(path)
+    with held(path):
+        pass
+
+
+@pytest.mark.parametrize("shift", [-7200, 7200])
+def test_whether_another_machine_is_at_it_is_told_by_the_clock_of_the_files(
+    shift: int, tmp_path: Path, monkeypatch
+) -> None:
+    left_by_another_machine(tmp_path / ".lock")
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + shift)
+    assert is_held(tmp_path / ".lock")
+    os.utime(tmp_path / ".lock", (0, 0))
+    assert not is_held(tmp_path / ".lock")

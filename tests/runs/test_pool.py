@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prunelab.runs.lock import BUSY, held
-from prunelab.runs.pool import Pool, Task
+from prunelab.runs.pool import GRACE, Pool, Task
 from prunelab.runs.record import Folder
 from prunelab.runs.seats import CPU, Seats
 from prunelab.runs.stop import Stop
@@ -153,10 +153,53 @@ time.sleep(60)
     assert str(tasks[0].problem()) == "asked to stop"
 
 
+def test_a_folder_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tasks = [task("pass", tmp_path / "file"), task("pass", tmp_path / "folder")]
+    Pool(Seats([CPU], 1), Stop()).run(tasks)
+    assert tasks[0].status
+    assert isinstance(tasks[0].problem(), FileExistsError)
+    assert tasks[1].status == 0
+
+
+@pytest.mark.parametrize(
+    ("seats", "told"), [(Seats([CPU], 1), "hydra.launcher.jobs=1"), (Seats(["0"], 2), "there are 1: 0")]
+)
+def test_more_devices_than_there_are_are_refused_before_any_job(seats: Seats, told: str, tmp_path: Path) -> None:
+    tasks = [task("pass", tmp_path / "one"), task("pass", tmp_path / "two", devices=2)]
+    with pytest.raises(ValueError, match=f"trainer.devices=2: .*{told}"):
+        Pool(seats, Stop()).run(tasks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    deaf = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1] + "/ready", "w").close()
+time.sleep(600)
+"""
+    job, stop = task(deaf, tmp_path / "job"), Stop()
+
+    def watch(pool: Pool) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        if (tmp_path / "job" / "ready").exists():
+            stop.signal = signal.SIGINT
+
+    began = time.monotonic()
+    pool = Pool(Seats([CPU], 1), stop, watch)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run([job])
+    assert not pool.running
+    assert job.status == -signal.SIGKILL
+    assert time.monotonic() - began < GRACE / 2
+
+
 PARENT = """
 import sys
 from pathlib import Path
-from prunelab.runs.pool import Pool, Task
+from prunelab.runs.pool import GRACE, Pool, Task
 from prunelab.runs.record import Folder
 from prunelab.runs.seats import Seats
 from prunelab.runs.stop import Stop

@@ -57,6 +57,12 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
             "train: rate=7: expected a fraction in [0, 1); for 7 % write rate=0.07",
         ),
         (["rate=1.5", "prune=usp"], "train: rate=1.5: expected a fraction in [0, 1)"),
+        (["-m", "every=0s,5m"], "train: every=0s: expected steps"),
+        (["-m", "hydra.launcher.devices=0"], "train: hydra.launcher.devices=0: expected auto, or GPUs"),
+        (
+            ["-m", "rate=0", "data=shapes", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
+            "train: trainer.devices=2: each process takes a place, and the CPU has hydra.launcher.jobs=1",
+        ),
         (["prune=magic"], "Available options in 'prune':\n\tbinary"),
         (["model=resnet9000"], "Available options in 'model':"),
         (["-m", "data=image_folder", "data.root=nowhere", "seed=0,1"], "train: data.root=nowhere: no such folder"),

@@ -30,6 +30,11 @@ class PoolLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if not isinstance(self.jobs, int) or isinstance(self.jobs, bool) or self.jobs < 1:
+            sys.exit(f"train: hydra.launcher.jobs={self.jobs}: expected a whole number of at least 1")
+        names = list(map(str, self.devices)) if OmegaConf.is_list(self.devices) else []
+        if self.devices != "auto" and (not names or len(set(names)) < len(names)):
+            sys.exit(f"train: hydra.launcher.devices={self.devices}: expected auto, or GPUs such as [0,1]")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from prunelab.runs.seats import Seats
@@ -37,8 +42,6 @@ class PoolLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        if not isinstance(self.jobs, int) or isinstance(self.jobs, bool) or self.jobs < 1:
-            sys.exit(f"train: hydra.launcher.jobs={self.jobs}: expected a whole number of at least 1")
         jobs = [list(overrides) for overrides in job_overrides]
         seats = Seats(self._devices(), self.jobs)
         here = self.devices == "auto" and len(seats) == 1
@@ -59,10 +62,7 @@ class PoolLauncher(Launcher):
         from prunelab.runs.seats import CPU, visible_gpus
 
         if self.devices != "auto":
-            names = list(map(str, self.devices)) if OmegaConf.is_list(self.devices) else []
-            if not names or len(set(names)) < len(names):
-                sys.exit(f"train: hydra.launcher.devices={self.devices}: expected auto, or GPUs such as [0,1]")
-            return names
+            return list(map(str, self.devices))
         return ([] if self.config.trainer.accelerator == "cpu" else visible_gpus()) or [CPU]
 
     def _needs(self, job: list[str]) -> int:

@@ -57,6 +57,14 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
+def weights_file(path: str | Path) -> Path:
+    """The file meant by `pretrained=`: itself, or the model or last checkpoint of a job's folder."""
+    if not Path(path).is_dir():
+        return Path(path)
+    model = Path(path) / "model.safetensors"
+    return model if model.exists() else Path(path) / "checkpoints" / "last.ckpt"
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Raises PermissionError when files cannot be made in `folder`, which need not exist; writes nothing."""
     there = folder.absolute()

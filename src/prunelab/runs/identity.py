@@ -11,9 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.report.record import SCHEMA
-from prunelab.runs.folders import changes_result
+from prunelab.runs.folders import changes_result, weights_file
 from prunelab.runs.versions import versions
-from prunelab.runs.weights import weights_file
 
 METHOD = ("rate", "seed", "rounds", "rewind", "retrain")  # with prune, what a study varies
 
@@ -41,6 +40,11 @@ def content(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def weights_content(pretrained: str | None) -> str | None:
+    """None for "auto" too: the same training to the same bits, only not for one job alone."""
+    return None if pretrained in (None, "auto") else content(weights_file(pretrained))
+
+
 def menu(sources: Iterable[ConfigSourceInfo]) -> str:
     """A digest of every YAML file that a configuration may be composed from; `sources` are Hydra's."""
     folders = sorted(source.path for source in sources if source.schema == "file")
@@ -63,10 +67,7 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
     `settled` replaces values that the configuration leaves open: what "auto" comes down to, which images.
     """
     values = flat(cfg) | settled
-    if cfg.pretrained == "auto":
-        values["pretrained"] = None  # the same training to the same bits, only not for this job alone
-    elif cfg.pretrained:
-        values["pretrained"] = content(weights_file(cfg.pretrained))
+    values["pretrained"] = weights_content(cfg.pretrained)
     hydra = HydraConfig.get()
     chosen: dict[str, str] = dict(hydra.runtime.choices)
     typed = list(hydra.overrides.task)

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from prunelab.__main__ import main as prunelab
 from prunelab.runs.check import check_launcher, check_values
 from prunelab.runs.failure import one_line
 from prunelab.runs.folders import refuse_unwritable
-from prunelab.runs.identity import asked, flat, menu
+from prunelab.runs.identity import asked, flat, menu, weights_content
 from prunelab.runs.outcomes import Outcomes
 from prunelab.runs.record import Folder, State
 from prunelab.runs.stop import Interrupted
@@ -124,11 +125,13 @@ def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple
 
 def _finished(study: Path) -> dict[str, tuple[Folder, float]]:
     """The finished jobs of a study and their accuracies, by what was asked of them."""
-    jobs = {}
+    jobs, weights = {}, cache(weights_content)
     for path in study.glob("*/result.json"):
         try:
             there = json.loads(path.read_bytes())
-            if not there["config"].get("rerun"):  # it made one more folder each time it was asked
+            config = there["config"]
+            again = config.get("rerun") is True  # which makes one more folder each time it is asked
+            if not again and there["values"]["pretrained"] == weights(config["pretrained"]):
                 jobs[str(there["asked"])] = Folder(path.parent), float(there["accuracy"])
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
             continue  # damaged, or from an older version

@@ -8,14 +8,7 @@ from torch import Tensor, nn
 
 from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
-
-
-def weights_file(path: str | Path) -> Path:
-    """The file meant by `pretrained=`: itself, or the model or last checkpoint of a job's folder."""
-    if not Path(path).is_dir():
-        return Path(path)
-    model = Path(path) / "model.safetensors"
-    return model if model.exists() else Path(path) / "checkpoints" / "last.ckpt"
+from prunelab.runs.folders import weights_file
 
 
 def load_weights(net: nn.Module, path: Path) -> Plan:
