@@ -287,7 +287,7 @@ class ScalingFactors(L.Callback):
     def _fold(self, pl_module: L.LightningModule) -> None:
         assert self.factors is not None
         self.factors.fold(pl_module)
-        self.factors = None
+        self._forget()
         self._unhook()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -301,7 +301,7 @@ class ScalingFactors(L.Callback):
         self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
-        """With None for values and velocity where there are no factors, as after folding."""
+        """As before any training where there are no factors, as after folding."""
         f = self.factors
         return {
             "values": f.values.detach().clone() if f else None,
