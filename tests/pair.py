@@ -19,6 +19,7 @@ from torch import Tensor
 
 from prunelab.callbacks import Pruning
 from prunelab.callbacks.history import History
+from prunelab.core import ranks
 from prunelab.core.ranks import rank
 from prunelab.lit import datamodule
 from prunelab.runs import job, rounds
@@ -47,6 +48,7 @@ class Look(L.Callback):
             "masks": digest(masks),
             "stream": digest({"cpu": self.stream}),
             "batches": [len(loader) for loader in trainer.datamodule.val_dataloader()],
+            "average": average(trainer.global_rank),
             "begins": [list(c.begins.values()) for c in trainer.callbacks if isinstance(c, RoundRecords)],
         }
         write(self.folder, seen | {"history": next(c.epochs for c in trainer.callbacks if isinstance(c, History))})
@@ -59,6 +61,13 @@ class Tamper(L.Callback):
         for callback in trainer.callbacks:
             if isinstance(callback, Pruning) and trainer.global_rank:
                 callback.pruner._generator.manual_seed(99)
+
+
+def average(rank: int) -> list[float]:
+    """Of 0 and 1, and of 0 and 10."""
+    tensors = [torch.tensor(float(rank)), torch.tensor([10.0 * rank], dtype=torch.float64)]
+    ranks.average(tensors)
+    return [float(tensor) for tensor in tensors]
 
 
 def digest(tensors: dict[str, Tensor]) -> str:

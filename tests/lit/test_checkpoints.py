@@ -1,11 +1,13 @@
 """A checkpoint is written whole, and read without running what is in it."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from prunelab.lit.checkpoints import WholeCheckpointIO, is_whole, newest
+from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO, is_whole, newest
 
 
 def test_a_checkpoint_comes_back_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -63,4 +65,51 @@ def test_no_flipped_bit_is_an_error_and_in_the_contents_it_is_damage(tmp_path: P
             flipped = bytearray(content)
             flipped[place] ^= bit
             path.write_bytes(flipped)
-            assert not (is_whole(path) and at <= place < at + 800), place
+            if is_whole(path):
+                assert not at <= place < at + 800, place
+                io.load_checkpoint(path)
+
+
+class Trainer(SimpleNamespace):
+    """What Checkpoints asks of one: an epoch of 7 batches that are accumulated by 3; it notes where it saves."""
+
+    def __init__(self, others: bool = False) -> None:
+        strategy = SimpleNamespace(reduce_boolean_decision=lambda mine, all: mine or others)
+        super().__init__(
+            num_training_batches=7, accumulate_grad_batches=3, global_step=0, current_epoch=0, max_epochs=2,
+            strategy=strategy, saved=[],
+        )  # fmt: skip
+
+    def save_checkpoint(self, path: Path) -> None:
+        self.saved.append(self.batch)
+
+    def run(self, callback: Checkpoints, seconds: float = 0.0) -> list[int]:
+        callback.on_train_start(self, None)
+        for self.batch in range(7):
+            self.global_step += self.batch % 3 == 2 or self.batch == 6
+            time.sleep(seconds)
+            callback.on_train_batch_end(self, None, None, None, self.batch)
+        callback.on_train_epoch_end(self, None)
+        return self.saved
+
+
+def checkpoints(tmp_path: Path, every: str, asked: bool = False) -> Checkpoints:
+    return Checkpoints(tmp_path, every, lambda: asked, KeyboardInterrupt)
+
+
+def test_checkpoints_lie_between_optimizer_steps_and_the_last_where_the_epoch_ends(tmp_path: Path) -> None:
+    assert Trainer().run(checkpoints(tmp_path, "1it")) == [2, 5, 6]
+    assert Trainer().run(checkpoints(tmp_path, "2it")) == [5]
+    assert Trainer().run(checkpoints(tmp_path, "1ep")) == [6]
+
+
+def test_checkpoints_come_when_the_time_has_passed(tmp_path: Path) -> None:
+    assert Trainer().run(checkpoints(tmp_path, "0.01s"), seconds=0.02) == [2, 5, 6]
+    assert Trainer().run(checkpoints(tmp_path, "1h")) == []
+
+
+def test_one_rank_that_is_asked_to_stop_ends_all_with_a_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(others=True)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(checkpoints(tmp_path, "1h"))
+    assert trainer.saved == [2]

@@ -35,6 +35,7 @@ from prunelab.runs.job import settle
         ("trainer.devices=2", "trainer.devices=2: several devices train one net by trainer=ddp; add it"),
         ("trainer.devices=auto", "trainer.devices=auto: expected a whole number of at least 1"),
         ("trainer.devices=0", "trainer.devices=0: expected a whole number"),
+        ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: expected a whole number"),
         ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
     ],

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,14 @@ def left(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text()) | {"checkpoint": saved}
 
 
+def steps(folder: Path) -> int:
+    """Of the newest checkpoint, which another process may be writing; 0 while there is none."""
+    for name in ("last.ckpt", "previous.ckpt"):
+        with suppress(FileNotFoundError):
+            return torch.load(folder / "checkpoints" / name, weights_only=True)["global_step"]
+    return 0
+
+
 def masks(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return next(state for key, state in checkpoint["callbacks"].items() if key.startswith("Pruning"))["keep"]
 
@@ -142,18 +151,22 @@ def test_processes_at_different_jobs_do_not_train_together(seen) -> None:
 
 
 def test_a_killed_job_on_two_devices_resumes_to_the_same_bits(tiny_images: Path, tmp_path: Path) -> None:
-    tiny = [*tiny_job(tiny_images), *DDP, "model=keras_cnn", "prune=usp", "rate=0.5", "epochs=4"]  # has drop-out
-    command = [sys.executable, "-m", "train", *tiny]
+    """In the middle of an epoch, between two steps of two batches each; the net has drop-out."""
+    tiny = [*tiny_job(tiny_images), *DDP, "model=keras_cnn", "prune=usp", "rate=0.5", "epochs=4"]
+    command = [sys.executable, "-m", "train", *tiny, "every=1it", "+trainer.accumulate_grad_batches=2"]
     quiet: dict[str, Any] = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "stdout": subprocess.PIPE}
     whole = subprocess.run([*command, "name=whole"], **quiet)
     assert whole.returncode == 0, whole.stderr
     assert whole.stdout.count("epoch 1/4") == 1  # rank 0 alone says so
     killed = subprocess.Popen([*command, "name=killed"], **quiet, start_new_session=True)
     assert killed.stdout is not None
-    assert any("epoch 2/4" in line for line in killed.stdout)
+    assert any("epoch 1/4" in line for line in killed.stdout)
+    folder = next((tmp_path / "outputs" / "killed").iterdir())
+    while steps(folder) % 4 != 1 and killed.poll() is None:  # of the four in an epoch
+        continue
     os.killpg(killed.pid, 9)
     killed.communicate()
-    folder = next((tmp_path / "outputs" / "killed").iterdir())
+    assert steps(folder) % 4, steps(folder)
     assert not (folder / "result.json").exists()
     again = subprocess.run([*command, "name=killed"], **quiet)
     assert again.returncode == 0, again.stderr
@@ -162,6 +175,21 @@ def test_a_killed_job_on_two_devices_resumes_to_the_same_bits(tiny_images: Path,
     assert [e["test_loss"] for e in one["history"]] == [e["test_loss"] for e in other["history"]]
     for name, tensor in one["checkpoint"]["state_dict"].items():
         assert torch.equal(tensor, other["checkpoint"]["state_dict"][name]), name
+
+
+def test_the_average_over_ranks_is_a_mean(seen) -> None:
+    assert [rank["average"] for rank in seen["usp"]] == [[0.5, 5.0]] * 2
+
+
+def test_on_one_device_it_is_the_same_job_also_where_filters_are_cut_out(tiny_images: Path, tmp_path: Path) -> None:
+    accuracies = []
+    for trainer in (["trainer=cpu"], ["trainer=ddp", "trainer.accelerator=cpu"]):
+        asked = [*tiny_job(tiny_images), "prune=sp", "rate=0.5", *trainer]
+        accuracies.append(run(compose_job(asked, tmp_path / trainer[0])))
+    assert accuracies[0] == accuracies[1]
+    one, other = (left(tmp_path / name) for name in ("trainer=cpu", "trainer=ddp"))
+    assert one["cost"] == other["cost"]
+    assert one["identity"] == other["identity"]
 
 
 def share(rank: int, of: int, batch_size: int = 12) -> ImageBatches:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunelab.runs.folders import conf_dir
 from prunelab.runs.record import Folder
@@ -286,3 +287,16 @@ def test_a_damaged_dense_parent_is_trained_again(tiny: list[str], tmp_path: Path
     done = run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert losses(only(tmp_path)) == before
+
+
+def test_what_was_logged_before_a_kill_is_kept_and_shown_once(tiny: list[str], tmp_path: Path) -> None:
+    for logger in ("csv", "tensorboard"):
+        command = [*tiny, f"logger={logger}", "every=7it", f"name={logger}"]
+        signalled(signal.SIGKILL, command, tmp_path, "epoch 2/3")
+        assert run(*command, cwd=tmp_path).returncode == 0
+    rows = [line for path in sorted(tmp_path.rglob("metrics.csv")) for line in path.read_text().splitlines()]
+    assert len([row for row in rows if row and row[0].isdigit()]) >= 3
+    events = EventAccumulator(str(next(tmp_path.glob("outputs/tensorboard/prune*"))))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("val/acc")]
+    assert steps == sorted(set(steps)) == [6, 13, 20]

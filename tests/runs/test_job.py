@@ -134,10 +134,10 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
         (["optim.batch_size=1000"], "batch_size=1000"),
     ],
 )
-def test_bad_input_is_refused_with_nothing_written(asked: list[str], told: str, composed, tmp_path: Path) -> None:
+def test_bad_input_is_refused_before_any_training(asked: list[str], told: str, composed, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=told):
         run(composed("logger=tensorboard", "rate=0.5" if "prune=" in asked[0] else "rate=0", *asked))
-    assert not (tmp_path / "job").exists()
+    assert {path.name for path in (tmp_path / "job").glob("*")} <= {".lock", "failure.json"}
 
 
 def test_images_that_could_not_be_had_stop_the_job(composed, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hydra_plugins.prunelab_search.optuna_sweeper import held
 from prunelab.runs.folders import conf_dir
+from prunelab.runs.lock import held
+from prunelab.runs.stop import Interrupted
 
 Job = Callable[[DictConfig], float]
 SPACE = ["prune=usp", "rate=interval(0.2,0.95)", "seed=0,1"]
@@ -28,13 +29,14 @@ def run(cfg: DictConfig) -> float:
 
 
 @pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
+def search(tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
     """Runs a search in tmp_path/outputs/s; the report is left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("prunelab.__main__.main", lambda _: 0)
 
     def do(*overrides: str, job: Job = run) -> optuna.Study:
-        asked = ["hydra/sweeper=optuna", "~hydra.callbacks.study", "name=s", *overrides]
+        data = ["data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache"]
+        asked = ["hydra/sweeper=optuna", "~hydra.callbacks.study", "name=s", *data, *overrides]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             GlobalHydra.instance().hydra.multirun("train", job, asked)  # type: ignore[union-attr]
         return recorded(tmp_path / "outputs" / "s")
@@ -54,7 +56,7 @@ def test_optuna_notes_what_the_jobs_results_say(search, tmp_path: Path) -> None:
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert len(study.trials) == 5
     for trial in study.trials:
-        name = f"prune=usp,rate={trial.params['rate']},seed={trial.params['seed']}"
+        name = f"prune=usp,rate={trial.params['rate']},seed={trial.params['seed']},data=image_folder,data.val=20"
         result = json.loads((tmp_path / "outputs" / "s" / name / "result.json").read_text())
         assert trial.values == [result["history"][-1]["val_acc"], result["cost"]["pruned"]["macs"]]
 
@@ -83,7 +85,7 @@ def test_what_a_killed_command_left_is_run_first_and_nothing_twice(search, tmp_p
             raise KeyboardInterrupt
         return run(cfg)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         search("hydra.sweeper.n_trials=5", *SPACE, job=killed)
     assert [t.state.name for t in recorded(tmp_path / "outputs" / "s").trials] == ["COMPLETE", "COMPLETE", "RUNNING"]
     rest: list[float] = []
@@ -91,6 +93,23 @@ def test_what_a_killed_command_left_is_run_first_and_nothing_twice(search, tmp_p
     assert [*ran[:2], *rest] == [trial.params["rate"] for trial in study.trials]
     assert rest[0] == ran[2]
     assert len(study.trials) == 5
+
+
+def test_a_job_that_was_killed_has_not_failed_and_is_gone_on_with(search) -> None:
+    ran: list[float] = []
+
+    def killed(cfg: DictConfig) -> float:
+        ran.append(cfg.rate)
+        if len(ran) == 2:
+            raise Interrupted("killed by SIGKILL")
+        return run(cfg)
+
+    with pytest.raises(SystemExit, match="1 jobs were interrupted; the same command"):
+        search("hydra.sweeper.n_trials=4", *SPACE, job=killed)
+    rest: list[float] = []
+    study = search("hydra.sweeper.n_trials=4", *SPACE, job=lambda cfg: rest.append(cfg.rate) or run(cfg))
+    assert rest[0] == ran[1]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
 
 
 def test_equal_suggestions_of_a_batch_are_one_job(search) -> None:
@@ -121,6 +140,7 @@ def test_another_search_in_the_same_study_is_refused(search) -> None:
         (["rate=0.5"], "nothing to search over"),
         (["prune=usp", "rate=interval(20,95)"], "rate=20: expected a fraction in .*rate=0.2"),
         (["hydra.sweeper.objectives=[flops]", *SPACE], "flops is none of accuracy, macs"),
+        (["data.root=nowhere", *SPACE], "data.root=nowhere: no such folder"),
         (["hydra.sweeper.n_trials=0", *SPACE], "hydra.sweeper.n_trials=0: expected at least 1"),
     ],
 )
@@ -155,10 +175,10 @@ def test_an_experiment_file_can_hold_the_space(search, tmp_path: Path) -> None:
     assert [set(trial.params) for trial in study.trials] == [{"rate"}] * 3
 
 
-def test_a_second_command_on_the_same_search_is_refused(tmp_path: Path) -> None:
-    with held(tmp_path / "search.log"), pytest.raises(ValueError, match="a search is running here"):
-        held(tmp_path / "search.log")
-    held(tmp_path / "search.log").close()
+def test_a_second_command_on_the_same_search_is_refused(search, tmp_path: Path) -> None:
+    with held(tmp_path / "outputs" / "s" / ".search.lock"), pytest.raises(SystemExit, match="is at work here"):
+        search("hydra.sweeper.n_trials=1", *SPACE)
+    assert len(search("hydra.sweeper.n_trials=1", *SPACE).trials) == 1
 
 
 def test_hydra_finds_the_sweeper_without_importing_optuna() -> None:

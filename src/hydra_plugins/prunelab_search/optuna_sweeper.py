@@ -3,14 +3,13 @@
 Optuna is imported when a search begins: Hydra imports this file at every start.
 """
 
-import fcntl
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -18,9 +17,11 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hydra_plugins.prunelab_search.objectives import directions, outcome
+from prunelab.runs.lock import Busy, held
 
 if TYPE_CHECKING:
     from hydra_plugins.prunelab_search._space import Space
@@ -52,11 +53,10 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the trials that are missing, and makes the report; a mistake ends the command before any job."""
         folder = Path(self.config.hydra.sweep.dir)
-        with in_one_line():
-            space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-            lock = held(folder / "search.log")
-        with lock:
+        with ExitStack() as lock:
             with in_one_line():
+                space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+                lock.enter_context(held(folder / ".search.lock"))
                 trials = self._opened(folder / "search.log", space)
             while batch := trials.next(space.searched, self.n_trials, self.jobs, self.seed):
                 self._run(batch, space, trials)
@@ -67,7 +67,8 @@ class OptunaSweeper(Sweeper):
         if find_spec("optuna") is None:
             raise ValueError("hydra/sweeper=optuna needs Optuna: pip install 'optuna>=4'")
         from hydra_plugins.prunelab_search._space import parse
-        from prunelab.runs.check import check_values
+        from prunelab.runs.check import check_launcher, check_values
+        from prunelab.runs.sweep import composed
 
         loader = self.hydra_context.config_loader
         for name in ("n_trials", "jobs"):
@@ -75,7 +76,10 @@ class OptunaSweeper(Sweeper):
                 raise ValueError(f"hydra.sweeper.{name}={getattr(self, name)}: expected at least 1")
         space = parse(arguments, OverridesParser.create(config_loader=loader))
         for corner in space.corners():
-            check_values(loader.load_sweep_config(self.config, list(corner)))
+            cfg, _ = composed(corner, loader, self.config)
+            check_values(cfg)
+            check_launcher(cfg, self.config.hydra)
+            instantiate(cfg.data).load()
         return space
 
     def _opened(self, record: Path, space: "Space") -> "Trials":
@@ -88,11 +92,16 @@ class OptunaSweeper(Sweeper):
 
     def _run(self, batch: "list[Begun]", space: "Space", trials: "Trials") -> None:
         overrides = [space.overrides(params) for _, params in batch]
+        from prunelab.runs.stop import Interrupted
+
         different = list(dict.fromkeys(overrides))  # two jobs must not write into one folder at once
         returns = self.launcher.launch([list(job) for job in different], initial_job_idx=batch[0][0])
         ended = dict(zip(different, returns, strict=True))
         for (number, _), asked in zip(batch, overrides, strict=True):
-            trials.tell(number, self._judged(number, ended[asked]))
+            if not isinstance(ended[asked]._return_value, Interrupted):
+                trials.tell(number, self._judged(number, ended[asked]))
+        if cut := sum(isinstance(told._return_value, Interrupted) for told in returns):
+            sys.exit(f"train: {cut} jobs were interrupted; the same command goes on with them")
 
     def _judged(self, number: int, job: JobReturn) -> list[float] | None:
         try:
@@ -120,20 +129,5 @@ def in_one_line() -> Iterator[None]:
     """Tells what was asked for wrongly, without the lines of code that found it."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, Busy) as error:
         sys.exit(f"train: {error}")
-
-
-def held(record: Path) -> IO[str]:
-    """Keeps a second command off the same search for as long as the file that it returns is open.
-
-    The lock is the kernel's: it goes with its process. Raises ValueError when another process has it.
-    """
-    record.parent.mkdir(parents=True, exist_ok=True)
-    file = record.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ValueError(f"{record.parent}: a search is running here; wait, or choose another name=") from None
-    return file

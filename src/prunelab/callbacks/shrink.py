@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -82,7 +83,7 @@ class Shrink(L.Callback):
         if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
             raise ValueError("StochasticWeightAveraging keeps a copy that stays large: use EMAWeightAveraging")
         if self._several(trainer):
-            log.warning("on %d devices the net stays masked and large until training ends", trainer.world_size)
+            log.warning("under DDP the net stays masked and large until training ends")
 
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
@@ -108,8 +109,8 @@ class Shrink(L.Callback):
         self.on_train_end(trainer, pl_module)  # which is not called where a checkpoint left nothing to train
 
     def _several(self, trainer: L.Trainer) -> bool:
-        """Whether other processes train copies of the net."""
-        return trainer.world_size > 1
+        """Whether other processes train copies of the net, or the strategy counts on it."""
+        return trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy)
 
     def _shrink(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
         assert isinstance(pruner.granularity, Removable)

@@ -54,7 +54,10 @@ def is_whole(path: Path) -> bool:
     """Whether every byte of a checkpoint is as it was written, by the checksums inside; False where there is none."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            if archive.testzip() is not None:
+                return False
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # the checksums are not of all headers
+        return True
     except Exception:  # bits that have flipped in a header are taken for lengths, codes, names and versions
         return False
 

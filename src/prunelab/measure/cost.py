@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from prunelab.core.glance import glance
@@ -40,6 +41,7 @@ def applications(net: nn.Module, example: Tensor) -> dict[str, int]:
             if isinstance(module, COUNTED):
                 stack.callback(module.register_forward_hook(count).remove)
         stack.enter_context(glance(net))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # one image is not worth compiling for
         net(example)
     return counts
 

@@ -6,8 +6,8 @@ from prunelab.report.record import Result
 
 TITLE = "### Front of test accuracy and MACs left"
 NOTE = (
-    "No other job is as good in both and better in one. This describes these jobs on test data; "
-    "to choose among them, go by validation accuracy."
+    "No other job is as good in both and better in one; each seed is a job. This describes these jobs on test "
+    "data; to choose among them, go by validation accuracy."
 )
 
 

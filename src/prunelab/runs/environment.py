@@ -10,6 +10,11 @@ from lightning.fabric.plugins.environments import (
 )
 
 
+def by_srun(devices: int) -> bool:
+    """Whether Slurm has started a process for each of several devices."""
+    return devices > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(devices)
+
+
 def environments(devices: int) -> list[ClusterEnvironment]:
     """A plugin for the Trainer inside of Slurm, none outside.
 
@@ -19,6 +24,6 @@ def environments(devices: int) -> list[ClusterEnvironment]:
     """
     if "SLURM_JOB_ID" not in os.environ or TorchElasticEnvironment.detect():
         return []
-    if devices > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(devices):  # by srun, one for each device
+    if by_srun(devices):
         return [SLURMEnvironment(auto_requeue=False)]
     return [LightningEnvironment()]

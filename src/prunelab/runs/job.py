@@ -86,6 +86,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         [SameJob(job["identity"], cfg.trainer.devices), *method.callbacks, records, history],
         run.total // run.epoch,
         stop,
+        start,
         lambda: folder.claim(job),
     )
     trainer.fit(module, data, ckpt_path=start)

@@ -7,15 +7,17 @@ import lightning as L
 from omegaconf import DictConfig
 
 from prunelab.core import ranks
+from prunelab.runs.environment import by_srun
 
-SET_BY_LAUNCHERS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # torchrun, Lightning, Slurm; on one node
+SET_BY_LAUNCHERS = ("RANK", "LOCAL_RANK")  # torchrun, Lightning; on one node
 
 
 def rank_of(cfg: DictConfig) -> int:
     """From 0, which alone writes files; known before the processes have met."""
     if cfg.trainer.devices == 1:  # whatever a launcher of other things has left in the environment
         return 0
-    return next((int(os.environ[name]) for name in SET_BY_LAUNCHERS if name in os.environ), 0)
+    names = (*SET_BY_LAUNCHERS, "SLURM_PROCID") if by_srun(cfg.trainer.devices) else SET_BY_LAUNCHERS
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def quiet_others(rank: int) -> None:

@@ -4,11 +4,13 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 
@@ -28,18 +30,18 @@ def make_trainer(
     callbacks: list[L.Callback],
     epochs: int,
     stop: Stop,
+    start: Path | None,
     on_start: Callable[[], None],
 ) -> L.Trainer:
     """`conf/trainer` completed with what every job has.
 
-    `on_start` is called when training is sure to begin, by rank 0.
+    It will go on from the checkpoint `start`. `on_start` is called when training is sure to begin, by rank 0.
     """
     if expected_device(cfg.trainer.accelerator).type == "cuda":
         torch.set_float32_matmul_precision("high")
     for part in ("pytorch", "fabric"):  # its device report, in every job of a sweep
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
-    warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)  # it is what a resumed job wants
     warnings.filterwarnings("ignore", "The `srun` command is available", UserWarning)  # a job of one process is right
     # A job that begins with the dense training of another: it has other callbacks, in another folder.
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
@@ -56,7 +58,7 @@ def make_trainer(
 
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        strategy=_strategy(cfg.trainer.get("strategy", "auto")),
+        strategy=_strategy(cfg.trainer.devices),
         use_distributed_sampler=False,  # each rank knows its share itself
         max_epochs=epochs,
         precision=precision,
@@ -67,7 +69,7 @@ def make_trainer(
             LambdaCallback(on_train_start=begin),
             checkpoints,
         ],
-        logger=instantiate(cfg.logger) if cfg.get("logger") else False,
+        logger=_logger(cfg, start),
         plugins=[WholeCheckpointIO(), *environments(cfg.trainer.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
@@ -78,5 +80,16 @@ def make_trainer(
     return trainer
 
 
-def _strategy(name: str) -> str | Strategy:
-    return DDPStrategy(broadcast_buffers=False) if name == "ddp" else name  # SharedStatistics does it otherwise
+def _strategy(devices: int) -> str | Strategy:
+    """One device is the same job under trainer=ddp, also where the net becomes smaller, which DDP does not follow."""
+    return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # SharedStatistics does it otherwise
+
+
+def _logger(cfg: DictConfig, start: Path | None) -> Logger | bool:
+    """In TensorBoard nothing is shown twice that was logged after the checkpoint a job goes on from."""
+    if not cfg.get("logger"):
+        return False
+    if start is None or not cfg.logger._target_.endswith("TensorBoardLogger"):
+        return instantiate(cfg.logger)
+    step = torch.load(start, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    return instantiate(cfg.logger, purge_step=step + 1)
