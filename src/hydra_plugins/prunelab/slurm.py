@@ -32,6 +32,7 @@ except ImportError:  # Hydra looks at every plugin, whether or not it is asked f
 
 
 log = logging.getLogger(__name__)
+NO_ANSWER = "train: hydra/launcher=slurm: Slurm does not answer here; start it where `squeue` and `sbatch` do"
 
 
 class SlurmLauncher(Submitit):
@@ -44,17 +45,17 @@ class SlurmLauncher(Submitit):
         from prunelab.runs import slurm
         from prunelab.runs.stop import heeded, stoppable
 
-        known = slurm.active() if slurm.available() else None
-        if known is None:
-            sys.exit("train: hydra/launcher=slurm: Slurm does not answer here; start it where `squeue` and `sbatch` do")
+        if not slurm.available():
+            sys.exit(NO_ANSWER)
         jobs = [self._job(list(overrides), n) for n, overrides in enumerate(job_overrides, initial_job_idx)]
         alone = not heeded()
         with stoppable() as stop:
             with slurm.submitting(Path(self.config.hydra.sweep.dir)):
-                known = slurm.active()  # also what another command has submitted just now
+                if (known := slurm.active()) is None:
+                    sys.exit(NO_ANSWER)
                 for job in jobs:
                     ticket = slurm.Ticket.of(job.folder)
-                    job.ticket = ticket if ticket and ticket.job in (known or ()) else None
+                    job.ticket = ticket if ticket and ticket.job in known else None
                 before = sum(job.ticket is not None for job in jobs)
                 self._submit([job for job in jobs if not job.ticket])
             tickets = {job.ticket: job.folder for job in jobs if job.ticket}

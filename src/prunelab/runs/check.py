@@ -83,9 +83,8 @@ def _check_trainer(trainer: DictConfig) -> None:
     for key in map(str, trainer):
         if key not in TRAINER:
             raise ValueError(f"trainer.{key}: a job sets this itself, or it would end it early; there are: {TRAINER}")
-    for key in ("accumulate_grad_batches",):
-        if not isinstance(trainer.get(key, 1), int) or trainer.get(key, 1) < 1:
-            raise ValueError(f"trainer.{key}={trainer[key]}: expected a whole number of at least 1")
+    if not isinstance(many := trainer.get("accumulate_grad_batches", 1), int) or many < 1:
+        raise ValueError(f"trainer.accumulate_grad_batches={many}: expected a whole number of at least 1")
     if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):
         raise ValueError(f"trainer.strategy={strategy}: expected auto or ddp, by which every device has a whole net")
 
