@@ -5,6 +5,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
+from prunelab.runs.stop import Interrupted
+
 MEMORY = ("OutOfMemoryError", "MemoryError")  # by name: asking needs no torch
 ALLOCATORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")  # cuBLAS, cuDNN
 
@@ -25,7 +27,7 @@ def record(error: BaseException | str) -> dict[str, Any]:
 
 
 def one_line(error: BaseException | str) -> str:
-    if isinstance(error, str | Failed):
+    if isinstance(error, str | Failed | Interrupted):
         return " ".join(str(error).split())
     return " ".join(f"{type(error).__name__}: {error}".split())
 
