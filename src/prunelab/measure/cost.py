@@ -39,6 +39,20 @@ class Use:
     weight_bits: int
     activation_bits: int  # of what came in
 
+    @property
+    def macs(self) -> int:
+        return self.positions * self.weights
+
+    @property
+    def effective_macs(self) -> int:
+        """Those whose weight is not 0."""
+        return self.positions * self.nonzero
+
+    @property
+    def bits(self) -> int:
+        """What a MAC is multiplied with to be bit operations (BOPs): weight bits x activation bits."""
+        return self.weight_bits * self.activation_bits
+
 
 def uses(net: nn.Module, example: Example) -> list[Use]:
     """What each convolution, transposed convolution and linear layer did in one pass, in the order of the calls.
@@ -59,7 +73,7 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
 
 
 def _recorder(layer: str, names: Mapping[int, str], found: list[Use]) -> Any:
-    def record(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
+    def record(module: Any, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
         came, weight = args[0] if args else kwargs["input"], module.weight
         over = came if isinstance(module, TRANSPOSED) else out  # a transposed one applies its weights at each input
         positions = over.numel() // over.shape[1 - weight.dim()]
