@@ -36,11 +36,12 @@ COLUMNS: dict[str, Column] = {
     "sparsity": lambda a, _: f"{a.sparsity:.3f}",
     "MACs": lambda a, _: short(a.macs),
     "effective MACs": lambda a, _: short(a.effective_macs),
+    "effective BOPs": lambda a, _: short(a.effective_bops),
     "MACs left": lambda a, b: _left(a.effective_macs, b.effective_macs) if b else "",
 }
 COMPARED = ("non-zeros left", "MACs left")
 WORDS = ("layer", "kind")  # the others are numbers
-SPARE = ("kind", "parameters", "MACs")  # what a narrow terminal does without, first to last
+SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # what a narrow terminal does without, first to last
 UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
@@ -162,9 +163,16 @@ def _notes(profile: Profile) -> Iterator[str]:
     bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
     yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
     yield f"Seconds: median of {profile.rounds} passes, nets in turn. Peak: {profile.memory}."
+    if profile.dense and (gone := _gone(net, profile.dense)):
+        yield f"Layers of the dense net that are gone: {', '.join(gone)}."
     for costs in (net, *([profile.dense] if profile.dense else [])):
         which = "" if costs is net else " of the dense net"
         for name, macs in costs.uncounted.items():
             yield f"Not counted{which}: {short(macs)} MACs in {name or costs.name} that are no layer's."
         if costs.unseen:
             yield f"Not counted{which}: products, if there are any, with {', '.join(costs.unseen)}."
+
+
+def _gone(net: Costs, dense: Costs) -> list[str]:
+    left = {layer.name for layer in net.layers}
+    return [layer.name for layer in dense.layers if layer.macs and layer.name not in left]
