@@ -203,4 +203,4 @@ def _layer(name: str, module: nn.Module, own: Iterable[nn.Parameter], calls: Seq
 
 
 def _sparsity(of: Layer | Costs) -> float:
-    return 1 - of.nonzero / of.params if of.params else 0.0
+    return (of.params - of.nonzero) / of.params if of.params else 0.0

@@ -86,7 +86,7 @@ def _whole(profile: Profile) -> Table:
 def _at(passes: Sequence[Pass]) -> Iterator[list[str]]:
     """The rows of one batch size."""
     yield [f"seconds, batch {passes[0].batch}", *_cells([p.seconds for p in passes], _seconds)]
-    yield ["  quartiles", *(f"{_seconds(p.lower)} - {_seconds(p.upper)}" for p in passes)]
+    yield ["  quartiles", *(_range(p.lower, p.upper) for p in passes)]
     peaks = [p.peak_bytes for p in passes if p.peak_bytes is not None]
     if len(peaks) == len(passes):
         yield [f"peak bytes, batch {passes[0].batch}", *_cells(peaks, short)]
@@ -98,10 +98,18 @@ def _cells(values: Sequence[float], shown: Callable[[float], str]) -> list[str]:
 
 
 def _seconds(s: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if s * scale >= 1:
-            return f"{s * scale:.3g} {unit}"
-    return f"{s * 1e9:.3g} ns"
+    unit, scale = _unit(s)
+    return f"{s * scale:.3g} {unit}"
+
+
+def _range(lower: float, upper: float) -> str:
+    """Both in the unit of the upper one: 0.9 - 12.3 ms."""
+    unit, scale = _unit(upper)
+    return f"{lower * scale:.3g} - {upper * scale:.3g} {unit}"
+
+
+def _unit(s: float) -> tuple[str, float]:
+    return ("s", 1.0) if s >= 1 else ("ms", 1e3) if s >= 1e-3 else ("us", 1e6)
 
 
 def _left(now: float, before: float) -> str:
