@@ -57,6 +57,8 @@ def test_the_whole_is_shown_beside_the_dense_net() -> None:
     assert row(page, "seconds, batch 128") == "seconds, batch 128 32 ms 128 ms 25.0 %"
     assert row(page, "seconds, batch 1 ") == "seconds, batch 1 250 us 1 ms 25.0 %"
     assert "0.9 - 12.3 ms" in page
+    assert row(page, "sparsity") == "sparsity 0.748 0.005"
+    assert "\nnorm " not in page  # it multiplies nothing, and is one of
     assert row(page, "all others") == "all others 10 100.0 % 0.500 0 0"
 
 
