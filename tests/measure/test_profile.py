@@ -89,6 +89,13 @@ def test_a_shared_weight_is_held_once_and_multiplied_twice() -> None:
     assert [(x.name, x.params, x.macs, x.sparsity) for x in of.layers] == [("0", 9, 9, 0.0), ("2", 0, 9, 0.0)]
 
 
+def test_a_compiled_net_is_named_and_counted_as_the_net_in_it() -> None:
+    net = resnet8()
+    compiled = prunelab.profile(torch.compile(net, backend="eager"), torch.zeros(1, 3, 32, 32), **ONE).net
+    plain = prunelab.profile(net, torch.zeros(1, 3, 32, 32), **ONE).net
+    assert dataclasses.replace(compiled, passes=()) == dataclasses.replace(plain, passes=())
+
+
 def test_counts_are_of_one_input_also_where_work_does_not_grow_with_the_batch() -> None:
     class Table(nn.Module):
         def __init__(self) -> None:

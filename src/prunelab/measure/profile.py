@@ -157,6 +157,7 @@ def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pa
 
 def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) -> Costs:
     """`one` is a batch of one input."""
+    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the net
     calls = uses(net, one)
     rest, layers = uncounted(net, one, calls), _layers(net, calls)
     return Costs(

@@ -57,6 +57,7 @@ def page(profile: Profile, console: Console, width: int) -> Iterator[Table | Tex
     yield from (_whole(profile), Text())
     yield from (_by_layer(profile, console, width), Text())
     yield from (Text(note, style="dim") for note in _notes(profile))
+    yield from (Text(caution, style="yellow") for caution in _cautions(profile))
 
 
 def _heading(profile: Profile) -> str:
@@ -171,6 +172,11 @@ def _notes(profile: Profile) -> Iterator[str]:
     bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
     yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
     yield f"Seconds: median of {profile.rounds} passes, nets in turn. Peak: {profile.memory}."
+
+
+def _cautions(profile: Profile) -> Iterator[str]:
+    """What the numbers leave out."""
+    net = profile.net
     if profile.dense and (gone := _gone(net, profile.dense)):
         yield f"Layers of the dense net that are gone: {', '.join(gone)}."
     for costs in (net, *([profile.dense] if profile.dense else [])):
