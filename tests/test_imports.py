@@ -14,7 +14,7 @@ ROOT = Path(prunelab.__file__).parent
 MAY = {
     "core": (set(), {"torch"}),
     "criteria": ({"core"}, {"torch"}),
-    "measure": ({"core"}, {"torch"}),
+    "measure": ({"core"}, {"torch", "rich"}),
     "channels": ({"core", "measure", "models"}, {"torch", "safetensors"}),
     "models": ({"core"}, {"torch"}),
     "data": ({"core"}, {"torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm"}),

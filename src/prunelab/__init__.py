@@ -1,10 +1,14 @@
-"""prunelab.load(path): a net that was made small, from its file."""
+"""prunelab.load(path): a net that was made small, from its file. prunelab.profile(net, example): what a net costs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from prunelab.core.types import Example
+    from prunelab.measure.profile import Profile
 
 
 def load(path: str | Path, into: "nn.Module | None" = None) -> "nn.Module":
@@ -15,3 +19,21 @@ def load(path: str | Path, into: "nn.Module | None" = None) -> "nn.Module":
     from prunelab.channels import artefact  # torch takes seconds, and composing a configuration needs none
 
     return artefact.load(path, into)
+
+
+def profile(
+    net: "nn.Module",
+    example: "Example",
+    dense: "nn.Module | None" = None,
+    batches: Sequence[int] = (1, 128),
+    rounds: int = 20,
+) -> "Profile":
+    """Size, sparsity, MACs, BOPs, memory and latency of `net`, beside its unpruned parent `dense` where given.
+
+    `example` is a batch of any size, or a tuple of tensors with one; latency and peak memory are those of each size
+    in `batches`. `print` shows tables, `dataclasses.asdict` gives what JSON takes. Raises ValueError for an example
+    without a batch, for fewer than 2 rounds, and for nets on two devices (measure/profile.py).
+    """
+    from prunelab.measure import profile as measuring
+
+    return measuring.profile(net, example, dense, batches, rounds)

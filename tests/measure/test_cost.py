@@ -1,14 +1,19 @@
 """MACs and zeros against values worked by hand."""
 
+import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.measure.cost import applications, dense_cost, sparse_cost
+from prunelab.measure.cost import applications, dense_cost, sparse_cost, uses
 from prunelab.measure.sparsity import sparsity_report
 from prunelab.models.cifar_resnet import resnet8
+from prunelab.models.densenet import densenet40
 from prunelab.models.keras_cnn import KerasCNN
 from prunelab.models.mobilenet_v2 import MobileNetV2
+from prunelab.models.resnet import resnet18
+from prunelab.models.vgg import vgg11
 
 
 def small() -> nn.Sequential:
@@ -36,12 +41,69 @@ def test_zero_weights_are_credited_where_they_are_applied() -> None:
     assert cost.nonzero == 235 - 9 - 30
 
 
-def test_dense_macs_equal_torchs_own_count() -> None:
-    for net in (resnet8(), KerasCNN(), MobileNetV2()):
-        x = torch.zeros(1, 3, 32, 32)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            net.eval()(x)
-        assert dense_cost(net, applications(net, x)).macs * 2 == counter.get_total_flops()
+IMAGE = (3, 32, 32)
+NETS = {
+    "resnet8": (resnet8, IMAGE),
+    "resnet18": (resnet18, IMAGE),
+    "vgg11": (vgg11, IMAGE),
+    "densenet40": (densenet40, IMAGE),
+    "mobilenet_v2": (MobileNetV2, IMAGE),
+    "keras_cnn": (KerasCNN, IMAGE),
+    "grouped": (lambda: nn.Conv2d(6, 9, 3, groups=3, padding=1), (6, 7, 8)),
+    "dilated": (lambda: nn.Conv2d(4, 5, 3, dilation=2, stride=2), (4, 11, 13)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1, groups=2), (4, 5, 7)),
+    "transposed 1d, 3d": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(4, 6, 5), nn.Unflatten(1, (2, 3, 1)), nn.ConvTranspose3d(2, 3, 1)),
+        (4, 9),
+    ),
+    "conv 1d, 3d": (
+        lambda: nn.Sequential(nn.Conv1d(4, 6, 5), nn.Unflatten(1, (2, 3, 1)), nn.Conv3d(2, 3, 1)),
+        (4, 9),
+    ),
+    "sequences": (lambda: nn.Sequential(nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 3, bias=False)), (7, 5)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_dense_macs_equal_torchs_own_count(name: str) -> None:
+    make, shape = NETS[name]
+    net, x = make(), torch.zeros(2, *shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(x)
+    assert dense_cost(net, applications(net, x)).macs * 2 * 2 == counter.get_total_flops() > 0  # of two inputs
+
+
+def test_a_transposed_convolution_by_hand() -> None:
+    net = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)  # each of 5x5 inputs meets 4 x 3 x 9 = 108 weights
+    net.weight.data[0] = 0  # 27 weights
+    applied = applications(net, torch.zeros(3, 4, 5, 5))
+    assert applied == {"weight": 25}
+    assert (dense_cost(net, applied).macs, sparse_cost(net, applied).macs) == (25 * 108, 25 * 81)
+
+
+def test_each_call_is_told_with_the_bits_of_its_weight_and_input() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)).bfloat16()
+    net[1] = net[0]
+    first, second = uses(net, torch.zeros(4, 2, dtype=torch.bfloat16))
+    assert first == second  # one layer, called twice
+    assert (first.layer, first.weight, first.kind) == ("0", "0.weight", "Linear")
+    assert (first.positions, first.weights, first.macs, first.bits) == (4, 4, 16, 256)
+    assert applications(net, torch.zeros(4, 2, dtype=torch.bfloat16)) == {"0.weight": 2}
+
+
+def test_a_net_of_several_inputs_and_a_computed_weight_are_counted() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(4, 2)
+            prune.custom_from_mask(self.b, "weight", torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.a(input=x) + self.b(y)
+
+    a, b = uses(Sum(), (torch.zeros(5, 3), torch.zeros(5, 4)))
+    assert (a.weight, a.macs) == ("a.weight", 5 * 6)
+    assert (b.weight, b.macs, b.effective_macs) == ("b.weight", 5 * 8, 5)
 
 
 def test_counting_leaves_the_net_alone() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.measure.latency import latency
+from prunelab.measure.latency import latency, suited, timings
 from prunelab.models.cifar_resnet import resnet8
 
 
@@ -49,6 +49,21 @@ def test_in_eval_mode_without_gradients_in_the_precision_of_the_net() -> None:
     latency([sleeper], (torch.zeros(4),), rounds=1, warmup=1)
     assert sleeper.seen == {(False, False, torch.float64)}
     assert sleeper.training
+
+
+def test_timings_are_those_of_every_round_after_the_warmup(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 9.0, 10.0, 15.0, 20.0, 21.0, 30.0, 32.0])  # 9 and 5 warm up; then 1 and 2 seconds
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    assert timings([nn.Linear(1, 1), nn.Linear(1, 1)], torch.zeros(1), rounds=1, warmup=1) == [[1.0], [2.0]]
+
+
+def test_inputs_suit_the_first_float_parameter_and_whole_numbers_stay() -> None:
+    net = nn.Module()
+    net.whole = nn.Parameter(torch.ones(1, dtype=torch.int8), requires_grad=False)
+    net.real = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    x, i = suited(net, (torch.zeros(2), torch.zeros(2, dtype=torch.long)))
+    assert (x.dtype, i.dtype) == (torch.bfloat16, torch.long)
+    assert suited(nn.ReLU(), torch.zeros(2, dtype=torch.float64))[0].dtype == torch.float64  # a net that holds nothing
 
 
 def test_no_trace_is_left() -> None:

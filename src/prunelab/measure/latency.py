@@ -25,7 +25,12 @@ def latency(
     count. Of the others their median is taken, or another `pick`: `min` is what a busy machine disturbs least. Each
     net runs on its own device and in its own precision, compiled if it is. A GPU is waited for.
     """
-    given = [_for(net, example) for net in nets]
+    return [pick(seconds) for seconds in timings(nets, example, rounds, warmup)]
+
+
+def timings(nets: Sequence[nn.Module], example: Example, rounds: int = 30, warmup: int = 5) -> list[list[float]]:
+    """The seconds of each of the `rounds`, for each net: what `latency` picks from."""
+    given = [suited(net, example) for net in nets]
     taken: list[list[float]] = [[] for _ in nets]
     with ExitStack() as stack:
         for net in nets:
@@ -33,13 +38,15 @@ def latency(
         for _ in range(warmup + rounds):
             for net, inputs, seconds in zip(nets, given, taken, strict=True):
                 seconds.append(_seconds(net, inputs))
-    return [pick(seconds[warmup:]) for seconds in taken]
+    return [seconds[warmup:] for seconds in taken]
 
 
-def _for(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
-    """On the net's device and, unless it is whole numbers, in its precision."""
-    like, inputs = next(net.parameters()), example if isinstance(example, tuple) else (example,)
-    return tuple(x.to(like.device, like.dtype if x.is_floating_point() else x.dtype) for x in inputs)
+def suited(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
+    """On the net's device and, unless it is whole numbers, in its precision: that of its first float parameter."""
+    inputs = example if isinstance(example, tuple) else (example,)
+    held = [*net.parameters(), *net.buffers(), *inputs]  # the last for a net that holds nothing
+    dtype = next((p.dtype for p in held if p.is_floating_point()), None)
+    return tuple(x.to(held[0].device, dtype if x.is_floating_point() else None) for x in inputs)
 
 
 def _seconds(net: nn.Module, inputs: tuple[Tensor, ...]) -> float:

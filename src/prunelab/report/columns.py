@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from prunelab.core.digits import short
 from prunelab.report.table import Row
 
 Column = Callable[[Row], str]
@@ -14,22 +15,13 @@ VALUES: dict[str, Column] = {
     "change (points)": lambda r: "" if r.change is None else _signed(r.change),
     "parameters left": lambda r: left(r.nonzero, r.params),
     "MACs left": lambda r: left(r.macs, r.dense_macs),
-    "BOPs left": lambda r: _short(r.bops),
+    "BOPs left": lambda r: short(r.bops),
     "seconds": lambda r: f"{r.seconds:.{1 if r.seconds < 100 else 0}f}",
 }
 
 
 def left(now: float, before: float) -> str:
-    return f"{_short(now)} ({100 * now / before:.1f}%)" if before else _short(now)
-
-
-def _short(number: float) -> str:
-    """Three significant digits: 1.23M."""
-    for unit in ("", "k", "M", "G"):
-        if number < 999.5:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}T"
+    return f"{short(now)} ({100 * now / before:.1f}%)" if before else short(now)
 
 
 def _signed(points: float) -> str:

@@ -1,0 +1,72 @@
+"""How much memory does a forward pass need at its peak, besides the net and its input?"""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from prunelab.core.glance import glance
+from prunelab.core.types import Example
+from prunelab.measure.latency import suited
+
+METHODS = {  # by the type of the device: how
+    "cuda": "most memory allocated at once (torch.cuda.max_memory_allocated) over that before the pass",
+    "cpu": "most bytes at once of tensors that the pass made, without what a kernel takes for itself",
+}
+
+
+def peak(net: nn.Module, example: Example) -> int | None:
+    """Bytes, in eval mode without gradients; None on devices that are not in `METHODS`.
+
+    On a GPU the statistic that `torch.cuda.max_memory_allocated` tells starts again. On the CPU a compiled net is
+    measured as it is without compiling.
+    """
+    inputs = suited(net, example)
+    measure = {"cuda": _allocated, "cpu": _made}.get(inputs[0].device.type)
+    if measure is None:
+        return None
+    with glance(net):
+        return measure(net, inputs)
+
+
+def _allocated(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
+    device = inputs[0].device
+    net(*inputs)  # workspaces that stay are taken once
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    net(*inputs)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _made(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
+    with torch.compiler.set_stance("force_eager"), Alive() as alive:
+        net(*inputs)
+    return alive.peak
+
+
+class Alive(TorchDispatchMode):
+    """Adds up the bytes of the tensors that operations make, as long as each lives; a view makes none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        made = [x.untyped_storage() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        for storage in {id(s): s for s in made if id(s) not in given}.values():
+            self._change(storage.nbytes())
+            weakref.finalize(storage, self._change, -storage.nbytes()).atexit = False
+        return out
+
+    def _change(self, by: int) -> None:
+        self.now += by
+        self.peak = max(self.peak, self.now)

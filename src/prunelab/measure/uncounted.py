@@ -1,0 +1,100 @@
+"""Which products does a net compute outside the layers that cost.py counts?"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunelab.core.glance import glance
+from prunelab.core.types import Example
+from prunelab.measure.cost import Use
+
+LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)  # these have tables, and multiply no matrix
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """What PyTorch's own counter saw besides the layers, and the weights that no counter saw."""
+
+    macs: dict[str, int]  # by module, of the whole batch; "" is the net itself
+    unseen: tuple[str, ...]  # parameters of two or more dimensions, such as those of a fused LSTM
+
+
+def uncounted(net: nn.Module, example: Example, counted: list[Use]) -> Uncounted:
+    """`counted` are the `uses` of the same `example`.
+
+    `torch.utils.flop_counter` sees matrix products, convolutions and attention. A product that it does not know shows
+    only by its weights: of one without weights (`cdist`, a dot product of two vectors) nothing is said.
+    """
+    flops = _flops(net, example)
+    macs = {name: own // 2 - sum(u.macs for u in counted if u.layer == name) for name, own in flops.items()}
+    rest = {name: count for name, count in macs.items() if count > 0}
+    used = {u.weight for u in counted}
+    unseen = [
+        name
+        for name, module, weight in _matrices(net)
+        if name not in used and not isinstance(module, LOOKED_UP) and _called(name, flops) not in rest
+    ]
+    return Uncounted(rest, tuple(unseen))
+
+
+def _matrices(net: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    for name, weight in net.named_parameters():
+        if weight.dim() > 1:
+            yield name, net.get_submodule(name.rpartition(".")[0]), weight
+
+
+def _called(name: str, called: Mapping[str, int]) -> str:
+    """The innermost module around a parameter that was called: attention uses the weights of layers it never calls."""
+    while name and name not in called:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def _flops(net: nn.Module, example: Example) -> dict[str, int]:
+    """Of each module that was called, without those that it called itself."""
+    own: dict[str, int] = {}
+    with ExitStack() as stack:
+        stack.enter_context(glance(net))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_unfused())
+        counter = stack.enter_context(FlopCounterMode(display=False))
+        open_: list[list[int]] = []  # of each module that is at work: flops before it, and flops of those inside
+        for name, module in net.named_modules():
+            enter, leave = _bracket(name, counter, open_, own)
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(leave).remove)
+        net(*(example if isinstance(example, tuple) else (example,)))
+    return own
+
+
+def _bracket(
+    name: str, counter: FlopCounterMode, open_: list[list[int]], own: dict[str, int]
+) -> tuple[Callable[..., None], Callable[..., None]]:
+    def enter(*_: object) -> None:
+        open_.append([counter.get_total_flops(), 0])
+
+    def leave(*_: object) -> None:
+        before, inside = open_.pop()
+        spent = counter.get_total_flops() - before
+        own[name] = own.get(name, 0) + spent - inside
+        if open_:
+            open_[-1][1] += spent
+
+    return enter, leave
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention as plain matrix products: some of its fused kernels are unknown to the counter."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

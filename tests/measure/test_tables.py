@@ -1,0 +1,96 @@
+"""A profile is read at any width: nothing is cut, and nothing is left unsaid."""
+
+import dataclasses
+
+import pytest
+from rich.console import Console
+
+from prunelab.measure.profile import Costs, Layer, Pass, Profile
+from prunelab.measure.tables import text
+
+
+def layer(name: str, left: float, bits: int = 32) -> Layer:
+    alive, macs = int(1000 * left), int(2_000_000 * left)
+    bops = bits * 32
+    return Layer(name, "Conv2d", 1000, alive, 2_000_000, macs, 2_000_000 * bops, macs * bops, bits, 32)
+
+
+def costs(left: float, peak: int | None = 4096) -> Costs:
+    norm = Layer("norm", "BatchNorm2d", 20, 10, 0, 0, 0, 0, None, None)
+    layers = (layer("features.conv1", left), layer("features.conv2", left), norm)
+    passes = tuple(Pass(n, n * left / 1e3, 0.0009, 0.0123, peak) for n in (1, 128))
+    sums = {key: sum(getattr(x, key) for x in layers) for key in ("params", "nonzero", "macs", "effective_macs")}
+    bops = {"bops": 4_096_000_000, "effective_bops": int(4_096_000_000 * left)}
+    return Costs(
+        "Net", **sums, **bops, bytes=8080, footprint_bits=64, passes=passes, layers=layers, uncounted={}, unseen=()
+    )
+
+
+def beside(**changes: object) -> Profile:
+    return Profile(dataclasses.replace(costs(0.25), **changes), costs(1.0), "cpu", 1, 20, "by hand")
+
+
+def row(page: str, name: str) -> str:
+    (line,) = [line for line in page.splitlines() if line.strip().startswith(name)]
+    return " ".join(line.split())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> None:
+    page = text(beside(), width)
+    assert max(map(len, page.splitlines())) <= width
+    assert "…" not in page
+    assert "250 25.0 % 0.750" in " ".join(page.split())
+
+
+def test_a_wide_terminal_shows_every_column_and_a_narrow_one_what_matters() -> None:
+    wide, narrow = text(beside(), 120), text(beside(), 80)
+    assert row(wide, "features.conv1") == "features.conv1 Conv2d 1k 250 25.0 % 0.750 2M 500k 512M 25.0 %"
+    assert row(narrow, "features.conv1") == "features.conv1 250 25.0 % 0.750 2M 500k 25.0 %"
+
+
+def test_the_whole_is_shown_beside_the_dense_net() -> None:
+    page = text(beside(), 80)
+    assert "Net beside its dense parent, Net, on cpu, 1 thread" in page
+    assert row(page, "MACs, effective") == "MACs, effective 1M 4M 25.0 %"
+    assert row(page, "bytes, footprint") == "bytes, footprint 8 8 100.0 %"
+    assert row(page, "seconds, batch 128") == "seconds, batch 128 32 ms 128 ms 25.0 %"
+    assert row(page, "seconds, batch 1 ") == "seconds, batch 1 250 us 1 ms 25.0 %"
+    assert "0.9 - 12.3 ms" in page
+    assert row(page, "sparsity") == "sparsity 0.748 0.005"
+    assert "\nnorm " not in page  # it multiplies nothing, and is one of
+    assert row(page, "all others") == "all others 10 100.0 % 0.500 0 0"
+
+
+def test_alone_it_compares_with_nothing() -> None:
+    page = text(dataclasses.replace(beside(), dense=None, threads=2), 80)
+    assert "Net, on cpu, 2 threads" in page
+    assert "left" not in page
+    assert row(page, "parameters ") == "parameters 2.02k"
+    assert row(page, "features.conv2") == "features.conv2 Conv2d 1k 250 0.750 2M 500k"
+
+
+def test_bits_stand_at_each_layer_where_they_differ() -> None:
+    mixed = (layer("a", 1.0, bits=8), layer("b", 1.0))
+    page = text(beside(layers=mixed), 120)
+    assert "8 x 32" in row(page, "a ")
+    assert "(32 x 32, 8 x 32)" in page
+
+
+def test_what_is_not_counted_gone_or_not_measured_is_said() -> None:
+    page = text(beside(uncounted={"": 3000, "block.attn": 5}, unseen=("lstm.weight_ih_l0",)), 120)
+    assert "Not counted: 3k MACs in Net that are no layer's." in page
+    assert "Not counted: 5 MACs in block.attn that" in page
+    assert "with lstm.weight_ih_l0." in page
+    assert "gone: features.conv2." in text(beside(layers=(layer("features.conv1", 1.0),)), 120)
+    unknown = Profile(costs(1.0, peak=None), None, "abacus", 1, 20, "not measured: there is no way to on abacus")
+    assert "peak bytes" not in text(unknown, 120)
+    assert "Peak: not measured" in text(unknown, 120)
+
+
+def test_print_and_rich_show_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    console = Console(width=90)
+    with console.capture() as shown:
+        console.print(beside())
+    assert [line.rstrip() for line in shown.get().splitlines()] == str(beside()).splitlines()
