@@ -13,7 +13,7 @@ from prunelab.compact import narrow, positions
 DTYPES = {str(d).removeprefix("torch."): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
 SIGNED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # all of their bits but the first are 0: -0.0
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-PART = 90  # bytes of the header that one more part takes, roughly
+PART, RECORD = 90, 60  # bytes of the header that one more part takes, and what is said of it, roughly
 
 
 class Coded(NamedTuple):
@@ -35,7 +35,7 @@ class Coded(NamedTuple):
 
 
 def encode(tensor: Tensor, values: str = "float32", signed_zeros: bool = True) -> Coded:
-    """The cheapest of: the tensor; a bit for each place, and values; gaps in Rice's code, and values.
+    """The cheapest of: the tensor; a bitmap and values; gaps in Rice's code and values.
 
     "float32" keeps each value in its own type, to the bit; "float16" and "int8" round those of weights (narrow.py),
     and zeros stay where they are, and nowhere else. Signs of zeros are kept where nothing is rounded; they cost up to
@@ -115,7 +115,7 @@ def _rows(kept: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 def _cost(coded: Coded) -> int:
-    return coded.bytes + PART * len(coded.parts) + (PART if coded.record else 0)
+    return coded.bytes + PART * len(coded.parts) + (RECORD if coded.record else 0)
 
 
 def _described(record: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...]]:
@@ -129,4 +129,6 @@ def _described(record: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...]]
 
 def _unpacked(code: Any, part: Tensor | None, n: int) -> Tensor:
     data = part.numpy() if part is not None else np.empty(0, np.uint8)
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise ValueError(f"its positions are {data.dtype} with {data.ndim} axes, expected bytes")
     return torch.from_numpy(positions.unpack(code, data, n))

@@ -133,7 +133,7 @@ def _tensor(file: safe_open, about: Mapping[str, Any], name: str) -> Tensor:
         raise ValueError(f"the contents of {name} {artefact.DAMAGED}")
     try:
         return codec.decode(record, parts)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, MemoryError) as error:
         raise ValueError(f"{name} cannot be decoded: {error}; save it anew") from error
 
 

@@ -34,7 +34,9 @@ def widen(parts: Mapping[str, Tensor], rows: Tensor, dtype: torch.dtype) -> Tens
     rows, of = torch.unique_consecutive(rows, return_inverse=True)
     if parts["scale"].shape != rows.shape:
         raise ValueError(f"it has {len(parts['scale'])} scales, expected {len(rows)}")
-    return ((parts["values"].double() + 0.5) * parts["scale"].double()[of]).to(dtype)
+    wide = (parts["values"].double() + 0.5) * parts["scale"].double()[of]
+    most = torch.finfo(dtype).max  # a scale that was rounded up may lead a little beyond
+    return wide.clamp(-most, most).to(dtype)
 
 
 def _half(kept: Tensor) -> Tensor:
@@ -51,6 +53,14 @@ def _int8(kept: Tensor, rows: Tensor) -> dict[str, Tensor]:
         raise ValueError(f"{wild} weights are NaN or infinite, which int8 has not: values='float32' keeps them")
     rows, of = torch.unique_consecutive(rows, return_inverse=True)
     largest = torch.zeros(len(rows), dtype=kept.dtype).scatter_reduce_(0, of, kept.abs(), "amax")
-    scale = (largest / 128).clamp(min=torch.finfo(kept.dtype).smallest_normal)  # below, half a step might be 0
+    scale = _short((largest / 128).clamp(min=torch.finfo(kept.dtype).smallest_normal))  # less, and half might be 0
     q = (kept.double() / scale.double()[of]).floor().clamp(-128, 127)
     return {"values": q.to(torch.int8), "scale": scale}
+
+
+def _short(scale: Tensor) -> Tensor:
+    """In bfloat16, of half the bytes and the range of float32: rounded up, at most by 1/128."""
+    if scale.dtype == torch.float64:
+        return scale
+    near = scale.to(torch.bfloat16)
+    return torch.where(near.to(scale.dtype) < scale, near.nextafter(torch.full_like(near, torch.inf)), near)

@@ -1,7 +1,8 @@
-"""Where is a mask true, in few bytes? As a bit for each place, or as the gaps between places in Rice's code.
+"""Where is a mask true, in few bytes? By the gaps between places, in Rice's code.
 
 Rice 1979 (Golomb 1966 with a power of two): a gap g is g >> r in unary and the r low bits as they are. All unary
 numbers come first, a byte at their end is filled with 0, then all low bits: so both are made and read as bitmaps.
+With r = 0 it is a bitmap, a bit for each place up to the last.
 """
 
 from typing import Any, NamedTuple
@@ -11,25 +12,23 @@ from numpy.typing import NDArray
 
 Bits = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
-WIDEST = 40  # bits of a gap that are taken as they are; a file that says more is wrong
+WIDEST = 32  # bits of a gap that are taken as they are; a file that says more is wrong
 
 
 class Code(NamedTuple):
-    """How `k` places are written: `rice` is r; None a bit for each place. None or all of them take no bytes."""
+    """How `k` places are written. None or all of them take no bytes."""
 
-    rice: int | None
+    rice: int  # r
     k: int
 
 
 def pack(mask: Bits) -> tuple[Code, Bytes]:
-    """The places of a flat `mask` in the cheaper way, and r the best of all."""
+    """The places of a flat `mask`, with the r that takes the fewest bits."""
     places = np.flatnonzero(mask)
     if len(places) in (0, len(mask)):
-        return Code(None, len(places)), np.empty(0, np.uint8)
+        return Code(0, len(places)), np.empty(0, np.uint8)
     gaps = np.diff(places, prepend=-1) - 1
-    r, bits = _cheapest(gaps)
-    if bits >= len(mask):
-        return Code(None, len(places)), np.packbits(mask)
+    r = _cheapest(gaps)
     ends = np.cumsum((gaps >> r) + 1) - 1  # in unary a number is that many 0 and a 1
     unary = np.zeros(ends[-1] + 1, np.bool_)
     unary[ends] = True
@@ -42,23 +41,20 @@ def unpack(code: Any, data: Bytes, n: int) -> Bits:
     r, k = _checked(code, n)
     mask = np.full(n, k == n)
     if k in (0, n):
-        places, fits = np.flatnonzero(mask), len(data) == 0
-    elif r is None:
-        places = np.flatnonzero(np.unpackbits(data))
-        fits = len(data) == -(-n // 8)
+        places, fits = np.empty(0, np.int64), len(data) == 0
     else:
         places, fits = _places(r, k, data)
-    if not fits or len(places) != k or (k and not 0 <= places.min() <= places.max() < n):
+    if not fits or places.min(initial=0) < 0 or places.max(initial=-1) >= n:
         raise ValueError(f"its positions are not {k} of {n}")
     mask[places] = True
     return mask
 
 
-def _cheapest(gaps: NDArray[np.int64]) -> tuple[int, int]:
-    """r, and the bits that it takes."""
+def _cheapest(gaps: NDArray[np.int64]) -> int:
+    """The r of the fewest bits."""
     widths = range(min(int(gaps.max()).bit_length(), WIDEST) + 1)
     bits = [len(gaps) * (r + 1) + int((gaps >> r).sum()) for r in widths]
-    return bits.index(min(bits)), min(bits)
+    return bits.index(min(bits))
 
 
 def _places(r: int, k: int, data: Bytes) -> tuple[NDArray[np.int64], bool]:
@@ -77,6 +73,6 @@ def _checked(code: Any, n: int) -> Code:
     if not isinstance(code, (list, tuple)) or len(code) != 2:
         raise ValueError(f"positions={code!r:.80}: expected how they are written, and how many")
     r, k = code
-    if type(k) is not int or not 0 <= k <= n or not (r is None or (type(r) is int and 0 <= r <= WIDEST)):
+    if type(k) is not int or not 0 <= k <= n or type(r) is not int or not 0 <= r <= WIDEST:
         raise ValueError(f"positions={code!r:.80}: expected at most {n}, and Rice's r from 0 to {WIDEST}")
     return Code(r, k)
