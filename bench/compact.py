@@ -1,6 +1,6 @@
 """How small does a net with zeros become, beside dense safetensors, deflate and the entropy bound? And how fast?
 
-python bench/compact.py     # weights as drawn, masked by one threshold for the net; a minute on one core
+python bench/compact.py     # weights as drawn, masked by one threshold for the net; two minutes on one core
 
 `multiplied` masks as training does: w * mask leaves -0.0 where a negative weight was. `at 0` puts 0.0 there. Bound: of
 each tensor n * H(k / n) / 8 bytes for the mask, and k values. Outputs of 16 random images are compared after loading.

@@ -359,6 +359,19 @@ def test_a_net_that_does_not_fit_its_values_is_refused_and_nothing_is_written(tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_write_that_fails_leaves_the_file_that_was_there(
+    file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(OSError, match="no space left"):
+        save(file, small, PLAN, NAME, {}, "int8")
+    assert_same(prunelab.load(file), small)
+    assert list(file.parent.iterdir()) == [file]
+
+
 def test_a_name_that_is_taken_by_a_part_is_refused(tmp_path: Path) -> None:
     net = nn.Module()
     net.register_buffer("a", torch.eye(100))

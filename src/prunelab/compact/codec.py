@@ -63,9 +63,9 @@ def decode(record: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:
         return parts["whole"].clone()
     dtype, shape = _described(record)
     kept = _unpacked(record["kept"], parts.get("kept"), math.prod(shape))
-    values, count = parts.get("values", torch.empty(0, dtype=dtype)), int(kept.sum())
-    if values.shape != (count,):
-        raise ValueError(f"it has {values.numel()} values, expected {count}")
+    values, k = parts.get("values", torch.empty(0, dtype=dtype)), int(kept.sum())
+    if values.shape != (k,):
+        raise ValueError(f"it has {values.numel()} values, expected {k}")
     flat = torch.zeros(len(kept), dtype=dtype)
     if values.dtype != dtype:
         values = narrow.widen(parts, _rows(kept, shape), dtype)
@@ -110,7 +110,7 @@ def _bits(flat: Tensor) -> Tensor:
 
 
 def _rows(kept: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
-    """(count,): the output channel, along the first axis, of each element that is kept; ascending."""
+    """(k,): the output channel, along the first axis, of each element that is kept; ascending."""
     return kept.nonzero().flatten() // max(1, math.prod(shape[1:]))
 
 

@@ -34,9 +34,7 @@ def widen(parts: Mapping[str, Tensor], rows: Tensor, dtype: torch.dtype) -> Tens
     rows, of = torch.unique_consecutive(rows, return_inverse=True)
     if parts["scale"].shape != rows.shape:
         raise ValueError(f"it has {len(parts['scale'])} scales, expected {len(rows)}")
-    wide = (parts["values"].double() + 0.5) * parts["scale"].double()[of]
-    most = torch.finfo(dtype).max  # a scale that was rounded up may lead a little beyond
-    return wide.clamp(-most, most).to(dtype)
+    return ((parts["values"].double() + 0.5) * parts["scale"].double()[of]).to(dtype)
 
 
 def _half(kept: Tensor) -> Tensor:
