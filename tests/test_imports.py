@@ -16,13 +16,14 @@ MAY = {
     "criteria": ({"core"}, {"torch"}),
     "measure": ({"core"}, {"torch", "rich"}),
     "channels": ({"core", "measure", "models"}, {"torch", "safetensors"}),
+    "compact": ({"core", "channels"}, {"torch", "numpy", "safetensors"}),
     "models": ({"core"}, {"torch"}),
     "data": ({"core"}, {"torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm"}),
     "callbacks": ({"core", "criteria", "channels", "measure"}, {"torch", "lightning"}),
     "lit": ({"core", "data", "measure"}, {"torch", "lightning", "torchmetrics"}),
     "report": ({"core"}, {"altair", "vl_convert", "rich"}),
     "runs": (
-        {"core", "channels", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
+        {"core", "channels", "compact", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
         {"torch", "lightning", "hydra", "omegaconf", "safetensors", "rich"},
     ),
 }

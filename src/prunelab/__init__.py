@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 def load(path: str | Path, into: "nn.Module | None" = None) -> "nn.Module":
     """The net in eval mode, on the CPU; `into` is a new, unpruned net where it is none of ours.
 
-    Raises ValueError for a file that is damaged, is something else or does not fit (channels/artefact.py).
+    Raises ValueError for a file that is damaged, is something else or does not fit (channels/artefact.py,
+    compact/file.py).
     """
-    from prunelab.channels import artefact  # torch takes seconds, and composing a configuration needs none
+    from prunelab.compact import file  # torch takes seconds, and composing a configuration needs none
 
-    return artefact.load(path, into)
+    return file.load(path, into)
 
 
 def profile(

@@ -373,7 +373,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, small: nn.Module) -> No
 def test_a_description_that_is_none_is_refused(text: str, file: Path) -> None:
     _, tensors = opened(file)
     file.write_bytes(safetensors.torch.save(tensors, {"prunelab": text}))
-    with pytest.raises(ValueError, match="not JSON|format=None: expected 1|maximum recursion depth") as error:
+    with pytest.raises(ValueError, match="not JSON|format=None: expected 1 or 2|maximum recursion depth") as error:
         prunelab.load(file)
     assert str(file) in str(error.value)
 
@@ -391,11 +391,11 @@ def with_bits(about: dict[str, Any], digits: str) -> None:
 
 
 FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
-    "newer": (lambda a, t: a.update(format=2), "format=2: expected 1; a newer prunelab may read it"),
-    "older": (lambda a, t: a.update(format=0), "format=0: expected 1"),
-    "format true": (lambda a, t: a.update(format=True), "format=True: expected 1"),
-    "format text": (lambda a, t: a.update(format="1"), "format='1': expected 1"),
-    "no format": (lambda a, t: a.pop("format"), "format=None: expected 1"),
+    "newer": (lambda a, t: a.update(format=3), "format=3: expected 1 or 2; a newer prunelab may read it"),
+    "older": (lambda a, t: a.update(format=0), "format=0: expected 1 or 2"),
+    "format true": (lambda a, t: a.update(format=True), "format=True: expected 1 or 2"),
+    "format text": (lambda a, t: a.update(format="1"), "format='1': expected 1 or 2"),
+    "no format": (lambda a, t: a.pop("format"), "format=None: expected 1 or 2"),
     "a system call": (lambda a, t: a.update(net="os.system", args={"command": "true"}), "net='os.system': expected"),
     "a module": (lambda a, t: a.update(net="resnet.nn"), "net='resnet.nn': expected one of"),
     "a target": (lambda a, t: a.update(net="prunelab.models.resnet.nn"), "net='prunelab.models.resnet.nn': exp"),

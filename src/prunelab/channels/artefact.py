@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import zip_longest
@@ -22,8 +22,12 @@ from prunelab.core.files import written_whole
 from prunelab.models import named
 
 FORMAT = 1
+COMPACT = 2  # the same description, and tensors that are written as compact/file.py does
 KEY = "prunelab"  # in the header's metadata; one key, for safetensors writes several in any order
 FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
+BROKEN, AGAIN = "no whole safetensors file", "look for the path, or copy it again"
+DAMAGED = "do not have their sha256: it was damaged or changed; copy it again"
+Read = tuple[dict[str, Any], dict[str, Tensor]]  # what a file says of a net, and its tensors by name
 BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
 
 
@@ -35,23 +39,35 @@ def save(path: str | Path, net: nn.Module, plan: Plan, name: str | None, args: M
     stay as they are, NaN too. Raises ValueError where the rebuilt net is another.
     """
     try:
-        tensors = _tensors(net)
-        about: dict[str, Any] = {
-            "format": FORMAT,
-            "net": name,
-            "args": dict(args) if name is not None else {},
-            "channels_last": _channels_last(net),
-            "plan": _packed(plan),
-            "versions": {"prunelab": metadata.version("prunelab"), "torch": str(torch.__version__)},
-        }
-        if name is not None:
-            _compare(_rebuilt(about, tensors), net)
-        about["sha256"] = _digest(about, tensors)
-        whole = safetensors.torch.save(tensors, {KEY: json.dumps(about, separators=(",", ":"), allow_nan=False)})
+        about, tensors = described(net, plan, name, args)
+        whole = serialized(about | {"sha256": digest(about, tensors)}, tensors)
     except ValueError as error:
         raise ValueError(f"{path} is not written: {error}") from error
     with written_whole(Path(path)) as file:
         file.write(whole)
+
+
+def described(
+    net: nn.Module, plan: Plan, name: str | None, args: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description of `net` without its digest, and its tensors; see `save`."""
+    tensors = _tensors(net)
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "net": name,
+        "args": dict(args) if name is not None else {},
+        "channels_last": _channels_last(net),
+        "plan": _packed(plan),
+        "versions": {"prunelab": metadata.version("prunelab"), "torch": str(torch.__version__)},
+    }
+    if name is not None:
+        _compare(_rebuilt(about, tensors), net)
+    return about, tensors
+
+
+def serialized(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """Raises ValueError where `about` has NaN, which is no JSON."""
+    return safetensors.torch.save(dict(tensors), {KEY: json.dumps(about, separators=(",", ":"), allow_nan=False)})
 
 
 def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
@@ -62,8 +78,13 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     nets and gives numbers. Raises ValueError for a file that is not there, is damaged or is something else, and
     where it does not fit. The digest tells of damage; it is no help against forgery.
     """
+    return build(path, into, read)
+
+
+def build(path: str | Path, into: nn.Module | None, reader: Callable[[Path], Read]) -> nn.Module:
+    """`load`, of what `reader` finds in the file."""
     try:
-        about, tensors = _read(Path(path))
+        about, tensors = reader(Path(path))
         if into is None:
             return _rebuilt(about, tensors).eval()
         if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
@@ -76,14 +97,14 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
 
 
 def plan_of(path: str | Path) -> Plan | None:
-    """What was cut out of the net in a file; None where it holds nothing but weights.
+    """What was cut out of the net in a file, also a compact one; None where it holds nothing but weights.
 
     Raises ValueError for a file that is cut short or not there; damage within it is told by `load`.
     """
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
-        return _unpacked(_about(text)["plan"]) if text is not None else None
+        return _unpacked(about_of(text, (FORMAT, COMPACT))["plan"]) if text is not None else None
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -159,23 +180,29 @@ def _channels_last(net: nn.Module) -> bool:
     return any(p.is_contiguous(memory_format=torch.channels_last) for p in images)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: Path) -> Read:
+    """Raises ValueError for what is no whole file of format 1."""
     try:
         with safe_open(path, "pt") as file:
-            about = _about((file.metadata() or {}).get(KEY))
+            about = about_of((file.metadata() or {}).get(KEY))
             names: list[str] = file.keys()
             tensors = {name: file.get_tensor(name).clone() for name in names}  # else they change with the file
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"no whole safetensors file: {error}; look for the path, or copy it again") from error
-    if _digest(about, tensors) != about["sha256"]:
-        raise ValueError("its contents do not have their sha256: it was damaged or changed; copy it again")
+        raise ValueError(f"{BROKEN}: {error}; {AGAIN}") from error
+    if digest(about, tensors) != about["sha256"]:
+        raise ValueError(f"its contents {DAMAGED}")
+    return about, in_memory_format(about, tensors)
+
+
+def in_memory_format(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors laid out as the net had them."""
     if about["channels_last"]:
         tensors = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in tensors.items()}
-    return about, tensors
+    return tensors
 
 
-def _about(text: str | None) -> dict[str, Any]:
-    """What the header says. Raises ValueError for anything but the format that is read here."""
+def about_of(text: str | None, formats: Sequence[int] = (FORMAT,)) -> dict[str, Any]:
+    """What the header says. Raises ValueError for anything but `formats`."""
     if text is None:
         raise ValueError("safetensors, but not of a small model: weights alone are read by pretrained=")
     try:
@@ -183,22 +210,23 @@ def _about(text: str | None) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"its description is not JSON ({error}): save it anew") from error
     version = about.get("format") if isinstance(about, dict) else None
-    if type(version) is not int or version != FORMAT:
-        raise ValueError(f"format={version!r:.80}: expected {FORMAT}; a newer prunelab may read it")
+    if type(version) is not int or version not in formats:
+        known = " or ".join(map(str, formats))
+        raise ValueError(f"format={version!r:.80}: expected {known}; a newer prunelab may read it")
     if wrong := [key for key, kind in FIELDS.items() if not isinstance(about.get(key, ...), kind)]:
         raise ValueError(f"its description has a wrong or missing {wrong[0]}={about.get(wrong[0])!r:.80}: save it anew")
     return about
 
 
-def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Of everything but itself: the description with sorted keys, then names, dtypes, shapes and bytes by name."""
     said = {key: value for key, value in about.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _packed(plan: Plan) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
+from prunelab.compact import file
 from prunelab.runs.folders import weights_file
 
 
@@ -20,7 +21,7 @@ def load_weights(net: nn.Module, path: Path) -> Plan:
     path = weights_file(path)
     if path.suffix == ".safetensors" and (plan := artefact.plan_of(path)) is not None:
         was_training = net.training
-        artefact.load(path, into=net).train(was_training)
+        file.load(path, into=net).train(was_training)
         return plan
     saved = _read(path)
     own = net.state_dict()

@@ -1,0 +1,85 @@
+"""How small does a net with zeros become, beside dense safetensors, deflate and the entropy bound? And how fast?
+
+python bench/compact.py     # weights as drawn, masked by one threshold for the net; two minutes on one core
+
+`multiplied` masks as training does: w * mask leaves -0.0 where a negative weight was. `at 0` puts 0.0 there. Bound: of
+each tensor n * H(k / n) / 8 bytes for the mask, and k values. Outputs of 16 random images are compared after loading.
+"""
+
+import argparse
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import safetensors.torch
+import torch
+from torch import nn
+
+import prunelab
+from prunelab.channels.plan import Plan
+from prunelab.compact.file import save
+from prunelab.compact.narrow import VALUES
+from prunelab.core.allocation import Global
+from prunelab.core.select import prunable_weights
+from prunelab.models.named import build
+
+NETS = {"keras_cnn": "keras_cnn.KerasCNN", "vgg11": "vgg.vgg11"}
+RATES = (0.9, 0.95, 0.985)
+T = TypeVar("T")
+
+
+def masked(name: str, rate: float, multiplied: bool) -> nn.Module:
+    torch.manual_seed(0)
+    net = build(NETS[name], {}).eval()
+    weights = prunable_weights(net)
+    with torch.no_grad():
+        for key, mask in Global()({key: w.detach().abs() for key, w in weights.items()}, rate).items():
+            weights[key].mul_(mask)
+            if not multiplied:
+                weights[key].add_(0.0)
+    return net
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    began = time.perf_counter()
+    found = call()
+    return time.perf_counter() - began, found
+
+
+def row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def measure(name: str, rate: float, path: Path) -> None:
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    for multiplied in (False, True):
+        net = masked(name, rate, multiplied)
+        dense = safetensors.torch.save(net.state_dict())
+        packing, packed = timed(lambda dense=dense: len(zlib.compress(dense, 9)))
+        masks = "multiplied" if multiplied else "at 0"
+        row(name, rate, masks, "dense safetensors", f"{len(dense):,}", "", "", "", "", "")
+        row(name, rate, masks, "deflate -9 of it", f"{packed:,}", "", "", f"{packing:.2f}", "", "")
+        choices = [(values, True) for values in VALUES] if not multiplied else [("float32", True), ("float32", False)]
+        for values, signs in choices:
+            writing, size = timed(lambda net=net, v=values, s=signs: save(path, net, Plan(), NETS[name], {}, v, s))
+            reading, found = timed(lambda: prunelab.load(path))
+            with torch.no_grad():
+                before, after = net(images), found(images)
+            far = float((before - after).abs().max() / before.abs().max())
+            outputs = "identical" if torch.equal(before, after) else f"{far:.0e} off"
+            kind = values if signs else f"{values}, zeros without signs"
+            times = (f"{writing:.2f}", f"{reading:.2f}")
+            row(name, rate, masks, kind, f"{size.bytes:,}", f"{size.bound:,.0f}", f"{size.ratio:.3f}", *times, outputs)
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    row("net", "rate", "masks", "file", "bytes", "bound", "ratio", "s to write", "s to load", "outputs")
+    row("---", "---:", "---", "---", "---:", "---:", "---:", "---:", "---:", "---")
+    with TemporaryDirectory() as folder:
+        for name in NETS:
+            for rate in RATES:
+                measure(name, rate, Path(folder) / "net.safetensors")

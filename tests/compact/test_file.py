@@ -1,0 +1,381 @@
+"""Is a net the same when it comes back from a compact file, and is every other file refused with a reason?"""
+
+import json
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+import prunelab
+from prunelab.channels import artefact
+from prunelab.channels.plan import Plan
+from prunelab.channels.surgery import shrink
+from prunelab.compact import codec
+from prunelab.compact.file import Compact, save
+from prunelab.models.named import build
+from prunelab.runs.weights import load_weights
+
+NAME = "cifar_resnet.resnet8"
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+PLAN = Plan(
+    {("layer1.0.conv1.weight", 0): torch.tensor([0, 3, 5, 9])}
+    | {
+        (f"layer1.0.{name}", axis): torch.tensor([0, 3, 5, 9])
+        for name, axis in [(f"bn1.{part}", 0) for part in ("weight", "bias", "running_mean", "running_var")]
+        + [("conv2.weight", 1)]
+    }
+)
+
+
+def masked(net: nn.Module, rate: float = 0.9, sign: bool = False) -> nn.Module:
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.dim() == 1:
+                nn.init.normal_(p)
+            else:
+                p.mul_(torch.rand(p.shape, generator=stream) >= rate)
+                if not sign:
+                    p.add_(0.0)
+    return net.eval()
+
+
+def pruned() -> nn.Module:
+    torch.manual_seed(0)
+    net = build(NAME, {})
+    shrink(net, PLAN)
+    return masked(net)
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    return pruned()
+
+
+@pytest.fixture
+def file(tmp_path: Path, small: nn.Module) -> Path:
+    save(tmp_path / "net.safetensors", small, PLAN, NAME, {})
+    return tmp_path / "net.safetensors"
+
+
+def assert_same(found: nn.Module, net: nn.Module) -> None:
+    assert str(found) == str(net)
+    assert not found.training
+    own, state = net.state_dict(), found.state_dict()
+    assert list(state) == list(own)
+    for name, tensor in state.items():
+        assert (tensor.dtype, tensor.stride()) == (own[name].dtype, own[name].stride()), name
+        assert tensor.flatten().view(torch.uint8).equal(own[name].flatten().view(torch.uint8)), name
+
+
+def opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["prunelab"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], Any], signed: bool = True) -> None:
+    """Changes a file; `signed` as its writer would have: only then do other checks than the digests see it."""
+    about, parts = opened(path)
+    change(about, parts)
+    if signed:
+        if isinstance(about.get("tensors"), dict):
+            for name, record in about["tensors"].items():
+                if isinstance(record, dict):
+                    said = {key: value for key, value in record.items() if key != "sha256"}
+                    own = {
+                        p: parts[k]
+                        for p in codec.names(said)
+                        if (k := name if p == "whole" else f"{name}/{p}") in parts
+                    }
+                    record["sha256"] = artefact.digest(said, own)[:16]
+        about["sha256"] = artefact.digest(about, {})
+    path.write_bytes(safetensors.torch.save(parts, {"prunelab": json.dumps(about)}))
+
+
+# --- the same net
+
+
+@pytest.mark.parametrize("sign", [False, True])
+def test_a_net_comes_back_to_the_bit_and_computes_the_same(tmp_path: Path, sign: bool) -> None:
+    for name in (NAME, "keras_cnn.KerasCNN", "vgg.vgg11"):
+        args = {"width": 0.25} if "vgg" in name else {}
+        net = masked(build(name, args), 0.95, sign)
+        size = save(tmp_path / "net", net, Plan(), name, args)
+        found = prunelab.load(tmp_path / "net")
+        assert_same(found, net)
+        assert torch.equal(found(IMAGES), net(IMAGES))
+        assert size.bytes < size.dense / (5 if sign else 8)
+        assert bool(size.signs) == sign
+
+
+def test_a_net_that_was_cut_comes_back_and_starts_another_job(file: Path, small: nn.Module) -> None:
+    assert_same(prunelab.load(file), small)
+    for into in (build(NAME, {}), build(NAME, {}).to(memory_format=torch.channels_last)):
+        assert prunelab.load(file, into) is into
+        assert into.state_dict().keys() == small.state_dict().keys()
+        assert torch.equal(into(IMAGES), small(IMAGES))
+    net = build(NAME, {})
+    plan = load_weights(net, file)
+    assert plan.to_json() == PLAN.to_json()
+    assert_same(net.eval(), small)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtypes_and_memory_formats_come_back(tmp_path: Path, dtype: torch.dtype, small: nn.Module) -> None:
+    small.to(dtype).to(memory_format=torch.channels_last)
+    save(tmp_path / "net", small, PLAN, NAME, {})
+    assert_same(prunelab.load(tmp_path / "net"), small)
+
+
+def test_a_foreign_net_comes_back_in_a_new_one(tmp_path: Path) -> None:
+    net = masked(nn.Sequential(nn.Linear(300, 300)))
+    with torch.no_grad():
+        net[0].weight[0, :4] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])
+    save(tmp_path / "net", net, Plan(), None, {"weights": object()})
+    assert_same(prunelab.load(tmp_path / "net", nn.Sequential(nn.Linear(300, 300))), net)
+    with pytest.raises(ValueError, match="none of ours: give .*into=net"):
+        prunelab.load(tmp_path / "net")
+
+
+@pytest.mark.parametrize("values", ["float16", "int8"])
+def test_rounded_weights_are_near_and_all_else_is_the_same(tmp_path: Path, values: str, small: nn.Module) -> None:
+    exact = save(tmp_path / "exact", small, PLAN, NAME, {})
+    size = save(tmp_path / "net", small, PLAN, NAME, {}, values)
+    assert size.bytes < 0.75 * exact.bytes
+    found = prunelab.load(tmp_path / "net").state_dict()
+    for name, own in small.state_dict().items():
+        assert found[name].dtype == own.dtype
+        if own.dim() < 2:
+            assert torch.equal(found[name], own), name
+        else:
+            assert torch.equal(found[name] == 0, own == 0), name
+            assert (found[name] - own).abs().max() <= own.abs().max() / 254, name
+
+
+def test_a_file_of_format_1_is_still_read(tmp_path: Path, small: nn.Module) -> None:
+    artefact.save(tmp_path / "net", small, PLAN, NAME, {})
+    assert_same(prunelab.load(tmp_path / "net"), small)
+    with pytest.raises(ValueError, match="format=1: expected 2"):
+        Compact(tmp_path / "net")
+
+
+def test_what_is_loaded_has_no_tie_to_the_file(file: Path, small: nn.Module) -> None:
+    found = prunelab.load(file)
+    file.write_bytes(b"")
+    assert_same(found, small)
+
+
+def test_equal_nets_make_equal_files(file: Path) -> None:
+    save(file.with_name("again"), pruned(), PLAN, NAME, {})
+    assert file.with_name("again").read_bytes() == file.read_bytes()
+
+
+# --- one tensor at a time
+
+
+def test_a_tensor_is_decoded_when_it_is_asked_for(
+    file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def watched(record: Any, parts: Any) -> Tensor:
+        decoded.append(1)
+        return decode(record, parts)
+
+    decode = codec.decode
+    monkeypatch.setattr(codec, "decode", watched)
+    own = small.state_dict()
+    with Compact(file) as tensors:
+        assert list(tensors) == list(own)
+        assert len(tensors) == len(own)
+        assert "fc.weight" in tensors
+        assert "fc.more" not in tensors
+        assert not decoded
+        for name in ("layer3.0.conv2.weight", "fc.bias"):
+            assert torch.equal(tensors[name], own[name])
+        assert len(decoded) == 2
+        with pytest.raises(KeyError):
+            tensors["fc.more"]
+
+
+def test_damage_to_one_tensor_is_told_when_it_is_asked_for(file: Path, small: nn.Module) -> None:
+    rewritten(file, lambda about, parts: parts["layer3.0.conv2.weight/values"][7].neg_(), signed=False)
+    with Compact(file) as tensors:
+        assert torch.equal(tensors["layer3.0.conv1.weight"], small.state_dict()["layer3.0.conv1.weight"])
+        with pytest.raises(ValueError, match=r"layer3.0.conv2.weight do not have their sha256.*copy it again") as error:
+            tensors["layer3.0.conv2.weight"]
+    assert str(error.value).startswith(f"{file}: ")
+
+
+def test_errors_of_opening_name_the_file(tmp_path: Path, file: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(ValueError, match="no whole safetensors file") as error:
+            Compact(path)
+        assert str(error.value).startswith(f"{path}: ")
+
+
+# --- damage
+
+
+def test_a_file_cut_short_anywhere_is_refused(file: Path) -> None:
+    whole, draw = file.read_bytes(), random.Random(0)
+    for n in [*range(9), *draw.sample(range(len(whole)), 200), len(whole) - 1]:
+        file.write_bytes(whole[:n])
+        for opening in (prunelab.load, Compact):
+            with pytest.raises(ValueError, match=r"no whole safetensors file: .*copy it again") as error:
+                opening(file)
+            assert str(error.value).startswith(f"{file}: ")
+    file.write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        prunelab.load(file)
+
+
+def test_no_single_bit_can_change(file: Path) -> None:
+    whole, draw = bytearray(file.read_bytes()), random.Random(0)
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for at in [*range(8), *draw.sample(range(8, header), 150), *draw.sample(range(header, len(whole)), 80)]:
+        bit = 1 << draw.randrange(8)
+        whole[at] ^= bit
+        file.write_bytes(whole)
+        with pytest.raises(ValueError, match=str(file)):
+            prunelab.load(file)
+        whole[at] ^= bit
+
+
+def bigger(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
+    about["tensors"]["fc.weight"] = {"dtype": "float32", "shape": [1 << 31, 1 << 31], "kept": [0, 0]}
+    for key in [key for key in parts if key.startswith("fc.weight")]:
+        del parts[key]
+
+
+CONV = "layer3.0.conv2.weight"
+FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
+    "newer": (lambda a, p: a.update(format=3), "format=3: expected 1 or 2; a newer prunelab may read it"),
+    "the other format": (lambda a, p: a.update(format=1), "sha256"),
+    "no tensors": (lambda a, p: a.pop("tensors"), "wrong or missing tensors=None"),
+    "tensors list": (lambda a, p: a.update(tensors=[]), r"wrong or missing tensors=\[\]"),
+    "record text": (lambda a, p: a["tensors"].update({CONV: "{}"}), "wrong or missing tensors="),
+    "no description": (lambda a, p: a["tensors"].pop(CONV), f"it holds '{CONV}/kept', of which its description"),
+    "tensor missing": (
+        lambda a, p: [a["tensors"].pop(CONV), p.pop(f"{CONV}/kept"), p.pop(f"{CONV}/values")],
+        "conv2.weight is missing",
+    ),
+    "whole missing": (lambda a, p: p.pop("bn1.weight"), "bn1.weight cannot be decoded: 'whole'"),
+    "values missing": (lambda a, p: p.pop(f"{CONV}/values"), f"{CONV} cannot be decoded: it has 0 values, expected"),
+    "positions missing": (lambda a, p: p.pop(f"{CONV}/kept"), f"{CONV} cannot be decoded: its positions"),
+    "something more": (lambda a, p: p.update(more=torch.zeros(1)), "it holds 'more', of which its description"),
+    "shape": (lambda a, p: a["tensors"][CONV].update(shape=[36864]), r"is \(36864,\), expected \(64, 64, 3, 3\)"),
+    "shape of less": (lambda a, p: a["tensors"][CONV].update(shape=[64]), "cannot be decoded: positions"),
+    "enormous": (bigger, "."),
+    "dtype": (lambda a, p: a["tensors"][CONV].update(dtype="os.system"), "dtype='os.system': expected a type"),
+    "net": (lambda a, p: a.update(net="os.system"), "net='os.system': expected one of"),
+    "plan": (lambda a, p: a.update(plan={}), "not a plan of what is kept"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_file_is_refused_with_its_name_and_the_value(what: str, file: Path) -> None:
+    change, message = FORGED[what]
+    rewritten(file, change)
+    with pytest.raises(ValueError, match=message) as error:
+        prunelab.load(file)
+    assert str(error.value).startswith(f"{file}: ")
+    assert len(str(error.value)) < 700
+
+
+TAMPERED: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
+    "a value": lambda a, p: p[f"{CONV}/values"][:1].mul_(2),
+    "a position": lambda a, p: p[f"{CONV}/kept"][-1:].bitwise_xor_(16),
+    "a bias": lambda a, p: p["fc.bias"][:1].add_(1),
+    "a shape": lambda a, p: a["tensors"][CONV].update(shape=[64, 64, 9, 1]),
+    "a number": lambda a, p: a["tensors"][CONV].update(kept=[0, 0]),
+    "a checksum": lambda a, p: a["tensors"][CONV].update(sha256="0" * 16),
+    "an argument": lambda a, p: a["args"].update(num_classes=11),
+    "the digest": lambda a, p: a.update(sha256="0" * 64),
+    "two tensors": lambda a, p: p.update({"bn1.weight": p["bn1.bias"], "bn1.bias": p["bn1.weight"]}),
+    "a part": lambda a, p: p.pop(f"{CONV}/values"),
+    "one more part": lambda a, p: p.update({f"{CONV}/minus": torch.zeros(9, dtype=torch.uint8)}),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_was_changed_after_it_was_written_is_refused(what: str, file: Path) -> None:
+    rewritten(file, TAMPERED[what], signed=False)
+    with pytest.raises(ValueError, match=r"do not have their sha256.*copy it again") as error:
+        prunelab.load(file)
+    assert str(error.value).startswith(f"{file}: ")
+
+
+def test_each_tensor_has_a_checksum_that_is_looked_at(file: Path) -> None:
+    about, _ = opened(file)
+    for name in about["tensors"]:
+        whole = file.read_bytes()
+
+        def wrong(about: dict[str, Any], parts: dict[str, Tensor], name: str = name) -> None:
+            about["tensors"][name]["sha256"] = "0" * 16
+            about["sha256"] = artefact.digest(about, {})
+
+        rewritten(file, wrong, signed=False)
+        with pytest.raises(ValueError, match=f"the contents of {name} do not have their sha256"):
+            prunelab.load(file)
+        file.write_bytes(whole)
+
+
+def test_nothing_is_unpickled_or_evaluated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a file's code could run")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, never)
+    for name in ("torch.load", "builtins.eval", "builtins.exec"):
+        monkeypatch.setattr(name, never)
+    prunelab.load(file)
+
+
+# --- what is not written
+
+
+def test_a_net_that_does_not_fit_its_values_is_refused_and_nothing_is_written(tmp_path: Path, small: nn.Module) -> None:
+    path = tmp_path / "net"
+    with pytest.raises(ValueError, match=r"is not written: .*values='int4': expected one of"):
+        save(path, small, PLAN, NAME, {}, "int4")
+    with torch.no_grad():
+        small.fc.weight[0, 0] = 1e5
+    with pytest.raises(ValueError, match=r"is not written: fc.weight: 1 weights are beyond float16"):
+        save(path, small, PLAN, NAME, {}, "float16")
+    with torch.no_grad():
+        small.fc.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"is not written: fc.weight: 1 weights are NaN or infinite"):
+        save(path, small, PLAN, NAME, {}, "int8")
+    with pytest.raises(ValueError, match=r"is not written: .*name, args and plan give|is not written: it does not fit"):
+        save(path, small, Plan(), NAME, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_file_that_was_there(
+    file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(OSError, match="no space left"):
+        save(file, small, PLAN, NAME, {}, "int8")
+    assert_same(prunelab.load(file), small)
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_name_that_is_taken_by_a_part_is_refused(tmp_path: Path) -> None:
+    net = nn.Module()
+    net.register_buffer("a", torch.eye(100))
+    net.add_module("a/values", nn.Identity())
+    net.register_buffer("a/kept", torch.ones(3))
+    with pytest.raises(ValueError, match="has the name of a part of another: rename it"):
+        save(tmp_path / "net", net, Plan(), None, {})
