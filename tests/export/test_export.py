@@ -52,7 +52,7 @@ def form(request: pytest.FixtureRequest) -> str:
 def small_resnet() -> nn.Module:
     """Half of its filters are cut out, and its batch norms have statistics of their own."""
     torch.manual_seed(0)
-    net = resnet8()
+    net = resnet8().to(memory_format=torch.channels_last)
     filters = Filter().bind(net, prunable_weights(net), torch.zeros(2, 3, 32, 32))
     scores = {group: torch.rand(len(units)) for group, units in filters.numbers.items()}
     shrink(net, filters.plan(Uniform()(scores, 0.5)))

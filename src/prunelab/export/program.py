@@ -24,7 +24,9 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
     if len({len(x) if x.dim() else 0 for x in inputs}) != 1 or not inputs[0].dim() or not len(inputs[0]):
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
-    return copy.deepcopy(net).cpu().eval(), tuple(x.detach().cpu() for x in inputs)
+    # torch.export.save keeps what is not contiguous, as weights in channels_last, with a warning.
+    own = copy.deepcopy(net).to(device="cpu", memory_format=torch.contiguous_format)
+    return own.eval(), tuple(x.detach().cpu().contiguous() for x in inputs)
 
 
 def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:

@@ -26,14 +26,17 @@ def net_of(path: Path) -> nn.Module:
     result = _result(folder)
     if folder.model.exists():
         return artefact.load(folder.model)
-    net = _unpruned(folder, result)
     if not folder.checkpoint.exists():
         raise ValueError(f"{folder.checkpoint}: no such file, and the weights were in it: train again with rerun=true")
     if not is_whole(folder.checkpoint):
         raise ValueError(f"{folder.checkpoint} is damaged: copy it again, or train again with rerun=true")
-    load_weights(net, folder.checkpoint)
-    for callback in (result["config"].get("prune") or {}).values():
-        _binarize(net, callback)
+    try:
+        net = _unpruned(folder, result)
+        load_weights(net, folder.checkpoint)
+        for callback in (result["config"].get("prune") or {}).values():
+            _binarize(net, callback)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _damaged(folder.path / "result.json", repr(error)) from error
     return net.eval()
 
 
