@@ -1,4 +1,4 @@
-"""What else can prunelab do, besides training? `python -m prunelab report outputs/demo`, `export`."""
+"""What else can prunelab do, besides training? `python -m prunelab report outputs/demo`, `ls`, `export`."""
 
 import argparse
 import sys
@@ -10,6 +10,8 @@ from rich.console import Console
 from prunelab.export import FORMATS, ExportError
 from prunelab.report import summary
 from prunelab.report.results import NothingToReport
+from prunelab.report.terminal import UNBOUNDED
+from prunelab.runs import listing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +35,19 @@ def report(args: argparse.Namespace) -> int:
     return 1 if done.failures else 0
 
 
+def ls(args: argparse.Namespace) -> int:
+    try:
+        found = listing.below(args.folder)
+    except (NothingToReport, OSError) as error:
+        print(f"prunelab ls: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    if not console.is_terminal:  # but a pipe: a line for each job, however long
+        console = Console(width=UNBOUNDED)
+    console.print(found)
+    return 0
+
+
 def export(args: argparse.Namespace) -> int:
     from prunelab.runs import trained  # torch takes seconds, and other commands need none
 
@@ -49,11 +64,14 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunelab", description="Work on the results of finished sweeps.")
+    parser = argparse.ArgumentParser(prog="prunelab", description="Work on what jobs left.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     reporting = commands.add_parser("report", help="write a sweep's table and figures, and print the table")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="a sweep's folder, such as outputs/demo")
     reporting.set_defaults(command=report)
+    listed = commands.add_parser("ls", help="list the jobs below a folder: their states, accuracies, sparsities")
+    listed.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="outputs")
+    listed.set_defaults(command=ls)
     exporting = commands.add_parser("export", help="write the net of a finished job as a file for other programs")
     exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
     exporting.add_argument("--to", choices=FORMATS, required=True, help="onnx, or a program of torch.export")

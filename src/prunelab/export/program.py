@@ -25,7 +25,7 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
     # torch.export.save keeps what is not contiguous, as weights in channels_last, with a warning.
-    own = copy.deepcopy(net).to(device="cpu", memory_format=torch.contiguous_format)
+    own = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
     return own.eval(), tuple(x.detach().cpu().contiguous() for x in inputs)
 
 
