@@ -20,7 +20,7 @@ import prunelab.export
 from prunelab.core.select import prunable_weights
 from prunelab.models.densenet import densenet40
 from prunelab.models.keras_cnn import KerasCNN
-from prunelab.models.mobilenet_v2 import mobilenet_v2
+from prunelab.models.mobilenet_v2 import MobileNetV2
 from prunelab.models.resnet import resnet18
 
 Run = Callable[[], object]
@@ -36,7 +36,7 @@ def masked(net: nn.Module) -> nn.Module:
 
 def nets() -> dict[str, nn.Module]:
     """In eval mode, with batch norms that have seen noise; those of a new net do nothing."""
-    small = {"resnet18": resnet18(), "mobilenet_v2": mobilenet_v2(), "densenet40": densenet40()}
+    small = {"resnet18": resnet18(), "mobilenet_v2": MobileNetV2(), "densenet40": densenet40()}
     made = {f"{name}, half of its filters": halved(net) for name, net in small.items()}
     made["keras_cnn, half of its weights masked"] = masked(KerasCNN())
     with torch.no_grad():

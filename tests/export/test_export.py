@@ -79,6 +79,19 @@ def test_a_net_is_left_as_it_was(form: str, tmp_path: Path) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
+def test_masked_weights_are_zeros_in_the_file_too(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="ONNX needs onnx: pip install 'prunelab[export]'")
+    pytest.importorskip("onnxscript", reason="ONNX needs onnxscript: pip install 'prunelab[export]'")
+    net = small_resnet()
+    with torch.no_grad():
+        for w in prunable_weights(net).values():
+            w.mul_(w.abs() > w.abs().median())
+    prunelab.export.onnx(net, EXAMPLE, tmp_path / "net")
+    arrays = [onnx.numpy_helper.to_array(a) for a in onnx.load(tmp_path / "net").graph.initializer]
+    weights = sorted((a.size, int((a == 0).sum())) for a in arrays if a.ndim in (2, 4))
+    assert weights == sorted((w.numel(), int((w == 0).sum())) for w in prunable_weights(net).values())
+
+
 class Two(nn.Module):
     """Takes and gives two tensors; whole numbers are indices, which noise would not be."""
 
