@@ -1,7 +1,9 @@
 """A file computes what its net computes, for any batch, or it is not there."""
 
 import copy
+import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,16 @@ def test_masked_weights_are_zeros_in_the_file_too(tmp_path: Path) -> None:
     arrays = [onnx.numpy_helper.to_array(a) for a in onnx.load(tmp_path / "net").graph.initializer]
     weights = sorted((a.size, int((a == 0).sum())) for a in arrays if a.ndim in (2, 4))
     assert weights == sorted((w.numel(), int((w == 0).sum())) for w in prunable_weights(net).values())
+
+
+def test_the_file_names_no_folder_of_the_machine(form: str, tmp_path: Path) -> None:
+    FORMATS[form](small_resnet(), EXAMPLE, path := tmp_path / "net")
+    parts = [path.read_bytes()]
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = [archive.read(name) for name in archive.namelist()]
+    places = (Path(torch.__file__).parent, Path(prunelab.export.__file__).parents[2], tmp_path)
+    assert not [place for place in places for part in parts if str(place).encode() in part]
 
 
 class Two(nn.Module):
@@ -183,6 +195,19 @@ def test_code_that_no_program_has_is_named(form: str, tmp_path: Path, capfd: pyt
     with pytest.raises(ExportError, match=f"^torch.export cannot follow {place}: .*$"):
         FORMATS[form](Branching(), torch.ones(2, 4), tmp_path / "net")
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_is_all_that_is_said(tmp_path: Path) -> None:
+    """In a process of its own: what torch logs goes to the stream that was there when it was imported."""
+    code = (
+        "import sys, torch, prunelab.export as export\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x): return x * 2 if x.sum() > 0 else x\n"
+        "try: export.pt2(Net(), torch.ones(2, 4), sys.argv[1])\n"
+        "except export.ExportError: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "net")], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 @pytest.mark.parametrize("example", [(), torch.ones(()), torch.ones(0, 4), (torch.ones(2, 4), torch.ones(3, 4))])

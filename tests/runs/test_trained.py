@@ -106,5 +106,8 @@ def test_a_failed_job_is_told_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "failure.json").write_text('{"reason": "ValueError: lr"}')
     with pytest.raises(ValueError, match=r"the job is failed \(ValueError: lr\): finish it"):
         net_of(tmp_path)
+    (tmp_path / "study").mkdir()
+    with pytest.raises(ValueError, match=r"study is no job's folder: `python -m prunelab ls` lists"):
+        net_of(tmp_path / "study")
     with pytest.raises(ValueError, match=r"nowhere: no such folder; give a finished job's"):
         net_of(tmp_path / "nowhere")

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-import logging
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from prunelab.core.types import Example
 from prunelab.export import ExportError
@@ -35,23 +35,21 @@ def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     batch = Dim("batch")
     with quiet(), torch.no_grad():
         try:
-            return torch.export.export(net, two, dynamic_shapes=tuple({0: batch} for _ in two))
+            program = torch.export.export(net, two, dynamic_shapes=tuple({0: batch} for _ in two))
         except Exception as error:  # the net's own code may raise anything while it is followed
-            raise ExportError(
-                f"torch.export cannot follow {type(net).__name__}{_place(error)}: {told(error)}"
-            ) from error
+            where = f"{type(net).__name__}{_place(error)}"
+            raise ExportError(f"torch.export cannot follow {where}: {told(error)}") from error
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # folders of this machine, which would travel with the file
+    return program
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """What torch prints and logs while it exports is left out: an error says what matters, in one line."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def told(error: BaseException) -> str:

@@ -50,6 +50,8 @@ def _result(folder: Folder) -> dict[str, Any]:
     file = folder.path / "result.json"
     if not folder.path.is_dir():
         raise ValueError(f"{folder.path}: no such folder; give a finished job's, such as outputs/demo/prune=...")
+    if not file.exists() and folder.state() == "not begun":
+        raise ValueError(f"{folder.path} is no job's folder: `python -m prunelab ls` lists those below a folder")
     if not file.exists():
         raise ValueError(f"{file}: no such file, the job is {_told(folder)}: finish it with the command that began it")
     try:
