@@ -119,6 +119,7 @@ def test_names_and_reasons_are_whole_in_a_narrow_terminal(root: Path, job: Job) 
 def test_jobs_are_found_at_any_depth_and_a_study_by_any_name(root: Path, job: Job) -> None:
     job("jpeg/lr=3/rate=0", result=WHOLE)
     job("jpeg/renamed", result=WHOLE)
+    job("jpeg/renamed/round=1")  # a job is no study
     job("rate=1/checkpoints").parent.joinpath("job.json").write_text("{}")
     job("rate=1/masks")
     job("figures")
