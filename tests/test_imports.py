@@ -21,6 +21,7 @@ MAY = {
     "data": ({"core"}, {"torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm"}),
     "callbacks": ({"core", "criteria", "channels", "measure"}, {"torch", "lightning"}),
     "lit": ({"core", "data", "measure"}, {"torch", "lightning", "torchmetrics"}),
+    "export": ({"core"}, {"torch", "onnx", "onnxscript", "onnxruntime"}),
     "report": ({"core"}, {"altair", "vl_convert", "rich"}),
     "runs": (
         {"core", "channels", "compact", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},

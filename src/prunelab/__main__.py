@@ -1,4 +1,4 @@
-"""What else can prunelab do, besides training? `python -m prunelab report outputs/demo`."""
+"""What else can prunelab do, besides training? `python -m prunelab report outputs/demo`, `ls`, `export`."""
 
 import argparse
 import sys
@@ -7,8 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prunelab.export import FORMATS, ExportError
 from prunelab.report import summary
 from prunelab.report.results import NothingToReport
+from prunelab.report.terminal import UNBOUNDED
+from prunelab.runs import listing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +35,49 @@ def report(args: argparse.Namespace) -> int:
     return 1 if done.failures else 0
 
 
+def ls(args: argparse.Namespace) -> int:
+    try:
+        found = listing.below(args.folder)
+    except (NothingToReport, OSError) as error:
+        print(f"prunelab ls: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    if not console.is_terminal:  # but a pipe: a line for each job, however long
+        console = Console(width=UNBOUNDED)
+    console.print(found)
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    from prunelab.runs import trained  # torch takes seconds, and other commands need none
+
+    path = args.output or args.run / f"model.{args.to}"
+    try:
+        FORMATS[args.to](*trained.with_example(args.run), path)
+    except (ExportError, ValueError, OSError) as error:
+        if args.traceback:
+            raise
+        print(f"prunelab export: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunelab", description="Work on the results of finished sweeps.")
+    parser = argparse.ArgumentParser(prog="prunelab", description="Work on what jobs left.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     reporting = commands.add_parser("report", help="write a sweep's table and figures, and print the table")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="a sweep's folder, such as outputs/demo")
     reporting.set_defaults(command=report)
+    listed = commands.add_parser("ls", help="list the jobs below a folder: their states, accuracies, sparsities")
+    listed.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="outputs")
+    listed.set_defaults(command=ls)
+    exporting = commands.add_parser("export", help="write the net of a finished job as a file for other programs")
+    exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
+    exporting.add_argument("--to", choices=FORMATS, required=True, help="onnx, or a program of torch.export")
+    exporting.add_argument("--output", type=Path, metavar="FILE", help="instead of RUN/model.onnx or .pt2")
+    exporting.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    exporting.set_defaults(command=export)
     return parser
 
 

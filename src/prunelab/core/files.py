@@ -15,7 +15,7 @@ FULL = 1 << 16  # bytes that are left
 
 @contextmanager
 def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well, and leaves nothing when it does not.
+    """A binary file, to write and to read back, that takes the place of `path` when the block ends well; else it goes.
 
     It is on the disk (fsync) before it is renamed, so that a crash leaves the old file or the new one. The old one
     becomes `before`, where that is given. A full disk is an OSError, also where a library says something else.
@@ -23,7 +23,7 @@ def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

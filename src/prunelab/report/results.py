@@ -29,7 +29,7 @@ def load(folder: Path) -> tuple[list[Result], list[Unusable]]:
     cells: dict[tuple[str, str, float, int], Result] = {}
     unusable = []
     for job in filter(_is_job, sorted(folder.iterdir())):
-        found = _read(job)
+        found = outcome(job)
         if isinstance(found, Result):
             first = cells.setdefault((found.comparable, found.method, found.rate, found.seed), found)
             if first is found:
@@ -42,7 +42,8 @@ def load(folder: Path) -> tuple[list[Result], list[Unusable]]:
     return list(cells.values()), unusable
 
 
-def _read(job: Path) -> Result | Unusable:
+def outcome(job: Path) -> Result | Unusable:
+    """What one job's folder came to; raises nothing."""
     try:
         return read(job)
     except FileNotFoundError:

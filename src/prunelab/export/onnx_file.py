@@ -1,0 +1,74 @@
+"""How does a net become an ONNX file? By torch's exporter, from a program of torch.export."""
+
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from prunelab.core.files import written_whole
+from prunelab.core.types import Example
+from prunelab.export import ExportError
+from prunelab.export.agreement import check
+from prunelab.export.program import on_cpu, quiet, told, traced
+
+QUIET = 4  # onnxruntime's level for what is fatal
+
+
+def write(net: nn.Module, example: Example, path: Path) -> None:
+    """See prunelab.export.onnx."""
+    _require()
+    net, inputs = on_cpu(net, example)
+    model = converted(traced(net, inputs), type(net).__name__)
+    with written_whole(path) as file:
+        file.write(model)
+        check(net, inputs, runner(file))
+
+
+def converted(program: ExportedProgram, name: str) -> bytes:
+    """`program` as ONNX. Raises ExportError, naming the operation, for one that ONNX does not have."""
+    with quiet(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter's own parts, about each other
+        try:
+            made = torch.onnx.export(program, dynamo=True, verbose=False)
+        except Exception as error:
+            raise ExportError(
+                f"ONNX cannot express {_operation(error)}, which {name} computes: --to pt2 can"
+            ) from error
+    assert made is not None
+    return made.model_proto.SerializeToString()
+
+
+def runner(file: IO[bytes]) -> Callable[[tuple[Tensor, ...]], Sequence[Any]]:
+    """What runs the ONNX in `file` on the CPU, by onnxruntime."""
+    import onnxruntime
+
+    file.seek(0)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = QUIET
+    session = onnxruntime.InferenceSession(file.read(), options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    return lambda inputs: session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
+
+
+def _require() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ExportError(f"ONNX needs {package} ({told(error)}): pip install 'prunelab[export]'") from error
+
+
+def _operation(error: BaseException | None) -> str:
+    """The name of the operation that the exporter stopped at, from the innermost error that tells one."""
+    found, said = "", ""
+    while error is not None:
+        if match := re.search(r"op='([\w.]+)'", str(error)):
+            found = match[1]
+        said, error = told(error), error.__cause__
+    return found or f"an operation ({said})"

@@ -1,0 +1,223 @@
+"""A file computes what its net computes, for any batch, or it is not there."""
+
+import copy
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import prunelab.export
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Filter
+from prunelab.core.allocation import Uniform
+from prunelab.core.select import prunable_weights
+from prunelab.export import FORMATS, ExportError, agreement
+from prunelab.models.cifar_resnet import resnet8
+
+EXAMPLE = torch.zeros(1, 3, 32, 32)
+Run = Callable[..., list[Tensor]]
+
+
+def run_onnx(path: Path, *inputs: Tensor) -> list[Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    given = {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
+    return [torch.from_numpy(value) for value in session.run(None, given)]
+
+
+def run_pt2(path: Path, *inputs: Tensor) -> list[Tensor]:
+    out: Any = torch.export.load(path).module()(*inputs)
+    return [out] if isinstance(out, Tensor) else list(out)
+
+
+RUN: dict[str, Run] = {"onnx": run_onnx, "pt2": run_pt2}
+
+
+@pytest.fixture(params=sorted(FORMATS))
+def form(request: pytest.FixtureRequest) -> str:
+    if request.param == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package, reason=f"ONNX needs {package}: pip install 'prunelab[export]'")
+    if request.param not in RUN:
+        pytest.skip(f"{request.param} is no program that another runtime runs: its own tests are elsewhere")
+    return str(request.param)
+
+
+def small_resnet() -> nn.Module:
+    """Half of its filters are cut out, and its batch norms have statistics of their own."""
+    torch.manual_seed(0)
+    net = resnet8().to(memory_format=torch.channels_last)
+    filters = Filter().bind(net, prunable_weights(net), torch.zeros(2, 3, 32, 32))
+    scores = {group: torch.rand(len(units)) for group, units in filters.numbers.items()}
+    shrink(net, filters.plan(Uniform()(scores, 0.5)))
+    net(torch.randn(8, 3, 32, 32))
+    return net
+
+
+@pytest.mark.parametrize("n", [1, 3, 16])
+def test_the_file_of_a_small_net_computes_the_same_for_any_batch(form: str, n: int, tmp_path: Path) -> None:
+    net, images = small_resnet(), torch.randn(n, 3, 32, 32)
+    FORMATS[form](net, EXAMPLE, tmp_path / "net")
+    expected = net.eval()(images)
+    (found,) = RUN[form](tmp_path / "net", images)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def test_a_net_is_left_as_it_was(form: str, tmp_path: Path) -> None:
+    net = small_resnet()
+    net.get_submodule("bn1").eval()
+    before, modes = copy.deepcopy(net.state_dict()), [m.training for m in net.modules()]
+    FORMATS[form](net, EXAMPLE, tmp_path / "net")
+    assert [m.training for m in net.modules()] == modes
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_masked_weights_are_zeros_in_the_file_too(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="ONNX needs onnx: pip install 'prunelab[export]'")
+    pytest.importorskip("onnxscript", reason="ONNX needs onnxscript: pip install 'prunelab[export]'")
+    net = small_resnet()
+    with torch.no_grad():
+        for w in prunable_weights(net).values():
+            w.mul_(w.abs() > w.abs().median())
+    prunelab.export.onnx(net, EXAMPLE, tmp_path / "net")
+    arrays = [onnx.numpy_helper.to_array(a) for a in onnx.load(tmp_path / "net").graph.initializer]
+    weights = sorted((a.size, int((a == 0).sum())) for a in arrays if a.ndim in (2, 4))
+    assert weights == sorted((w.numel(), int((w == 0).sum())) for w in prunable_weights(net).values())
+
+
+def test_the_file_names_no_folder_of_the_machine(form: str, tmp_path: Path) -> None:
+    FORMATS[form](small_resnet(), EXAMPLE, path := tmp_path / "net")
+    parts = [path.read_bytes()]
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = [archive.read(name) for name in archive.namelist()]
+    places = (Path(torch.__file__).parent, Path(prunelab.export.__file__).parents[2], tmp_path)
+    assert not [place for place in places for part in parts if str(place).encode() in part]
+
+
+class Two(nn.Module):
+    """Takes and gives two tensors; whole numbers are indices, which noise would not be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.last = nn.Embedding(5, 4), nn.Linear(4, 2)
+
+    def forward(self, words: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.words(words).mean(1) * scale
+        return found, self.last(found)
+
+
+def test_several_inputs_and_outputs_keep_their_order(form: str, tmp_path: Path) -> None:
+    net, inputs = Two(), (torch.tensor([[0, 4, 2]]), torch.ones(1, 4))
+    FORMATS[form](net, inputs, tmp_path / "net")
+    given = (torch.tensor([[1, 1, 2], [4, 0, 3]]), torch.randn(2, 4))
+    for found, expected in zip(RUN[form](tmp_path / "net", *given), net(*given), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, training=True)
+
+
+def test_a_file_that_differs_does_not_stay_and_an_old_one_does(form: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"differs from PyTorch by .* allowed is 0.0001"):
+        FORMATS[form](Noisy(), torch.ones(2, 64), tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "net").write_text("old")
+    with pytest.raises(ExportError):
+        FORMATS[form](Noisy(), torch.ones(2, 64), tmp_path / "net")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("net", "old")]
+
+
+@pytest.mark.parametrize(("factor", "differs"), [(1 + 5e-5, False), (1 + 2e-4, True), (float("nan"), True)])
+def test_the_bound_is_a_part_of_the_largest_output(factor: float, differs: bool) -> None:
+    net = nn.Linear(4, 3).eval()
+
+    def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        return [net(*inputs).detach() * factor]
+
+    if differs:
+        with pytest.raises(ExportError, match="differs"):
+            agreement.check(net, (torch.ones(2, 4),), run)
+    else:
+        assert 4e-5 < agreement.check(net, (torch.ones(2, 4),), run) < 6e-5
+
+
+def test_every_batch_size_is_compared_and_one_is_among_them() -> None:
+    net, seen = nn.Linear(4, 3).eval(), []
+
+    def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        seen.append(len(inputs[0]))
+        return [net(*inputs).detach() + (seen[-1] == 7)]
+
+    with pytest.raises(ExportError, match="on a batch of 7"):
+        agreement.check(net, (torch.ones(2, 4),), run)
+    assert seen == [1, 2, 7]
+
+
+def test_a_file_without_the_batch_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"puts out \[\(2, 3\)\] on a batch of 1, expected \[\(1, 3\)\]"):
+        agreement.check(nn.Linear(4, 3), (torch.ones(2, 4),), lambda _: [torch.ones(2, 3)])
+
+
+class Eigenvalues(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvalsh(x)
+
+
+def test_what_onnx_cannot_express_is_named_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"ONNX needs {package}: pip install 'prunelab[export]'")
+    square = torch.eye(3).expand(2, 3, 3)
+    with pytest.raises(ExportError, match=r"^ONNX cannot express aten._linalg_eigh, which Eigenvalues computes: .*$"):
+        prunelab.export.onnx(Eigenvalues(), square, tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+def test_code_that_no_program_has_is_named(form: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = r"Branching at test_export.py:\d+, `return x \* 2 if x.sum\(\) > 0 else x`"
+    with pytest.raises(ExportError, match=f"^torch.export cannot follow {place}: .*$"):
+        FORMATS[form](Branching(), torch.ones(2, 4), tmp_path / "net")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_is_all_that_is_said(tmp_path: Path) -> None:
+    """In a process of its own: what torch logs goes to the stream that was there when it was imported."""
+    code = (
+        "import sys, torch, prunelab.export as export\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x): return x * 2 if x.sum() > 0 else x\n"
+        "try: export.pt2(Net(), torch.ones(2, 4), sys.argv[1])\n"
+        "except export.ExportError: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "net")], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
+@pytest.mark.parametrize("example", [(), torch.ones(()), torch.ones(0, 4), (torch.ones(2, 4), torch.ones(3, 4))])
+def test_inputs_without_a_common_batch_are_refused(form: str, example: Any, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="of the same n >= 1"):
+        FORMATS[form](nn.Linear(4, 3), example, tmp_path / "net")
+
+
+def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ExportError, match=r"pip install 'prunelab\[export\]'"):
+        prunelab.export.onnx(nn.Linear(4, 3), torch.ones(2, 4), tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
