@@ -17,16 +17,18 @@ from prunelab.runs import listing
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 if some figure failed, 2 if there was nothing to work on."""
     args = _parser().parse_args(argv)
-    status: int = args.command(args)
+    try:
+        status: int = args.command(args)
+    except args.mistakes as error:
+        if args.traceback:
+            raise
+        print(f"prunelab {args.called}: {error}", file=sys.stderr)
+        return 2
     return status
 
 
 def report(args: argparse.Namespace) -> int:
-    try:
-        done = summary.write(args.folder)
-    except (NothingToReport, OSError) as error:
-        print(f"prunelab report: {error}", file=sys.stderr)
-        return 2
+    done = summary.write(args.folder)
     Console().print(done, "")
     for path in done.paths:
         print(path)  # rich would break a long one
@@ -36,11 +38,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def ls(args: argparse.Namespace) -> int:
-    try:
-        found = listing.below(args.folder)
-    except (NothingToReport, OSError) as error:
-        print(f"prunelab ls: {error}", file=sys.stderr)
-        return 2
+    found = listing.below(args.folder)
     console = Console()
     if not console.is_terminal:  # but a pipe: a line for each job, however long
         console = Console(width=UNBOUNDED)
@@ -52,32 +50,27 @@ def export(args: argparse.Namespace) -> int:
     from prunelab.runs import trained  # torch takes seconds, and other commands need none
 
     path = args.output or args.run / f"model.{args.to}"
-    try:
-        FORMATS[args.to](*trained.with_example(args.run), path)
-    except (ExportError, ValueError, OSError) as error:
-        if args.traceback:
-            raise
-        print(f"prunelab export: {error}", file=sys.stderr)
-        return 2
+    FORMATS[args.to](*trained.with_example(args.run), path)
     print(path)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prunelab", description="Work on what jobs left.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="called")
     reporting = commands.add_parser("report", help="write a sweep's table and figures, and print the table")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="a sweep's folder, such as outputs/demo")
-    reporting.set_defaults(command=report)
+    reporting.set_defaults(command=report, mistakes=(NothingToReport, OSError))
     listed = commands.add_parser("ls", help="list the jobs below a folder: their states, accuracies, sparsities")
     listed.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="outputs")
-    listed.set_defaults(command=ls)
+    listed.set_defaults(command=ls, mistakes=(NothingToReport, OSError))
     exporting = commands.add_parser("export", help="write the net of a finished job as a file for other programs")
     exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
     exporting.add_argument("--to", choices=FORMATS, required=True, help="onnx, or a program of torch.export")
     exporting.add_argument("--output", type=Path, metavar="FILE", help="instead of RUN/model.onnx or .pt2")
-    exporting.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    exporting.set_defaults(command=export)
+    exporting.set_defaults(command=export, mistakes=(ExportError, ValueError, OSError))
+    for command in (reporting, listed, exporting):
+        command.add_argument("--traceback", action="store_true", help="show where an error comes from")
     return parser
 
 

@@ -12,17 +12,36 @@ from prunelab.measure.tables import text
 def layer(name: str, left: float, bits: int = 32) -> Layer:
     alive, macs = int(1000 * left), int(2_000_000 * left)
     bops = bits * 32
-    return Layer(name, "Conv2d", 1000, alive, 2_000_000, macs, 2_000_000 * bops, macs * bops, bits, 32)
+    return Layer(
+        name=name,
+        kind="Conv2d",
+        params=1000,
+        nonzero=alive,
+        macs=2_000_000,
+        effective_macs=macs,
+        bops=2_000_000 * bops,
+        effective_bops=macs * bops,
+        weight_bits=bits,
+        activation_bits=32,
+    )
 
 
 def costs(left: float, peak: int | None = 4096) -> Costs:
-    norm = Layer("norm", "BatchNorm2d", 20, 10, 0, 0, 0, 0, None, None)
+    norm = Layer(name="norm", kind="BatchNorm2d", params=20, nonzero=10, weight_bits=None, activation_bits=None)
     layers = (layer("features.conv1", left), layer("features.conv2", left), norm)
     passes = tuple(Pass(n, n * left / 1e3, 0.0009, 0.0123, peak) for n in (1, 128))
     sums = {key: sum(getattr(x, key) for x in layers) for key in ("params", "nonzero", "macs", "effective_macs")}
     bops = {"bops": 4_096_000_000, "effective_bops": int(4_096_000_000 * left)}
     return Costs(
-        "Net", **sums, **bops, bytes=8080, footprint_bits=64, passes=passes, layers=layers, uncounted={}, unseen=()
+        **sums,
+        **bops,
+        name="Net",
+        bytes=8080,
+        footprint_bits=64,
+        passes=passes,
+        layers=layers,
+        uncounted={},
+        unseen=(),
     )
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import quantiles
 
 import torch
@@ -18,28 +18,35 @@ from prunelab.measure.uncounted import uncounted
 WARMUP = 5  # turns that do not count
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A module with parameters of its own, or that multiplies. MACs and BOPs are of one input.
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """MACs and BOPs are of one input.
 
     BOPs = MACs x weight bits x activation bits, call by call, as the weights are stored and the activations come in:
     float32 32, bfloat16 16, int8 8. Effective ones leave out each product whose weight is 0.
     """
 
-    name: str
-    kind: str
-    params: int
-    nonzero: int
-    macs: int
-    effective_macs: int
-    bops: int
-    effective_bops: int
-    weight_bits: int | None  # None where nothing is multiplied; of several calls the widest
-    activation_bits: int | None
+    params: int = 0
+    nonzero: int = 0
+    macs: int = 0
+    effective_macs: int = 0
+    bops: int = 0
+    effective_bops: int = 0
 
     @property
     def sparsity(self) -> float:
-        return _sparsity(self)
+        """Zeros among all parameters, biases and norms with them: in [0, 1]."""
+        return (self.params - self.nonzero) / self.params if self.params else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(Counts):
+    """A module with parameters of its own, or that multiplies."""
+
+    name: str
+    kind: str
+    weight_bits: int | None  # None where nothing is multiplied; of several calls the widest
+    activation_bits: int | None
 
 
 @dataclass(frozen=True)
@@ -53,32 +60,21 @@ class Pass:
     peak_bytes: int | None  # besides the net and its input; None where it cannot be told (Profile.memory)
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Of a net; MACs and BOPs of one input, by layers with weights. A shared parameter is counted once.
+@dataclass(frozen=True, kw_only=True)
+class Costs(Counts):
+    """Of a net, MACs and BOPs by layers with weights. A shared parameter is counted once.
 
     `uncounted` are MACs of one input that are no layer's, by module ("" is the net itself): attention, `matmul`. They
     are in no other number. `unseen` names weights with two or more dimensions that no counted product used.
     """
 
     name: str
-    params: int
-    nonzero: int
-    macs: int
-    effective_macs: int
-    bops: int
-    effective_bops: int
     bytes: int  # parameters and buffers, as stored
     footprint_bits: int  # non-zeros x bits of each
     passes: tuple[Pass, ...]
     layers: tuple[Layer, ...]
     uncounted: dict[str, int]
     unseen: tuple[str, ...]
-
-    @property
-    def sparsity(self) -> float:
-        """Zeros among all parameters, biases and norms with them: in [0, 1]."""
-        return _sparsity(self)
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) ->
     rest, layers = uncounted(net, one, calls), _layers(net, calls)
     return Costs(
         name=type(net).__name__,
-        **{key: sum(getattr(layer, key) for layer in layers) for key in SUMS},
+        **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
         bytes=sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers())),
         footprint_bits=sum(int(p.count_nonzero()) * p.element_size() * 8 for p in net.parameters()),
         passes=passes,
@@ -170,9 +166,6 @@ def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) ->
         uncounted=rest.macs,
         unseen=rest.unseen,
     )
-
-
-SUMS = ("params", "nonzero", "macs", "effective_macs", "bops", "effective_bops")
 
 
 def _layers(net: nn.Module, calls: Sequence[Use]) -> list[Layer]:
@@ -201,7 +194,3 @@ def _layer(name: str, module: nn.Module, own: Iterable[nn.Parameter], calls: Seq
         weight_bits=max((use.weight_bits for use in calls), default=None),
         activation_bits=max((use.activation_bits for use in calls), default=None),
     )
-
-
-def _sparsity(of: Layer | Costs) -> float:
-    return (of.params - of.nonzero) / of.params if of.params else 0.0

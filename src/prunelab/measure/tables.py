@@ -152,7 +152,9 @@ def _rows(profile: Profile) -> Iterator[Row]:
 
 def _sum(others: Sequence[Layer]) -> Layer:
     params, nonzero = sum(layer.params for layer in others), sum(layer.nonzero for layer in others)
-    return Layer("all others", "norms, ...", params, nonzero, 0, 0, 0, 0, None, None)
+    return Layer(
+        name="all others", kind="norms, ...", params=params, nonzero=nonzero, weight_bits=None, activation_bits=None
+    )
 
 
 def _table(names: Sequence[str], words: Sequence[str]) -> Table:
