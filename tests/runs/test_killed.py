@@ -16,6 +16,7 @@ import torch
 from prunelab.runs.lock import holder, is_held
 
 METHODS = ("usp", "sp", "lottery", "rigl", "dsss")
+TIMES = ("seconds", "spent", "latency", "timed", "peak_memory", "commit")
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +51,11 @@ def ended(folder: Path) -> dict[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    """Comparable by ==: tensors as their bytes; seconds are gone."""
+    """Comparable by ==: tensors as their bytes; what the clock and the machine say is gone."""
     if isinstance(value, torch.Tensor):
         return (str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     if isinstance(value, dict):
-        return {key: timeless(child) for key, child in value.items() if key not in ("seconds", "spent", "commit")}
+        return {key: timeless(child) for key, child in value.items() if key not in TIMES}
     return [timeless(child) for child in value] if isinstance(value, list | tuple) else value
 
 

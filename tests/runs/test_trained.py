@@ -66,10 +66,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "cut short": (lambda job: (job / "result.json").write_text('{"schema": 1,'), "result.json is damaged (Expecting"),
     "no object": (lambda job: (job / "result.json").write_text("[]"), "result.json is damaged (TypeError"),
     "incomplete": (rewritten(cost={}), "result.json is damaged (KeyError('dense')): the command that began the job"),
-    "without classes": (rewritten(data={"fingerprint": "f"}), "result.json is damaged (KeyError('classes')"),
     "newer": (rewritten(schema=2), "result.json: schema 2 is newer than 1: update prunelab"),
-    "no checkpoint": (lambda job: (job / "checkpoints/last.ckpt").unlink(), "last.ckpt: no such file, and the weights"),
-    "bad checkpoint": (lambda job: (job / "checkpoints/last.ckpt").write_bytes(b"PK"), "last.ckpt is damaged: copy"),
+    "no model": (lambda job: (job / "model.safetensors").unlink(), "model.safetensors: no such file, and the net was"),
     "bad model": (lambda job: (job / "model.safetensors").write_bytes(b"x"), "model.safetensors: no whole safetensors"),
 }
 
@@ -92,14 +90,6 @@ def test_a_job_that_cannot_be_exported_is_an_error_in_one_line(
     assert set(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError):
         main(["export", str(folder), "--to", "pt2", "--traceback"])
-
-
-def test_nothing_but_our_nets_is_built(job: Job, tmp_path: Path) -> None:
-    config = job("epochs=1")["config"]
-    rewritten(config=config | {"model": {"_target_": "os.mkdir", "path": str(tmp_path / "made")}})(tmp_path / "job")
-    with pytest.raises(ValueError, match=r"its net os.mkdir is none of prunelab's: .* prunelab.export.onnx"):
-        net_of(tmp_path / "job")
-    assert not (tmp_path / "made").exists()
 
 
 def test_a_failed_job_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -190,13 +190,6 @@ class Binarize(L.Callback):
             self._show_binary(self._unpruned(trainer))
             self._real = {}
 
-    def leave_binary(self, module: nn.Module) -> None:
-        """Makes of the real weights of a checkpoint, in `module`, what a fit leaves and tests; 0 stays 0."""
-        if not self.stochastic:
-            self._weights = self._choose(module)
-            self._show_binary({name: w != 0 for name, w in self._weights.items()})
-            self._real = {}
-
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._show_real()
         self._unhook()

@@ -10,20 +10,21 @@ from lightning.pytorch.callbacks import Checkpoint
 
 log = logging.getLogger(__name__)
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
+LAYER = "sparsity/net."  # what Pruning logs of a layer of the net that a Classifier trains
 
 
 class History(Checkpoint):
     """A record an epoch, kept through checkpoints, and a line of it in the log.
 
     `epochs` holds dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), lr, seconds (by the clock, evaluation included).
+    units removed), the same of each layer in `layers`, lr, seconds (by the clock, evaluation included).
 
     A Checkpoint by type, because Lightning calls those after the module's own on_train_epoch_end: the epoch's
     metrics are complete. It stands before what saves checkpoints, so that each holds its own epoch.
     """
 
     def __init__(self) -> None:
-        self.epochs: list[dict[str, float]] = []
+        self.epochs: list[dict[str, Any]] = []
         self._spent = 0.0  # seconds of an epoch that began before a restart
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -37,7 +38,7 @@ class History(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         now = trainer.callback_metrics
-        entry: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        entry: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         entry |= {name.replace("/", "_"): float(now[name]) for name in METRICS}
         entry["sparsity"] = float(now.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
@@ -46,6 +47,8 @@ class History(Checkpoint):
             raise ValueError(
                 f"epoch {entry['epoch']}: {bad[0]} is {entry[bad[0]]}, training has diverged: lower the learning rate"
             )
+        if layers := {name: round(float(v), 6) for name, v in now.items() if name.startswith(LAYER)}:
+            entry["layers"] = {name.removeprefix(LAYER): removed for name, removed in layers.items()}
         self.epochs.append(entry)
         self._began = time.monotonic()
         log.info(

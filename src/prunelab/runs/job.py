@@ -2,7 +2,6 @@
 
 import logging
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,25 @@ from omegaconf import DictConfig
 from torch import nn
 
 from prunelab.callbacks.history import History
-from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
+from prunelab.compact import file
 from prunelab.data.images import Splits
 from prunelab.lit.checkpoints import is_whole, newest
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
-from prunelab.measure.cost import applications, dense_cost, sparse_cost
+from prunelab.measure import training as memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import named
 from prunelab.runs.check import check_launcher, check_retrain, check_values
 from prunelab.runs.identity import describe
+from prunelab.runs.measured import alive, costs
 from prunelab.runs.method import Method
 from prunelab.runs.parents import dense_phase, shared
 from prunelab.runs.ranks import SameJob, quiet_others, rank_of
 from prunelab.runs.record import Folder
 from prunelab.runs.rehearsal import rehearse
-from prunelab.runs.rounds import RoundRecords, rounds_of
+from prunelab.runs.rounds import RoundRecords, rounds_of, write_masks
 from prunelab.runs.stop import Stop, stoppable
 from prunelab.runs.trainer import make_trainer
 from prunelab.runs.weights import load_weights
@@ -70,7 +70,6 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
     L.seed_everything(cfg.seed, verbose=False)
     net = build_net(cfg, len(splits.classes))
     example = torch.zeros(1, *splits.test.pool.shape[1:])
-    dense, weights = dense_cost(net, applications(net, example)), weight_counts(net)  # it may become smaller
     cut = start_from(net, cfg.pretrained)
     data = ImageBatches(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
     run = method.run(cfg.epochs, data.steps_of_an_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
@@ -89,7 +88,9 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         start,
         lambda: folder.claim(job),
     )
+    told = memory.begin(trainer.strategy.root_device)
     trainer.fit(module, data, ckpt_path=start)
+    peak = memory.peak(trainer.strategy.root_device) if told else None
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.claim(job)
@@ -101,22 +102,25 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
     if not trainer.is_global_zero:
         return history.epochs[-1]["test_acc"]
 
+    if method.shrink and cfg.rate > 0 and not method.shrink.certificate:
+        raise RuntimeError("nothing was cut out of the net, and there is no certificate: there is no result")
+    cut = cut.then(method.shrink.plan_below("net")) if method.shrink else cut
+    save_model(cfg, folder, net, len(splits.classes), cut)
+    unpruned = build_net(cfg, len(splits.classes))
+    if (masks := alive(unpruned, net, cut)) and method.pruners:
+        write_masks(folder.masks / "last.safetensors", masks)
     measured: dict[str, Any] = {
         "device": str(trainer.strategy.root_device),
         "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
+        | {"mean": splits.mean, "std": splits.std}  # what an image becomes before it comes into the net
         | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
-        "sparsity": sparsity_report(net, method.units(), weights),
-        "cost": {"dense": asdict(dense), "pruned": asdict(sparse_cost(net, applications(net, example)))},
+        "sparsity": sparsity_report(net, method.units(), weight_counts(unpruned)),
+        "cost": costs(unpruned, net, example, folder.model, trainer.strategy.root_device),
+        "peak_memory": peak,
         "surgery": method.surgery(),
         "budget": {"of": cfg.budget, "asked": cfg.rate, "attained": method.attained()},
         "rounds": rounds_of(method.rounds, history.epochs, run.epoch, records),
     }
-    if method.shrink and cfg.rate > 0 and not method.shrink.certificate:
-        raise RuntimeError("nothing was cut out of the net, and there is no certificate: there is no result")
-    if method.shrink or cut:
-        cut = cut.then(method.shrink.plan_below("net") if method.shrink else Plan())
-        save_model(cfg, folder, net, len(splits.classes), cut)
-        measured["bytes"] = folder.model.stat().st_size
     return finish(folder, job, history.epochs, measured)
 
 
@@ -148,11 +152,11 @@ def start_from(net: nn.Module, pretrained: str | None) -> Plan:
 
 
 def save_model(cfg: DictConfig, folder: Folder, net: nn.Module, classes: int, plan: Plan) -> None:
-    """The small net as one file, for `prunelab.load`."""
+    """The net that was tested as one file, about as small as its zeros allow, for `prunelab.load`."""
     args = {key: value for key, value in cfg.model.items() if key != "_target_"} | {"num_classes": classes}
-    name = named.name_of(cfg.model._target_)
-    artefact.save(folder.model, net, plan, name, args)
-    log.info("model.safetensors: %s bytes", f"{folder.model.stat().st_size:,}")
+    # Nothing divides by a weight, so the sign of a zero changes no output; it would be most of the file.
+    size = file.save(folder.model, net, plan, named.name_of(cfg.model._target_), args, signed_zeros=False)
+    log.info("model.safetensors: %s bytes", f"{size.bytes:,}")
 
 
 def build_module(cfg: DictConfig, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
@@ -175,7 +179,7 @@ def settle(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
     }
 
 
-def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, float]], measured: dict[str, Any]) -> float:
+def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, Any]], measured: dict[str, Any]) -> float:
     """Writes result.json, the last file of a job; returns the accuracy in it."""
     accuracy = epochs[-1]["test_acc"]
     seconds = sum(epoch["seconds"] for epoch in epochs)

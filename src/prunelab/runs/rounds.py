@@ -62,7 +62,7 @@ def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 
 def rounds_of(
-    schedule: Rounds | None, epochs: list[dict[str, float]], epoch: int, records: RoundRecords
+    schedule: Rounds | None, epochs: list[dict[str, Any]], epoch: int, records: RoundRecords
 ) -> list[dict[str, Any]]:
     """What each training came to; the one before the first pruning is round 0. Empty for other methods."""
     rounds = []
