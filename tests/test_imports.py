@@ -22,7 +22,7 @@ MAY = {
     "callbacks": ({"core", "criteria", "channels", "measure"}, {"torch", "lightning"}),
     "lit": ({"core", "data", "measure"}, {"torch", "lightning", "torchmetrics"}),
     "export": ({"core"}, {"torch", "onnx", "onnxscript", "onnxruntime"}),
-    "report": ({"core"}, {"altair", "vl_convert", "rich"}),
+    "report": ({"core"}, {"altair", "vl_convert", "rich", "numpy", "safetensors"}),
     "runs": (
         {"core", "channels", "compact", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
         {"torch", "lightning", "hydra", "omegaconf", "safetensors", "rich"},

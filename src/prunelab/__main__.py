@@ -30,8 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(args: argparse.Namespace) -> int:
     done = summary.write(args.folder)
     Console().print(done, "")
+    pictures = [path for path in done.paths if path.suffix in (".png", ".svg")]
     for path in done.paths:
-        print(path)  # rich would break a long one
+        if path not in pictures:
+            print(path)  # rich would break a long one
+    if pictures:
+        print(f"{pictures[0].parent}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
     for failure in done.failures:
         print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
     return 1 if done.failures else 0

@@ -20,9 +20,26 @@ def accuracy(method: str, rate: float, seed: int, epoch: int) -> float:
     return round(0.80 - 0.45 * 0.62**epoch - loss + 0.004 * seed * (1 - rate), 6)
 
 
-def cost(nonzero: int) -> dict[str, int]:
-    """Of a net of UNITS weights, each used 40 times, in float32."""
-    return {"params": UNITS, "nonzero": nonzero, "macs": 40 * nonzero, "bops": 40 * 1024 * nonzero}
+def cost(nonzero: int) -> dict[str, Any]:
+    """Of a net of UNITS weights, each used 40 times, in float32; its time falls half as fast as its work."""
+    latency = {str(n): {"median": n * (UNITS + nonzero) * 1e-6, "low": 0.0, "high": 1.0} for n in (1, 128)}
+    return {
+        "params": UNITS,
+        "nonzero": nonzero,
+        "macs": 40 * nonzero,
+        "bops": 40 * 1024 * nonzero,
+        "memory_bytes": 4 * UNITS,
+        "file_bytes": 4 * nonzero + 100,
+        "latency": latency,
+    }
+
+
+def layers(rate: float) -> dict[str, dict[str, int]]:
+    """A first layer of a tenth of the units, and another."""
+    return {
+        name: {"units": n, "removed": round(n * rate), "weights": n, "zeros": round(n * rate)}
+        for name, n in (("conv.weight", UNITS // 10), ("fc.weight", UNITS - UNITS // 10))
+    }
 
 
 def result(method: str = "usp", rate: float = 0.2, seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -44,10 +61,21 @@ def result(method: str = "usp", rate: float = 0.2, seed: int = 0, **changes: Any
         "versions": {},
         "device": "cpu",
         "data": {"name": "cifar10", "fingerprint": "f1", "train": 45000, "classes": 10},
-        "history": [{"epoch": e, "step": 352 * e, "test_acc": a, "seconds": 3.0} for e, a in curve],
+        "history": [
+            {
+                "epoch": e,
+                "step": 352 * e,
+                "test_acc": a,
+                "seconds": 3.0,
+                "layers": {"conv": rate * e / EPOCHS, "fc": rate},
+            }
+            for e, a in curve
+        ],
         "accuracy": curve[-1][1],
-        "sparsity": {"attained": rate, "units": UNITS, "removed": UNITS - kept, "layers": {}},
-        "cost": {"dense": cost(UNITS), "pruned": cost(kept)},
+        "sparsity": {"attained": rate, "units": UNITS, "removed": UNITS - kept, "layers": layers(rate)},
+        "cost": {"dense": cost(UNITS), "pruned": cost(kept), "timed": {"device": "cpu", "threads": 2}},
+        "peak_memory": 10**9,
+        "rounds": [],
         "seconds": 31.25,
     } | changes
 

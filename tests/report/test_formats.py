@@ -56,7 +56,9 @@ def test_markdown_is_a_table_github_accepts(add: Add) -> None:
     text = formats.markdown(tables(job.parent), [Unusable(Path("prune=sp"), "unfinished")])
     head, rule, row = [line for line in text.splitlines() if line.startswith("|")]
     assert head.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == len(KEYS | VALUES) + 1
-    assert "| 0.2 | 1 | 0.200 | 78.90 |  | 800 (80.0%) | 32k (80.0%) | 32.8M | 31.2 |" in row
+    assert (
+        "| 0.2 | 1 | 0.200 | 78.90 |  | 800 (80.0%) | 32k (80.0%) | 32.8M | 3.3k (80.5%) | 90% | 0.494 | 31.2 |" in row
+    )
     assert text.startswith("### demo: keras_cnn on image_folder, 10 epochs, 1 seed\n\n|")
     assert "zeros credited" in text
     assert "- `prune=sp`: unfinished" in text
@@ -73,11 +75,11 @@ def test_no_terminal_cuts_a_number(sweep: Path, width: int) -> None:
         assert all(cell(row) in text for cell in VALUES.values())
 
 
-def test_a_hundred_columns_hold_the_whole_table_and_eighty_hold_it_in_two(add: Add) -> None:
+def test_a_wide_terminal_holds_the_whole_table_and_a_narrow_one_holds_it_in_parts(add: Add) -> None:
     cost = {"params": 1_234_567, "nonzero": 1_234_567, "macs": 123_456_789, "bops": 126_419_751_936}
     for seed in range(3):
         job = add("synflow", 0.0, seed, cost={"dense": cost, "pruned": cost}, seconds=12_345.6)
-    for width, parts in ((100, 1), (80, 2)):
+    for width, parts in ((130, 1), (100, 2), (60, 4)):
         assert sum("synflow" in line for line in printed(job.parent, width)) == parts
     assert "1.23M (100.0%)  123M (100.0%)  126G    12346" in "\n".join(printed(job.parent, 100))
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from charting import svg
 
-from prunelab.report import figures, tradeoff
-from prunelab.report.front import by_macs, same_images, settings, unsurpassed
+from prunelab.report import tradeoff
+from prunelab.report.front import by_macs, hypervolume, same_images, settings, unsurpassed
 from prunelab.report.groups import MANY, group
 from prunelab.report.results import load
 from prunelab.report.summary import write
@@ -49,13 +50,50 @@ def test_there_is_no_front_and_no_figure_of_equal_costs(add: Add) -> None:
     assert tradeoff.charts(results) == {}
 
 
+def test_hypervolume_is_the_area_under_the_steps_by_hand(add: Add) -> None:
+    # Of 40,000 MACs: 20 % at 0.7, 50 % at 0.8, 80 % at 0.9; a worse one at 90 % adds nothing.
+    for rate, accuracy in ((0.8, 0.7), (0.5, 0.8), (0.2, 0.9), (0.1, 0.6)):
+        job = add("usp", rate, accuracy=accuracy)
+    results, _ = load(job.parent)
+    assert hypervolume(results) == pytest.approx(0.3 * 0.7 + 0.3 * 0.8 + 0.2 * 0.9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hypervolume_is_the_share_of_random_points_that_a_job_surpasses(seed: int, add: Add) -> None:
+    rng = random.Random(seed)
+    for i in range(6):
+        job = add("usp", rng.random(), i, accuracy=rng.random())
+    results, _ = load(job.parent)
+    found = [(r.pruned.macs / 40_000, r.accuracy) for r in results]
+    draws = [(rng.random(), rng.random()) for _ in range(20_000)]
+    under = sum(any(cost <= x and accuracy >= y for cost, accuracy in found) for x, y in draws)
+    assert hypervolume(results) == pytest.approx(under / 20_000, abs=0.015)
+
+
+def test_hypervolume_is_said_for_all_and_each_method(add: Add) -> None:
+    add("usp", 0.5, accuracy=0.8)
+    job = add("sp", 0.6, accuracy=0.5)
+    write(job.parent)
+    assert "all jobs 0.450; sp 0.300; usp 0.400" in (job.parent / "summary.md").read_text()
+
+
+def test_of_very_many_surpassed_jobs_evenly_many_are_drawn_and_that_is_said(add: Add, monkeypatch) -> None:
+    monkeypatch.setattr(tradeoff, "CROWD", 3)
+    for seed in range(10):
+        job = add("usp", 0.5, seed, accuracy=0.5)
+    add("usp", 0.6, accuracy=0.9)
+    chart = tradeoff.over_cost(load(job.parent)[0], "MACs")
+    assert len(chart["layer"][0]["data"]["values"]) == 3
+    assert "a point for each of 11 jobs, 3 of the 10 surpassed ones drawn" in svg(chart)
+
+
 def test_jobs_on_other_images_are_not_compared(add: Add) -> None:
     for rate, data in ((0.0, "a"), (0.5, "a"), (0.0, "b"), (0.5, "b")):
         job = add("usp", rate, folder=f"x={rate}{data}", comparable=data, data={"fingerprint": data})
     results, _ = load(job.parent)
     assert [len(jobs) for jobs in same_images(results).values()] == [2, 2]
     assert set(tradeoff.charts(results)) == {
-        f"accuracy_over_{cost}-data={data}" for cost in ("macs", "parameters") for data in "ab"
+        f"accuracy_over_{cost}-data={data}" for cost in ("macs", "parameters", "bytes", "latency") for data in "ab"
     }
 
 
@@ -64,11 +102,15 @@ def test_figure_shows_every_job_and_joins_the_front(add: Add) -> None:
         job = add(method, rate, accuracy=accuracy)
     results, _ = load(job.parent)
     chart = tradeoff.over_cost(results, "MACs")
-    rows = chart.to_dict()["data"]["values"]
-    assert [(r["method"], r["accuracy"], r["front"]) for r in rows] == [
-        ("sp", 80, False), ("sp", 80, True), ("usp", 90, True), ("usp", 70, True),
-    ]  # fmt: skip
-    text = figures.render(chart, "svg").decode()
+    faint, line, front = (layer["data"]["values"] for layer in chart["layer"])
+    assert [(r["method"], r["accuracy"], r["rate"]) for r in faint] == [("sp", 80, 0.2)]
+    assert [(r["method"], r["accuracy"], r["rate"]) for r in front] == [
+        ("sp", 80, 0.5),
+        ("usp", 90, 0.2),
+        ("usp", 70, 0.8),
+    ]
+    assert line == front
+    text = svg(chart)
     assert all(words in text for words in ("MACs left, per image", "4 jobs", "usp", "sp", "test accuracy (%)"))
     line = text.partition("mark-line")[2].partition('d="')[2].partition('"')[0]
     assert line.count("L") == 2  # three points
@@ -78,7 +120,7 @@ def test_figure_shows_every_job_and_joins_the_front(add: Add) -> None:
 def test_costs_far_apart_get_a_logarithmic_axis(rates: tuple[float, float], scale: str, add: Add) -> None:
     for rate in rates:
         job = add("usp", rate)
-    x = tradeoff.over_cost(load(job.parent)[0], "MACs").to_dict()["layer"][0]["encoding"]["x"]
+    x = tradeoff.over_cost(load(job.parent)[0], "MACs")["layer"][0]["encoding"]["x"]
     assert x["scale"]["type"] == scale
     assert ("log scale" in x["title"]) == (scale == "log")
 
@@ -90,7 +132,8 @@ def test_many_single_jobs_share_one_table_and_have_no_figures_of_one_point(add: 
     done = write(job.parent)
     [(of, rows)] = done.tables
     assert [row.method for row in rows] == [f"usp (optim.lr={i})" for i in range(MANY + 1)]
-    assert {path.stem for path in done.paths} == {"summary", "accuracy_over_macs", "accuracy_over_parameters"}
+    drawn = {path.stem for path in done.paths} - {"summary", "report"}
+    assert drawn == {f"accuracy_over_{cost}" for cost in ("macs", "parameters", "bytes", "latency")}
     assert of.setting.startswith("keras_cnn on image_folder, 10 epochs")
 
 

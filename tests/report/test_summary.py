@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunelab.__main__ import main
-from prunelab.report import figures, summary
+from prunelab.report import means, summary
 
 Add = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -18,16 +18,17 @@ Patch = pytest.MonkeyPatch
 def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> None:
     before = set(sweep.rglob("*"))
     assert main(["report", str(sweep)]) == 0
-    names = [
-        "accuracy_over_rate", "accuracy_over_epochs-sp", "accuracy_over_epochs-usp", "accuracy_over_macs",
-        "accuracy_over_parameters",
-    ]  # fmt: skip
+    costs = [f"{lead}accuracy_over_{cost}" for lead in ("", "mean_") for cost in ("macs", "bytes", "latency")]
+    kinds = ("accuracy_over_epochs", "sparsity_by_layer", "sparsity_over_time")
+    names = [*costs, "accuracy_over_rate", "mean_accuracy_over_bops", "accuracy_over_parameters"]
+    names += [f"{kind}-{method}" for kind in kinds for method in ("sp", "usp")]
     pictures = [sweep / "figures" / f"{name}.{form}" for name in names for form in ("png", "svg")]
-    expected = [sweep / "summary.csv", sweep / "summary.md", *pictures]
-    assert set(sweep.rglob("*")) - before == {*expected, sweep / "figures"}
+    tables = [sweep / name for name in ("summary.csv", "summary.md")]
+    assert set(sweep.rglob("*")) - before == {*tables, *pictures, sweep / "figures"}
     out, err = capsys.readouterr()
     assert out.splitlines()[0].startswith("demo: keras_cnn on image_folder, 10 epochs")
-    assert out.splitlines()[-len(expected) :] == [str(path) for path in expected]
+    told = [*map(str, tables), f"{sweep / 'figures'}: {len(names)} figures, as PNG and SVG"]
+    assert out.splitlines()[-len(told) :] == told
     assert err == ""
 
 
@@ -35,7 +36,8 @@ def test_groups_have_figures_of_their_own(add: Add) -> None:
     add(folder="a=1", comparable="a" * 16)
     done = summary.write(add(folder="a=2", comparable="b" * 16).parent)
     assert len(done.tables) == 2
-    assert len({path.name for path in done.paths}) == 2 + 2 * 2 * 2
+    drawn = {path.name for path in done.paths}
+    assert {f"accuracy_over_rate-id={part * 6}.png" for part in "ab"} <= drawn
 
 
 def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
@@ -44,11 +46,13 @@ def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
     def fail(*_: object) -> None:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(figures, "over_rate", fail)
+    monkeypatch.setattr(means, "over_rate", fail)
     assert main(["report", str(sweep)]) == 1
     assert capsys.readouterr().err == "prunelab report: not drawn: accuracy_over_rate: RuntimeError: no font\n"
     assert (sweep / "summary.csv").read_text().count("\n") == 11
-    assert len(list((sweep / "figures").iterdir())) == 8
+    drawn = {path.stem for path in (sweep / "figures").iterdir()}
+    assert "accuracy_over_macs" in drawn
+    assert "accuracy_over_rate" not in drawn
 
 
 def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypatch: Patch) -> None:

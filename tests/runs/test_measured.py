@@ -68,5 +68,6 @@ def test_the_history_has_the_sparsity_of_each_layer(job: Job) -> None:
     result = job("prune=usp", "rate=0.5")
     layers = result["sparsity"]["layers"]
     assert result["history"][-1]["layers"] == {
-        name.removesuffix(".weight"): pytest.approx(of["removed"] / of["units"], abs=1e-6) for name, of in layers.items()
+        name.removesuffix(".weight"): pytest.approx(of["removed"] / of["units"], abs=1e-6)
+        for name, of in layers.items()
     }

@@ -16,6 +16,9 @@ VALUES: dict[str, Column] = {
     "parameters left": lambda r: left(r.nonzero, r.params),
     "MACs left": lambda r: left(r.macs, r.dense_macs),
     "BOPs left": lambda r: short(r.bops),
+    "file": lambda r: "" if r.file_bytes is None else left(r.file_bytes, r.dense_file_bytes or 0),
+    "latency": lambda r: "" if r.latency is None else f"{100 * r.latency:.0f}%",
+    "score": lambda r: "" if r.score is None else f"{r.score:.3f}",
     "seconds": lambda r: f"{r.seconds:.{1 if r.seconds < 100 else 0}f}",
 }
 

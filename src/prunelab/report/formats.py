@@ -21,6 +21,8 @@ CSV: dict[str, Callable[[Row], object]] = {
     "sparsity_attained": lambda r: _plain(r.attained),
     "test_accuracy_percent": lambda r: _plain(r.accuracy),
     "test_accuracy_std": lambda r: _plain(r.std),
+    "test_accuracy_lower": lambda r: _plain(r.interval[0] if r.interval else None),
+    "test_accuracy_upper": lambda r: _plain(r.interval[1] if r.interval else None),
     "change_points": lambda r: _plain(r.change),
     "change_n": lambda r: r.paired,
     "nonzero_params": lambda r: _plain(r.nonzero),
@@ -29,7 +31,12 @@ CSV: dict[str, Callable[[Row], object]] = {
     "dense_macs": lambda r: _plain(r.dense_macs),
     "bops": lambda r: _plain(r.bops),
     "dense_bops": lambda r: _plain(r.dense_bops),
+    "file_bytes": lambda r: _plain(r.file_bytes),
+    "dense_file_bytes": lambda r: _plain(r.dense_file_bytes),
+    "latency_of_dense": lambda r: _plain(r.latency),
+    "score": lambda r: _plain(r.score),
     "seconds": lambda r: _plain(r.seconds),
+    "seconds_per_epoch": lambda r: _plain(r.seconds_per_epoch),
 }
 
 
@@ -65,6 +72,8 @@ def notes(tables: Sequence[Entry]) -> list[str]:
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
         "Change: from rate 0 of the same method, else from the unpruned net (none), seed by seed.",
         "Parameters left: not zero. MACs and BOPs: per image, zeros credited (a zero weight costs no work).",
+        "File: model.safetensors, beside dense safetensors of the unpruned net. Latency: of a batch of 128, as a share "
+        "of the unpruned net's, which took turns with it. Score: (accuracy + zeros / weights) / 2.",
         f"Seconds: training and evaluation by the clock, on {', '.join(devices)}.",
     ]
 
@@ -96,7 +105,7 @@ def _front(which: str, jobs: Sequence[Result]) -> list[str]:
         told = front.settings(job, jobs)
         cells = [*(cell(job) for cell in FRONT.values()), f"`{told}`" if told else ""]
         lines.append(_line(cell.replace("|", "\\|") for cell in cells))
-    return [front.TITLE + which.replace("-", ", "), "\n".join(lines), front.NOTE]
+    return [front.TITLE + which.replace("-", ", "), "\n".join(lines), front.NOTE, front.volumes(jobs)]
 
 
 def comma_separated(tables: Iterable[Entry]) -> str:

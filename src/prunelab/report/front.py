@@ -10,6 +10,11 @@ NOTE = (
     "data; to choose among them, go by validation accuracy."
 )
 
+VOLUME = (
+    "Hypervolume (share of the unit square of accuracy and MACs left, as a part of the unpruned net's, that some job "
+    "is at least as good as; larger is better):"
+)
+
 
 def unsurpassed(points: Sequence[tuple[float, float]]) -> list[bool]:
     """For each (accuracy, cost): whether no other point is as good in both and better in one. Equal points are
@@ -48,3 +53,26 @@ def settings(result: Result, among: Sequence[Result]) -> str:
     shared = set.intersection(*(set(r.overrides) for r in among))
     asked = [o for o in result.overrides if o not in shared and o.partition("=")[0] not in ("prune", "rate")]
     return " ".join(asked)
+
+
+def hypervolume(results: Sequence[Result]) -> float:
+    """The area that the front of accuracy and MACs dominates, in [0, 1] (Zitzler and Thiele 1998).
+
+    Accuracy as a fraction, MACs as one of the largest unpruned net among the jobs; the reference is accuracy 0 at the
+    cost of that net. Larger is better.
+    """
+    dense = max(r.dense.macs for r in results)
+    points = sorted((r.pruned.macs / dense, r.accuracy) for r in results)
+    area, best = 0.0, 0.0
+    for (cost, accuracy), (following, _) in zip(points, [*points[1:], (1.0, 0.0)], strict=True):
+        best = max(best, accuracy)
+        area += best * (following - cost)
+    return area
+
+
+def volumes(results: Sequence[Result]) -> str:
+    """The hypervolumes of all jobs and of each method's, as a sentence."""
+    methods = sorted({r.method for r in results})
+    each = {method: hypervolume([r for r in results if r.method == method]) for method in methods}
+    told = "; ".join(f"{name} {area:.3f}" for name, area in {"all jobs": hypervolume(results), **each}.items())
+    return f"{VOLUME} {told}."

@@ -2,21 +2,29 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+BATCH = 128  # whose latency reports compare
 SCHEMA = 1  # the newest layout of result.json that this file can read
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward pass of one image. For a pruned net, work on a zero weight is not counted."""
+    """Of one forward pass of one image. For a pruned net, work on a zero weight is not counted.
+
+    What results of older versions do not have is None, or empty.
+    """
 
     params: int
     nonzero: int
     macs: int
     bops: int
+    memory_bytes: int | None = None  # parameters and buffers
+    file_bytes: int | None = None
+    latency: dict[int, float] = field(default_factory=dict)  # batch size -> median seconds
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,38 @@ class Result:
     dense: Cost
     pruned: Cost
     seconds: float
+    seconds_per_epoch: float = 0.0  # median
+    peak_bytes: int | None = None  # of training: allocated on a GPU, else resident of the process
+    timed: str = ""  # on what latency was: "cpu, 2 threads"
+    layers: dict[str, tuple[int, int]] = field(default_factory=dict)  # zeros and weights of each prunable layer
+    rounds: tuple[dict[str, Any], ...] = ()  # of methods that prune in rounds, as the job wrote them
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros among the weights of all prunable layers; what was cut out counts as zeros."""
+        weights = sum(n for _, n in self.layers.values())
+        return sum(zeros for zeros, _ in self.layers.values()) / weights if weights else 0.0
+
+    @property
+    def score(self) -> float:
+        """(accuracy + sparsity) / 2, of which a challenge made one number."""
+        return (self.accuracy + self.sparsity) / 2
+
+    @property
+    def latency(self) -> float | None:
+        """Of BATCH images, as a share of the parent's, which took turns: the machine's mood is in neither."""
+        after, before = (side.latency.get(BATCH) for side in (self.pruned, self.dense))
+        return after / before if after and before else None
+
+
+def over_time(job: Path) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, fraction of units removed) of each layer; read when it is drawn, for it is most of a result file."""
+    rows = json.loads((job / "result.json").read_bytes())["history"]
+    layers: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for name, removed in row.get("layers", {}).items():
+            layers.setdefault(name, []).append((int(row["epoch"]), float(removed)))
+    return layers
 
 
 def read(job: Path) -> Result:
@@ -68,6 +108,11 @@ def read(job: Path) -> Result:
         dense=_cost(raw["cost"]["dense"]),
         pruned=_cost(raw["cost"]["pruned"]),
         seconds=float(raw["seconds"]),
+        seconds_per_epoch=median([float(row["seconds"]) for row in raw["history"] if "seconds" in row] or [0.0]),
+        peak_bytes=raw.get("peak_memory"),
+        timed=_timed(raw["cost"].get("timed")),
+        layers={name: (int(of["zeros"]), int(of["weights"])) for name, of in raw["sparsity"].get("layers", {}).items()},
+        rounds=tuple(raw.get("rounds", ())),
     )
 
 
@@ -79,7 +124,21 @@ def _variant(method: str, overrides: list[str]) -> str:
 
 
 def _cost(raw: dict[str, Any]) -> Cost:
-    return Cost(int(raw["params"]), int(raw["nonzero"]), int(raw["macs"]), int(raw["bops"]))
+    return Cost(
+        params=int(raw["params"]),
+        nonzero=int(raw["nonzero"]),
+        macs=int(raw["macs"]),
+        bops=int(raw["bops"]),
+        memory_bytes=raw.get("memory_bytes"),
+        file_bytes=raw.get("file_bytes"),
+        latency={int(n): float(of["median"]) for n, of in raw.get("latency", {}).items()},
+    )
+
+
+def _timed(raw: dict[str, Any] | None) -> str:
+    if not raw:
+        return ""
+    return raw["device"] if raw["device"] != "cpu" else f"cpu, {raw['threads']} thread{'s' * (raw['threads'] > 1)}"
 
 
 def _fraction(name: str, value: float) -> float:

@@ -1,35 +1,43 @@
-"""What is drawn? Means and ranges over seeds, and the part of the accuracy axis that they fill."""
+"""What is drawn? Means over seeds, how far they reach, and the part of the accuracy axis that they fill."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil, floor
 from statistics import fmean
 
 from prunelab.report.record import Result
+from prunelab.report.spread import interval
 
 
 @dataclass(frozen=True)
 class Point:
-    """Test accuracy in per cent over seeds at `x`, which is an epoch or a rate."""
+    """Test accuracy in per cent over n seeds; `x` is an epoch, or the mean of a rate or a cost."""
 
     method: str
     rate: float
     x: float
     mean: float
-    low: float
+    low: float  # the lowest and the highest seed
     high: float
+    lower: float  # the confidence interval of the mean (report/spread.py); the mean itself for a single seed
+    upper: float
+    n: int
+
+
+Sample = tuple[str, float, float, float, float]  # method, rate, what tells points of a line apart, x, accuracy
 
 
 def over_epochs(results: Iterable[Result]) -> list[Point]:
-    return _points((r.method, r.rate, epoch, accuracy) for r in results for epoch, accuracy in r.curve)
+    return pooled((r.method, r.rate, epoch, epoch, accuracy) for r in results for epoch, accuracy in r.curve)
 
 
-def over_rates(results: Iterable[Result]) -> list[Point]:
-    return _points((r.method, r.rate, r.rate, r.accuracy) for r in results)
+def over(results: Iterable[Result], x: Callable[[Result], float]) -> list[Point]:
+    """A point for each method and rate."""
+    return pooled((r.method, r.rate, r.rate, x(r), r.accuracy) for r in results)
 
 
 def domain(points: Iterable[Point]) -> tuple[float, float]:
-    """The accuracies to show: all of them, a little air, round ends; from 0 where that costs little."""
+    """The accuracies to show: those of all seeds, a little air, round ends; from 0 where that costs little."""
     ranges = [(p.low, p.high) for p in points]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     span = max(high - low, 2.0)  # points; noise between equal runs must not fill the page
@@ -39,8 +47,17 @@ def domain(points: Iterable[Point]) -> tuple[float, float]:
     return (0 if low < 0.25 * span else max(0, bottom)), top
 
 
-def _points(samples: Iterable[tuple[str, float, float, float]]) -> list[Point]:
-    seeds: dict[tuple[str, float, float], list[float]] = {}
-    for method, rate, x, accuracy in samples:
-        seeds.setdefault((method, rate, x), []).append(100 * accuracy)
-    return [Point(*cell, fmean(values), min(values), max(values)) for cell, values in sorted(seeds.items())]
+def pooled(samples: Iterable[Sample]) -> list[Point]:
+    """A point for each method, rate and place: means over what falls together there, which are seeds."""
+    cells: dict[tuple[str, float, float], list[tuple[float, float]]] = {}
+    for method, rate, place, x, accuracy in samples:
+        cells.setdefault((method, rate, place), []).append((x, 100 * accuracy))
+    return [_point(method, rate, seeds) for (method, rate, _), seeds in sorted(cells.items())]
+
+
+def _point(method: str, rate: float, seeds: list[tuple[float, float]]) -> Point:
+    values = [accuracy for _, accuracy in seeds]
+    mean = fmean(values)
+    lower, upper = interval(values) or (mean, mean)
+    x = fmean(x for x, _ in seeds)
+    return Point(method, rate, x, mean, min(values), max(values), lower, upper, len(values))

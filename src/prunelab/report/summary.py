@@ -14,6 +14,13 @@ from prunelab.report.table import rows
 
 
 @dataclass(frozen=True)
+class Section:
+    title: str
+    notes: tuple[str, ...]
+    figures: dict
+
+
+@dataclass(frozen=True)
 class Summary:
     """The tables of a sweep, printable with rich, and the files that say the same."""
 
@@ -37,28 +44,32 @@ def write(folder: Path) -> Summary:
         _file(folder / "summary.csv", formats.comma_separated(tables).encode()),
         _file(folder / "summary.md", formats.markdown(tables, unusable, results).encode()),
     ]
-    drawn, failures = _figures(folder / "figures", [of for of, _ in tables], results)
+    _, drawn, failures = _figures(folder / "figures", [of for of, _ in tables], results)
     return Summary(tuple(tables), tuple(unusable), (*written, *drawn), tuple(failures))
 
 
-def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[list[Path], list[str]]:
-    """Files written, and complaints: whatever goes wrong in a drawing library must not lose the table."""
-    written, failures = [], []
+def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[list[Section], list[Path], list[str]]:
+    """The figures for the page, files written, and complaints: what goes wrong in drawing must not lose the table."""
+    sections, written, failures = [], [], []
     try:
-        from prunelab.report import figures, tradeoff  # only here: altair may be what fails
+        from prunelab.report import figures, look  # only here: altair may be what fails
 
         folder.mkdir(exist_ok=True)
-        charts = {name: chart for of in groups for name, chart in figures.charts(of).items()}
-        charts |= tradeoff.charts(results)
+        chapters = figures.chapters(groups, results)
     except Exception as error:
-        return [], [_complaint("figures", error)]
-    for name, chart in charts.items():
-        try:
-            pictures = {form: figures.render(chart(), form) for form in figures.FORMATS}
-            written += [_file(folder / f"{name}.{form}", pictures[form]) for form in pictures]
-        except Exception as error:
-            failures.append(_complaint(name, error))
-    return written, failures
+        return [], [], [_complaint("figures", error)]
+    for chapter in chapters:
+        specs = {}
+        for name, draw in chapter.drawings.items():
+            try:
+                spec = draw()
+                pictures = look.pictures(spec)
+                written += [_file(folder / f"{name}.{form}", pictures[form]) for form in pictures]
+                specs[name] = spec
+            except Exception as error:
+                failures.append(_complaint(name, error))
+        sections.append(Section(chapter.title, chapter.notes, specs))
+    return sections, written, failures
 
 
 def _complaint(name: str, error: Exception) -> str:

@@ -1,10 +1,12 @@
 """What did each method reach at each rate, as numbers? Means over seeds, one row per method and rate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from prunelab.report.groups import Group
 from prunelab.report.record import Result
+from prunelab.report.spread import interval
 
 Cells = dict[tuple[str, float], list[Result]]
 
@@ -19,6 +21,7 @@ class Row:
     attained: float
     accuracy: float
     std: float | None  # sample standard deviation over seeds; None for a single one
+    interval: tuple[float, float] | None  # of the mean accuracy, 95 % confidence (report/spread.py)
     change: float | None  # from rate 0, over `paired` seeds that both have; None when there are none
     paired: int
     nonzero: float
@@ -27,7 +30,12 @@ class Row:
     dense_macs: float
     bops: float
     dense_bops: float
+    file_bytes: float | None  # None where a job did not measure it, as in the following
+    dense_file_bytes: float | None
+    latency: float | None  # at batch 128, of the parent's, which was timed beside it
+    score: float | None  # (accuracy + sparsity) / 2, a fraction
     seconds: float
+    seconds_per_epoch: float
 
 
 def rows(group: Group) -> list[Row]:
@@ -49,6 +57,7 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         attained=fmean(r.attained for r in cell),
         accuracy=fmean(accuracies),
         std=stdev(accuracies) if len(cell) > 1 else None,
+        interval=interval(accuracies),
         change=fmean(changes) if changes else None,
         paired=len(changes),
         nonzero=fmean(r.pruned.nonzero for r in cell),
@@ -57,8 +66,18 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         dense_macs=fmean(r.dense.macs for r in cell),
         bops=fmean(r.pruned.bops for r in cell),
         dense_bops=fmean(r.dense.bops for r in cell),
+        file_bytes=_mean(cell, lambda r: r.pruned.file_bytes),
+        dense_file_bytes=_mean(cell, lambda r: r.dense.file_bytes),
+        latency=_mean(cell, lambda r: r.latency),
+        score=_mean(cell, lambda r: r.score if r.layers else None),
         seconds=fmean(r.seconds for r in cell),
+        seconds_per_epoch=fmean(r.seconds_per_epoch for r in cell),
     )
+
+
+def _mean(cell: list[Result], of: Callable[[Result], float | None]) -> float | None:
+    found = [value for r in cell if (value := of(r)) is not None]
+    return fmean(found) if len(found) == len(cell) else None
 
 
 def _changes(cell: list[Result], unpruned: list[Result]) -> list[float]:

@@ -1,0 +1,60 @@
+"""How does every figure look, and how does it become a file?"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import altair as alt
+import vl_convert
+
+WIDTH, HEIGHT = 500, 320  # pixels of the plot; with axis and legend the picture is about 640 wide
+FEW = 12  # points of a line that are each marked
+Spec = dict[str, Any]  # of Vega-Lite
+Drawings = dict[str, Callable[[], Spec]]
+Format = Literal["png", "svg"]
+FORMATS: tuple[Format, ...] = ("svg", "png")
+
+
+def pictures(spec: Spec) -> dict[Format, bytes]:
+    """The contents of its files, drawn offline; PNG at twice the size, for sharp screens."""
+    svg = _numbered(vl_convert.vegalite_to_svg(json.dumps(spec)))
+    return {"svg": svg.encode(), "png": vl_convert.svg_to_png(svg, scale=2.0)}
+
+
+def _numbered(svg: str) -> str:
+    """Its ids from 0 on: Vega counts through all figures of a process, and equal results are to be equal files."""
+    found = dict.fromkeys(re.findall(r'id="([A-Za-z_]+)(\d+)"', svg))
+    fresh = {kind + number: f"{kind}{place}" for place, (kind, number) in enumerate(found)}
+    return re.sub("|".join(sorted(fresh, key=len, reverse=True)), lambda m: fresh[m[0]], svg) if fresh else svg
+
+
+def accuracy_axis(field: str, domain: tuple[float, float]) -> alt.Y:
+    """For accuracies in per cent; says so when it does not begin at 0."""
+    title = "test accuracy (%)" + (f", axis from {domain[0]:g} %" if domain[0] else "")
+    axis = alt.Axis(tickCount=6, tickMinStep=1)
+    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=axis)
+
+
+def cost_axis(field: str, costs: list[float], title: str, log: bool) -> alt.X:
+    """From the least to the most, not from 0; k, M and G for thousands, millions and billions."""
+    scale = alt.Scale(type="log" if log else "linear", zero=False, nice=False, padding=14)
+    axis = alt.Axis(format="~s", tickCount=6, labelFlush=False, labelOverlap="greedy")
+    if log:  # of its own ticks Vega labels those below 5 only
+        ticks = [m * 10**k for k in range(13) for m in (1, 2, 5)]
+        axis["values"] = [tick for tick in ticks if min(costs) <= tick <= max(costs)]
+    return alt.X(f"{field}:Q", title=title + " (log scale)" * log, scale=scale, axis=axis)
+
+
+def finished(layers: list[alt.Chart], title: str, subtitle: list[str], height: int = HEIGHT) -> Spec:
+    """A plain white look."""
+    heading = alt.TitleParams(title, subtitle=subtitle, anchor="start", offset=14)
+    chart = alt.layer(*layers, width=WIDTH, height=height, title=heading, background="white", padding=10)
+    return chart.configure(
+        axis=alt.AxisConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6"),
+        legend=alt.LegendConfig(
+            labelLimit=360, labelFontSize=12, titleFontSize=13, titleFontWeight="normal", symbolOpacity=1
+        ),
+        title=alt.TitleConfig(fontSize=15, subtitleFontSize=12, subtitlePadding=5),
+        view=alt.ViewConfig(stroke=None),
+    ).to_dict(validate=False)  # which takes seconds where there are thousands of points

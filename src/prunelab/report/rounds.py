@@ -1,0 +1,49 @@
+"""What did each round of pruning and retraining come to? A figure for each method that prunes in rounds."""
+
+from dataclasses import asdict
+from functools import partial
+
+import altair as alt
+
+from prunelab.report import palette, series
+from prunelab.report.groups import Group, slug
+from prunelab.report.look import Drawings, Spec, accuracy_axis, finished
+from prunelab.report.series import Point, pooled
+
+
+def charts(group: Group) -> Drawings:
+    """By file name without its ending."""
+    methods = dict.fromkeys(r.method for r in group.results if len(r.rounds) > 1)
+    return {f"accuracy_by_round-{slug(m)}{group.suffix}": partial(by_round, group, m) for m in methods}
+
+
+def by_round(group: Group, method: str) -> Spec:
+    """The accuracy that each round's training ended with, over what was removed by then; a line for each rate."""
+    jobs = [r for r in group.results if r.method == method and len(r.rounds) > 1]
+    samples = [
+        (f"{r.rate:g}", r.rate, float(one["round"]), 100 * float(one["sparsity"]), float(one["test_acc"]))
+        for r in jobs
+        for one in r.rounds
+    ]
+    points: list[Point] = pooled(samples)
+    rates = sorted({p.rate for p in points})
+    scale = alt.Scale(domain=[f"{rate:g}" for rate in rates], range=palette.ordered(len(rates)))
+    x = alt.X("x:Q", title="units removed (%)", scale=alt.Scale(zero=False, nice=False, padding=14))
+    values = [asdict(p) | {"line": p.method} for p in points]
+    base = alt.Chart(alt.Data(values=values)).encode(x, alt.Color("line:N", title="rate", scale=scale))
+    lower, mean = (accuracy_axis(end, series.domain(points)) for end in ("lower", "mean"))
+    told = [
+        alt.Tooltip("line:N", title="rate"),
+        alt.Tooltip("x:Q", title="units removed (%)", format=".1f"),
+        alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
+        alt.Tooltip("lower:Q", title="95 % interval from", format=".2f"),
+        alt.Tooltip("upper:Q", title="to", format=".2f"),
+        alt.Tooltip("n:Q", title="seeds"),
+    ]
+    layers = [
+        base.mark_area(opacity=0.15, clip=True).encode(lower, y2="upper:Q"),
+        base.mark_line(strokeWidth=2).encode(mean),
+        base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
+    ]
+    several = ["line: mean over seeds, band: its 95 % confidence interval (Student's t)"] * (max(group.seeds) > 1)
+    return finished(layers, f"Test accuracy at the end of each round: {method}", [group.setting, *several])

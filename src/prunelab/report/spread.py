@@ -1,0 +1,39 @@
+"""How sure is a mean over seeds? Student's t (Student 1908)."""
+
+from collections.abc import Sequence
+from functools import cache
+from math import atan, cos, pi, sin, sqrt
+from statistics import fmean, stdev
+
+LEVEL = 0.95
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The confidence interval of their mean at LEVEL, of values that scatter normally; None for a single one."""
+    if len(values) < 2:
+        return None
+    half = quantile(len(values) - 1) * stdev(values) / sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+@cache
+def quantile(freedom: int) -> float:
+    """The t that |T| with `freedom` >= 1 degrees of freedom stays below in LEVEL of all cases."""
+    low, high = 0.0, 1e3
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle, freedom) < LEVEL else (low, middle)
+    return high
+
+
+def within(t: float, freedom: int) -> float:
+    """P(|T| < t), for whole degrees of freedom a finite sum (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    angle = atan(t / sqrt(freedom))
+    odd = freedom % 2
+    term = total = cos(angle) if odd else 1.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= cos(angle) ** 2 * (k - 1) / k
+        total += term
+    if not odd:
+        return sin(angle) * total
+    return 2 / pi * (angle + (sin(angle) * total if freedom > 1 else 0.0))

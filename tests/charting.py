@@ -1,0 +1,38 @@
+"""What several tests of figures ask of a chart."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from prunelab.report.groups import Group, group
+from prunelab.report.look import pictures
+from prunelab.report.results import load
+
+
+def only(sweep: Path) -> Group:
+    [one] = group(load(sweep)[0])
+    return one
+
+
+def svg(spec: dict[str, Any]) -> str:
+    return pictures(spec)["svg"].decode()
+
+
+def strokes(text: str) -> list[str]:
+    """The colour of each line that was drawn, in order."""
+    marks = re.findall(r'<g class="mark-line role-mark.*?</g>', text, flags=re.DOTALL)
+    return re.findall(r'stroke="(#\w+)"', " ".join(marks))
+
+
+def axis(spec: dict[str, Any]) -> list[float]:
+    return next(layer["encoding"]["y"]["scale"]["domain"] for layer in spec["layer"])
+
+
+def marks(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The layers of that mark."""
+    return [layer for layer in spec["layer"] if layer["mark"]["type"] == kind]
+
+
+def values(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first data of a chart."""
+    return next(part["data"]["values"] for part in (spec, *spec["layer"]) if "data" in part)
