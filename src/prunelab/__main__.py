@@ -13,6 +13,8 @@ from prunelab.report.results import NothingToReport
 from prunelab.report.terminal import UNBOUNDED
 from prunelab.runs import listing
 
+COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # torch, which compact/ imports, takes seconds
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 if some figure failed, 2 if there was nothing to work on."""
@@ -53,6 +55,10 @@ def ls(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     from prunelab.runs import trained  # torch takes seconds, and other commands need none
 
+    if args.to == COMPACT:
+        path = args.output or args.run / f"model-{args.values}.safetensors"
+        print(f"{path}: {trained.save_compact(args.run, path, args.values)}")
+        return 0
     path = args.output or args.run / f"model.{args.to}"
     FORMATS[args.to](*trained.with_example(args.run), path)
     print(path)
@@ -70,8 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     listed.set_defaults(command=ls, mistakes=(NothingToReport, OSError))
     exporting = commands.add_parser("export", help="write the net of a finished job as a file for other programs")
     exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
-    exporting.add_argument("--to", choices=FORMATS, required=True, help="onnx, or a program of torch.export")
-    exporting.add_argument("--output", type=Path, metavar="FILE", help="instead of RUN/model.onnx or .pt2")
+    exporting.add_argument(
+        "--to", choices=[*FORMATS, COMPACT], required=True, help="onnx, a program of torch.export, or our own"
+    )
+    exporting.add_argument("--values", choices=VALUES, default=VALUES[0], help="of the weights of a compact file")
+    exporting.add_argument(
+        "--output", type=Path, metavar="FILE", help="instead of RUN/model.onnx, .pt2, -int8.safetensors"
+    )
     exporting.set_defaults(command=export, mistakes=(ExportError, ValueError, OSError))
     for command in (reporting, listed, exporting):
         command.add_argument("--traceback", action="store_true", help="show where an error comes from")

@@ -57,7 +57,7 @@ def test_markdown_is_a_table_github_accepts(add: Add) -> None:
     head, rule, row = [line for line in text.splitlines() if line.startswith("|")]
     assert head.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == len(KEYS | VALUES) + 1
     assert (
-        "| 0.2 | 1 | 0.200 | 78.90 |  | 800 (80.0%) | 32k (80.0%) | 32.8M | 3.3k (80.5%) | 90% | 0.494 | 31.2 |" in row
+        "| 0.2 | 1 | 0.200 | 78.90 |  | 800 (80.0%) | 32k (80.0%) | 32.8M | 3.3k (80.5%) | 90% | 0.495 | 31.2 |" in row
     )
     assert text.startswith("### demo: keras_cnn on image_folder, 10 epochs, 1 seed\n\n|")
     assert "zeros credited" in text
@@ -81,7 +81,8 @@ def test_a_wide_terminal_holds_the_whole_table_and_a_narrow_one_holds_it_in_part
         job = add("synflow", 0.0, seed, cost={"dense": cost, "pruned": cost}, seconds=12_345.6)
     for width, parts in ((130, 1), (100, 2), (60, 4)):
         assert sum("synflow" in line for line in printed(job.parent, width)) == parts
-    assert "1.23M (100.0%)  123M (100.0%)  126G    12346" in "\n".join(printed(job.parent, 100))
+    [row] = [line for line in printed(job.parent, 130) if "synflow" in line]
+    assert row.split()[-4:] == ["(100.0%)", "126G", "0.400", "12346"]
 
 
 def test_brackets_in_a_name_are_no_markup(add: Add) -> None:

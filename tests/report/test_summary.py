@@ -57,7 +57,7 @@ def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
 
 def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypatch: Patch) -> None:
     sweep = add().parent
-    monkeypatch.delattr("prunelab.report.figures")
+    monkeypatch.delattr("prunelab.report.figures", raising=False)
     monkeypatch.setitem(sys.modules, "prunelab.report.figures", None)
     done = summary.write(sweep)
     assert [path.name for path in done.paths] == ["summary.csv", "summary.md"]

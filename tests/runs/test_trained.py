@@ -1,6 +1,7 @@
 """The net that is built again from a job's folder is the one that its result tells of."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from prunelab.__main__ import main
+import prunelab
+from prunelab.__main__ import VALUES, main
+from prunelab.compact import narrow
 from prunelab.data.normalise import Normalise
 from prunelab.runs.trained import net_of
 
@@ -101,3 +104,27 @@ def test_a_failed_job_is_told_with_its_reason(tmp_path: Path) -> None:
         net_of(tmp_path / "study")
     with pytest.raises(ValueError, match=r"nowhere: no such folder; give a finished job's"):
         net_of(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("values", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("method", ["prune=usp", "prune=sp"])
+def test_a_job_is_written_again_as_a_compact_file(
+    method: str, values: str, job: Job, tmp_path: Path, capsys: Capture
+) -> None:
+    job(method, "rate=0.5")
+    model, path = tmp_path / "job" / "model.safetensors", tmp_path / "job" / f"model-{values}.safetensors"
+    assert main(["export", str(tmp_path / "job"), "--to", "compact", "--values", values]) == 0
+    size, off = re.search(r"([\d,]+) bytes .* off by (\S+) of the largest\n$", capsys.readouterr().out).groups()
+    assert int(size.replace(",", "")) == path.stat().st_size
+    net, again = net_of(tmp_path / "job"), prunelab.load(path)
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        difference = float((again(x) - net(x)).abs().max() / net(x).abs().max())
+    assert (difference == float(off) == 0) if values == "float32" else 0 < difference < 0.1
+    assert path.stat().st_size < {"float32": 1.05, "float16": 0.7, "int8": 0.6}[values] * model.stat().st_size
+    for name, p in net.named_parameters():
+        assert torch.equal(p == 0, again.get_parameter(name) == 0)
+
+
+def test_the_command_knows_the_values_of_compact_files() -> None:
+    assert VALUES == narrow.VALUES

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from prunelab.compact.file import load
+from prunelab.channels import artefact
+from prunelab.channels.plan import Plan
+from prunelab.compact import file
 from prunelab.lit.classifier import EXAMPLE
 from prunelab.report.record import read
 from prunelab.runs.record import Folder
@@ -20,7 +23,23 @@ def net_of(path: Path) -> nn.Module:
     _check(folder)
     if not folder.model.exists():
         raise ValueError(f"{folder.model}: no such file, and the net was in it: train again with rerun=true")
-    return load(folder.model)
+    return file.load(folder.model)
+
+
+def save_compact(path: Path, to: Path, values: str) -> str:
+    """The net of a job's folder as a compact file, its weights as `values`: float32, float16 or int8.
+
+    Returns, in words, how many bytes it has and how far outputs on noise are off. Raises ValueError as `net_of`, and
+    for weights that are not in `values`.
+    """
+    net, model = net_of(path), Folder(path).model
+    about, _ = file.read(model)
+    size = file.save(to, net, artefact.plan_of(model) or Plan(), about["net"], about["args"], values, False)
+    noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = net(noise), file.load(to)(noise)
+    off = float((after - before).abs().max() / before.abs().max())
+    return f"{size.bytes:,} bytes ({size.ratio:.3f} of the entropy bound), outputs off by {off:.1e} of the largest"
 
 
 def with_example(path: Path) -> tuple[nn.Module, Tensor]:
@@ -30,21 +49,23 @@ def with_example(path: Path) -> tuple[nn.Module, Tensor]:
 
 def _check(folder: Folder) -> None:
     """Whether result.json is there, and every entry that reports use can be read."""
-    file = folder.path / "result.json"
+    result = folder.path / "result.json"
     if not folder.path.is_dir():
         raise ValueError(f"{folder.path}: no such folder; give a finished job's, such as outputs/demo/prune=...")
-    if not file.exists() and folder.state() == "not begun":
+    if not result.exists() and folder.state() == "not begun":
         raise ValueError(f"{folder.path} is no job's folder: `python -m prunelab ls` lists those below a folder")
-    if not file.exists():
-        raise ValueError(f"{file}: no such file, the job is {_told(folder)}: finish it with the command that began it")
+    if not result.exists():
+        raise ValueError(
+            f"{result}: no such file, the job is {_told(folder)}: finish it with the command that began it"
+        )
     try:
         read(folder.path)
     except ValueError as error:
         if "newer" in str(error):
-            raise ValueError(f"{file}: {error}") from error
-        raise _damaged(file, str(error)) from error
+            raise ValueError(f"{result}: {error}") from error
+        raise _damaged(result, str(error)) from error
     except Exception as error:  # whatever a damaged file provokes
-        raise _damaged(file, repr(error)) from error
+        raise _damaged(result, repr(error)) from error
 
 
 def _told(folder: Folder) -> str:
