@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 HEIGHT = 320  # pixels kept free for a figure that does not say how high it is
-APART = {"concat", "hconcat", "vconcat", "facet", "repeat"}  # several views: their widths are their own
+SEVERAL = {"concat", "hconcat", "vconcat", "facet", "repeat", "row", "column"}  # views, of widths of their own
 
 
 def text(words: str) -> str:
@@ -60,9 +60,10 @@ def figure(name: str, spec: Mapping[str, Any]) -> str:
     height = spec.get("height")
     room = height if isinstance(height, int | float) else HEIGHT
     files = " ".join(link(f"figures/{quote(name)}.{form}", form.upper()) for form in ("png", "svg"))
+    kind = "several" if _several(spec) else "one"
     said = escape(". ".join(filter(None, (title or name, subtitle))))
     return (
-        f'<figure data-name="{escape(name)}">'
+        f'<figure data-name="{escape(name)}" class="{kind}">'
         f"<figcaption><h3>{escape(title or name)}</h3>{notes([subtitle])}</figcaption>"
         f'<div class="plot" role="img" aria-label="{said}" style="min-height:{room:g}px"></div>'
         f'<p class="files">{files}</p><script type="application/json">{data(_fitting(spec))}</script></figure>'
@@ -79,8 +80,12 @@ def _titles(spec: Mapping[str, Any]) -> tuple[str, str]:
 def _fitting(spec: Mapping[str, Any]) -> dict[str, Any]:
     """As wide as its place, where it is one view of a fixed width."""
     bare = {key: value for key, value in spec.items() if key != "title"}
-    fits = not APART & spec.keys() and isinstance(spec.get("width"), int | float)
+    fits = not _several(spec) and isinstance(spec.get("width"), int | float)
     return bare | ({"width": "container"} if fits else {})
+
+
+def _several(spec: Mapping[str, Any]) -> bool:
+    return bool(SEVERAL & (spec.keys() | spec.get("encoding", {}).keys()))
 
 
 def data(value: object) -> str:

@@ -154,29 +154,35 @@ find("#copy").onclick = async () => {
 find("#card").onclick = (event) => { if (event.target === find("#card")) find("#card").close(); }; // beside it
 
 // Figures, each drawn when it comes near.
+function narrow(spec, width) {
+  const config = spec.config ?? {};
+  const legend = { ...config.legend, orient: "bottom", columns: 1, labelLimit: width - 60, gradientLength: width / 2 };
+  return { ...spec, config: { ...config, legend, axisY: { ...config.axisY, labelLimit: width / 3 } } };
+}
+
 async function draw(figure) {
   const plot = find(".plot", figure), source = find("script", figure);
   seen.unobserve(figure);
   if (plot.dataset.state) return;
   plot.dataset.state = "drawing";
-  const options = { actions: false, logLevel: vega.Error, renderer: source.textContent.length > LARGE ? "canvas" : "svg" };
   try {
+    const renderer = source.textContent.length > LARGE ? "canvas" : "svg";
+    const options = { actions: false, renderer, logLevel: 1 }; // 1: errors
     const spec = JSON.parse(source.textContent);
     let { view, finalize } = await vegaEmbed(plot, spec, options);
-    if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // a legend beside it takes too much
-      const legend = { ...spec.config?.legend, orient: "bottom", columns: 1, labelLimit: plot.clientWidth - 60 };
+    if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // words beside it take too much
       finalize();
-      ({ view } = await vegaEmbed(plot, { ...spec, config: { ...spec.config, legend } }, options));
+      ({ view } = await vegaEmbed(plot, narrow(spec, plot.clientWidth), options));
     }
     view.addEventListener("click", (event, item) => {
       if (item?.mark && !["line", "area", "trail"].includes(item.mark.marktype)) open(item.datum?.job);
     });
-    plot.style.minHeight = "";
     plot.dataset.state = "drawn";
   } catch (error) {
     plot.dataset.state = "failed";
     plot.textContent = `Not drawn: ${error.message}`;
   }
+  plot.style.minHeight = "";
 }
 const seen = new IntersectionObserver(
   (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),

@@ -102,7 +102,7 @@ def _program(specs: Iterable[Mapping[str, Any]]) -> str:
     known = vl_convert.get_vegalite_versions()
     versions = {re.sub(r".*/v(\d+\.\d+).*", r"\1", schema) for schema in schemas}
     if not versions <= set(known):
-        told = f"vl-convert-python {vl_convert.__version__} draws Vega-Lite {', '.join(known)}"
+        told = f"this vl-convert-python draws Vega-Lite {', '.join(known)}"
         raise ValueError(f"{', '.join(sorted(schemas))}: {told}; install one that fits altair")
     bundle: str = vl_convert.javascript_bundle(vl_version=max(versions, key=known.index))  # type: ignore[call-arg]
     return bundle.replace("</script", r"<\/script")
