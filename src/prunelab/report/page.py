@@ -10,7 +10,7 @@ from typing import Any
 from prunelab.report import formats, front, markup
 from prunelab.report.columns import KEYS, VALUES
 from prunelab.report.formats import Entry
-from prunelab.report.groups import Group
+from prunelab.report.groups import Group, counted
 from prunelab.report.jobs import compact
 from prunelab.report.record import Result
 from prunelab.report.results import Unusable
@@ -55,12 +55,11 @@ def html(
 
 
 def _overview(groups: Sequence[Group], results: Sequence[Result], unusable: Sequence[Unusable]) -> Iterator[str]:
-    yield markup.paragraph(f"{len(results)} jobs finished, {len(unusable)} not counted.")
-    yield markup.listed(markup.text(f"{formats.heading(of)}: {len(of.results)} jobs") for of in groups)
+    yield markup.paragraph(f"{counted([len(results)], 'job')} finished, {len(unusable)} not counted.")
+    yield markup.listed(markup.text(f"{formats.heading(of)}: {counted([len(of.results)], 'job')}") for of in groups)
     if len(groups) > 1:
-        values: dict[str, dict[str, None]] = {}
-        for key, value in (trait for of in groups for trait in of.traits.items()):
-            values.setdefault(key, {})[value] = None
+        traits = [trait for of in groups for trait in of.traits.items()]
+        values = {key: sorted({v for k, v in traits if k == key}, key=lambda v: (len(v), v)) for key, _ in traits}
         differ = ", ".join(f"{key}={' | '.join(seen)}" for key, seen in values.items())
         yield markup.paragraph(f"These jobs are not averaged together: they differ in {differ}.")
 
