@@ -167,7 +167,7 @@ async function draw(figure) {
   plot.dataset.state = "drawing";
   try {
     const renderer = source.textContent.length > LARGE ? "canvas" : "svg";
-    const options = { actions: false, renderer, logLevel: 1 }; // 1: errors
+    const options = { actions: false, renderer };
     const spec = JSON.parse(source.textContent);
     let { view, finalize } = await vegaEmbed(plot, spec, options);
     if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // words beside it take too much
