@@ -23,7 +23,10 @@ const short = told((value) => {
 const bytes = told((value) => `${short(value)}B`);
 const fixed = (places) => told((value) => value.toFixed(places));
 const percent = told((value) => (100 * value).toFixed(2));
-const duration = told((s) => (s >= 1 || s === 0 ? `${digits(s)} s` : s >= 1e-3 ? `${digits(s * 1e3)} ms` : `${digits(s * 1e6)} µs`));
+const duration = told((seconds) => {
+  const [unit, scale] = seconds >= 1 ? ["s", 1] : seconds >= 1e-3 ? ["ms", 1e3] : ["µs", 1e6];
+  return `${digits(seconds * scale)} ${unit}`;
+});
 const ratio = (now, before) => (now == null || !before ? null : now / before);
 
 // The jobs. What several share is written once, and read here by its number.
@@ -36,8 +39,7 @@ const jobs = data.jobs.map((row) => {
   job.pruned = costs[job.pruned];
   job.left = ratio(job.pruned.nonzero, job.dense.params);
   job.macs = ratio(job.pruned.macs, job.dense.macs);
-  job.sparsity = job.left == null ? null : 1 - job.left;
-  job.score = job.sparsity == null ? null : (job.accuracy + job.sparsity) / 2;
+  job.score = job.left == null ? null : (job.accuracy + 1 - job.left) / 2;
   job.method = data.texts[job.method];
   job.words = [job.job, job.method, ...job.overrides.map((i) => data.texts[i])].join(" ").toLowerCase();
   return job;
@@ -102,10 +104,13 @@ find("#search").oninput = select;
 find("#more").onclick = () => { count += STEP; show(); };
 
 // The card of a job.
+function lost(cost, dense) {
+  return dense.params ? 1 - cost.nonzero / dense.params : null;
+}
 const MEASURES = [
   ["parameters", (cost) => cost.params, short],
   ["non-zeros", (cost) => cost.nonzero, short],
-  ["sparsity (zero or gone, of the parent's parameters)", (cost, dense) => (dense.params ? 1 - cost.nonzero / dense.params : null), fixed(3)],
+  ["sparsity (zero or gone, of the parent's parameters)", lost, fixed(3)],
   ["MACs", (cost) => cost.macs, short],
   ["BOPs", (cost) => cost.bops, short],
   ["bytes in memory", (cost) => cost.memory, bytes],
@@ -132,7 +137,8 @@ function open(name) {
   find("#card-name").textContent = job.job;
   find("#command").textContent = ["python -m train", ...asked.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
   find("#copy").textContent = "Copy";
-  find("dl", card).replaceChildren(...Object.entries(FACTS).flatMap(([key, of]) => [make("dt", key), make("dd", of(job))]));
+  const facts = Object.entries(FACTS).flatMap(([key, of]) => [make("dt", key), make("dd", of(job))]);
+  find("dl", card).replaceChildren(...facts);
   find("tbody", card).replaceChildren(...MEASURES.map(([measure, of, write]) => {
     const [before, after] = [job.dense, job.pruned].map((cost) => of(cost, job.dense));
     const share = measure.startsWith("sparsity") ? null : ratio(after, before);
