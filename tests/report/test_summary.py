@@ -23,7 +23,7 @@ def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> 
     names = [*costs, "accuracy_over_rate", "mean_accuracy_over_bops", "accuracy_over_parameters"]
     names += [f"{kind}-{method}" for kind in kinds for method in ("sp", "usp")]
     pictures = [sweep / "figures" / f"{name}.{form}" for name in names for form in ("png", "svg")]
-    tables = [sweep / name for name in ("summary.csv", "summary.md")]
+    tables = [sweep / name for name in ("summary.csv", "summary.md", "report.html")]
     assert set(sweep.rglob("*")) - before == {*tables, *pictures, sweep / "figures"}
     out, err = capsys.readouterr()
     assert out.splitlines()[0].startswith("demo: keras_cnn on image_folder, 10 epochs")
@@ -60,7 +60,7 @@ def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypa
     monkeypatch.delattr("prunelab.report.figures", raising=False)
     monkeypatch.setitem(sys.modules, "prunelab.report.figures", None)
     done = summary.write(sweep)
-    assert [path.name for path in done.paths] == ["summary.csv", "summary.md"]
+    assert [path.name for path in done.paths] == ["summary.csv", "summary.md", "report.html"]
     assert len(done.failures) == 1
 
 

@@ -47,6 +47,7 @@ FRONT: dict[str, Callable[[Result], str]] = {
     "MACs left": lambda r: left(r.pruned.macs, r.dense.macs),
     "parameters left": lambda r: left(r.pruned.nonzero, r.dense.params),
 }
+WORDS = ("method", "settings")  # other columns are numbers, and stand to the right
 
 
 def heading(group: Group) -> str:
@@ -90,22 +91,26 @@ def markdown(tables: Sequence[Entry], unusable: Iterable[Unusable], results: Seq
 
 def _section(group: Group, rows: list[Row]) -> list[str]:
     columns = KEYS | VALUES
-    lines = [_line(columns), _line("---" if name == "method" else "---:" for name in columns)]
+    lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
     lines += [_line(cell(row).replace("|", "\\|") for cell in columns.values()) for row in rows]
     return [f"### {heading(group)}", "\n".join(lines), *cautions(group, rows)]
 
 
-def _front(which: str, jobs: Sequence[Result]) -> list[str]:
+def front_table(jobs: Sequence[Result]) -> tuple[list[str], list[list[str]]] | None:
+    """Head and cells of the jobs that no other one surpasses; None where there is no choice."""
     best = front.by_macs(jobs)
-    if not best:
+    cells = [[*(cell(job) for cell in FRONT.values()), front.settings(job, jobs)] for job in best]
+    return ([*FRONT, "settings"], cells) if best else None
+
+
+def _front(which: str, jobs: Sequence[Result]) -> list[str]:
+    if not (table := front_table(jobs)):
         return []
-    columns = (*FRONT, "settings")
-    lines = [_line(columns), _line("---" if name in ("method", "settings") else "---:" for name in columns)]
-    for job in best:
-        told = front.settings(job, jobs)
-        cells = [*(cell(job) for cell in FRONT.values()), f"`{told}`" if told else ""]
-        lines.append(_line(cell.replace("|", "\\|") for cell in cells))
-    return [front.TITLE + which.replace("-", ", "), "\n".join(lines), front.NOTE, front.volumes(jobs)]
+    columns, rows = table
+    lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
+    for *cells, told in rows:
+        lines.append(_line(cell.replace("|", "\\|") for cell in (*cells, f"`{told}`" if told else "")))
+    return [f"### {front.title(which)}", "\n".join(lines), front.NOTE, front.volumes(jobs)]
 
 
 def comma_separated(tables: Iterable[Entry]) -> str:

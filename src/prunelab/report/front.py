@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from prunelab.report.record import Result
 
-TITLE = "### Front of test accuracy and MACs left"
 NOTE = (
     "No other job is as good in both and better in one; each seed is a job. This describes these jobs on test "
     "data; to choose among them, go by validation accuracy."
@@ -46,6 +45,11 @@ def same_images(results: Sequence[Result]) -> dict[str, list[Result]]:
     if len(split) < 2:
         return {"": list(results)}
     return {f"-data={names[data] if unique else data[:8]}": members for data, members in split.items()}
+
+
+def title(which: str) -> str:
+    """`which` as `same_images` names it."""
+    return "Front of test accuracy and MACs left" + which.replace("-", ", ")
 
 
 def settings(result: Result, among: Sequence[Result]) -> str:

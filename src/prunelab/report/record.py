@@ -49,6 +49,7 @@ class Result:
     dense: Cost
     pruned: Cost
     seconds: float
+    versions: dict[str, Any] = field(default_factory=dict)
     seconds_per_epoch: float = 0.0  # median
     peak_bytes: int | None = None  # of training: allocated on a GPU, else resident of the process
     timed: str = ""  # on what latency was: "cpu, 2 threads"
@@ -108,6 +109,7 @@ def read(job: Path) -> Result:
         dense=_cost(raw["cost"]["dense"]),
         pruned=_cost(raw["cost"]["pruned"]),
         seconds=float(raw["seconds"]),
+        versions=dict(raw.get("versions", {})),
         seconds_per_epoch=median([float(row["seconds"]) for row in raw["history"] if "seconds" in row] or [0.0]),
         peak_bytes=raw.get("peak_memory"),
         timed=_timed(raw["cost"].get("timed")),

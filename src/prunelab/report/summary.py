@@ -6,18 +6,12 @@ from pathlib import Path
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from prunelab.core.files import written_whole
-from prunelab.report import formats, terminal
+from prunelab.report import formats, page, terminal
 from prunelab.report.groups import Group, group
+from prunelab.report.page import Section
 from prunelab.report.record import Result
 from prunelab.report.results import Unusable, load
 from prunelab.report.table import rows
-
-
-@dataclass(frozen=True)
-class Section:
-    title: str
-    notes: tuple[str, ...]
-    figures: dict
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Summary:
 
 
 def write(folder: Path) -> Summary:
-    """Writes summary.csv, summary.md and figures/*.png and *.svg; the table is safe before a figure is tried.
+    """Writes summary.csv, summary.md, figures/*.png and *.svg, report.html; tables are safe before a figure is tried.
 
     Raises NothingToReport if there is no usable result, and OSError if the folder cannot be written to.
     """
@@ -44,8 +38,14 @@ def write(folder: Path) -> Summary:
         _file(folder / "summary.csv", formats.comma_separated(tables).encode()),
         _file(folder / "summary.md", formats.markdown(tables, unusable, results).encode()),
     ]
-    _, drawn, failures = _figures(folder / "figures", [of for of, _ in tables], results)
-    return Summary(tuple(tables), tuple(unusable), (*written, *drawn), tuple(failures))
+    sections, drawn, failures = _figures(folder / "figures", [of for of, _ in tables], results)
+    written += drawn
+    try:
+        whole = page.html(folder.absolute().name, tables, sections, results, unusable, failures)
+        written.append(_file(folder / "report.html", whole.encode()))
+    except Exception as error:
+        failures.append(_complaint("report.html", error))
+    return Summary(tuple(tables), tuple(unusable), tuple(written), tuple(failures))
 
 
 def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[list[Section], list[Path], list[str]]:

@@ -1,0 +1,200 @@
+// The page of a study: draws figures when they come into view, lists jobs, and shows one of them as a card.
+"use strict";
+const STEP = 100; // rows of the list that are made at a time
+const LARGE = 400_000; // characters of a figure from which a canvas is quicker than an SVG
+const find = (selector, inside = document) => inside.querySelector(selector);
+
+function make(tag, content = "", kind = "") {
+  const element = document.createElement(tag);
+  element.append(...[content].flat());
+  if (kind) element.className = kind;
+  return element;
+}
+
+// Numbers for people; null is what was not measured.
+const MISSING = "not measured";
+const told = (write) => (value) => (value == null ? MISSING : write(value));
+const digits = (value) => String(Number(value.toPrecision(3)));
+const short = told((value) => {
+  const units = ["", "k", "M", "G", "T"];
+  while (value >= 999.5 && units.length > 1) { value /= 1000; units.shift(); }
+  return digits(value) + units[0];
+});
+const bytes = told((value) => `${short(value)}B`);
+const fixed = (places) => told((value) => value.toFixed(places));
+const percent = told((value) => (100 * value).toFixed(2));
+const duration = told((seconds) => {
+  const [unit, scale] = seconds >= 1 ? ["s", 1] : seconds >= 1e-3 ? ["ms", 1e3] : ["µs", 1e6];
+  return `${digits(seconds * scale)} ${unit}`;
+});
+const ratio = (now, before) => (now == null || !before ? null : now / before);
+
+// The jobs. What several share is written once, and read here by its number.
+const data = JSON.parse(find("#data").textContent);
+const named = (names, row) => Object.fromEntries(names.map((name, i) => [name, row[i]]));
+const costs = data.costs.map((row) => named(data.measures, row));
+const jobs = data.jobs.map((row) => {
+  const job = named(data.fields, row);
+  job.dense = costs[job.dense];
+  job.pruned = costs[job.pruned];
+  job.left = ratio(job.pruned.nonzero, job.dense.params);
+  job.macs = ratio(job.pruned.macs, job.dense.macs);
+  job.method = data.texts[job.method];
+  job.words = [job.job, job.method, ...job.overrides.map((i) => data.texts[i])].join(" ").toLowerCase();
+  return job;
+});
+const byName = new Map(jobs.map((job) => [job.job, job]));
+
+// The list.
+const COLUMNS = [
+  ["job", (job) => job.job],
+  ["rate", (job) => job.rate, fixed(3)],
+  ["seed", (job) => job.seed, String],
+  ["test accuracy (%)", (job) => job.accuracy, percent],
+  ["sparsity attained", (job) => job.attained, fixed(3)],
+  ["score", (job) => job.score, fixed(3)],
+  ["parameters left (%)", (job) => job.left, percent],
+  ["MACs left (%)", (job) => job.macs, percent],
+  ["seconds", (job) => job.seconds, fixed(1)],
+];
+const natural = new Intl.Collator("en", { numeric: true }).compare;
+let shown = jobs, count = STEP, sorted = { column: null, descending: false };
+
+function select() {
+  const words = find("#search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  shown = jobs.filter((job) => words.every((word) => job.words.includes(word)));
+  if (sorted.column !== null) {
+    const key = COLUMNS[sorted.column][1], sign = sorted.descending ? -1 : 1;
+    const order = sorted.column ? (a, b) => a - b : natural;
+    const last = (value) => value == null; // at the end, whichever the direction
+    shown.sort((a, b) => last(key(a)) - last(key(b)) || sign * order(key(a), key(b)));
+  }
+  count = STEP;
+  show();
+}
+
+function show() {
+  const rows = shown.slice(0, count).map((job) => {
+    const opener = make("button", job.job);
+    opener.type = "button";
+    opener.onclick = () => open(job.job);
+    const cells = COLUMNS.slice(1).map(([, key, write]) => make("td", write(key(job)), "number"));
+    return make("tr", [make("td", opener), ...cells]);
+  });
+  find("#list tbody").replaceChildren(...rows);
+  find("#more").hidden = shown.length <= count;
+  const some = shown.length > count ? `, the first ${count} shown` : "";
+  find("#count").textContent = `${shown.length} of ${jobs.length} jobs${some}`;
+}
+
+find("#list thead").append(make("tr", COLUMNS.map(([name], column) => {
+  const button = make("button", name), head = make("th", button, column ? "number" : "");
+  button.type = "button";
+  head.scope = "col";
+  button.onclick = () => {
+    sorted = { column, descending: sorted.column === column && !sorted.descending };
+    for (const other of find("#list thead tr").children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", sorted.descending ? "descending" : "ascending");
+    select();
+  };
+  return head;
+})));
+find("#search").oninput = select;
+find("#more").onclick = () => { count += STEP; show(); };
+
+// The card of a job.
+function lost(cost, dense) {
+  return dense.params ? 1 - cost.nonzero / dense.params : null;
+}
+const MEASURES = [
+  ["parameters", (cost) => cost.params, short],
+  ["non-zeros", (cost) => cost.nonzero, short],
+  ["sparsity (zero or gone, of the parent's parameters)", lost, fixed(3)],
+  ["MACs", (cost) => cost.macs, short],
+  ["BOPs", (cost) => cost.bops, short],
+  ["bytes in memory", (cost) => cost.memory, bytes],
+  ["bytes on disk", (cost) => cost.file, bytes],
+  ["latency, batch 1", (cost) => cost.latency1, duration],
+  ["latency, batch 128", (cost) => cost.latency128, duration],
+];
+const FACTS = {
+  "method": (job) => job.method,
+  "test accuracy": (job) => `${percent(job.accuracy)} %`,
+  "sparsity attained": (job) => `${fixed(3)(job.attained)} of the prunable units`,
+  "score": (job) => `${fixed(3)(job.score)} = (accuracy + zeros of the prunable weights) / 2`,
+  "seconds": (job) => fixed(1)(job.seconds),
+  "seconds an epoch": (job) => fixed(2)(job.epochSeconds),
+  "peak memory of training": (job) => bytes(job.peak),
+  "latency on": (job) => data.texts[job.timed] || MISSING,
+  "device": (job) => data.texts[job.device],
+  "versions": (job) => data.texts[job.versions] || "not recorded",
+};
+
+function open(name) {
+  const job = byName.get(name), card = find("#card");
+  if (!job) return;
+  const asked = job.study == null ? job.overrides : [...job.overrides, job.study];
+  find("#card-name").textContent = job.job;
+  find("#command").textContent = ["python -m train", ...asked.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
+  find("#copy").textContent = "Copy";
+  const facts = Object.entries(FACTS).flatMap(([key, of]) => [make("dt", key), make("dd", of(job))]);
+  find("dl", card).replaceChildren(...facts);
+  find("tbody", card).replaceChildren(...MEASURES.map(([measure, of, write]) => {
+    const [before, after] = [job.dense, job.pruned].map((cost) => of(cost, job.dense));
+    const share = measure.startsWith("sparsity") ? null : ratio(after, before);
+    const cells = [write(before), write(after), share == null ? "" : digits(share)];
+    return make("tr", [make("td", measure), ...cells.map((cell) => make("td", cell, "number"))]);
+  }));
+  find("ul", card).replaceChildren(...job.overrides.map((i) => make("li", make("code", data.texts[i]))));
+  card.showModal();
+  card.scrollTop = 0;
+}
+
+// A page from a file may have no clipboard; then the text is selected, so that keys can copy it at least.
+find("#copy").onclick = async () => {
+  const command = find("#command");
+  const copied = await navigator.clipboard?.writeText(command.textContent).then(() => true, () => false);
+  if (!copied) getSelection().selectAllChildren(command);
+  find("#copy").textContent = copied || document.execCommand("copy") ? "Copied" : "Selected: copy it with your keys";
+};
+find("#card").onclick = (event) => { if (event.target === find("#card")) find("#card").close(); }; // beside it
+
+// Figures, each drawn when it comes near.
+function narrow(spec, width) {
+  const config = spec.config ?? {};
+  const legend = { ...config.legend, orient: "bottom", columns: 1, labelLimit: width - 60, gradientLength: width / 2 };
+  return { ...spec, config: { ...config, legend, axisY: { ...config.axisY, labelLimit: width / 3 } } };
+}
+
+async function draw(figure) {
+  const plot = find(".plot", figure), source = find("script", figure);
+  seen.unobserve(figure);
+  if (plot.dataset.state) return;
+  plot.dataset.state = "drawing";
+  try {
+    const renderer = source.textContent.length > LARGE ? "canvas" : "svg";
+    const options = { actions: false, renderer };
+    const spec = JSON.parse(source.textContent);
+    let { view, finalize } = await vegaEmbed(plot, spec, options);
+    if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // words beside it take too much
+      finalize();
+      ({ view } = await vegaEmbed(plot, narrow(spec, plot.clientWidth), options));
+    }
+    view.addEventListener("click", (event, item) => {
+      if (item?.mark && !["line", "area", "trail"].includes(item.mark.marktype)) open(item.datum?.job);
+    });
+    plot.dataset.state = "drawn";
+  } catch (error) {
+    plot.dataset.state = "failed";
+    plot.textContent = `Not drawn: ${error.message}`;
+  }
+  plot.style.minHeight = "";
+}
+const seen = new IntersectionObserver(
+  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+  { rootMargin: "300px" },
+);
+document.querySelectorAll("figure").forEach((figure) => seen.observe(figure));
+addEventListener("beforeprint", () => document.querySelectorAll("figure").forEach(draw));
+
+select();
