@@ -47,3 +47,18 @@ def test_the_readme_names_every_option_of_every_group() -> None:
     for group in ("prune", "retrain", "data", "optim", "optim/schedule", "trainer", "logger"):
         for option in (conf / group).glob("*.yaml"):
             assert f"`{option.stem}`" in text or f"={option.stem}`" in text, f"{group}={option.stem}"
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*")
+def test_the_engineers_script_runs_as_it_stands(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    script, export = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "engineer.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(script, names)
+    assert sum(p.numel() for p in names["small"].parameters()) < 0.5 * sum(
+        p.numel() for p in names["network"]().parameters()
+    )
+    pytest.importorskip("onnxruntime", reason="ONNX needs onnxruntime: pip install 'prunelab[export]'")
+    exec(export, names)
+    assert {path.suffix for path in tmp_path.glob("small.*")} == {".safetensors", ".onnx", ".pt2"}
