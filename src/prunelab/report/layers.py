@@ -63,8 +63,7 @@ def by_time(group: Group, result: Result) -> Spec:
         if not epoch % every
     ]
     ticks = alt.Axis(tickMinStep=1, format="d", grid=False)
-    # White where nothing is gone: it is what is gone that one looks for.
-    colours = alt.Scale(domain=[0, 1], range=["#ffffff", *reversed(palette.VIRIDIS)])
+    colours = alt.Scale(domain=[0, 1], range=palette.SHADES, interpolate="rgb")
     chart = alt.Chart(alt.Data(values=rows)).encode(
         _layers(list(layers)),
         alt.X("from:Q", title="epoch", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False), axis=ticks),

@@ -56,7 +56,7 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
             alt.Tooltip("chance:Q", title="by chance", format=".3f"),
         ],
     )
-    colours = alt.Scale(domain=[0, 1], range=["#ffffff", *reversed(palette.VIRIDIS)])
+    colours = alt.Scale(domain=[0, 1], range=palette.SHADES, interpolate="rgb")
     cells = base.mark_rect().encode(alt.Color("iou:Q", title="IoU", scale=colours))
     numbers = base.mark_text(fontSize=10).encode(
         alt.Text("iou:Q", format=".2f"), color=alt.condition("datum.iou > 0.45", alt.value("white"), alt.value("black"))

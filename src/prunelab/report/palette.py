@@ -4,6 +4,7 @@
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962")
 # Okabe and Ito (2008), yellow left out for the same reason; their black is kept for the unpruned net.
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SHADES = ("#ffffff", VIRIDIS[2], VIRIDIS[0])  # of cells, from none to all, mixed as red, green and blue
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left")
 UNPRUNED = ("#000000", "cross")
 
