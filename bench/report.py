@@ -38,13 +38,16 @@ def result(number: int, rng: random.Random) -> dict[str, object]:
         return {"params": PARAMS, "nonzero": int(left * PARAMS), "macs": int(left * 4e7), "bops": int(left * 4e10),
                 "memory_bytes": 4 * PARAMS, "file_bytes": int(left * 4 * PARAMS), "latency": times}  # fmt: skip
 
-    layers = {f"{n}.weight": {"units": weights, "removed": 0, "weights": weights, "zeros": int(weights * rate)} for n in names}
+    layers = {
+        f"{n}.weight": {"units": weights, "removed": 0, "weights": weights, "zeros": int(weights * rate)} for n in names
+    }
     return {
         "schema": 1, "identity": str(number), "comparable": "c", "name": "many", "method": method, "rate": rate,
         "seed": seed, "overrides": [f"prune={method}", f"rate={rate}", f"seed={seed}", "model=resnet20", "epochs=50"],
         "config": {"epochs": EPOCHS, "rate": rate, "seed": seed, "model": {"_target_": "m", "width": 16}},
         "labels": {"model": "resnet20", "data": "cifar10", "optim": "sgd"}, "versions": {"torch": "2.11"},
-        "device": "cpu", "data": {"fingerprint": "f", "classes": 10}, "history": history, "accuracy": history[-1]["test_acc"],
+        "device": "cpu", "data": {"fingerprint": "f", "classes": 10}, "history": history,
+        "accuracy": history[-1]["test_acc"],
         "sparsity": {"attained": rate, "layers": layers}, "peak_memory": 10**9, "rounds": [],
         "cost": {"dense": side(1.0), "pruned": side(left), "timed": {"device": "cpu", "threads": 1}}, "seconds": 150.0,
     }  # fmt: skip

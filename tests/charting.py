@@ -34,5 +34,6 @@ def marks(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def values(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first data of a chart."""
-    return next(part["data"]["values"] for part in (spec, *spec["layer"]) if "data" in part)
+    """The rows of a chart with one table of data."""
+    [rows] = spec["datasets"].values()
+    return list(rows)

@@ -46,15 +46,14 @@ def test_the_band_is_the_interval_of_the_mean(add: Add) -> None:
     spec = means.over_rate(only(job.parent))
     [band] = marks(spec, "area")
     assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == ("lower", "upper")
-    row = band["data"]["values"][0]
+    row = spec["datasets"]["points"][0]
     assert (row["lower"], row["upper"]) == pytest.approx(interval([100 * a for a in accuracies]))
     assert "95 % confidence interval (Student's t), faint: single jobs" in svg(spec)
 
 
 def test_single_jobs_tell_their_overrides_and_their_name(sweep: Path) -> None:
     group = only(sweep)
-    faint = [layer for layer in means.over_rate(group)["layer"] if "accuracy" in str(layer["encoding"]["y"])]
-    rows = [row for layer in faint for row in layer.get("data", {}).get("values", []) if "job" in row]
+    rows = means.over_rate(group)["datasets"].get("jobs", [])
     if max(group.seeds) > 1:
         assert {row["job"] for row in rows} == {r.folder.name for r in group.results}
         assert all(row["overrides"].startswith("prune=") for row in rows)

@@ -8,26 +8,28 @@ import altair as alt
 from prunelab.report import palette, series
 from prunelab.report.groups import Group, slug
 from prunelab.report.look import FEW, Drawings, Spec, accuracy_axis, finished
+from prunelab.report.series import Point
 
 
 def charts(group: Group) -> Drawings:
     """By file name without its ending."""
-    methods = dict.fromkeys(r.method for r in group.results if r.curve)
-    return {f"accuracy_over_epochs-{slug(m)}{group.suffix}": partial(over_epochs, group, m) for m in methods}
-
-
-def over_epochs(group: Group, method: str) -> Spec:
-    """All methods of a group share colours and axes, so that their figures compare."""
     every = series.over_epochs(group.results)
+    methods = dict.fromkeys(p.method for p in every)
+    return {f"accuracy_over_epochs-{slug(m)}{group.suffix}": partial(over_epochs, group, every, m) for m in methods}
+
+
+def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
+    """Of `method`, one in `every`: all methods of a group share colours and axes, so that their figures compare."""
     points = [p for p in every if p.method == method]
     names = {rate: f"{rate:g}" for rate in sorted({p.rate for p in points})}
     colours = dict(zip(group.rates, palette.ordered(len(group.rates)), strict=True))
     scale = alt.Scale(domain=list(names.values()), range=[colours[rate] for rate in names])
     last = max(p.x for p in every)
     epoch = alt.X("x:Q", title="epoch", scale=alt.Scale(domain=[1, last], nice=False, padding=10))
-    epoch = epoch.axis(tickMinStep=1, tickCount=10, format="d", labelFlush=False)
+    ticks = alt.Undefined if last > FEW else list(range(1, int(last) + 1))
+    epoch = epoch.axis(tickMinStep=1, tickCount=10, values=ticks, format="d", labelFlush=False)
     values = [asdict(p) | {"line": names[p.rate]} for p in points]
-    base = alt.Chart(alt.Data(values=values)).encode(epoch, alt.Color("line:N", title="rate", scale=scale))
+    base = alt.Chart(alt.NamedData("points")).encode(epoch, alt.Color("line:N", title="rate", scale=scale))
     low, mean = (accuracy_axis(end, series.domain(every)) for end in ("low", "mean"))
     told = [
         alt.Tooltip("line:N", title="rate"),
@@ -44,4 +46,4 @@ def over_epochs(group: Group, method: str) -> Spec:
         base.mark_point(filled=True, size=30, opacity=1 if last <= FEW else 0).encode(mean, tooltip=told),
     ]
     seeds = ["line: mean over seeds, band: lowest to highest"] if max(group.seeds) > 1 else []
-    return finished(layers, f"Test accuracy over epochs: {method}", [group.setting, *seeds])
+    return finished(layers, {"points": values}, f"Test accuracy over epochs: {method}", [group.setting, *seeds])

@@ -1,6 +1,7 @@
 """Which jobs may stand in one table, and what sets one table apart from the next?"""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,8 +54,7 @@ class Group:
     @property
     def seeds(self) -> list[int]:
         """The number of seeds of each (method, rate)."""
-        cells = [(r.method, r.rate) for r in self.results]
-        return [cells.count(cell) for cell in dict.fromkeys(cells)]
+        return list(Counter((r.method, r.rate) for r in self.results).values())
 
 
 def group(results: list[Result]) -> list[Group]:

@@ -39,7 +39,7 @@ def by_layer(group: Group, jobs: list[Result]) -> Spec:
             if weights:
                 rows.append({"layer": _short(name), "rate": f"{rate:g}", "sparsity": zeros / weights, "n": len(found)})
     labels = [f"{rate:g}" for rate in rates]
-    chart = alt.Chart(alt.Data(values=rows)).encode(
+    chart = alt.Chart(alt.NamedData("cells")).encode(
         _layers(names),
         alt.X("sparsity:Q", title="zeros of the layer's weights", scale=alt.Scale(domain=[0, 1]), axis=_percent()),
         alt.YOffset("rate:N", sort=labels),
@@ -48,7 +48,7 @@ def by_layer(group: Group, jobs: list[Result]) -> Spec:
     )
     height = len(names) * max(ROW, BAR * len(rates) + 6)
     title = f"Sparsity by layer: {jobs[0].method}"
-    return finished([chart.mark_bar()], title, [group.setting, "layers from the input on"], height)
+    return finished([chart.mark_bar()], {"cells": rows}, title, [group.setting, "layers from the input on"], height)
 
 
 def by_time(group: Group, result: Result) -> Spec:
@@ -64,7 +64,7 @@ def by_time(group: Group, result: Result) -> Spec:
     ]
     ticks = alt.Axis(tickMinStep=1, format="d", grid=False)
     colours = alt.Scale(domain=[0, 1], range=palette.SHADES, interpolate="rgb")
-    chart = alt.Chart(alt.Data(values=rows)).encode(
+    chart = alt.Chart(alt.NamedData("cells")).encode(
         _layers(list(layers)),
         alt.X("from:Q", title="epoch", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False), axis=ticks),
         alt.X2("to:Q"),
@@ -73,12 +73,14 @@ def by_time(group: Group, result: Result) -> Spec:
     )
     what = f"rate {result.rate:g}, seed {result.seed}"
     title = f"Units removed by layer over time: {result.method}, {what}"
-    return finished([chart.mark_rect()], title, [group.scene, "layers from the input on"], len(layers) * ROW)
+    return finished(
+        [chart.mark_rect()], {"cells": rows}, title, [group.scene, "layers from the input on"], len(layers) * ROW
+    )
 
 
 def _layers(names: list[str]) -> alt.Y:
     order = [_short(name) for name in names]
-    return alt.Y("layer:N", title=None, sort=order, axis=alt.Axis(labelLimit=220, grid=False))
+    return alt.Y("layer:N", title=None, sort=order, axis=alt.Axis(grid=False))
 
 
 def _short(name: str) -> str:

@@ -33,6 +33,13 @@ COSTS = {
         "latency", f"latency of {BATCH} images, as a share of the unpruned net's", lambda r: r.latency, share=True
     ),
 }
+UNPRUNED = alt.Chart(alt.NamedData("unpruned")).mark_rule(strokeDash=[5, 4], color=palette.UNPRUNED[0], opacity=0.6)
+# Each seed, with what asked for it; on the page a click opens its card.
+JOBS = (
+    alt.Chart(alt.NamedData("jobs"))
+    .mark_point(size=28, opacity=0.45)
+    .encode(tooltip=["job:N", alt.Tooltip("overrides:N", title="asked"), alt.Tooltip("accuracy:Q", format=".2f")])
+)
 
 
 def charts(group: Group) -> Drawings:
@@ -69,10 +76,12 @@ def _drawn(
     colours, shapes = palette.categorical(group.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=group.methods, range=colours))
     shape = alt.Shape("method:N", title="method", scale=alt.Scale(domain=group.methods, range=shapes))
-    base = alt.Chart(alt.Data(values=[asdict(p) for p in points])).encode(x, colour)
+    rows = [asdict(p) for p in points]
+    data = {"points": rows, "unpruned": [row for row in rows if row["method"] == "none" and not row["rate"]]}
+    base = alt.Chart(alt.NamedData("points")).encode(x, colour)
     lower, mean = (accuracy_axis(end, series.domain(points)) for end in ("lower", "mean"))
     thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(order="rate:Q")  # it goes to and fro
-    layers = [_unpruned(points).encode(mean)]
+    layers = [UNPRUNED.encode(mean)]
     if noisy:
         layers += [base.mark_rule(strokeWidth=1.5, clip=True).encode(lower, y2="upper:Q"), thin.encode(mean)]
     else:
@@ -80,24 +89,13 @@ def _drawn(
         layers += [base.mark_line(strokeWidth=2).encode(mean)]
     several = max(group.seeds) > 1
     if several and len(group.results) <= CROWD:
-        layers.append(_jobs(group, of).encode(x, accuracy_axis("accuracy", series.domain(points)), colour, shape))
+        data["jobs"] = [job(r) | {"x": of(r)} for r in group.results]
+        layers.append(JOBS.encode(x, accuracy_axis("accuracy", series.domain(points)), colour, shape))
     layers.append(base.mark_point(filled=True, size=70, opacity=1).encode(mean, shape, tooltip=_told(x)))
     bars = "bar" if noisy else "band"
     band = f"line: mean over seeds, {bars}: its 95 % confidence interval (Student's t)"
     faint = ", faint: single jobs" if len(group.results) <= CROWD else ""
-    return finished(layers, title, [group.setting, *[band + faint] * several])
-
-
-def _unpruned(points: list[Point]) -> alt.Chart:
-    across = [asdict(p) for p in points if p.method == "none" and not p.rate]
-    return alt.Chart(alt.Data(values=across)).mark_rule(strokeDash=[5, 4], color=palette.UNPRUNED[0], opacity=0.6)
-
-
-def _jobs(group: Group, of: Callable[[Result], float | None]) -> alt.Chart:
-    """Each seed, with what asked for it; a click on it opens its card."""
-    values = [job(r) | {"x": of(r)} for r in group.results]
-    told = ["job:N", alt.Tooltip("overrides:N", title="asked"), alt.Tooltip("accuracy:Q", format=".2f")]
-    return alt.Chart(alt.Data(values=values)).mark_point(size=28, opacity=0.45).encode(tooltip=told)
+    return finished(layers, data, title, [group.setting, *[band + faint] * several])
 
 
 def job(result: Result) -> dict[str, object]:

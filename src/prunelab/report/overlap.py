@@ -46,9 +46,9 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
         share = iou(a, b)
         if share is not None:
             rows.append({"a": names[i], "b": names[j], "iou": share, "chance": chance(a, b)})
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        alt.X("a:N", title=None, sort=names, axis=alt.Axis(labelAngle=-45, labelLimit=200)),
-        alt.Y("b:N", title=None, sort=names, axis=alt.Axis(labelLimit=200)),
+    base = alt.Chart(alt.NamedData("pairs")).encode(
+        alt.X("a:N", title=None, sort=names, axis=alt.Axis(labelAngle=-45)),
+        alt.Y("b:N", title=None, sort=names),
         tooltip=[
             "a:N",
             "b:N",
@@ -66,7 +66,11 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
     note = f"kept weights in both / in either; unrelated masks of these densities: {spread}"
     title = f"Overlap of masks at rate {jobs[0].rate:g}"
     return finished(
-        [cells, numbers] if len(jobs) <= MOST // 2 else [cells], title, [group.scene, note], CELL * len(jobs)
+        [cells, numbers] if len(jobs) <= MOST // 2 else [cells],
+        {"pairs": rows},
+        title,
+        [group.scene, note],
+        CELL * len(jobs),
     )
 
 

@@ -30,7 +30,7 @@ def by_round(group: Group, method: str) -> Spec:
     scale = alt.Scale(domain=[f"{rate:g}" for rate in rates], range=palette.ordered(len(rates)))
     x = alt.X("x:Q", title="units removed (%)", scale=alt.Scale(zero=False, nice=False, padding=14))
     values = [asdict(p) | {"line": p.method} for p in points]
-    base = alt.Chart(alt.Data(values=values)).encode(x, alt.Color("line:N", title="rate", scale=scale))
+    base = alt.Chart(alt.NamedData("points")).encode(x, alt.Color("line:N", title="rate", scale=scale))
     lower, mean = (accuracy_axis(end, series.domain(points)) for end in ("lower", "mean"))
     told = [
         alt.Tooltip("line:N", title="rate"),
@@ -46,4 +46,6 @@ def by_round(group: Group, method: str) -> Spec:
         base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
     ]
     several = ["line: mean over seeds, band: its 95 % confidence interval (Student's t)"] * (max(group.seeds) > 1)
-    return finished(layers, f"Test accuracy at the end of each round: {method}", [group.setting, *several])
+    return finished(
+        layers, {"points": values}, f"Test accuracy at the end of each round: {method}", [group.setting, *several]
+    )

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
-from math import atan, cos, pi, sin, sqrt
-from statistics import fmean, stdev
+from math import atan, cos, fsum, pi, sin, sqrt
 
 LEVEL = 0.95
 
@@ -12,8 +11,11 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The confidence interval of their mean at LEVEL, of values that scatter normally; None for a single one."""
     if len(values) < 2:
         return None
-    half = quantile(len(values) - 1) * stdev(values) / sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
+    n = len(values)
+    mean = fsum(values) / n
+    variance = fsum((value - mean) ** 2 for value in values) / (n - 1)  # statistics.stdev takes 30 times as long
+    half = quantile(n - 1) * sqrt(variance / n)
+    return mean - half, mean + half
 
 
 @cache

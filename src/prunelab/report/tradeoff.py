@@ -44,8 +44,8 @@ def over_cost(results: Sequence[Result], what: str) -> Spec:
     every = Group(tuple(results))
     costs = [float(COSTS[what](r) or 0) for r in results]
     on = unsurpassed([(r.accuracy, cost) for r, cost in zip(results, costs, strict=True)])
-    rows = [job(r) | {"cost": cost, "front": is_on} for r, cost, is_on in zip(results, costs, on, strict=True)]
-    best, others = [row for row in rows if row["front"]], [row for row in rows if not row["front"]]
+    rows = [job(r) | {"cost": cost} for r, cost in zip(results, costs, strict=True)]
+    best, others = ([row for row, is_on in zip(rows, on, strict=True) if is_on == want] for want in (True, False))
     drawn = others[:: -(-len(others) // CROWD)] if others else []
     colours, shapes = palette.categorical(every.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=every.methods, range=colours))
@@ -59,7 +59,7 @@ def over_cost(results: Sequence[Result], what: str) -> Spec:
         alt.Tooltip("accuracy:Q", title="test accuracy (%)", format=".2f"),
         alt.Tooltip("cost:Q", title=AXES[what], format=",.4~r"),
     ]
-    faint, front = (alt.Chart(alt.Data(values=values)).encode(x, y) for values in (drawn, best))
+    faint, front = (alt.Chart(alt.NamedData(name)).encode(x, y) for name in ("surpassed", "front"))
     layers = [
         faint.mark_point(filled=True, size=50, opacity=0.3).encode(colour, shape, tooltip=told),
         front.mark_line(color="#555555", strokeWidth=1.5),
@@ -68,4 +68,6 @@ def over_cost(results: Sequence[Result], what: str) -> Spec:
     note = f"a point for each of {len(results)} jobs; line: those that no other one surpasses (Pareto front)"
     if len(drawn) < len(others):
         note = note.replace("jobs;", f"jobs, {len(drawn)} of the {len(others)} surpassed ones drawn;")
-    return finished(layers, f"Front of test accuracy and {what}", [every.scene, note])
+    return finished(
+        layers, {"surpassed": drawn, "front": best}, f"Front of test accuracy and {what}", [every.scene, note]
+    )
