@@ -16,7 +16,8 @@ class History(Checkpoint):
     """A record an epoch, kept through checkpoints, and a line of it in the log.
 
     `epochs` holds dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), lr, seconds (by the clock, evaluation included).
+    units removed), lr, seconds (by the clock, evaluation included). Logs the last two, as `train/lr` and
+    `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's own on_train_epoch_end: the epoch's
     metrics are complete. It stands before what saves checkpoints, so that each holds its own epoch.
@@ -47,6 +48,7 @@ class History(Checkpoint):
                 f"epoch {entry['epoch']}: {bad[0]} is {entry[bad[0]]}, training has diverged: lower the learning rate"
             )
         self.epochs.append(entry)
+        pl_module.log_dict({f"train/{name}": entry[name] for name in ("lr", "seconds")}, rank_zero_only=True)
         self._began = time.monotonic()
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",
