@@ -14,8 +14,8 @@ BINS = 30  # as many as TensorBoard draws
 class Distributions(L.Callback):
     """Histograms for TensorBoard at the end of `times` epochs at most, evenly spread, the last among them.
 
-    Of each layer that can be pruned: `weights/<layer>`, the values of the weights that are not 0; and where filters
-    are pruned in part `weights_by_filter/<layer>`, the fractions of their weights that are left, which say whether
+    Of each layer that can be pruned: `weights/<layer>`, the values of the weights that are not 0; and where the filters
+    that are left differ `weights_by_filter/<layer>`, the fractions of their weights that are left, which say whether
     pruning single weights empties whole filters. Over epochs, from 1. Goes to every TensorBoardLogger of the Trainer,
     from rank 0; where there is none nothing is done. It only reads: training keeps its bits and its random numbers.
     """
@@ -32,11 +32,11 @@ class Distributions(L.Callback):
             layer, values = name.removesuffix(".weight"), weight.detach().float().cpu()
             density = (values != 0).flatten(1).float().mean(1)  # (out,)
             shown = {f"weights/{layer}": values[(values != 0) & values.isfinite()]}
-            if ((density > 0) & (density < 1)).any():
+            if density[density > 0].unique().numel() > 1:
                 shown[f"weights_by_filter/{layer}"] = density
             for board in boards:
                 for tag, of in shown.items():
-                    _write(board, tag, of, epoch, unit=tag.startswith("weights_by"))
+                    _write(board, tag, of, epoch)
 
     def _due(self, trainer: L.Trainer, epoch: int) -> bool:
         run = progress(trainer, trainer.global_step)
@@ -44,11 +44,11 @@ class Distributions(L.Callback):
         return epoch * self.times // epochs > (epoch - 1) * self.times // epochs
 
 
-def _write(board: TensorBoardLogger, tag: str, values: Tensor, epoch: int, unit: bool) -> None:
-    """Counts in equal bins between the smallest and the largest value, or of the `unit` interval."""
+def _write(board: TensorBoardLogger, tag: str, values: Tensor, epoch: int) -> None:
+    """Counts in equal bins between the smallest and the largest value."""
     if not values.numel():
         return
-    low, high = (0.0, 1.0) if unit else (float(values.min()), float(values.max()))
+    low, high = float(values.min()), float(values.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     board.experiment.add_histogram_raw(

@@ -34,7 +34,9 @@ def replace(folder: Path, kind: str, values: Iterable[Summary.Value], step: int)
 
 
 def scalar(tag: str, value: float) -> Summary.Value:
-    return Summary.Value(tag=tag, tensor=make_tensor_proto(float(value), dtype="float32"), metadata=scalar_metadata("", ""))
+    return Summary.Value(
+        tag=tag, tensor=make_tensor_proto(float(value), dtype="float32"), metadata=scalar_metadata("", "")
+    )
 
 
 def image(tag: str, png: bytes) -> Summary.Value:

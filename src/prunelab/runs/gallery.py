@@ -1,4 +1,4 @@
-"""What does a study show in TensorBoard, besides its jobs? Its figures, and charts that lay the jobs over one another."""
+"""What does a study show in TensorBoard besides its jobs? Its figures, and charts that lay its jobs over each other."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,11 +24,16 @@ CHARTS = {  # a line for each job and tag that a pattern matches
 
 
 def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> Path | None:
-    """The PNGs among `written` files as images, and the layout of Custom Scalars; none where no job logs. Raises OSError."""
+    """The PNGs among `written` files as images, and the layout of Custom Scalars; returns the event file.
+
+    None is written where no job writes any. Raises OSError.
+    """
     if not any(logs(result.config) for result in results):
         return None
     pictures = [events.image(f"figures/{path.stem}", path.read_bytes()) for path in written if path.suffix == ".png"]
-    layout = events.plugin(metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), _layout().SerializeToString())
+    layout = events.plugin(
+        metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), _layout().SerializeToString()
+    )
     return events.replace(study, KIND, [layout, *pictures], step=0)
 
 

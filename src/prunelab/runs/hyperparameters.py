@@ -1,6 +1,5 @@
 """What does a finished job say on TensorBoard's page HParams?"""
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,20 @@ from tensorboard.plugins.hparams.api_pb2 import (
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from prunelab.runs import events
+from prunelab.runs.folders import changes_result
 
 KIND = "result"
 COLUMNS = {"method": str, "rate": float, "seed": float, "model": str, "data": str, "epochs": float, "lr": float}
 COLUMNS |= {"batch_size": float, "more": str}  # the overrides that no other column tells
 FIRST = ("method", "rate", "seed", "model", "lr")  # TensorBoard shows five at once, these before the others
-TOLD = re.compile(r"[+~]*(prune|rate|seed|model|data|epochs|optim\.optimizer\.lr|optim\.batch_size|name)=|data\.(root|cache)=")
-METRICS = {
-    "accuracy": "test accuracy",
-    "sparsity": "sparsity attained",
-    "macs": "MACs left",
-    "params": "parameters left",
-    "bops": "BOPs left",
-    "seconds": "seconds",
-}
+ELSEWHERE = {"prune", "rate", "seed", "model", "data", "epochs", "optim.optimizer.lr", "optim.batch_size", "trainer"}
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """One entry for the job of that folder, however often it is written; none where it logs elsewhere. Raises OSError."""
+    """One entry for the job of that folder, however often it is written; none without TensorBoard. Raises OSError."""
     if not logs(result["config"]):
         return
-    final = [events.scalar(f"trained/{tag}", value) for tag, value in metrics(result).items()]
+    final = [events.scalar(f"trained/{name}", value) for name, value in metrics(result).items()]
     events.replace(folder, KIND, [*_session(result), *final], step=len(result["history"]))
 
 
@@ -58,20 +50,25 @@ def columns(result: dict[str, Any]) -> dict[str, str | float]:
         "epochs": result["config"]["epochs"],
         "lr": values.get("optim.optimizer.lr"),
         "batch_size": values.get("optim.batch_size"),
-        "more": " ".join(o for o in result["overrides"] if not TOLD.match(o)),
+        "more": " ".join(filter(_is_more, result["overrides"])),
     }
     return {key: COLUMNS[key](value) for key, value in found.items() if value is not None}
 
 
+def _is_more(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return key not in ELSEWHERE and changes_result(key)
+
+
 def metrics(result: dict[str, Any]) -> dict[str, float]:
-    """What the job came to, in the units of result.json."""
+    """What the job came to; TensorBoard writes five digits, so large numbers have units."""
     pruned = result["cost"]["pruned"]
     return {
-        "accuracy": result["accuracy"],
-        "sparsity": result["sparsity"]["attained"],
-        "macs": pruned["macs"],
-        "params": pruned["nonzero"],
-        "bops": pruned["bops"],
+        "test accuracy": result["accuracy"],
+        "sparsity attained": result["sparsity"]["attained"],
+        "MACs left (millions)": pruned["macs"] / 1e6,
+        "parameters left (millions)": pruned["nonzero"] / 1e6,
+        "BOPs left (billions)": pruned["bops"] / 1e9,
         "seconds": result["seconds"],
     }
 
@@ -81,7 +78,9 @@ def _session(result: dict[str, Any]) -> list[Summary.Value]:
     types = {str: DATA_TYPE_STRING, float: DATA_TYPE_FLOAT64}
     experiment = Experiment(
         hparam_infos=[HParamInfo(name=name, type=types[kind], differs=name in FIRST) for name, kind in COLUMNS.items()],
-        metric_infos=[MetricInfo(name=MetricName(tag=f"trained/{t}"), display_name=name) for t, name in METRICS.items()],
+        metric_infos=[
+            MetricInfo(name=MetricName(tag=f"trained/{name}"), display_name=name) for name in metrics(result)
+        ],
     )
     end = time.time()
     start = SessionStartInfo(start_time_secs=end - result["seconds"])
