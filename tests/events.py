@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -42,3 +43,9 @@ def hyperparameters(folder: Path) -> dict[str, Any]:
     content = events.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.SESSION_START_INFO_TAG]
     start = metadata.parse_session_start_info_plugin_data(content)
     return {name: getattr(value, str(value.WhichOneof("kind"))) for name, value in start.hparams.items()}
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture."""
+    with Image.open(path) as picture:
+        return picture.size

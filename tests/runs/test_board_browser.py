@@ -11,9 +11,9 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import events
 import pytest
 from browser import browser_page
-from PIL import Image
 
 from prunelab.__main__ import main
 from prunelab.runs import gallery
@@ -101,7 +101,7 @@ def test_every_page_shows_what_the_jobs_came_to(address: str, results: list[dict
         pictures.nth(len(drawn) - 1).wait_for()
         page.wait_for_timeout(2000)  # for a picture too many, and for those to come in
         sizes = pictures.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
-        assert [tuple(size) for size in sizes] == [Image.open(path).size for path in drawn]
+        assert [tuple(size) for size in sizes] == [events.size(path) for path in drawn]
         assert errors == []
 
 

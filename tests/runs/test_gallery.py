@@ -8,7 +8,6 @@ from pathlib import Path
 
 import events
 import pytest
-from PIL import Image
 from tensorboard.plugins.custom_scalar import metadata
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
@@ -34,12 +33,7 @@ def test_reports_leave_each_figure_once_and_as_it_stands_on_disk(study: Path) ->
     for path in drawn:
         [(width, height, png)] = shown[f"figures/{path.stem}"]
         assert png == path.read_bytes()
-        assert (int(width), int(height)) == size(path)
-
-
-def size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+        assert (int(width), int(height)) == events.size(path)
 
 
 def test_every_chart_of_the_layout_finds_what_jobs_log(study: Path) -> None:
