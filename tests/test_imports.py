@@ -25,7 +25,7 @@ MAY = {
     "report": ({"core"}, {"altair", "vl_convert", "rich", "numpy", "safetensors"}),
     "runs": (
         {"core", "channels", "compact", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
-        {"torch", "lightning", "hydra", "omegaconf", "safetensors", "rich"},
+        {"torch", "lightning", "hydra", "omegaconf", "safetensors", "rich", "tensorboard", "google"},
     ),
 }
 FILES = sorted(path for folder in MAY for path in (ROOT / folder).glob("*.py"))

@@ -40,6 +40,9 @@ def report(args: argparse.Namespace) -> int:
         print(f"{pictures[0].parent}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
     for failure in done.failures:
         print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
+    from prunelab.runs import gallery  # TensorBoard's files; other commands need none
+
+    gallery.write(args.folder, [result for of, _ in done.tables for result in of.results], done.paths)
     return 1 if done.failures else 0
 
 

@@ -38,7 +38,7 @@ def test_scalars_of_every_split_and_layer_reach_tensorboard(job, tmp_path: Path)
     events.Reload()
     tags = set(events.Tags()["scalars"])
     assert {f"{split}/{what}" for split in ("train", "val", "test") for what in ("loss", "acc")} <= tags
-    assert {"sparsity/all", "sparsity/net.conv1"} <= tags
+    assert {"sparsity/all", "units_removed/net.conv1", "train/lr", "train/seconds"} <= tags
     written = [event.value for event in events.Scalars("test/acc")]
     assert written == pytest.approx([epoch["test_acc"] for epoch in result["history"]])
 

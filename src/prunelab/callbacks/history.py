@@ -10,14 +10,15 @@ from lightning.pytorch.callbacks import Checkpoint
 
 log = logging.getLogger(__name__)
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
-LAYER = "sparsity/net."  # what Pruning logs of a layer of the net that a Classifier trains
+LAYER = "units_removed/net."  # what Pruning logs of a layer of the net that a Classifier trains
 
 
 class History(Checkpoint):
     """A record an epoch, kept through checkpoints, and a line of it in the log.
 
     `epochs` holds dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), the same of each layer in `layers`, lr, seconds (by the clock, evaluation included).
+    units removed), the same of each layer in `layers`, lr, seconds (by the clock, evaluation included). Logs the last
+    two, as `train/lr` and `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's own on_train_epoch_end: the epoch's
     metrics are complete. It stands before what saves checkpoints, so that each holds its own epoch.
@@ -50,6 +51,7 @@ class History(Checkpoint):
         if layers := {name: round(float(v), 6) for name, v in now.items() if name.startswith(LAYER)}:
             entry["layers"] = {name.removeprefix(LAYER): removed for name, removed in layers.items()}
         self.epochs.append(entry)
+        pl_module.log_dict({f"train/{name}": entry[name] for name in ("lr", "seconds")}, rank_zero_only=True)
         self._began = time.monotonic()
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",

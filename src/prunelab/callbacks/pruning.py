@@ -31,7 +31,7 @@ class Pruning(L.Callback):
     Under DDP all ranks have the same masks: gradients that criteria look at are averaged, and whenever masks have
     changed their checksums are compared; a difference is a RuntimeError that names the layer.
 
-    Logs `sparsity/all` and `sparsity/<layer>` an epoch: the fraction of units removed.
+    Logs `sparsity/all` and `units_removed/<layer>` an epoch: the fraction of units removed.
     Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
     than one optimizer; warns at the end of a training that stopped short of the rate.
     """
@@ -102,7 +102,7 @@ class Pruning(L.Callback):
         removed, units = (sum(column) for column in zip(*counts.values(), strict=True))
         pl_module.log("sparsity/all", removed / units, rank_zero_only=True)
         for name, (removed, units) in counts.items():
-            pl_module.log(f"sparsity/{name.removesuffix('.weight')}", removed / units, rank_zero_only=True)
+            pl_module.log(f"units_removed/{name.removesuffix('.weight')}", removed / units, rank_zero_only=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._unhook()

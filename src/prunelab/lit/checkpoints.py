@@ -66,19 +66,22 @@ class Checkpoints(Checkpoint):
     """last.ckpt and the one before it in `folder`: when `every` has passed since, at the end, and when asked to stop.
 
     `every` is of steps or of time: "500it", "3ep", "90s", "5min", "1h". Where `asked` says yes on any rank, all save
-    and raise `stop`; during an evaluation, after it. Saved between two optimizer steps or where an epoch ends.
+    and raise `stop`; during an evaluation, after it, and after Lightning has logged the epoch. Saved between two
+    optimizer steps or where an epoch ends.
     """
 
     def __init__(self, folder: Path, every: str, asked: Callable[[], bool], stop: type[Exception]) -> None:
         self.path = folder / LAST
         self.every = every
         self.asked, self.stop = asked, stop
+        self._stopping = False
         self.seconds = seconds(every)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         batches = int(trainer.num_training_batches)
         self.steps = 0 if self.seconds else max(1, length(self.every, -(-batches // trainer.accumulate_grad_batches)))
         self._saved, self._when = trainer.global_step, time.monotonic()
+        self._stopping = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,17 +89,24 @@ class Checkpoints(Checkpoint):
         last = batch_idx + 1 == trainer.num_training_batches  # all that is left of the epoch is its evaluation
         if not last and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._look(trainer)
+            self._end(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._look(trainer, over=trainer.current_epoch + 1 == trainer.max_epochs)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._end(trainer)
 
     def _look(self, trainer: L.Trainer, over: bool = False) -> None:
         asked = self.asked()
         if trainer.strategy.reduce_boolean_decision(asked or over or self._due(trainer.global_step), all=False):
             trainer.save_checkpoint(self.path)
             self._saved, self._when = trainer.global_step, time.monotonic()
-            if trainer.strategy.reduce_boolean_decision(asked, all=False) and not over:
-                raise self.stop(f"interrupted at step {trainer.global_step}")
+            self._stopping = trainer.strategy.reduce_boolean_decision(asked, all=False) and not over
+
+    def _end(self, trainer: L.Trainer) -> None:
+        if self._stopping:
+            raise self.stop(f"interrupted at step {trainer.global_step}")
 
     def _due(self, step: int) -> bool:
         if self.seconds:

@@ -23,6 +23,7 @@ from prunelab.lit.device import check_devices, compiles_well, expected_device, p
 from prunelab.measure import training as memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import named
+from prunelab.runs import hyperparameters
 from prunelab.runs.check import check_launcher, check_retrain, check_values
 from prunelab.runs.identity import describe
 from prunelab.runs.measured import alive, costs
@@ -183,7 +184,9 @@ def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, Any]], me
     """Writes result.json, the last file of a job; returns the accuracy in it."""
     accuracy = epochs[-1]["test_acc"]
     seconds = sum(epoch["seconds"] for epoch in epochs)
-    folder.finish(job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds})
+    result = job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds}
+    hyperparameters.write(folder.path, result)
+    folder.finish(result)
     log.info(
         "test %.2f %%, sparsity %.2f %%, %.0f s",
         100 * accuracy,

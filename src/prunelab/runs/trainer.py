@@ -14,6 +14,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 
+from prunelab.callbacks.distributions import Distributions
+from prunelab.callbacks.history import History
 from prunelab.callbacks.rng import RandomStreams
 from prunelab.callbacks.statistics import SharedStatistics
 from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
@@ -64,6 +66,7 @@ def make_trainer(
         precision=precision,
         callbacks=[
             *callbacks,
+            Distributions(),
             RandomStreams(),
             SharedStatistics(),
             LambdaCallback(on_train_start=begin),
@@ -89,7 +92,7 @@ def _logger(cfg: DictConfig, start: Path | None) -> Logger | bool:
     """In TensorBoard nothing is shown twice that was logged after the checkpoint a job goes on from."""
     if not cfg.get("logger"):
         return False
-    if start is None or not cfg.logger._target_.endswith("TensorBoardLogger"):
+    if start is None or not cfg.logger._target_.endswith("EpochLogger"):
         return instantiate(cfg.logger)
-    step = torch.load(start, map_location="cpu", mmap=True, weights_only=True)["global_step"]
-    return instantiate(cfg.logger, purge_step=step + 1)
+    callbacks = torch.load(start, map_location="cpu", mmap=True, weights_only=True)["callbacks"]
+    return instantiate(cfg.logger, purge_step=len(callbacks[History().state_key]["epochs"]) + 1)
