@@ -1,12 +1,14 @@
 """How small does a net with zeros become, beside dense safetensors, deflate and the entropy bound? And how fast?
 
 python bench/compact.py     # weights as drawn, masked by one threshold for the net; two minutes on one core
+python bench/compact.py RUN ...   # the files that finished jobs left, and the accuracy of what is in them
 
 `multiplied` masks as training does: w * mask leaves -0.0 where a negative weight was. `at 0` puts 0.0 there. Bound: of
 each tensor n * H(k / n) / 8 bytes for the mask, and k values. Outputs of 16 random images are compared after loading.
 """
 
 import argparse
+import json
 import time
 import zlib
 from collections.abc import Callable
@@ -16,14 +18,17 @@ from typing import TypeVar
 
 import safetensors.torch
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
 import prunelab
+from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
-from prunelab.compact.file import save
+from prunelab.compact.file import read, save
 from prunelab.compact.narrow import VALUES
 from prunelab.core.allocation import Global
 from prunelab.core.select import prunable_weights
+from prunelab.data.normalise import Normalise
 from prunelab.models.named import build
 
 NETS = {"keras_cnn": "keras_cnn.KerasCNN", "vgg11": "vgg.vgg11"}
@@ -75,11 +80,66 @@ def measure(name: str, rate: float, path: Path) -> None:
             row(name, rate, masks, kind, f"{size.bytes:,}", f"{size.bound:,.0f}", f"{size.ratio:.3f}", *times, outputs)
 
 
-if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    row("net", "rate", "masks", "file", "bytes", "bound", "ratio", "s to write", "s to load", "outputs")
-    row("---", "---:", "---", "---", "---:", "---:", "---:", "---:", "---:", "---")
-    with TemporaryDirectory() as folder:
+def left_by(job: Path, path: Path) -> None:
+    """The file of a job, loaded and tested on the test images of its result, and written again with rounded weights."""
+    result = json.loads((job / "result.json").read_text())
+    splits = instantiate(result["config"]["data"]).load()
+    x, y = Normalise(splits.mean, splits.std)(splits.test.x), splits.test.y
+    model = job / "model.safetensors"
+    net = prunelab.load(model)
+    dense = safetensors.torch.save({name: t.contiguous() for name, t in net.state_dict().items()})
+    packed = f"{len(zlib.compress(dense, 9)):,}"
+    for values in VALUES:
+        about, _ = read(model)
+        size = save(path, net, artefact.plan_of(model) or Plan(), about["net"], about["args"], values, False)
+        reading, found = timed(lambda: prunelab.load(path))
+        right = sum(int((found(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+        told = (f"{100 * result['accuracy']:.2f}", f"{100 * right / len(y):.2f}")
+        bound = (f"{size.bound:,.0f}", f"{size.ratio:.3f}")
+        zeros = f"{result['sparsity']['zero_weights']:.3f}"
+        row(
+            result["labels"]["model"],
+            zeros,
+            values,
+            f"{len(dense):,}",
+            packed,
+            f"{size.bytes:,}",
+            *bound,
+            f"{reading:.3f}",
+            *told,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    runs = parser.parse_args().runs
+    with TemporaryDirectory() as folder, torch.no_grad():
+        path = Path(folder) / "net.safetensors"
+        if runs:
+            row(
+                "net",
+                "zeros",
+                "values",
+                "dense",
+                "deflate -9",
+                "bytes",
+                "bound",
+                "ratio",
+                "s to load",
+                "result (%)",
+                "loaded (%)",
+            )
+            row("---", *["---:"] * 10)
+            for job in runs:
+                left_by(job, path)
+            return
+        row("net", "rate", "masks", "file", "bytes", "bound", "ratio", "s to write", "s to load", "outputs")
+        row("---", "---:", "---", "---", "---:", "---:", "---:", "---:", "---:", "---")
         for name in NETS:
             for rate in RATES:
-                measure(name, rate, Path(folder) / "net.safetensors")
+                measure(name, rate, path)
+
+
+if __name__ == "__main__":
+    main()
