@@ -42,7 +42,10 @@ def report(args: argparse.Namespace) -> int:
         print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
     from prunelab.runs import gallery  # TensorBoard's files; other commands need none
 
-    gallery.write(args.folder, [result for of, _ in done.tables for result in of.results], done.paths)
+    try:
+        gallery.write(args.folder, [result for of, _ in done.tables for result in of.results], done.paths)
+    except Exception as error:  # whatever goes wrong in another program's files
+        print(f"prunelab report: not in TensorBoard: {error}", file=sys.stderr)
     return 1 if done.failures else 0
 
 
@@ -58,7 +61,10 @@ def ls(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     from prunelab.runs import trained  # torch takes seconds, and other commands need none
 
+    if args.values and args.to != COMPACT:
+        raise ValueError(f"--values {args.values}: only compact files round weights; add --to compact, or drop it")
     if args.to == COMPACT:
+        args.values = args.values or VALUES[0]
         path = args.output or args.run / f"model-{args.values}.safetensors"
         print(f"{path}: {trained.save_compact(args.run, path, args.values)}")
         return 0
@@ -82,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--to", choices=[*FORMATS, COMPACT], required=True, help="onnx, a program of torch.export, or our own"
     )
-    exporting.add_argument("--values", choices=VALUES, default=VALUES[0], help="of the weights of a compact file")
+    exporting.add_argument("--values", choices=VALUES, help="of the weights of a compact file")
     exporting.add_argument(
         "--output", type=Path, metavar="FILE", help="instead of RUN/model.onnx, .pt2, -int8.safetensors"
     )

@@ -8,6 +8,7 @@ import pytest
 from charting import svg
 
 from prunelab.report import tradeoff
+from prunelab.report.costs import MACS
 from prunelab.report.front import by_macs, hypervolume, same_images, settings, unsurpassed
 from prunelab.report.groups import MANY, group
 from prunelab.report.results import load
@@ -50,31 +51,29 @@ def test_there_is_no_front_and_no_figure_of_equal_costs(add: Add) -> None:
     assert tradeoff.charts(results) == {}
 
 
-def test_hypervolume_is_the_area_under_the_steps_by_hand(add: Add) -> None:
-    # Of 40,000 MACs: 20 % at 0.7, 50 % at 0.8, 80 % at 0.9; a worse one at 90 % adds nothing.
-    for rate, accuracy in ((0.8, 0.7), (0.5, 0.8), (0.2, 0.9), (0.1, 0.6)):
-        job = add("usp", rate, accuracy=accuracy)
-    results, _ = load(job.parent)
-    assert hypervolume(results) == pytest.approx(0.3 * 0.7 + 0.3 * 0.8 + 0.2 * 0.9)
+def test_hypervolume_is_the_area_under_the_steps_by_hand() -> None:
+    # A worse one at 90 % of the cost adds nothing.
+    points = [(0.7, 0.2), (0.8, 0.5), (0.9, 0.8), (0.6, 0.9)]
+    assert hypervolume(points) == pytest.approx(0.3 * 0.7 + 0.3 * 0.8 + 0.2 * 0.9)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_hypervolume_is_the_share_of_random_points_that_a_job_surpasses(seed: int, add: Add) -> None:
+def test_hypervolume_is_the_share_of_random_points_that_one_surpasses(seed: int) -> None:
     rng = random.Random(seed)
-    for i in range(6):
-        job = add("usp", rng.random(), i, accuracy=rng.random())
-    results, _ = load(job.parent)
-    found = [(r.pruned.macs / 40_000, r.accuracy) for r in results]
+    points = [(rng.random(), rng.random()) for _ in range(6)]
     draws = [(rng.random(), rng.random()) for _ in range(20_000)]
-    under = sum(any(cost <= x and accuracy >= y for cost, accuracy in found) for x, y in draws)
-    assert hypervolume(results) == pytest.approx(under / 20_000, abs=0.015)
+    under = sum(any(accuracy >= y and cost <= x for accuracy, cost in points) for x, y in draws)
+    assert hypervolume(points) == pytest.approx(under / 20_000, abs=0.015)
 
 
-def test_hypervolume_is_said_for_all_and_each_method(add: Add) -> None:
-    add("usp", 0.5, accuracy=0.8)
+def test_hypervolumes_are_of_means_and_say_over_how_many_rates(add: Add) -> None:
+    for seed, accuracy in enumerate((0.7, 0.9)):
+        add("usp", 0.5, seed, accuracy=accuracy)
+    add("usp", 0.8, accuracy=0.5)
+    add("none", 0.0, accuracy=0.9)
     job = add("sp", 0.6, accuracy=0.5)
     write(job.parent)
-    assert "all jobs 0.450; sp 0.300; usp 0.400" in (job.parent / "summary.md").read_text()
+    assert ": usp 0.550 (2 rates)." in (job.parent / "summary.md").read_text()  # 0.3 * 0.5 + 0.5 * 0.8
 
 
 def test_of_very_many_surpassed_jobs_evenly_many_are_drawn_and_that_is_said(add: Add, monkeypatch) -> None:
@@ -82,7 +81,7 @@ def test_of_very_many_surpassed_jobs_evenly_many_are_drawn_and_that_is_said(add:
     for seed in range(10):
         job = add("usp", 0.5, seed, accuracy=0.5)
     add("usp", 0.6, accuracy=0.9)
-    chart = tradeoff.over_cost(load(job.parent)[0], "MACs")
+    chart = tradeoff.over_cost(load(job.parent)[0], MACS)
     assert len(chart["datasets"]["surpassed"]) == 3
     assert "a point for each of 11 jobs, 3 of the 10 surpassed ones drawn" in svg(chart)
 
@@ -93,7 +92,7 @@ def test_jobs_on_other_images_are_not_compared(add: Add) -> None:
     results, _ = load(job.parent)
     assert [len(jobs) for jobs in same_images(results).values()] == [2, 2]
     assert set(tradeoff.charts(results)) == {
-        f"accuracy_over_{cost}-data={data}" for cost in ("macs", "parameters", "bytes", "latency") for data in "ab"
+        f"accuracy_over_{cost}-data={data}" for cost in ("macs", "parameters", "bytes") for data in "ab"
     }
 
 
@@ -101,7 +100,7 @@ def test_figure_shows_every_job_and_joins_the_front(add: Add) -> None:
     for method, rate, accuracy in (("usp", 0.2, 0.9), ("usp", 0.8, 0.7), ("sp", 0.2, 0.8), ("sp", 0.5, 0.8)):
         job = add(method, rate, accuracy=accuracy)
     results, _ = load(job.parent)
-    chart = tradeoff.over_cost(results, "MACs")
+    chart = tradeoff.over_cost(results, MACS)
     faint, front = (chart["datasets"][name] for name in ("surpassed", "front"))
     assert [(r["method"], r["accuracy"], r["rate"]) for r in faint] == [("sp", 80, 0.2)]
     assert [(r["method"], r["accuracy"], r["rate"]) for r in front] == [
@@ -119,7 +118,7 @@ def test_figure_shows_every_job_and_joins_the_front(add: Add) -> None:
 def test_costs_far_apart_get_a_logarithmic_axis(rates: tuple[float, float], scale: str, add: Add) -> None:
     for rate in rates:
         job = add("usp", rate)
-    x = tradeoff.over_cost(load(job.parent)[0], "MACs")["layer"][0]["encoding"]["x"]
+    x = tradeoff.over_cost(load(job.parent)[0], MACS)["layer"][0]["encoding"]["x"]
     assert x["scale"].get("type", "linear") == scale
     assert ("log scale" in x["title"]) == (scale == "log")
 
@@ -132,7 +131,7 @@ def test_many_single_jobs_share_one_table_and_have_no_figures_of_one_point(add: 
     [(of, rows)] = done.tables
     assert [row.method for row in rows] == [f"usp (optim.lr={i})" for i in range(MANY + 1)]
     drawn = {path.stem for path in done.paths} - {"summary", "report"}
-    assert drawn == {f"accuracy_over_{cost}" for cost in ("macs", "parameters", "bytes", "latency")}
+    assert drawn == {f"accuracy_over_{cost}" for cost in ("macs", "parameters", "bytes")}
     assert of.setting.startswith("keras_cnn on image_folder, 10 epochs")
 
 

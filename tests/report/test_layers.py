@@ -37,12 +37,13 @@ def test_the_heat_map_has_a_cell_for_each_layer_and_epoch(add: Add) -> None:
 
 
 def test_long_runs_have_no_more_columns_than_can_be_seen(add: Add) -> None:
-    rows = [{"epoch": e, "test_acc": 0.5, "seconds": 1.0, "layers": {"fc": e / 1000}} for e in range(1, 301)]
+    rows = [{"epoch": e, "test_acc": 0.5, "seconds": 1.0, "layers": {"fc": e / 1000}} for e in range(1, 302)]
     group = only(add("usp", 0.4, history=rows).parent)
     spec = layers.by_time(group, group.results[0])
     cells = values(spec)
-    assert [(c["epoch"], c["from"], c["to"]) for c in cells[:2]] == [(5, 0.5, 5.5), (10, 5.5, 10.5)]
-    assert len(cells) == layers.TIMES
+    assert [(c["epoch"], c["from"], c["to"]) for c in cells[:2]] == [(1, 0.5, 1.5), (7, 1.5, 7.5)]
+    assert cells[-1]["epoch"] == 301
+    assert len(cells) <= layers.TIMES
 
 
 def test_unpruned_nets_have_none(add: Add) -> None:

@@ -7,7 +7,7 @@ import altair as alt
 from charting import only
 
 from prunelab.report import means
-from prunelab.report.figures import chapters
+from prunelab.report.figures import CHAPTERS
 from prunelab.report.look import pictures
 from prunelab.report.results import load
 
@@ -23,7 +23,7 @@ def test_png_is_sharp_and_not_blank(sweep: Path) -> None:
 
 def test_every_figure_is_valid_and_the_same_file_each_time(sweep: Path) -> None:
     results, _ = load(sweep)
-    drawings = [draw for chapter in chapters([only(sweep)], results) for draw in chapter.drawings.values()]
+    drawings = [draw for chapter in CHAPTERS.values() for draw in chapter([only(sweep)], results).values()]
     assert len(drawings) > 10
     for draw in drawings:
         alt.Chart.from_dict(draw(), validate=True)

@@ -76,8 +76,12 @@ def test_latency_is_a_share_of_the_parents(sweep: Path) -> None:
         assert result.latency == pytest.approx(1 - result.rate / 2)
 
 
-def test_a_latency_that_one_job_did_not_measure_has_no_figure(add: Add) -> None:
+def test_jobs_that_did_not_measure_a_cost_are_left_out_and_that_is_said(add: Add) -> None:
     bare = {"params": 10, "nonzero": 5, "macs": 400, "bops": 1}
-    add("usp", 0.4, cost={"dense": bare, "pruned": bare})
-    group = only(add("usp", 0.2).parent)
-    assert list(means.charts(group)) == ["accuracy_over_rate", "mean_accuracy_over_macs", "mean_accuracy_over_bops"]
+    add("usp", 0.6, cost={"dense": bare, "pruned": bare})
+    add("usp", 0.4)
+    drawn = means.charts(only(add("usp", 0.2).parent))
+    assert "mean_accuracy_over_latency" in drawn
+    spec = drawn["mean_accuracy_over_latency"]()
+    assert [row["rate"] for row in spec["datasets"]["points"]] == [0.2, 0.4]
+    assert "2 of 3 jobs: the others did not measure it" in svg(spec)

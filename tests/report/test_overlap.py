@@ -9,8 +9,7 @@ import torch
 from charting import only, svg, values
 
 from prunelab.report import overlap
-from prunelab.report.figures import chapters
-from prunelab.report.results import load
+from prunelab.report.figures import notes
 from prunelab.runs.rounds import write_masks
 
 Add = Callable[..., Path]
@@ -39,12 +38,17 @@ def test_iou_is_that_of_the_sets_of_kept_weights(masked: Callable[..., Path]) ->
     assert overlap.iou(a, a) == 1
 
 
-def test_chance_is_what_random_masks_share() -> None:
+def test_chance_is_what_random_masks_share_that_are_as_dense_in_each_layer(masked: Callable[..., Path]) -> None:
     generator = torch.Generator().manual_seed(0)
-    masks = [{"w": torch.rand(200_000, generator=generator) < density} for density in (0.3, 0.6)]
-    p, q = (len(kept(m)) / 200_000 for m in masks)
-    both, either = (masks[0]["w"] & masks[1]["w"]).sum(), (masks[0]["w"] | masks[1]["w"]).sum()
-    assert p * q / (p + q - p * q) == pytest.approx(float(both / either), abs=5e-3)
+    densities = {"a": (0.9, 0.8), "b": (0.1, 0.2)}
+    a, b = (
+        overlap.read(
+            masked({n: torch.rand(100_000, generator=generator) < d[i] for n, d in densities.items()}, "usp", 0.4, i)
+            / overlap.MASKS
+        )
+        for i in (0, 1)
+    )
+    assert overlap.chance(a, b) == pytest.approx(overlap.iou(a, b), abs=5e-3)
 
 
 def test_the_matrix_has_every_pair_of_a_rate(masked: Callable[..., Path]) -> None:
@@ -76,6 +80,6 @@ def test_masks_of_other_nets_are_not_compared_and_damage_is_named(masked: Callab
 def test_more_jobs_than_a_matrix_shows_are_said(masked: Callable[..., Path]) -> None:
     for seed in range(overlap.MOST + 1):
         job = masked(A, "usp", 0.4, seed)
-    [chapter] = [c for c in chapters([only(job.parent)], load(job.parent)[0]) if c.title == "Overlap of masks"]
-    assert chapter.drawings == {}
-    assert chapter.notes == ("Not drawn: rates with more than 24 jobs (0.4).",)
+    group = only(job.parent)
+    assert overlap.charts(group) == {}
+    assert notes("Overlap of masks", [group]) == ("Not drawn: rates with more than 24 jobs (0.4).",)

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -249,18 +249,12 @@ def test_numbers_of_a_job_are_those_of_its_result(add: Add) -> None:
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Measured(Cost):
-    memory_bytes: int | None = None
-    file_bytes: int | None = None
-    latency: dict[int, float] = field(default_factory=dict, hash=False)
-
-
 def test_what_was_measured_is_there(add: Add) -> None:
     [result], _ = load(add().parent)
-    cost = Measured(10, 5, 40, 50, memory_bytes=4000, file_bytes=2001, latency={1: 0.00123456789, 128: 0.5})
+    times = {1: Quartiles(0.00123456789, 0.001, 0.002), 128: Quartiles(0.5, 0.4, 0.6)}
+    cost = Cost(10, 5, 40, 50, memory_bytes=4000, file_bytes=2001, latency=times)
     found = compact([replace(result, pruned=cost)])
-    assert found["costs"][-1] == (10, 5, 40, 50, 4000, 2001, 0.00123457, 0.5)
+    assert found["costs"][-1] == (10, 5, 40, 50, 4000, 2001, (0.00123457, 0.001, 0.002), (0.5, 0.4, 0.6))
 
 
 def test_an_unusable_job_may_have_any_name(add: Add) -> None:

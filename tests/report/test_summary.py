@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunelab.__main__ import main
-from prunelab.report import means, summary
+from prunelab.report import figures, means, summary
 
 Add = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -18,9 +18,15 @@ Patch = pytest.MonkeyPatch
 def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> None:
     before = set(sweep.rglob("*"))
     assert main(["report", str(sweep)]) == 0
-    costs = [f"{lead}accuracy_over_{cost}" for lead in ("", "mean_") for cost in ("macs", "bytes", "latency")]
+    costs = [f"{lead}accuracy_over_{cost}" for lead in ("", "mean_") for cost in ("macs", "bytes")]
     kinds = ("accuracy_over_epochs", "sparsity_by_layer", "sparsity_over_time")
-    names = [*costs, "accuracy_over_rate", "mean_accuracy_over_bops", "accuracy_over_parameters"]
+    names = [
+        *costs,
+        "accuracy_over_rate",
+        "mean_accuracy_over_latency",
+        "mean_accuracy_over_bops",
+        "accuracy_over_parameters",
+    ]
     names += [f"{kind}-{method}" for kind in kinds for method in ("sp", "usp")]
     pictures = [sweep / "figures" / f"{name}.{form}" for name in names for form in ("png", "svg")]
     tables = [sweep / name for name in ("summary.csv", "summary.md", "report.html")]
@@ -91,3 +97,34 @@ def test_two_reports_say_the_same(add: Add) -> None:
     sweep = add().parent
     first = {path: path.read_bytes() for path in summary.write(sweep).paths}
     assert {path: path.read_bytes() for path in summary.write(sweep).paths} == first
+
+
+def test_a_chapter_that_fails_loses_no_other(sweep: Path, monkeypatch: Patch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("damaged")
+
+    monkeypatch.setitem(figures.CHAPTERS, "Sparsity by layer", fail)
+    done = summary.write(sweep)
+    assert done.failures == ("Sparsity by layer: RuntimeError: damaged",)
+    assert (sweep / "figures" / "accuracy_over_rate.png").exists()
+
+
+def test_what_an_earlier_report_drew_is_gone_and_nothing_else(sweep: Path) -> None:
+    summary.write(sweep)
+    for name in ("accuracy_over_rate-old.png", "mine.txt"):
+        (sweep / "figures" / name).write_text("x")
+    summary.write(sweep)
+    assert not (sweep / "figures" / "accuracy_over_rate-old.png").exists()
+    assert (sweep / "figures" / "mine.txt").exists()
+
+
+def test_of_very_many_groups_the_first_are_drawn_and_that_is_said(add: Add) -> None:
+    for i in range(figures.MOST + 2):
+        for seed in (0, 1):
+            config = {"epochs": 10, "optim": {"lr": i}}
+            job = add("usp", 0.2, seed, folder=f"lr={i},{seed}", comparable=f"{i}", config=config)
+    done = summary.write(job.parent)
+    assert sum(path.name.startswith("accuracy_over_rate") for path in done.paths) == 2 * figures.MOST
+    assert (
+        f"Of {figures.MOST + 2} groups the first {figures.MOST} are drawn." in (job.parent / "report.html").read_text()
+    )

@@ -70,7 +70,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "no object": (lambda job: (job / "result.json").write_text("[]"), "result.json is damaged (TypeError"),
     "incomplete": (rewritten(cost={}), "result.json is damaged (KeyError('dense')): the command that began the job"),
     "newer": (rewritten(schema=2), "result.json: schema 2 is newer than 1: update prunelab"),
-    "no model": (lambda job: (job / "model.safetensors").unlink(), "model.safetensors: no such file, and the net was"),
+    "no model": (
+        lambda job: (job / "model.safetensors").unlink(),
+        "model.safetensors: no such file; older jobs have none",
+    ),
     "bad model": (lambda job: (job / "model.safetensors").write_bytes(b"x"), "model.safetensors: no whole safetensors"),
 }
 
@@ -124,6 +127,12 @@ def test_a_job_is_written_again_as_a_compact_file(
     assert path.stat().st_size < {"float32": 1.05, "float16": 0.7, "int8": 0.6}[values] * model.stat().st_size
     for name, p in net.named_parameters():
         assert torch.equal(p == 0, again.get_parameter(name) == 0)
+
+
+def test_only_compact_files_take_values(job: Job, tmp_path: Path, capsys: Capture) -> None:
+    job("epochs=1")
+    assert main(["export", str(tmp_path / "job"), "--to", "pt2", "--values", "int8"]) == 2
+    assert "--values int8: only compact files round weights" in capsys.readouterr().err
 
 
 def test_the_command_knows_the_values_of_compact_files() -> None:

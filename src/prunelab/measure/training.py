@@ -7,21 +7,26 @@ import torch
 PROC = Path("/proc/self")  # Linux alone tells, and starts again, the peak of a process
 
 
-def begin(device: torch.device) -> bool:
-    """Starts the peak again; whether that is possible here."""
+def begin(device: torch.device) -> int | None:
+    """Starts the peak again; returns what `peak` is to know of it, None where nobody can tell."""
     if device.type == "cuda":
+        torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
-        return True
+        return 0
     try:
         (PROC / "clear_refs").write_text("5")
-        return True
+        return _status("VmRSS:")
     except OSError:
-        return False
+        return None
 
 
-def peak(device: torch.device) -> int:
-    """Bytes since `begin`: allocated on a GPU; else resident of the whole process, Python and libraries with it."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+def peak(device: torch.device, begun: int | None) -> int | None:
+    """Bytes, in this process since `begin`: most allocated on a GPU; else by how much the process grew at most."""
+    if begun is None:
+        return None
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status("VmHWM:") - begun
+
+
+def _status(key: str) -> int:
     lines = (PROC / "status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))

@@ -30,7 +30,7 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
     epoch = epoch.axis(tickMinStep=1, tickCount=10, values=ticks, format="d", labelFlush=False)
     values = [asdict(p) | {"line": names[p.rate]} for p in points]
     base = alt.Chart(alt.NamedData("points")).encode(epoch, alt.Color("line:N", title="rate", scale=scale))
-    low, mean = (accuracy_axis(end, series.domain(every)) for end in ("low", "mean"))
+    low, mean = (accuracy_axis(end, series.domain(series.reach(every))) for end in ("low", "mean"))
     told = [
         alt.Tooltip("line:N", title="rate"),
         alt.Tooltip("x:Q", title="epoch"),
@@ -45,5 +45,6 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
         # Where there are many they are seen as the line, and still tell what they are.
         base.mark_point(filled=True, size=30, opacity=1 if last <= FEW else 0).encode(mean, tooltip=told),
     ]
-    seeds = ["line: mean over seeds, band: lowest to highest"] if max(group.seeds) > 1 else []
+    several = max(p.n for p in points) > 1
+    seeds = ["line: mean over seeds, band: lowest to highest"] * several
     return finished(layers, {"points": values}, f"Test accuracy over epochs: {method}", [group.setting, *seeds])

@@ -55,26 +55,44 @@ def heading(group: Group) -> str:
 
 
 def cautions(group: Group, rows: list[Row]) -> list[str]:
-    """What is uneven within one table."""
+    """What is to be known of one table: what is uneven in it, and what its methods come to in one number."""
     said = []
     if any(0 < r.paired < len(r.seeds) for r in rows):
         said.append("Some changes are over fewer than n seeds: only those that rate 0 has too.")
+    if volumes := _volumes(rows):
+        said.append(volumes)
     if len({r.data for r in group.results}) > 1:
         said.append("The jobs of this table did not read the same images: their data fingerprints differ.")
     return said
+
+
+def _volumes(rows: list[Row]) -> str:
+    """Of the methods with several rates, whose means they are."""
+    methods: dict[str, list[Row]] = {}
+    for row in rows:
+        methods.setdefault(row.method, []).append(row)
+    told = [
+        f"{method} {front.hypervolume((r.accuracy / 100, r.macs / r.dense_macs) for r in of):.3f} ({len(of)} rates)"
+        for method, of in methods.items()
+        if len(of) > 1 and all(r.dense_macs for r in of)
+    ]
+    what = "Hypervolume of mean accuracy and MACs left (the share of the unit square that is surpassed)"
+    return f"{what}: {', '.join(told)}." if told else ""
 
 
 def notes(tables: Sequence[Entry]) -> list[str]:
     """How every table is to be read, a sentence each."""
     repeated = any(row.std is not None for _, rows in tables for row in rows)
     spread = "; mean ± sample standard deviation over n seeds" if repeated else ""
+    timed = sorted({result.timed for group, _ in tables for result in group.results if result.timed})
     devices = sorted({result.device for group, _ in tables for result in group.results})
     return [
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
         "Change: from rate 0 of the same method, else from the unpruned net (none), seed by seed.",
         "Parameters left: not zero. MACs and BOPs: per image, zeros credited (a zero weight costs no work).",
-        "File: model.safetensors, beside dense safetensors of the unpruned net. Latency: of a batch of 128, as a share "
-        "of the unpruned net's, which took turns with it. Score: (accuracy + zeros / weights) / 2.",
+        "File: model.safetensors, beside dense safetensors of the unpruned net. Latency: median of a batch of 128 in "
+        f"float32, not compiled, on {', '.join(timed) or '?'}, as a share of the unpruned net's, which took turns with "
+        "it; on a busy machine it scatters. Score: (accuracy + zeros / weights) / 2.",
         f"Seconds: training and evaluation by the clock, on {', '.join(devices)}.",
     ]
 
@@ -110,7 +128,7 @@ def _front(which: str, jobs: Sequence[Result]) -> list[str]:
     lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
     for *cells, told in rows:
         lines.append(_line(cell.replace("|", "\\|") for cell in (*cells, f"`{told}`" if told else "")))
-    return [f"### {front.title(which)}", "\n".join(lines), front.NOTE, front.volumes(jobs)]
+    return [f"### {front.title(which)}", "\n".join(lines), front.NOTE]
 
 
 def comma_separated(tables: Iterable[Entry]) -> str:

@@ -1,17 +1,12 @@
 """Which jobs does no other one surpass? The Pareto front of test accuracy and cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prunelab.report.record import Result
 
 NOTE = (
     "No other job is as good in both and better in one; each seed is a job. This describes these jobs on test "
     "data; to choose among them, go by validation accuracy."
-)
-
-VOLUME = (
-    "Hypervolume (share of the unit square of accuracy and MACs left, as a part of the unpruned net's, that some job "
-    "is at least as good as; larger is better):"
 )
 
 
@@ -59,24 +54,13 @@ def settings(result: Result, among: Sequence[Result]) -> str:
     return " ".join(asked)
 
 
-def hypervolume(results: Sequence[Result]) -> float:
-    """The area that the front of accuracy and MACs dominates, in [0, 1] (Zitzler and Thiele 1998).
-
-    Accuracy as a fraction, MACs as one of the largest unpruned net among the jobs; the reference is accuracy 0 at the
-    cost of that net. Larger is better.
+def hypervolume(points: Iterable[tuple[float, float]]) -> float:
+    """The area that (accuracy, cost) dominate, both fractions, up to cost 1 and accuracy 0: in [0, 1], larger is better
+    (Zitzler and Thiele 1998).
     """
-    dense = max(r.dense.macs for r in results)
-    points = sorted((r.pruned.macs / dense, r.accuracy) for r in results)
+    ordered = sorted((min(cost, 1.0), accuracy) for accuracy, cost in points)
     area, best = 0.0, 0.0
-    for (cost, accuracy), (following, _) in zip(points, [*points[1:], (1.0, 0.0)], strict=True):
+    for (cost, accuracy), (following, _) in zip(ordered, [*ordered[1:], (1.0, 0.0)], strict=True):
         best = max(best, accuracy)
         area += best * (following - cost)
     return area
-
-
-def volumes(results: Sequence[Result]) -> str:
-    """The hypervolumes of all jobs and of each method's, as a sentence."""
-    methods = sorted({r.method for r in results})
-    each = {method: hypervolume([r for r in results if r.method == method]) for method in methods}
-    told = "; ".join(f"{name} {area:.3f}" for name, area in {"all jobs": hypervolume(results), **each}.items())
-    return f"{VOLUME} {told}."

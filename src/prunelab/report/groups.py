@@ -1,5 +1,6 @@
 """Which jobs may stand in one table, and what sets one table apart from the next?"""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from prunelab.report.record import Result
 
 VARYING = ("prune", "rate", "seed", "name")  # may differ inside a group, so cannot tell groups apart
 HEADLINE = ("model", "data", "epochs")  # every header says these
+LONGEST = 80  # characters of a part of a file name
 MANY = 4  # groups of a single job that have a table each; in a search every job would be one
 
 
@@ -80,8 +82,11 @@ def _gathered(single: list[Group], traits: dict[str, str]) -> Group:
 
 
 def slug(name: str) -> str:
-    """Safe in a file name on every system."""
-    return re.sub(r"[^\w=,.+-]+", "_", name).rstrip("_.")
+    """Safe in a file name on every system; what is lost of it tells names apart as a few digits."""
+    safe = re.sub(r"[^\w=,.+-]+", "_", name).rstrip("_.")
+    if safe == name and len(name) <= LONGEST:
+        return name
+    return f"{safe[:LONGEST]}~{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def counted(numbers: list[int], noun: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from prunelab.report.record import BATCH, Cost, Result
 
 DIGITS = 6  # that a measured number keeps
-COSTS: dict[str, Callable[[Cost], float | None]] = {
+Measure = float | tuple[float | None, ...] | None
+COSTS: dict[str, Callable[[Cost], Measure]] = {
     "params": lambda c: c.params,
     "nonzero": lambda c: c.nonzero,
     "macs": lambda c: c.macs,
@@ -68,8 +69,9 @@ def _named(result: Result) -> bool:
     return any(override.lstrip("+").startswith("name=") for override in result.overrides)
 
 
-def _cost(cost: Cost) -> tuple[float | None, ...]:
-    return tuple(_number(of(cost)) for of in COSTS.values())
+def _cost(cost: Cost) -> tuple[Measure, ...]:
+    found = [of(cost) for of in COSTS.values()]
+    return tuple(tuple(map(_number, one)) if isinstance(one, tuple) else _number(one) for one in found)
 
 
 def _versions(versions: Mapping[str, str]) -> str:

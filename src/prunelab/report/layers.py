@@ -21,8 +21,7 @@ def charts(group: Group) -> Drawings:
         jobs = [r for r in group.results if r.method == method and any(zeros for zeros, _ in r.layers.values())]
         if jobs:
             drawn[f"sparsity_by_layer-{slug(method)}{group.suffix}"] = partial(by_layer, group, jobs)
-            most = max(jobs, key=lambda r: (r.rate, -r.seed))
-            if over_time(most.folder):
+            if most := max((r for r in jobs if r.layers_in_time), key=lambda r: (r.rate, -r.seed), default=None):
                 drawn[f"sparsity_over_time-{slug(method)}{group.suffix}"] = partial(by_time, group, most)
     return drawn
 
@@ -57,10 +56,10 @@ def by_time(group: Group, result: Result) -> Spec:
     last = max(epoch for curve in layers.values() for epoch, _ in curve)
     every = -(-last // TIMES)  # epochs of a column, of which the last is shown
     rows = [
-        {"layer": name, "epoch": epoch, "from": epoch - every + 0.5, "to": epoch + 0.5, "removed": removed}
+        {"layer": name, "epoch": epoch, "from": max(0.5, epoch - every + 0.5), "to": epoch + 0.5, "removed": removed}
         for name, curve in layers.items()
         for epoch, removed in curve
-        if not epoch % every
+        if not (last - epoch) % every
     ]
     ticks = alt.Axis(tickMinStep=1, format="d", grid=False)
     colours = alt.Scale(domain=[0, 1], range=palette.SHADES, interpolate="rgb")

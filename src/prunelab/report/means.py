@@ -1,54 +1,38 @@
 """What accuracy is left at which rate, and at what cost? Means over seeds, a line for each method."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 
 import altair as alt
 
 from prunelab.report import palette, series
+from prunelab.report.costs import BOPS, BYTES, LATENCY, MACS, Cost
 from prunelab.report.groups import Group
 from prunelab.report.look import FEW, Drawings, Spec, accuracy_axis, cost_axis, finished
-from prunelab.report.record import BATCH, Result
+from prunelab.report.record import Result
 from prunelab.report.series import Point
 
 CROWD = 1000  # jobs; of more, single ones are not drawn
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Something that pruning makes less; None where a job did not measure it."""
-
-    title: str  # of figures: "... over MACs left"
-    axis: str
-    of: Callable[[Result], float | None]
-    share: bool = False  # of the parent's, in [0, 1] or a little above
-
-
-COSTS = {
-    "macs": Cost("MACs left", "MACs left, per image", lambda r: r.pruned.macs),
-    "bops": Cost("BOPs left", "BOPs left, per image", lambda r: r.pruned.bops),
-    "bytes": Cost("bytes on disk", "bytes of the file", lambda r: r.pruned.file_bytes),
-    "latency": Cost(
-        "latency", f"latency of {BATCH} images, as a share of the unpruned net's", lambda r: r.latency, share=True
-    ),
-}
+COSTS = (MACS, BOPS, BYTES, LATENCY)
 UNPRUNED = alt.Chart(alt.NamedData("unpruned")).mark_rule(strokeDash=[5, 4], color=palette.UNPRUNED[0], opacity=0.6)
+ASKED = (alt.Tooltip("job:N"), alt.Tooltip("overrides:N", title="asked"))
 # Each seed, with what asked for it; on the page a click opens its card.
 JOBS = (
     alt.Chart(alt.NamedData("jobs"))
     .mark_point(size=28, opacity=0.45)
-    .encode(tooltip=["job:N", alt.Tooltip("overrides:N", title="asked"), alt.Tooltip("accuracy:Q", format=".2f")])
+    .encode(tooltip=[*ASKED, alt.Tooltip("accuracy:Q", format=".2f")])
 )
 
 
 def charts(group: Group) -> Drawings:
-    """By file name without its ending; none of a cost that all jobs share, or that one did not measure."""
+    """By file name without its ending; none of a cost that all jobs share."""
     drawn: Drawings = {f"accuracy_over_rate{group.suffix}": partial(over_rate, group)}
-    for name, cost in COSTS.items():
-        found = {cost.of(r) for r in group.results}
-        if len(found) > 1 and None not in found:
-            drawn[f"mean_accuracy_over_{name}{group.suffix}"] = partial(over_cost, group, cost)
+    for cost in COSTS:
+        if cost.told(group.results):
+            drawn[f"mean_accuracy_over_{cost.title.lower()}{group.suffix}"] = partial(over_cost, group, cost)
     return drawn
 
 
@@ -59,27 +43,40 @@ def over_rate(group: Group) -> Spec:
     rate = alt.X("x:Q", title="rate (fraction of units removed)", scale=scale)
     if len(group.rates) <= FEW:  # the label is the rate itself: Vega's own format makes 0.98 a "1"
         rate = rate.axis(values=group.rates, labelExpr="datum.value", labelOverlap="greedy", labelFlush=False)
-    return _drawn(group, points, lambda r: r.rate, rate, "Test accuracy after the last epoch, over rate", False)
+    return _drawn(group, points, lambda r: r.rate, rate, "rate", "Test accuracy after the last epoch, over rate", False)
 
 
 def over_cost(group: Group, cost: Cost) -> Spec:
-    points = series.over(group.results, lambda r: float(cost.of(r) or 0))
+    """Of the jobs that measured it."""
+    told = replace(group, results=tuple(cost.told(group.results)))
+    points = series.over(told.results, lambda r: float(cost.of(r) or 0))
     x = cost_axis("x", [p.x for p in points], cost.axis, log=False)
-    if cost.share:
+    if cost is LATENCY:
         x = x.axis(format=".2~f", tickCount=6, labelFlush=False)
-    return _drawn(group, points, cost.of, x, f"Test accuracy over {cost.title}", cost.share)
+    few = f"{len(told.results)} of {len(group.results)} jobs: the others did not measure it"
+    notes = [few] if len(told.results) < len(group.results) else []
+    return _drawn(told, points, cost.of, x, cost.axis, f"Test accuracy over {cost.title}", cost is LATENCY, notes)
 
 
 def _drawn(
-    group: Group, points: list[Point], of: Callable[[Result], float | None], x: alt.X, title: str, noisy: bool
+    group: Group,
+    points: list[Point],
+    of: Callable[[Result], float | None],
+    x: alt.X,
+    what: str,
+    title: str,
+    noisy: bool,
+    notes: Sequence[str] = (),
 ) -> Spec:
     colours, shapes = palette.categorical(group.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=group.methods, range=colours))
     shape = alt.Shape("method:N", title="method", scale=alt.Scale(domain=group.methods, range=shapes))
-    rows = [asdict(p) for p in points]
+    alone = {} if max(group.seeds) > 1 else {(r.method, r.rate): job(r) for r in group.results}
+    rows = [asdict(p) | alone.get((p.method, p.rate), {}) for p in points]
     data = {"points": rows, "unpruned": [row for row in rows if row["method"] == "none" and not row["rate"]]}
     base = alt.Chart(alt.NamedData("points")).encode(x, colour)
-    lower, mean = (accuracy_axis(end, series.domain(points)) for end in ("lower", "mean"))
+    domain = series.domain(series.reach(points))
+    lower, mean = (accuracy_axis(end, domain) for end in ("lower", "mean"))
     thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(order="rate:Q")  # it goes to and fro
     layers = [UNPRUNED.encode(mean)]
     if noisy:
@@ -90,12 +87,15 @@ def _drawn(
     several = max(group.seeds) > 1
     if several and len(group.results) <= CROWD:
         data["jobs"] = [job(r) | {"x": of(r)} for r in group.results]
-        layers.append(JOBS.encode(x, accuracy_axis("accuracy", series.domain(points)), colour, shape))
-    layers.append(base.mark_point(filled=True, size=70, opacity=1).encode(mean, shape, tooltip=_told(x)))
-    bars = "bar" if noisy else "band"
-    band = f"line: mean over seeds, {bars}: its 95 % confidence interval (Student's t)"
-    faint = ", faint: single jobs" if len(group.results) <= CROWD else ""
-    return finished(layers, data, title, [group.setting, *[band + faint] * several])
+        layers.append(JOBS.encode(x, accuracy_axis("accuracy", domain), colour, shape))
+    layers.append(
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            mean, shape, tooltip=[*_told(what), *ASKED] if alone else _told(what)
+        )
+    )
+    band = f"line: mean over seeds, {'bar' if noisy else 'band'}: its 95 % confidence interval (Student's t)"
+    faint = ", faint: single jobs" if "jobs" in data else ""
+    return finished(layers, data, title, [group.setting, *[band + faint] * several, *notes])
 
 
 def job(result: Result) -> dict[str, object]:
@@ -109,11 +109,11 @@ def job(result: Result) -> dict[str, object]:
     }
 
 
-def _told(x: alt.X) -> list[alt.Tooltip]:
+def _told(what: str) -> list[alt.Tooltip]:
     return [
         alt.Tooltip("method:N"),
         alt.Tooltip("rate:Q"),
-        alt.Tooltip("x:Q", title=str(x.title), format=",.4~r"),
+        alt.Tooltip("x:Q", title=what, format=",.4~r"),
         alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
         alt.Tooltip("lower:Q", title="95 % interval from", format=".2f"),
         alt.Tooltip("upper:Q", title="to", format=".2f"),

@@ -4,7 +4,7 @@ import json
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
@@ -18,7 +18,14 @@ from prunelab.report.record import Result
 MASKS = Path("masks", "last.safetensors")  # in a job's folder: eight weights a byte
 MOST = 24  # jobs of a matrix
 CELL = 26  # pixels
-Packed = dict[str, np.ndarray]
+
+
+class Mask(NamedTuple):
+    bits: np.ndarray  # eight weights a byte, 1: kept
+    weights: int
+
+
+Masks = dict[str, Mask]
 
 
 def charts(group: Group) -> Drawings:
@@ -37,7 +44,7 @@ def crowded(group: Group) -> list[float]:
 
 
 def matrix(group: Group, jobs: list[Result]) -> Spec:
-    """Every job beside every other; by chance, masks of densities p and q share pq / (p + q - pq)."""
+    """Every job beside every other; see `chance` for what unrelated ones share."""
     jobs = sorted(jobs, key=lambda r: (group.methods.index(r.method), r.seed))
     names = [f"{r.method}, seed {r.seed}" for r in jobs]
     masks = [read(r.folder / MASKS) for r in jobs]
@@ -63,7 +70,7 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
     )
     between = [row["chance"] for row in rows if row["a"] != row["b"]]
     spread = f"{min(between):.2f} to {max(between):.2f}" if between else "-"
-    note = f"kept weights in both / in either; unrelated masks of these densities: {spread}"
+    note = f"kept weights in both / in either; unrelated masks as dense in each layer: {spread}"
     title = f"Overlap of masks at rate {jobs[0].rate:g}"
     return finished(
         [cells, numbers] if len(jobs) <= MOST // 2 else [cells],
@@ -74,32 +81,40 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
     )
 
 
-def read(path: Path) -> Packed:
-    """Bits of each layer, and under "" how many weights they are. Raises ValueError for a damaged file."""
+def read(path: Path) -> Masks:
+    """By layer. Raises ValueError for a damaged file."""
     try:
         with safe_open(path, "np") as file:
             shapes = json.loads(file.metadata()["shapes"])
             masks = {name: file.get_tensor(name) for name in sorted(shapes)}
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: no whole file of masks: {error}") from error
-    return masks | {"": np.array([sum(int(np.prod(shape)) for shape in shapes.values())])}
+    return {name: Mask(bits, int(np.prod(shapes[name]))) for name, bits in masks.items()}
 
 
-def iou(a: Packed, b: Packed) -> float | None:
+def iou(a: Masks, b: Masks) -> float | None:
     """In [0, 1]; None for masks of other nets, and where neither keeps anything."""
-    if {name: mask.shape for name, mask in a.items()} != {name: mask.shape for name, mask in b.items()}:
+    if not alike(a, b):
         return None
     both, either = (
-        sum(_bits(join(a[name], b[name])) for name in a if name) for join in (np.bitwise_and, np.bitwise_or)
+        sum(_kept(join(a[name].bits, b[name].bits)) for name in a) for join in (np.bitwise_and, np.bitwise_or)
     )
     return both / either if either else None
 
 
-def chance(a: Packed, b: Packed) -> float:
-    """The same of masks as dense as these, drawn at random."""
-    p, q = (sum(_bits(mask) for name, mask in m.items() if name) / int(m[""][0]) for m in (a, b))
-    return p * q / (p + q - p * q)
+def chance(a: Masks, b: Masks) -> float:
+    """The same of masks that keep as much of each layer as these, at random places. Both are of one net."""
+    both = either = 0.0
+    for name, mask in a.items():
+        p, q = (_kept(one.bits) / one.weights for one in (mask, b[name]))
+        both += mask.weights * p * q
+        either += mask.weights * (p + q - p * q)
+    return both / either if either else 0.0
 
 
-def _bits(packed: np.ndarray) -> int:
-    return int(np.unpackbits(packed).sum())
+def alike(a: Masks, b: Masks) -> bool:
+    return {name: mask.weights for name, mask in a.items()} == {name: mask.weights for name, mask in b.items()}
+
+
+def _kept(bits: np.ndarray) -> int:
+    return int(np.unpackbits(bits).sum())

@@ -27,6 +27,7 @@ const duration = told((seconds) => {
   const [unit, scale] = seconds >= 1 ? ["s", 1] : seconds >= 1e-3 ? ["ms", 1e3] : ["µs", 1e6];
   return `${digits(seconds * scale)} ${unit}`;
 });
+const quartiles = told(([middle, low, high]) => `${duration(middle)} (${duration(low)} to ${duration(high)})`);
 const ratio = (now, before) => (now == null || !before ? null : now / before);
 
 // The jobs. What several share is written once, and read here by its number.
@@ -114,17 +115,17 @@ const MEASURES = [
   ["BOPs", (cost) => cost.bops, short],
   ["bytes in memory", (cost) => cost.memory, bytes],
   ["bytes on disk", (cost) => cost.file, bytes],
-  ["latency, batch 1", (cost) => cost.latency1, duration],
-  ["latency, batch 128", (cost) => cost.latency128, duration],
+  ["latency, batch 1: median (quartiles)", (cost) => cost.latency1, quartiles],
+  ["latency, batch 128: median (quartiles)", (cost) => cost.latency128, quartiles],
 ];
 const FACTS = {
   "method": (job) => job.method,
   "test accuracy": (job) => `${percent(job.accuracy)} %`,
   "sparsity attained": (job) => `${fixed(3)(job.attained)} of the prunable units`,
-  "score": (job) => `${fixed(3)(job.score)} = (accuracy + zeros of the prunable weights) / 2`,
+  "score": (job) => job.score == null ? MISSING : `${fixed(3)(job.score)} = (accuracy + zeros of the prunable weights) / 2`,
   "seconds": (job) => fixed(1)(job.seconds),
   "seconds an epoch": (job) => fixed(2)(job.epochSeconds),
-  "peak memory of training": (job) => bytes(job.peak),
+  "peak memory of training": (job) => `${bytes(job.peak)} (on a GPU what was allocated, else by how much the process grew)`,
   "latency on": (job) => data.texts[job.timed] || MISSING,
   "device": (job) => data.texts[job.device],
   "versions": (job) => data.texts[job.versions] || "not recorded",
@@ -141,7 +142,7 @@ function open(name) {
   find("dl", card).replaceChildren(...facts);
   find("tbody", card).replaceChildren(...MEASURES.map(([measure, of, write]) => {
     const [before, after] = [job.dense, job.pruned].map((cost) => of(cost, job.dense));
-    const share = measure.startsWith("sparsity") ? null : ratio(after, before);
+    const share = measure.startsWith("sparsity") ? null : ratio(...[after, before].map((value) => (Array.isArray(value) ? value[0] : value)));
     const cells = [write(before), write(after), share == null ? "" : digits(share)];
     return make("tr", [make("td", measure), ...cells.map((cell) => make("td", cell, "number"))]);
   }));

@@ -75,7 +75,7 @@ def _fronts(results: Sequence[Result]) -> Iterator[str]:
     for which, jobs in front.same_images(results).items():
         if found := formats.front_table(jobs):
             yield f"<h3>{markup.text(front.title(which))}</h3>{markup.table(*found, formats.WORDS)}"
-            yield markup.notes([front.NOTE, front.volumes(jobs)])
+            yield markup.notes([front.NOTE])
 
 
 def _section(key: str, section: Section) -> str:

@@ -5,10 +5,16 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 BATCH = 128  # whose latency reports compare
 SCHEMA = 1  # the newest layout of result.json that this file can read
+
+
+class Quartiles(NamedTuple):
+    median: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Cost:
     bops: int
     memory_bytes: int | None = None  # parameters and buffers
     file_bytes: int | None = None
-    latency: dict[int, float] = field(default_factory=dict)  # batch size -> median seconds
+    latency: dict[int, Quartiles] = field(default_factory=dict)  # of seconds, by batch size
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,11 @@ class Result:
     pruned: Cost
     seconds: float
     versions: dict[str, Any] = field(default_factory=dict)
-    seconds_per_epoch: float = 0.0  # median
-    peak_bytes: int | None = None  # of training: allocated on a GPU, else resident of the process
-    timed: str = ""  # on what latency was: "cpu, 2 threads"
+    seconds_per_epoch: float | None = None  # median
+    peak_bytes: int | None = None  # of training: allocated on a GPU; by how much the process grew on a CPU
+    timed: str = ""  # where latency was: "cpu, 2 threads"
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)  # zeros and weights of each prunable layer
+    layers_in_time: bool = False  # whether `over_time` finds any
     rounds: tuple[dict[str, Any], ...] = ()  # of methods that prune in rounds, as the job wrote them
 
     @property
@@ -69,9 +76,9 @@ class Result:
 
     @property
     def latency(self) -> float | None:
-        """Of BATCH images, as a share of the parent's, which took turns: the machine's mood is in neither."""
+        """Median seconds for BATCH images, as a share of the parent's, which took turns with it."""
         after, before = (side.latency.get(BATCH) for side in (self.pruned, self.dense))
-        return after / before if after and before else None
+        return after.median / before.median if after and before else None
 
 
 def over_time(job: Path) -> dict[str, list[tuple[int, float]]]:
@@ -89,6 +96,7 @@ def read(job: Path) -> Result:
     raw = json.loads((job / "result.json").read_text(encoding="utf-8"))
     if raw["schema"] > SCHEMA:
         raise ValueError(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
+    seconds = [float(row["seconds"]) for row in raw["history"] if "seconds" in row]
     tested = [row for row in raw["history"] if row.get("test_acc") is not None]
     return Result(
         folder=job,
@@ -110,10 +118,11 @@ def read(job: Path) -> Result:
         pruned=_cost(raw["cost"]["pruned"]),
         seconds=float(raw["seconds"]),
         versions=dict(raw.get("versions", {})),
-        seconds_per_epoch=median([float(row["seconds"]) for row in raw["history"] if "seconds" in row] or [0.0]),
+        seconds_per_epoch=median(seconds) if seconds else None,
         peak_bytes=raw.get("peak_memory"),
         timed=_timed(raw["cost"].get("timed")),
         layers={name: (int(of["zeros"]), int(of["weights"])) for name, of in raw["sparsity"].get("layers", {}).items()},
+        layers_in_time=any("layers" in row for row in raw["history"]),
         rounds=tuple(raw.get("rounds", ())),
     )
 
@@ -133,14 +142,15 @@ def _cost(raw: dict[str, Any]) -> Cost:
         bops=int(raw["bops"]),
         memory_bytes=raw.get("memory_bytes"),
         file_bytes=raw.get("file_bytes"),
-        latency={int(n): float(of["median"]) for n, of in raw.get("latency", {}).items()},
+        latency={int(n): Quartiles(of["median"], of["low"], of["high"]) for n, of in raw.get("latency", {}).items()},
     )
 
 
 def _timed(raw: dict[str, Any] | None) -> str:
     if not raw:
         return ""
-    return raw["device"] if raw["device"] != "cpu" else f"cpu, {raw['threads']} thread{'s' * (raw['threads'] > 1)}"
+    threads = f", {raw['threads']} thread{'s' * (raw['threads'] > 1)}" if raw["device"] == "cpu" else ""
+    return f"{raw['device']}{threads}"
 
 
 def _fraction(name: str, value: float) -> float:

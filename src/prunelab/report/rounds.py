@@ -31,7 +31,7 @@ def by_round(group: Group, method: str) -> Spec:
     x = alt.X("x:Q", title="units removed (%)", scale=alt.Scale(zero=False, nice=False, padding=14))
     values = [asdict(p) | {"line": p.method} for p in points]
     base = alt.Chart(alt.NamedData("points")).encode(x, alt.Color("line:N", title="rate", scale=scale))
-    lower, mean = (accuracy_axis(end, series.domain(points)) for end in ("lower", "mean"))
+    lower, mean = (accuracy_axis(end, series.domain(series.reach(points))) for end in ("lower", "mean"))
     told = [
         alt.Tooltip("line:N", title="rate"),
         alt.Tooltip("x:Q", title="units removed (%)", format=".1f"),
@@ -45,7 +45,9 @@ def by_round(group: Group, method: str) -> Spec:
         base.mark_line(strokeWidth=2).encode(mean),
         base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
     ]
-    several = ["line: mean over seeds, band: its 95 % confidence interval (Student's t)"] * (max(group.seeds) > 1)
+    several = ["line: mean over seeds, band: its 95 % confidence interval (Student's t)"] * (
+        max(p.n for p in points) > 1
+    )
     return finished(
         layers, {"points": values}, f"Test accuracy at the end of each round: {method}", [group.setting, *several]
     )

@@ -1,6 +1,6 @@
 """What is drawn? Means over seeds, how far they reach, and the part of the accuracy axis that they fill."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from math import ceil, floor
 from statistics import fmean
@@ -19,8 +19,8 @@ class Point:
     mean: float
     low: float  # the lowest and the highest seed
     high: float
-    lower: float  # the confidence interval of the mean (report/spread.py); the mean itself for a single seed
-    upper: float
+    lower: float | None  # the confidence interval of the mean (report/spread.py); a single seed has none
+    upper: float | None
     n: int
 
 
@@ -36,10 +36,14 @@ def over(results: Iterable[Result], x: Callable[[Result], float]) -> list[Point]
     return pooled((r.method, r.rate, r.rate, x(r), r.accuracy) for r in results)
 
 
-def domain(points: Iterable[Point]) -> tuple[float, float]:
-    """The accuracies to show: those of all seeds, a little air, round ends; from 0 where that costs little."""
-    ranges = [(p.low, p.high) for p in points]
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+def reach(points: Iterable[Point]) -> list[float]:
+    """The accuracies of the lowest and the highest seeds."""
+    return [end for p in points for end in (p.low, p.high)]
+
+
+def domain(accuracies: Collection[float]) -> tuple[float, float]:
+    """What to show of the axis: all of them, in per cent, a little air, round ends; from 0 where that costs little."""
+    low, high = min(accuracies), max(accuracies)
     span = max(high - low, 2.0)  # points; noise between equal runs must not fill the page
     step = 1 if span < 15 else 5 if span < 50 else 10
     bottom = step * floor((low - 0.04 * span) / step)
@@ -58,6 +62,6 @@ def pooled(samples: Iterable[Sample]) -> list[Point]:
 def _point(method: str, rate: float, seeds: list[tuple[float, float]]) -> Point:
     values = [accuracy for _, accuracy in seeds]
     mean = fmean(values)
-    lower, upper = interval(values) or (mean, mean)
+    lower, upper = interval(values) or (None, None)
     x = fmean(x for x, _ in seeds)
     return Point(method, rate, x, mean, min(values), max(values), lower, upper, len(values))

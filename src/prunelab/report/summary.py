@@ -55,20 +55,27 @@ def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[
         from prunelab.report import figures, look  # only here: altair may be what fails
 
         folder.mkdir(exist_ok=True)
-        chapters = figures.chapters(groups, results)
     except Exception as error:
         return [], [], [_complaint("figures", error)]
-    for chapter in chapters:
-        specs = {}
-        for name, draw in chapter.drawings.items():
+    for title, chapter in figures.CHAPTERS.items():
+        specs, drawings = {}, {}
+        try:
+            drawings = chapter(groups, results)
+        except Exception as error:
+            failures.append(_complaint(title, error))
+        for name, draw in drawings.items():
             try:
-                spec = draw()
-                pictures = look.pictures(spec)
+                specs[name] = draw()
+                pictures = look.pictures(specs[name])
                 written += [_file(folder / f"{name}.{form}", pictures[form]) for form in pictures]
-                specs[name] = spec
             except Exception as error:
                 failures.append(_complaint(name, error))
-        sections.append(Section(chapter.title, chapter.notes, specs))
+        notes = figures.notes(title, groups)
+        if specs or notes:
+            sections.append(Section(title, notes, specs))
+    if not failures:  # what an earlier report drew, and is no figure of the study any more
+        for path in {*folder.glob("*.png"), *folder.glob("*.svg")} - set(written):
+            path.unlink()
     return sections, written, failures
 
 

@@ -35,7 +35,7 @@ class Row:
     latency: float | None  # at batch 128, of the parent's, which was timed beside it
     score: float | None  # (accuracy + sparsity) / 2, a fraction
     seconds: float
-    seconds_per_epoch: float
+    seconds_per_epoch: float | None
 
 
 def rows(group: Group) -> list[Row]:
@@ -68,10 +68,10 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         dense_bops=fmean(r.dense.bops for r in cell),
         file_bytes=_mean(cell, lambda r: r.pruned.file_bytes),
         dense_file_bytes=_mean(cell, lambda r: r.dense.file_bytes),
-        latency=_mean(cell, lambda r: r.latency),
+        latency=_mean(cell, lambda r: r.latency) if len({r.timed for r in cell}) == 1 else None,
         score=_mean(cell, lambda r: r.score if r.layers else None),
         seconds=fmean(r.seconds for r in cell),
-        seconds_per_epoch=fmean(r.seconds_per_epoch for r in cell),
+        seconds_per_epoch=_mean(cell, lambda r: r.seconds_per_epoch),
     )
 
 

@@ -38,7 +38,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
 
 def logs(config: dict[str, Any]) -> bool:
     """Whether a job with this configuration writes event files."""
-    return str((config.get("logger") or {}).get("_target_")).endswith("EpochLogger")
+    return str((config.get("logger") or {}).get("_target_")).endswith(("EpochLogger", "TensorBoardLogger"))
 
 
 def columns(result: dict[str, Any]) -> dict[str, str | float]:

@@ -23,7 +23,6 @@ from prunelab.lit.device import check_devices, compiles_well, expected_device, p
 from prunelab.measure import training as memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import named
-from prunelab.runs import hyperparameters
 from prunelab.runs.check import check_launcher, check_retrain, check_values
 from prunelab.runs.identity import describe
 from prunelab.runs.measured import alive, costs
@@ -89,9 +88,9 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         start,
         lambda: folder.claim(job),
     )
-    told = memory.begin(trainer.strategy.root_device)
+    begun = memory.begin(trainer.strategy.root_device)
     trainer.fit(module, data, ckpt_path=start)
-    peak = memory.peak(trainer.strategy.root_device) if told else None
+    peak = memory.peak(trainer.strategy.root_device, begun)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.claim(job)
@@ -185,7 +184,10 @@ def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, Any]], me
     accuracy = epochs[-1]["test_acc"]
     seconds = sum(epoch["seconds"] for epoch in epochs)
     result = job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds}
-    hyperparameters.write(folder.path, result)
+    if result["config"].get("logger"):
+        from prunelab.runs import hyperparameters  # TensorBoard takes half a second
+
+        hyperparameters.write(folder.path, result)
     folder.finish(result)
     log.info(
         "test %.2f %%, sparsity %.2f %%, %.0f s",

@@ -16,14 +16,16 @@ from prunelab.measure.cost import applications, dense_cost, sparse_cost
 from prunelab.measure.latency import timings
 
 BATCHES = (1, 128)
-SECONDS = 0.5  # about so long each batch size is timed
-LEAST, MOST = 5, 30  # rounds all the same
+SECONDS = 1.0  # about so long each batch size is timed
+LEAST, MOST = 7, 30  # rounds all the same
+TIMED = ("cpu", "cuda")  # devices that can be waited for
 
 
 def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device: torch.device) -> dict[str, Any]:
     """Parameters, non-zeros, MACs and BOPs of one image; bytes in memory and on disk; seconds a batch.
 
-    The parent's file is dense safetensors, that of the net is `file`. Both nets are left on the CPU.
+    The parent's file is dense safetensors, that of the net is `file`. Latency is that of float32 nets as they are,
+    not compiled, whatever they were trained in. Both nets are left on the CPU.
     """
     sides: dict[str, dict[str, Any]] = {
         "dense": asdict(dense_cost(parent, applications(parent, example))) | {"file_bytes": _dense_file(parent)},
@@ -34,7 +36,7 @@ def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device
     for side, one in nets.items():
         sides[side] |= {"memory_bytes": _memory(one), "latency": {}}
         one.to(device)
-    for n in BATCHES:
+    for n in BATCHES if device.type in TIMED else ():
         taken = _timed(list(nets.values()), example.expand(n, *example.shape[1:]))
         rounds[str(n)] = len(taken[0])
         for side, seconds in zip(nets, taken, strict=True):
@@ -42,7 +44,8 @@ def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device
             sides[side]["latency"][str(n)] = {"median": middle, "low": low, "high": high}
     for one in nets.values():
         one.to("cpu")
-    return sides | {"timed": {"device": device.type, "threads": torch.get_num_threads(), "rounds": rounds}}
+    timed = {"device": _name(device), "threads": torch.get_num_threads(), "precision": "float32, not compiled"}
+    return sides | {"timed": timed | {"rounds": rounds}}
 
 
 def alive(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
@@ -56,12 +59,16 @@ def alive(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
     return masks
 
 
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _memory(net: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
 
 
 def _dense_file(net: nn.Module) -> int:
-    return len(safetensors.torch.save({name: t.contiguous() for name, t in net.state_dict().items()}))
+    return len(safetensors.torch.save({name: t.contiguous().clone() for name, t in net.state_dict().items()}))
 
 
 def _timed(nets: list[nn.Module], batch: Tensor) -> list[list[float]]:

@@ -22,7 +22,7 @@ def net_of(path: Path) -> nn.Module:
     folder = Folder(path)
     _check(folder)
     if not folder.model.exists():
-        raise ValueError(f"{folder.model}: no such file, and the net was in it: train again with rerun=true")
+        raise ValueError(f"{folder.model}: no such file; older jobs have none: train again with rerun=true")
     return file.load(folder.model)
 
 
@@ -34,11 +34,13 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     """
     net, model = net_of(path), Folder(path).model
     about, _ = file.read(model)
-    size = file.save(to, net, artefact.plan_of(model) or Plan(), about["net"], about["args"], values, False)
+    size = file.save(
+        to, net, artefact.plan_of(model) or Plan(), about["net"], about["args"], values, signed_zeros=False
+    )
     noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before, after = net(noise), file.load(to)(noise)
-    off = float((after - before).abs().max() / before.abs().max())
+    off = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
     return f"{size.bytes:,} bytes ({size.ratio:.3f} of the entropy bound), outputs off by {off:.1e} of the largest"
 
 
