@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prunelab.report.groups import Group, group
+from prunelab.report.groups import Group, group, slug
 from prunelab.report.results import load
 
 Add = Callable[..., Path]
@@ -70,4 +70,10 @@ def test_the_unpruned_net_comes_first(add: Add) -> None:
 
 def test_a_file_name_has_no_character_that_some_system_refuses(add: Add) -> None:
     add(folder="a=1", **setting(model="a/b: c"))
-    assert grouped(add(folder="a=2", **setting()).parent)[0].suffix == "-model=a_b_c"
+    assert grouped(add(folder="a=2", **setting()).parent)[0].suffix == "-model=a_b_c~3b3a19"
+
+
+def test_names_that_differ_in_what_no_file_name_may_have_stay_apart() -> None:
+    assert slug("a/b") != slug("a:b")
+    assert len(slug("x" * 300)) < 100
+    assert slug("a=1,b-2") == "a=1,b-2"

@@ -17,7 +17,7 @@ from prunelab.report.columns import KEYS, VALUES
 from prunelab.report.groups import group
 from prunelab.report.jobs import compact
 from prunelab.report.page import Section
-from prunelab.report.record import Cost, Result
+from prunelab.report.record import Cost, Quartiles, Result
 from prunelab.report.results import Unusable, load
 from prunelab.report.table import rows
 
@@ -233,19 +233,19 @@ def test_what_jobs_share_is_written_once(add: Add) -> None:
     assert len(found["jobs"]) == 40
     assert len(found["costs"]) == 2  # of the parent and of the pruned net
     assert len(set(found["texts"])) == len(found["texts"]) < 40 + 10
-    assert max(len(json.dumps(row, separators=(",", ":"))) for row in found["jobs"]) < 100
+    assert max(len(json.dumps(row, separators=(",", ":"))) for row in found["jobs"]) < 120
 
 
 def test_numbers_of_a_job_are_those_of_its_result(add: Add) -> None:
     study = add("usp", 0.4, 3, accuracy=0.1234567, seconds=float("nan")).parent
     found, [job] = data(written(study)), jobs(written(study))
     assert (job["job"], job["rate"], job["seed"]) == ("prune=usp,rate=0.4,seed=3", 0.4, 3)
-    assert (job["accuracy"], job["seconds"], job["peak"]) == (0.123457, None, None)
+    assert (job["accuracy"], job["seconds"], job["peak"]) == (0.123457, None, 10**9)
     measured = [dict(zip(found["measures"], row, strict=True)) for row in found["costs"]]
     assert measured[job["dense"]]["nonzero"] == 1000
     assert measured[job["pruned"]] == {
         "params": 1000, "nonzero": 600, "macs": 24_000, "bops": 24_576_000,
-        "memory": None, "file": None, "latency1": None, "latency128": None,
+        "memory": 4000, "file": 2500, "latency1": [0.0016, 0, 1], "latency128": [0.2048, 0, 1],
     }  # fmt: skip
 
 
