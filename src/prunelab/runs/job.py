@@ -89,7 +89,11 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         start,
         lambda: folder.claim(job),
     )
-    trainer.fit(module, data, ckpt_path=start)
+    if run.total:
+        trainer.fit(module, data, ckpt_path=start)
+    else:  # the weights of a file are looked at as they are
+        folder.claim(job)
+        trainer.validate(module, data, verbose=False)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.claim(job)
@@ -117,7 +121,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         cut = cut.then(method.shrink.plan_below("net") if method.shrink else Plan())
         save_model(cfg, folder, net, len(splits.classes), cut)
         measured["bytes"] = folder.model.stat().st_size
-    return finish(folder, job, history.epochs, measured)
+    return finish(folder, job, history.epochs, measured | method.found())
 
 
 def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:

@@ -1,0 +1,191 @@
+"""What would a net be worth under masks that it does not keep? Asked when a Trainer has done with it."""
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+from prunelab.callbacks.scoring import draw_batches
+from prunelab.core.context import Batch
+from prunelab.core.glance import glance
+from prunelab.core.pruner import Pruner
+from prunelab.core.snapshot import Snapshot
+from prunelab.core.stream import own_stream
+from prunelab.core.types import Example, Masks, Scores
+from prunelab.measure.accuracy import accuracy
+from prunelab.measure.knee import grid
+from prunelab.measure.statistics import norms, reestimate
+
+log = logging.getLogger(__name__)
+Worth = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
+
+
+class Trial:
+    """The accuracy of one net under any masks, on all of its test data; each time the net is put back to the bit."""
+
+    def __init__(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner, batches: list[Tensor]) -> None:
+        self.trainer, self.module, self.pruner, self.batches = trainer, module, pruner, batches
+        self.as_it_was = Snapshot.capture(module)
+        self.test = test_batches(trainer, module)
+        self.images = 0
+
+    def __call__(self, keep: Masks) -> Worth:
+        """Where units are False in `keep`, what they cover is 0."""
+        params = dict(self.module.named_parameters())
+        try:
+            with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+                for name, mask in self.pruner.granularity.expand(keep).items():
+                    params[name].mul_(mask.to(params[name].device))
+                plain = accuracy(self.module, self._counted())
+                if not self.batches:
+                    return plain, None
+                with glance(self.module):
+                    reestimate(self.module, self.batches)
+                return plain, accuracy(self.module, self._counted())
+        finally:
+            self.as_it_was.restore_net(self.module)
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if hasattr(callback, "on_tried"):
+                    callback.on_tried(self.trainer, self.module)
+
+    def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.images = 0
+        for batch in self.test:
+            x, y = self.trainer.strategy.batch_to_device(batch)
+            self.images += len(y)
+            yield x, y
+
+
+class Masked(L.Callback):
+    """Looks at a net when its training ends, and at a trained one after `trainer.validate` or `trainer.test`.
+
+    The parts of `pruner` score, group and allocate; its schedule is not asked. Accuracy is that of
+    `test_dataloader` of the data module or the module, in batches (inputs, targets), of which it selects nothing.
+    With `batches` of training data the running statistics of batch norms are estimated anew under each mask as well;
+    these, and those that criteria look at, come from the training loader, or from `scoring_batches` of the data
+    module. Weights, buffers, modes and random streams are left to the bit. Other callbacks with a method
+    `on_tried(trainer, module)` are called after each mask. `result` is what was found, for JSON.
+
+    Raises ValueError before training for parts that do not fit, rates outside [0, 1), and several devices.
+    """
+
+    name: ClassVar[str]  # in result.json
+
+    def __init__(self, pruner: Pruner, rates: int | list[float], batches: int) -> None:
+        self.pruner = pruner
+        self.rates = rates
+        self.batches = batches
+        self.result: dict[str, Any] | None = None
+
+    @abstractmethod
+    def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
+        """What masks of these units, by score, come to."""
+
+    @property
+    def scored_on(self) -> int:
+        """The most batches of training data that are looked at."""
+        return max(self.batches, self.pruner.batches)
+
+    def check(self, module: L.LightningModule, example: Example | None) -> None:
+        """Raises ValueError, naming the value and the remedy, for what would fail after training."""
+        kind, pruner = type(self).__name__, self.pruner
+        if pruner.budget or pruner.regrow or pruner.passes > 1:
+            raise ValueError(f"{kind} asks for units, once scored: leave budget, regrow and passes out of its pruner")
+        if pruner.watches or pruner.criterion.of_units:
+            raise ValueError(
+                f"{kind} scores a trained net, and {type(pruner.criterion).__name__} goes by what a method has "
+                "recorded in training: choose another criterion, as prune/criterion=magnitude"
+            )
+        if not isinstance(self.batches, int) or self.batches < 0:
+            raise ValueError(f"batches={self.batches}: expected a number of training batches, 0 for none")
+        rates = grid(self.rates)
+        pruner.attach(module, example)
+        for rate in rates:
+            pruner.granularity.check(rate)
+        pruner.rehearse(rates[-1])
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.result = None
+        self.check(pl_module, _example(pl_module))
+        kind, datamodule = type(self).__name__, getattr(trainer, "datamodule", None)
+        if trainer.world_size > 1:
+            raise ValueError(f"{kind} works on one device: set devices=1, {trainer.world_size} would do the same")
+        test_batches(trainer, pl_module)
+        if stage != "fit" and self.scored_on and not hasattr(datamodule, "scoring_batches"):
+            raise ValueError(f"{kind} outside of fit: give the data module scoring_batches(count, generator)")
+        if self.batches and not norms(pl_module):
+            log.info("%s: the net has no batch norm, so there is one curve", self.name)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Not on_train_end, which is not called where a checkpoint left nothing to train."""
+        self._look(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._look(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(trainer, pl_module)
+
+    def _look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        began = time.monotonic()
+
+        def draw(count: int, generator: torch.Generator) -> list[Batch]:
+            return draw_batches(trainer, count, generator)
+
+        with _where_it_trained(trainer, module), torch.inference_mode(False), glance(module):
+            # Anew: training may have made the net smaller.
+            self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", F.cross_entropy))
+            units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
+            count = self.batches if norms(module) else 0
+            seen = [batch[0] for batch in draw(count, own_stream(self.name, self.pruner.seed))] if count else []
+            trial = Trial(trainer, module, self.pruner, seen)
+            found = self.find(trial, units)
+        parts = {
+            "criterion": repr(self.pruner.criterion),
+            "granularity": type(self.pruner.granularity).__name__,
+            "allocation": repr(self.pruner.allocation),
+        }
+        self.result = parts | found | {
+            "n": trial.images,
+            "statistics_from": sum(map(len, seen)),  # images
+            "seconds": time.monotonic() - began,
+        }  # fmt: skip
+
+
+def test_batches(trainer: L.Trainer, module: L.LightningModule) -> Any:
+    """The loader of the test data. Raises ValueError where there is none, or several."""
+    for source in (getattr(trainer, "datamodule", None), module):
+        if source is not None and is_overridden("test_dataloader", source):
+            loader = source.test_dataloader()
+            if isinstance(loader, list | tuple | dict):
+                raise ValueError("test_dataloader returns several loaders: accuracy is of one, return that")
+            return loader
+    raise ValueError("there are no test data: give the data module, or the module, a test_dataloader")
+
+
+def _example(module: L.LightningModule) -> Example | None:
+    example = module.example_input_array
+    if isinstance(example, dict):
+        raise ValueError("example_input_array is a dict: expected a tensor or a tuple of tensors")
+    return example
+
+
+@contextmanager
+def _where_it_trained(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
+    """Lightning moves a net to the CPU before on_fit_end."""
+    device = module.device
+    module.to(trainer.strategy.root_device)
+    try:
+        yield
+    finally:
+        module.to(device)
