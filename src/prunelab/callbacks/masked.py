@@ -125,6 +125,13 @@ class Masked(L.Callback):
         if self.batches and not norms(pl_module):
             log.info("%s: the net has no batch norm, so there is one curve", self.name)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.scored_on > trainer.num_training_batches:
+            raise ValueError(
+                f"{type(self).__name__} asks for {self.scored_on} batches, the training data have "
+                f"{trainer.num_training_batches}: lower its batches or its criterion's, or the batch size"
+            )
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Not on_train_end, which is not called where a checkpoint left nothing to train."""
         self._look(trainer, pl_module)

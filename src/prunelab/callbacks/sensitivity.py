@@ -13,7 +13,7 @@ from prunelab.measure.knee import grid
 
 
 class Sensitivity(Masked):
-    """Accuracy with one layer pruned, or one group of coupled channels, and all others whole (Li et al. 2017, figure 2b).
+    """Accuracy with one layer pruned, or one group of coupled channels, and the others whole (Li et al. 2017, fig. 2b).
 
     `layers` has accuracies by layer, one for each of `rates`, of which the first is 0. With `batches` of training data
     running statistics are estimated anew under each mask, and `reestimated` has those accuracies.
@@ -27,7 +27,7 @@ class Sensitivity(Masked):
     def check(self, module: L.LightningModule, example: Example | None) -> None:
         if not isinstance(self.pruner.allocation, Uniform):
             kind = type(self.pruner.allocation).__name__
-            raise ValueError(f"Sensitivity prunes one layer alone, {kind} has no part in it: use prune/allocation=uniform")
+            raise ValueError(f"Sensitivity prunes one layer alone, {kind} shares out: use prune/allocation=uniform")
         super().check(module, example)
 
     def find(self, trial: Trial, units: Scores) -> dict[str, Any]:

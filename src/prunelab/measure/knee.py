@@ -1,6 +1,7 @@
 """Up to which rate does accuracy hold, and where is a closer look worth its time?"""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Window = tuple[float, float]  # rates, both included
 
@@ -42,6 +43,6 @@ def finer(rates: Sequence[float], window: Window, parts: int) -> list[float]:
     inside = [rate for rate in rates if window[0] <= rate <= window[1]]
     return [
         round(low + (high - low) * i / parts, 12)  # 0.8300000000000001 would be a rate that nobody asked for
-        for low, high in zip(inside, inside[1:], strict=False)
+        for low, high in pairwise(inside)
         for i in range(1, parts)
     ]

@@ -41,6 +41,8 @@ class Result:
     dense: Cost
     pruned: Cost
     seconds: float
+    scan: dict[str, Any] | None = None  # of callbacks/scan.py
+    sensitivity: dict[str, Any] | None = None  # of callbacks/sensitivity.py
 
 
 def read(job: Path) -> Result:
@@ -68,6 +70,8 @@ def read(job: Path) -> Result:
         dense=_cost(raw["cost"]["dense"]),
         pruned=_cost(raw["cost"]["pruned"]),
         seconds=float(raw["seconds"]),
+        scan=raw.get("scan"),
+        sensitivity=raw.get("sensitivity"),
     )
 
 

@@ -21,7 +21,8 @@ class Point:
 
 
 def over_epochs(results: Iterable[Result]) -> list[Point]:
-    return _points((r.method, r.rate, epoch, accuracy) for r in results for epoch, accuracy in r.curve)
+    """Epoch 0 is of nets that were not trained."""
+    return _points((r.method, r.rate, epoch, accuracy) for r in results for epoch, accuracy in r.curve if epoch)
 
 
 def over_rates(results: Iterable[Result]) -> list[Point]:

@@ -45,11 +45,11 @@ def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[
     """Files written, and complaints: whatever goes wrong in a drawing library must not lose the table."""
     written, failures = [], []
     try:
-        from prunelab.report import figures, tradeoff  # only here: altair may be what fails
+        from prunelab.report import figures, scan, tradeoff  # only here: altair may be what fails
 
         folder.mkdir(exist_ok=True)
         charts = {name: chart for of in groups for name, chart in figures.charts(of).items()}
-        charts |= tradeoff.charts(results)
+        charts |= tradeoff.charts(results) | scan.charts(results)
     except Exception as error:
         return [], [_complaint("figures", error)]
     for name, chart in charts.items():
