@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 log = logging.getLogger(__name__)
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
@@ -64,6 +65,16 @@ class History(Checkpoint):
             100 * entry["sparsity"],
             entry["seconds"],
         )
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluated = time.monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Of a net that is not trained, but looked at by `trainer.validate`: epoch 0."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            now = {name: float(value) for name, value in trainer.callback_metrics.items() if name in METRICS}
+            named = {name.replace("/", "_"): value for name, value in now.items()}
+            self.epochs = [{"epoch": 0, "step": 0, **named, "sparsity": 0.0, "seconds": self._evaluated - self._began}]
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "spent": time.monotonic() - self._began}

@@ -140,11 +140,15 @@ class Pruner:
             raise ValueError("this criterion watches training, and has seen none of it at step 0: prune later")
         final = self.schedule(replace(p, step=p.total))
         if final:
-            self.granularity.check(final)
-            # Made up, and alike in all layers: a threshold for all of them shall not be said to empty one.
-            self._allocate({n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}, final)
+            self.rehearse(final)
             if self.regrow:
                 self.regrow.check(p)
+
+    def rehearse(self, rate: float) -> None:
+        """Raises ValueError where a pruning to `rate` would."""
+        self.granularity.check(rate)
+        # Made up, and alike in all layers: a threshold for all of them shall not be said to empty one.
+        self._allocate({n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}, rate)
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate that is due at `p`, if it is not met yet, or exchanges; says if the masks changed.
@@ -171,7 +175,7 @@ class Pruner:
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
             with torch.no_grad():
-                self._adopt(self._allocate(self._unit_scores(), rate))
+                self._adopt(self._allocate(self.unit_scores(), rate))
             self.apply()
         self.rate = due
         self.attained = self.budget.attained(self.keep) if self.budget else due
@@ -179,8 +183,8 @@ class Pruner:
     def _allocate(self, units: Scores, rate: float) -> Masks:
         return self.budget(self.allocation, units, rate) if self.budget else self.allocation(units, rate)
 
-    def _unit_scores(self) -> Scores:
-        """What is gone has -inf."""
+    def unit_scores(self) -> Scores:
+        """What the criterion says of each unit now; what is gone has -inf."""
         scores = dict(self._score(self.criterion))
         masks = self.keep if self.criterion.of_units else self.masks
         for name in scores.keys() & masks.keys():  # before they become units: a rank counts the living

@@ -97,6 +97,11 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._end(trainer)
 
+    def on_tried(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called by Scan and Sensitivity between two masks: training is safe by now, and they begin again."""
+        if self.asked():
+            raise self.stop("interrupted while masks were tried on the trained net")
+
     def _look(self, trainer: L.Trainer, over: bool = False) -> None:
         asked = self.asked()
         if trainer.strategy.reduce_boolean_decision(asked or over or self._due(trainer.global_step), all=False):

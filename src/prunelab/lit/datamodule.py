@@ -54,6 +54,9 @@ class ImageBatches(L.LightningDataModule):
             raise ValueError(f"{fewest} images to evaluate are too few for {ranks} devices: lower trainer.devices")
         return [self._batches(split, Sampling(EVALUATION_BATCH * ranks)) for split in splits]
 
+    def test_dataloader(self) -> Batches:
+        return self.val_dataloader()[1]
+
     def steps_of_an_epoch(self, accumulate: int = 1) -> int:
         """Optimizer steps, each of `accumulate` batches. Raises ValueError where there is not one batch."""
         return -(-self.sampling.count(len(self.splits.train)) // accumulate)
@@ -66,13 +69,13 @@ class ImageBatches(L.LightningDataModule):
         batches = [self.splits.train.take(positions) for positions in chosen]
         return [(self.normalise(x.to(device)), y.to(device)) for x, y in batches]
 
-    def check_scoring(self, count: int) -> None:
-        """Raises ValueError when `count` batches are more than there are for training."""
+    def check_scoring(self, count: int, knob: str = "prune.pruning.pruner.criterion.batches") -> None:
+        """Raises ValueError when `count` batches, which `knob` asks for, are more than there are for training."""
         have, size = len(self.splits.train), self.sampling.batch_size
         if count * size > have:
             raise ValueError(
                 f"scoring asks for {count} batches of {size} images, there are {have} for training: lower "
-                "prune.pruning.pruner.criterion.batches, or optim.batch_size"
+                f"{knob}, or optim.batch_size"
             )
 
     @property

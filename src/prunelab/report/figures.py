@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from prunelab.report import epochs, layers, means, overlap, rounds, tradeoff
+from prunelab.report import epochs, layers, means, overlap, rounds, scan, tradeoff
 from prunelab.report.groups import Group
 from prunelab.report.look import Drawings
 from prunelab.report.record import Result
@@ -20,14 +20,16 @@ def _lines(charts: Callable[[Group], Drawings]) -> Chapter:
     return chapter
 
 
-def _fronts(groups: Sequence[Group], results: Sequence[Result]) -> Drawings:
-    return tradeoff.charts(results)
+def _jobs(charts: Callable[[Sequence[Result]], Drawings]) -> Chapter:
+    """Of single jobs, whatever their group."""
+    return lambda groups, results: charts(results)
 
 
 # Each answers one question.
 CHAPTERS: Mapping[str, Chapter] = {
     "Accuracy over rate and cost": _lines(means.charts),
-    "Fronts": _fronts,
+    "Fronts": _jobs(tradeoff.charts),
+    "Scans without retraining": _jobs(scan.charts),
     "Accuracy over epochs": _lines(epochs.charts),
     "Rounds": _lines(rounds.charts),
     "Sparsity by layer": _lines(layers.charts),
@@ -38,7 +40,7 @@ CHAPTERS: Mapping[str, Chapter] = {
 def notes(title: str, groups: Sequence[Group]) -> tuple[str, ...]:
     """What a chapter leaves out."""
     lines = [group for group in groups if not group.scattered]
-    few = title != "Fronts" and len(lines) > MOST
+    few = title not in ("Fronts", "Scans without retraining") and len(lines) > MOST
     said = [f"Of {len(lines)} groups the first {MOST} are drawn."] if few else []
     rates = sorted({rate for group in _drawn(groups) for rate in overlap.crowded(group)})
     if title == "Overlap of masks" and rates:

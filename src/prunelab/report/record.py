@@ -62,6 +62,8 @@ class Result:
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)  # zeros and weights of each prunable layer
     layers_in_time: bool = False  # whether `over_time` finds any
     rounds: tuple[dict[str, Any], ...] = ()  # of methods that prune in rounds, as the job wrote them
+    scan: dict[str, Any] | None = None  # of callbacks/scan.py
+    sensitivity: dict[str, Any] | None = None  # of callbacks/sensitivity.py
 
     @property
     def sparsity(self) -> float:
@@ -124,6 +126,8 @@ def read(job: Path) -> Result:
         layers={name: (int(of["zeros"]), int(of["weights"])) for name, of in raw["sparsity"].get("layers", {}).items()},
         layers_in_time=any("layers" in row for row in raw["history"]),
         rounds=tuple(raw.get("rounds", ())),
+        scan=raw.get("scan"),
+        sensitivity=raw.get("sensitivity"),
     )
 
 

@@ -28,7 +28,8 @@ Sample = tuple[str, float, float, float, float]  # method, rate, what tells poin
 
 
 def over_epochs(results: Iterable[Result]) -> list[Point]:
-    return pooled((r.method, r.rate, epoch, epoch, accuracy) for r in results for epoch, accuracy in r.curve)
+    """Epoch 0 is of nets that were not trained."""
+    return pooled((r.method, r.rate, epoch, epoch, accuracy) for r in results for epoch, accuracy in r.curve if epoch)
 
 
 def over(results: Iterable[Result], x: Callable[[Result], float]) -> list[Point]:

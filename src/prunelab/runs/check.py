@@ -20,7 +20,7 @@ TRAINER = (
 def check_values(cfg: DictConfig) -> None:
     """Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`."""
     _check_rate(cfg.rate)
-    for knob, least in (("epochs", 1), ("seed", 0)):
+    for knob, least in (("epochs", 0 if _only_looks(cfg) else 1), ("seed", 0)):
         if not isinstance(cfg[knob], int) or isinstance(cfg[knob], bool) or cfg[knob] < least:
             raise ValueError(f"{knob}={cfg[knob]}: expected a whole number of at least {least}")
     if not re.fullmatch(r"[\w.+\-]+(/[\w.+\-]+)*", str(cfg.name)) or ".." in str(cfg.name):
@@ -35,6 +35,11 @@ def check_values(cfg: DictConfig) -> None:
     _check_devices(cfg, cfg.trainer.devices)
     _check_pretrained(cfg.pretrained)
     _check_used(cfg)
+
+
+def _only_looks(cfg: DictConfig) -> bool:
+    """Whether weights of a file may be looked at as they are: nothing is to be removed of them."""
+    return cfg.pretrained not in (None, "auto") and "${rate}" not in OmegaConf.to_yaml(cfg.get("prune") or {})
 
 
 def _check_pretrained(path: str | None) -> None:
@@ -67,7 +72,7 @@ def _check_used(cfg: DictConfig) -> None:
                 f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
             )
     asked = OmegaConf.to_yaml(parts)
-    for knob, default in (("rounds", 1), ("rewind", 0), ("budget", "units")):
+    for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units")):
         if cfg[knob] != default and f"${{{knob}}}" not in asked:
             raise ValueError(f"{knob}={cfg[knob]}: this method does not look at it; drop it, or choose another method")
 

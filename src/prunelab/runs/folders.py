@@ -79,6 +79,12 @@ def register_resolvers() -> None:
     """The functions that conf/ uses in its interpolations."""
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     OmegaConf.register_new_resolver("first_pruning", first_pruning, replace=True)
+    OmegaConf.register_new_resolver("training", training, replace=True)
+
+
+def training(pretrained: str | None, epochs: int) -> int:
+    """How long a net is trained that is only to be looked at: not at all on weights from a file."""
+    return epochs if pretrained in (None, "auto") else 0
 
 
 def first_pruning(pretrained: str | None, epochs: int) -> str:

@@ -89,7 +89,11 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         lambda: folder.claim(job),
     )
     begun = memory.begin(trainer.strategy.root_device)
-    trainer.fit(module, data, ckpt_path=start)
+    if run.total:
+        trainer.fit(module, data, ckpt_path=start)
+    else:  # the weights of a file are looked at as they are
+        folder.claim(job)
+        trainer.validate(module, data, verbose=False)
     peak = memory.peak(trainer.strategy.root_device, begun)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
@@ -121,7 +125,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         "budget": {"of": cfg.budget, "asked": cfg.rate, "attained": method.attained()},
         "rounds": rounds_of(method.rounds, history.epochs, run.epoch, records),
     }
-    return finish(folder, job, history.epochs, measured)
+    return finish(folder, job, history.epochs, measured | method.found())
 
 
 def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:

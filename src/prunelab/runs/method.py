@@ -7,6 +7,7 @@ import lightning as L
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from prunelab.callbacks.masked import Masked
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.shrink import Shrink
@@ -44,9 +45,14 @@ class Method:
         return next((callback for callback in self.callbacks if isinstance(callback, Shrink)), None)
 
     @property
+    def looks(self) -> list[Masked]:
+        """What only looks at the net that training ends with."""
+        return [callback for callback in self.callbacks if isinstance(callback, Masked)]
+
+    @property
     def others(self) -> list[L.Callback]:
         """What acts on training besides pruning and what follows it."""
-        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind | Shrink)]
+        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind | Shrink | Masked)]
 
     def run(self, epochs: int, epoch: int) -> Progress:
         """The whole run, where one training has `epochs` and each of them `epoch` steps."""
@@ -62,6 +68,10 @@ class Method:
         """What proves that the small net is the masked one; None where nothing was cut out."""
         certificate = self.shrink.certificate if self.shrink else None
         return {"certificate": certificate.to_json()} if certificate else None
+
+    def found(self) -> dict[str, Any]:
+        """What a look at the net came to, by the name of the look."""
+        return {look.name: look.result for look in self.looks}
 
     def attained(self) -> float:
         """What is gone of that which the budget counts, a fraction; 0 without pruning."""

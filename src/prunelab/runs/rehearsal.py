@@ -17,6 +17,10 @@ def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBat
         pruner.attach(module, EXAMPLE)
         pruner.check(run)
         data.check_scoring(pruner.batches)
+    for look in method.looks:
+        look.check(module, EXAMPLE)
+        data.check_scoring(look.pruner.batches)
+        data.check_scoring(look.batches, "prune.pruning.batches")
     if method.shrink:
         method.shrink.check(method.pruners)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
@@ -37,14 +41,14 @@ def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBat
 
 def _check_shared(cfg: DictConfig, method: Method, run: Progress) -> None:
     """The dense training that jobs share is `epochs` long, and nothing but the optimizer acts on it."""
-    if not method.rounds:
+    if not method.rounds and method.callbacks != tuple(method.looks):
         raise ValueError("pretrained=auto: this method prunes from scratch; give the PATH of weights, or drop it")
     if any(pruner.watches for pruner in method.pruners):
         raise ValueError("pretrained=auto: this criterion watches the dense training too; drop pretrained=auto")
     if method.others:
         kinds = ", ".join(type(callback).__name__ for callback in method.others)
         raise ValueError(f"pretrained=auto: {kinds} acts on the dense training too; drop pretrained=auto")
-    if (first := method.rounds.ends(run.epoch)[:1]) and first != [cfg.epochs * run.epoch]:
+    if method.rounds and (first := method.rounds.ends(run.epoch)[:1]) and first != [cfg.epochs * run.epoch]:
         raise ValueError(
             f"pretrained=auto: the first pruning is at step {first[0]}, the dense training ends at step "
             f"{cfg.epochs * run.epoch}; drop pretrained=auto or schedule.start"

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ import lightning as L
 import safetensors.torch
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from prunelab.core import ranks
 from prunelab.core.files import written_whole
-from prunelab.core.glance import glance
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Progress
+from prunelab.measure.accuracy import accuracy
 from prunelab.runs.identity import content
 
 log = logging.getLogger(__name__)
@@ -48,17 +46,6 @@ class RoundRecords(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.begins = dict(state_dict["begins"])
-
-
-def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """A fraction of the images of all ranks; in eval mode, without a trace."""
-    right = count = 0
-    with glance(net):
-        for x, y in batches:
-            right += int((net(x).argmax(1) == y).sum())
-            count += len(y)
-    right, count = ranks.total([right, count], next(net.parameters()).device)
-    return right / count
 
 
 def rounds_of(

@@ -69,7 +69,7 @@ def make_trainer(
             Distributions(),
             RandomStreams(),
             SharedStatistics(),
-            LambdaCallback(on_train_start=begin),
+            LambdaCallback(on_train_start=begin, on_validation_start=lambda *_: stop.listen()),
             checkpoints,
         ],
         logger=_logger(cfg, start),

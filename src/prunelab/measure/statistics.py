@@ -1,0 +1,30 @@
+"""Which running statistics has a net whose weights have changed? Those of training batches, estimated anew."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def norms(net: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that keep running statistics."""
+    return [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
+@torch.no_grad()
+def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Running means and variances become the plain averages over `batches` of inputs (momentum None).
+
+    Only batch norms see the batches as in training; drop-out and all else are as they were. Modes are put back.
+    """
+    found = [(norm, norm.momentum, norm.training) for norm in norms(net)]
+    for norm, _, _ in found:
+        norm.reset_running_stats()
+        norm.momentum, norm.training = None, True
+    try:
+        for inputs in batches:
+            net(inputs)
+    finally:
+        for norm, momentum, training in found:
+            norm.momentum, norm.training = momentum, training
