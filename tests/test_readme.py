@@ -2,11 +2,15 @@
 
 import doctest
 import re
+import shlex
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from composing import compose_job
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab.core.pruner
@@ -62,3 +66,29 @@ def test_the_engineers_script_runs_as_it_stands(tmp_path: Path, monkeypatch, cap
     pytest.importorskip("onnxruntime", reason="ONNX needs onnxruntime: pip install 'prunelab[export]'")
     exec(export, names)
     assert {path.suffix for path in tmp_path.glob("small.*")} == {".safetensors", ".onnx", ".pt2"}
+
+
+PAGES = [README, README.parent / "CONTRIBUTING.md", *sorted((README.parent / "docs").glob("*.md"))]
+PLACES = re.compile(r"\b(DIR|PATH|FILE|RUN|<method>|<part>)\b|<\w+>")
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words after `python -m train` in each line of code, without those that stand for something else."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ {4}python -m train (.*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines if "--" not in line and not PLACES.search(line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_documentation_composes(page: Path, tmp_path: Path) -> None:
+    for words in commands(page):
+        asked = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
+        first = [f"{o.input_line.split('=')[0]}={one(o)}" for o in asked if not o.key_or_group.startswith("hydra")]
+        compose_job(first, tmp_path)
+
+
+def one(override: Override) -> str:
+    """The first value of a sweep, else what was asked."""
+    if not override.is_sweep_override():
+        return override.input_line.partition("=")[2]
+    return str(next(iter(override.sweep_string_iterator()))) if not override.is_interval_sweep() else "0.5"
