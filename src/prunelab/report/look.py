@@ -51,7 +51,7 @@ def finished(
     layers: list[alt.Chart], rows: Mapping[str, Rows], title: str, subtitle: list[str], height: int = HEIGHT
 ) -> Spec:
     """A plain white look. Layers name their data; the `rows` come last, for Altair takes seconds over thousands."""
-    heading = alt.TitleParams(title, subtitle=subtitle, anchor="start", offset=14)
+    heading = alt.TitleParams(title, subtitle=[line for line in subtitle if line], anchor="start", offset=14)
     chart = alt.layer(*layers, width=WIDTH, height=height, title=heading, background="white", padding=10)
     spec = chart.configure(
         axis=alt.AxisConfig(

@@ -93,9 +93,10 @@ def _drawn(
             mean, shape, tooltip=[*_told(what), *ASKED] if alone else _told(what)
         )
     )
-    band = f"line: mean over seeds, {'bar' if noisy else 'band'}: its 95 % confidence interval (Student's t)"
-    faint = ", faint: single jobs" if "jobs" in data else ""
-    return finished(layers, data, title, [group.setting, *[band + faint] * several, *notes])
+    said = ["line: mean over seeds"] * several + ["faint: single jobs"] * ("jobs" in data)
+    if max(group.seeds) >= series.FEWEST:
+        said.append(f"{'bar' if noisy else 'band'}: the mean's 95 % confidence interval (Student's t)")
+    return finished(layers, data, title, [group.setting, ", ".join(said), *notes])
 
 
 def job(result: Result) -> dict[str, object]:

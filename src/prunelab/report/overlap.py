@@ -46,7 +46,7 @@ def crowded(group: Group) -> list[float]:
 def matrix(group: Group, jobs: list[Result]) -> Spec:
     """Every job beside every other; see `chance` for what unrelated ones share."""
     jobs = sorted(jobs, key=lambda r: (group.methods.index(r.method), r.seed))
-    names = [f"{r.method}, seed {r.seed}" for r in jobs]
+    names = [f"seed {r.seed}, {r.method}" for r in jobs]
     masks = [read(r.folder / MASKS) for r in jobs]
     rows: list[dict[str, Any]] = []
     for (i, a), (j, b) in product(enumerate(masks), repeat=2):

@@ -8,6 +8,8 @@ from statistics import fmean
 from prunelab.report.record import Result
 from prunelab.report.spread import interval
 
+FEWEST = 3  # seeds of a band: that of two is 12.7 standard errors, which hides the figure
+
 
 @dataclass(frozen=True)
 class Point:
@@ -19,7 +21,7 @@ class Point:
     mean: float
     low: float  # the lowest and the highest seed
     high: float
-    lower: float | None  # the confidence interval of the mean (report/spread.py); a single seed has none
+    lower: float | None  # the confidence interval of the mean (report/spread.py); None for fewer than FEWEST seeds
     upper: float | None
     n: int
 
@@ -63,6 +65,6 @@ def pooled(samples: Iterable[Sample]) -> list[Point]:
 def _point(method: str, rate: float, seeds: list[tuple[float, float]]) -> Point:
     values = [accuracy for _, accuracy in seeds]
     mean = fmean(values)
-    lower, upper = interval(values) or (None, None)
+    lower, upper = (interval(values) if len(values) >= FEWEST else None) or (None, None)
     x = fmean(x for x, _ in seeds)
     return Point(method, rate, x, mean, min(values), max(values), lower, upper, len(values))
