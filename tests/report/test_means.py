@@ -48,7 +48,7 @@ def test_the_band_is_the_interval_of_the_mean(add: Add) -> None:
     assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == ("lower", "upper")
     row = spec["datasets"]["points"][0]
     assert (row["lower"], row["upper"]) == pytest.approx(interval([100 * a for a in accuracies]))
-    assert "95 % confidence interval (Student's t), faint: single jobs" in svg(spec)
+    assert "faint: single jobs, band: the mean's 95 % confidence interval (Student's t)" in svg(spec)
 
 
 def test_single_jobs_tell_their_overrides_and_their_name(sweep: Path) -> None:

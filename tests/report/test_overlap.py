@@ -62,9 +62,9 @@ def test_the_matrix_has_every_pair_of_a_rate(masked: Callable[..., Path]) -> Non
     rows = values(spec)
     found = {(row["a"], row["b"]): row["iou"] for row in rows}
     assert len(found) == 9
-    assert found["usp, seed 0", "usp, seed 1"] == 0.6
-    assert found["usp, seed 1", "sp, seed 0"] == 1
-    assert ">usp, seed 0</text>" in svg(spec)
+    assert found["seed 0, usp", "seed 1, usp"] == 0.6
+    assert found["seed 1, usp", "seed 0, sp"] == 1
+    assert ">seed 0, usp</text>" in svg(spec)
 
 
 def test_masks_of_other_nets_are_not_compared_and_damage_is_named(masked: Callable[..., Path], add: Add) -> None:

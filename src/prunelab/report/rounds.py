@@ -45,9 +45,12 @@ def by_round(group: Group, method: str) -> Spec:
         base.mark_line(strokeWidth=2).encode(mean),
         base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
     ]
-    several = ["line: mean over seeds, band: its 95 % confidence interval (Student's t)"] * (
-        max(p.n for p in points) > 1
-    )
+    seeds = max(p.n for p in points)
+    said = ["line: mean over seeds"] * (seeds > 1)
+    said += ["band: the mean's 95 % confidence interval (Student's t)"] * (seeds >= series.FEWEST)
     return finished(
-        layers, {"points": values}, f"Test accuracy at the end of each round: {method}", [group.setting, *several]
+        layers,
+        {"points": values},
+        f"Test accuracy at the end of each round: {method}",
+        [group.setting, ", ".join(said)],
     )
