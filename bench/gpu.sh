@@ -7,6 +7,7 @@
 #   at_init DIR     VGG-16: random, magnitude, SNIP, GraSP, SynFlow at 10x and 31.6x (Tanaka et al. 2020)
 #   channels DIR    filters of VGG-16 and ResNet-56 (Li et al. 2017), slimming of VGG-19 (Liu et al. 2017), ResNet-56 at
 #                   2.1x fewer MACs by group lasso
+#   scan DIR        VGG-11 and DenseNet-40 trained, then 100 rates and the windows of their knees, on all test images
 #   pool DIR        eight keras_cnn, one at a time on a GPU and four at a time: time, and the same results
 # PYTHON chooses the interpreter, EPOCHS and SEEDS (0,1,2) shorten the studies.
 set -euo pipefail
@@ -61,6 +62,13 @@ channels() {
   train channels "${1-}" $common model=resnet56 prune=group_lasso budget=macs rate=0.524
 }
 
+scan() {
+  for net in vgg11 densenet40; do
+    train "scan-$net" "${1-}" model=$net prune=none epochs="${EPOCHS:-30}"
+    train "scan-$net" "${1-}" experiment=scan model=$net "pretrained='$(echo outputs/gpu-scan-$net/prune=none*)'"
+  done
+}
+
 pool() {
   for jobs in 1 4; do
     train "pool-$jobs" "${1-}" model=keras_cnn prune=usp rate=0.8 seed='range(8)' epochs="${EPOCHS:-10}" \
@@ -70,7 +78,7 @@ pool() {
 
 case ${1:-all} in
   tests | sparse) "$1" ;;
-  study | rewinding | at_init | channels | pool) "$1" "${2-}" ;;
-  all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" && channels "${2-}" && pool "${2-}" ;;
-  *) echo "bench/gpu.sh: no part called $1; there are tests, sparse, study, rewinding, at_init, channels and pool" >&2; exit 2 ;;
+  study | rewinding | at_init | channels | scan | pool) "$1" "${2-}" ;;
+  all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" && channels "${2-}" && scan "${2-}" && pool "${2-}" ;;
+  *) echo "bench/gpu.sh: no part called $1; there are tests, sparse, study, rewinding, at_init, channels, scan and pool" >&2; exit 2 ;;
 esac
