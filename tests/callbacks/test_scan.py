@@ -60,6 +60,13 @@ class Foreign(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
 
 
+class Careless(Criterion):
+    """Draws from the stream that training draws from."""
+
+    def __call__(self, ctx):
+        return {name: torch.rand_like(w) for name, w in ctx.params.items()}
+
+
 def images(seed: int, n: int) -> TensorDataset:
     """Three classes, each around an image of its own."""
     of_class = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(9))
@@ -166,7 +173,7 @@ def test_the_other_curve_is_that_of_running_statistics_of_the_pruned_net(trained
 
 
 @pytest.mark.parametrize("look", [lambda p: Scan(p, [0.5, 0.9], batches=2), lambda p: Sensitivity(p, [0.9], batches=2)])
-@pytest.mark.parametrize("criterion", [Norm(p=1), Random(), Taylor(batches=2)], ids=["norm", "random", "taylor"])
+@pytest.mark.parametrize("criterion", [Taylor(batches=2), Careless()], ids=["taylor", "careless"])
 @pytest.mark.parametrize("how", ["test", "validate"])
 def test_a_look_leaves_weights_buffers_modes_and_random_streams_to_the_bit(
     trained, look: Callable, criterion: Criterion, how: str
@@ -192,7 +199,10 @@ def test_a_look_leaves_weights_buffers_modes_and_random_streams_to_the_bit(
 def test_a_training_ends_in_the_bits_it_would_have_without_a_look_at_its_end() -> None:
     torch.manual_seed(1)
     plain, looked_at = Foreign(), Foreign()
-    for module, callbacks in ((plain, []), (looked_at, [Scan(pruner(), [0.5], batches=2), Sensitivity(pruner(), [0.5])])):
+    for module, callbacks in (
+        (plain, []),
+        (looked_at, [Scan(pruner(), [0.5], batches=2), Sensitivity(pruner(), [0.5])]),
+    ):
         torch.manual_seed(2)
         trainer(*callbacks).fit(module, datamodule=Data())
     assert unchanged(looked_at, state(plain))

@@ -59,6 +59,13 @@ def test_a_layer_that_one_threshold_would_empty_keeps_its_best_unit_and_it_is_sa
     assert "a global threshold at rate=0.5 empties a" in caplog.text
 
 
+def test_every_place_of_a_threshold_among_few_units_is_that_of_the_allocation() -> None:
+    scores = {"a": torch.tensor([0.5]), "b": torch.tensor([3.0, 2.0, 1.0, 0.1])}
+    at = masks_at(Global(), scores)
+    for rate in (0.0, 0.2, 0.4, 0.6, 0.8):
+        assert outcome(at, rate) == outcome(lambda r: Global()(scores, r), rate)
+
+
 @pytest.mark.parametrize("allocation", [Uniform(), Global()])
 def test_no_rate_selects_a_threshold_of_its_own(allocation: Allocation, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"a": torch.rand(50), "b": torch.rand(5, 10)}

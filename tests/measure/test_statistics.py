@@ -10,6 +10,7 @@ def net() -> nn.Sequential:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.9), nn.Linear(3, 3), nn.BatchNorm1d(3))
     layers[1].running_mean += 5  # of some training before
+    layers[1].num_batches_tracked += 100
     return layers.eval()
 
 
