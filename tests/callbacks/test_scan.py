@@ -291,6 +291,8 @@ def test_sensitivity_prunes_one_layer_and_leaves_the_others_whole(trained, granu
         (lambda: Scan(pruner(), rates=1), "rates=1: expected at least 2"),
         (lambda: Sensitivity(pruner(), rates=[-1]), "rates: -1 is no fraction"),
         (lambda: Scan(pruner(), batches=-1), "batches=-1: expected a number"),
+        (lambda: Scan(pruner(), tolerance=1), r"tolerance=1: expected a fraction in \[0, 1\)"),
+        (lambda: Scan(pruner(), zoom=0), "zoom=0, reach=2: expected at least 1"),
         (lambda: Scan(pruner(Movement())), "Movement goes by what a method has recorded in training"),
         (lambda: Scan(pruner(granularity=NM(m=4)), [0.3]), "rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75"),
         (lambda: Scan(Pruner(Norm(), Weight(), Uniform(), Rounds(0.0), passes=3)), "leave budget, regrow and passes"),

@@ -61,12 +61,15 @@ class History(Checkpoint):
             entry["seconds"],
         )
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluated = time.monotonic()
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Of a net that is not trained, but looked at by `trainer.validate`: epoch 0."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             now = {name: float(value) for name, value in trainer.callback_metrics.items() if name in METRICS}
             named = {name.replace("/", "_"): value for name, value in now.items()}
-            self.epochs = [{"epoch": 0, "step": 0, **named, "sparsity": 0.0, "seconds": time.monotonic() - self._began}]
+            self.epochs = [{"epoch": 0, "step": 0, **named, "sparsity": 0.0, "seconds": self._evaluated - self._began}]
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "spent": time.monotonic() - self._began}

@@ -1,4 +1,4 @@
-"""What would a net be worth under masks that it does not keep? Asked when a Trainer has done with it."""
+"""When is a net looked at under masks that it does not keep, and with what? Once a Trainer has done with it."""
 
 import logging
 import time
@@ -11,58 +11,18 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
 
 from prunelab.callbacks.scoring import draw_batches
+from prunelab.callbacks.trial import Trial, test_batches
 from prunelab.core.context import Batch
 from prunelab.core.glance import glance
 from prunelab.core.pruner import Pruner
-from prunelab.core.snapshot import Snapshot
 from prunelab.core.stream import own_stream
-from prunelab.core.types import Example, Masks, Scores
-from prunelab.measure.accuracy import accuracy
+from prunelab.core.types import Example, Scores
 from prunelab.measure.knee import grid
-from prunelab.measure.statistics import norms, reestimate
+from prunelab.measure.statistics import norms
 
 log = logging.getLogger(__name__)
-Worth = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
-
-
-class Trial:
-    """The accuracy of one net under any masks, on all of its test data; each time the net is put back to the bit."""
-
-    def __init__(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner, batches: list[Tensor]) -> None:
-        self.trainer, self.module, self.pruner, self.batches = trainer, module, pruner, batches
-        self.as_it_was = Snapshot.capture(module)
-        self.test = test_batches(trainer, module)
-        self.images = 0
-
-    def __call__(self, keep: Masks) -> Worth:
-        """Where units are False in `keep`, what they cover is 0."""
-        params = dict(self.module.named_parameters())
-        try:
-            with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-                for name, mask in self.pruner.granularity.expand(keep).items():
-                    params[name].mul_(mask.to(params[name].device))
-                plain = accuracy(self.module, self._counted())
-                if not self.batches:
-                    return plain, None
-                with glance(self.module):
-                    reestimate(self.module, self.batches)
-                return plain, accuracy(self.module, self._counted())
-        finally:
-            self.as_it_was.restore_net(self.module)
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if hasattr(callback, "on_tried"):
-                    callback.on_tried(self.trainer, self.module)
-
-    def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.images = 0
-        for batch in self.test:
-            x, y = self.trainer.strategy.batch_to_device(batch)
-            self.images += len(y)
-            yield x, y
 
 
 class Masked(L.Callback):
@@ -167,17 +127,6 @@ class Masked(L.Callback):
             "statistics_from": sum(map(len, seen)),  # images
             "seconds": time.monotonic() - began,
         }  # fmt: skip
-
-
-def test_batches(trainer: L.Trainer, module: L.LightningModule) -> Any:
-    """The loader of the test data. Raises ValueError where there is none, or several."""
-    for source in (getattr(trainer, "datamodule", None), module):
-        if source is not None and is_overridden("test_dataloader", source):
-            loader = source.test_dataloader()
-            if isinstance(loader, list | tuple | dict):
-                raise ValueError("test_dataloader returns several loaders: accuracy is of one, return that")
-            return loader
-    raise ValueError("there are no test data: give the data module, or the module, a test_dataloader")
 
 
 def _example(module: L.LightningModule) -> Example | None:

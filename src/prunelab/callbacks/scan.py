@@ -3,10 +3,13 @@
 import logging
 from typing import Any, ClassVar
 
-from prunelab.callbacks.masked import Masked, Trial, Worth
+import lightning as L
+
+from prunelab.callbacks.masked import Masked
+from prunelab.callbacks.trial import Trial, Worth
 from prunelab.core.order import masks_at
 from prunelab.core.pruner import Pruner
-from prunelab.core.types import Scores
+from prunelab.core.types import Example, Scores
 from prunelab.measure.knee import Window, finer, grid, knee, window
 
 log = logging.getLogger(__name__)
@@ -37,12 +40,25 @@ class Scan(Masked):
         super().__init__(pruner, rates, batches)
         self.tolerance, self.zoom, self.reach = tolerance, zoom, reach
 
+    def check(self, module: L.LightningModule, example: Example | None) -> None:
+        super().check(module, example)
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance={self.tolerance}: expected a fraction in [0, 1), of all test images")
+        if self.zoom < 1 or self.reach < 1:
+            raise ValueError(f"zoom={self.zoom}, reach={self.reach}: expected at least 1; zoom=1 is no closer look")
+
     def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
         masks, rates = masks_at(self.pruner.allocation, units), grid(self.rates)
-        found = {rate: trial(masks(rate)) for rate in rates}
+
+        def worth(rate: float) -> Worth:
+            found = trial(masks(rate))
+            log.info("scan: rate %g  test %s", rate, "  ".join(f"{100 * a:.1f} %" for a in found if a is not None))
+            return found
+
+        found = {rate: worth(rate) for rate in rates}
         windows = self._windows(found)
         for closer in windows:
-            found |= {rate: trial(masks(rate)) for rate in finer(rates, closer, self.zoom) if rate not in found}
+            found |= {rate: worth(rate) for rate in finer(rates, closer, self.zoom) if rate not in found}
         curves, knees = self._curves(found), self._knees(found)
         for name, at in knees.items():
             log.info("scan: knee of %s at %s", name, "no rate of these" if at is None else f"{at:g}")

@@ -1,15 +1,19 @@
 """Which layers suffer from pruning? Each is pruned alone, at several rates, without training in between."""
 
+import logging
 from typing import Any, ClassVar
 
 import lightning as L
 
-from prunelab.callbacks.masked import Masked, Trial
+from prunelab.callbacks.masked import Masked
+from prunelab.callbacks.trial import Trial
 from prunelab.core.allocation import Uniform
 from prunelab.core.order import masks_at
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Example, Scores
 from prunelab.measure.knee import grid
+
+log = logging.getLogger(__name__)
 
 
 class Sensitivity(Masked):
@@ -37,6 +41,7 @@ class Sensitivity(Masked):
         for name, scores in units.items():
             masks = masks_at(self.pruner.allocation, {name: scores})
             layers[name] = [whole, *(trial(masks(rate)) for rate in rates[1:])]
+            log.info("sensitivity: %s  test %s", name, "  ".join(f"{100 * plain:.1f} %" for plain, _ in layers[name]))
         found: dict[str, Any] = {"rates": rates}
         found["layers"] = {name: [plain for plain, _ in row] for name, row in layers.items()}
         anew = {name: [again for _, again in row] for name, row in layers.items()}
