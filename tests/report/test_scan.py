@@ -58,7 +58,7 @@ def test_the_curve_has_both_lines_and_marks_each_knee_once(add: Add) -> None:
         "estimated anew",
         "10,000 test images",
         "2,560 training images",
-        "no more than 1 point of",
+        "no more than 1 point of accuracy",
         "knee at",
     ):
         assert words in text, words

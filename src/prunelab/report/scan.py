@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -62,11 +62,22 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> alt.LayerC
         layers = [_windows(job.scan, x), *layers]
     layers += [
         knees.mark_point(filled=True, size=110, opacity=1, stroke="black").encode(shape),
-        knees.mark_text(align="left", dx=9, dy=-9, fontSize=12).encode(text="label:N"),
+        *_labels(knees, curves[0], beside=(job.scan["knee"]["accuracy"] or 0.0) > low + 0.2 * (high - low)),
     ]
     what = f"rates {low:g} to {high:g}" if window else "all rates"
     chart = finished(layers, f"Test accuracy without retraining, {what}", [*_subtitle(job, job.scan), _knee(job.scan)])
     return chart.configure_legend(orient="bottom", direction="vertical", labelLimit=400, labelFontSize=12)
+
+
+def _labels(knees: alt.Chart, lower: str, beside: bool) -> list[alt.Chart]:
+    """Of the lower line below it, where the upper one does not cross, and left of it where there is space `beside`."""
+    below, above = (knees.transform_filter(f"datum.curve {is_it} '{lower}'") for is_it in ("==", "!="))
+    align: Literal["left", "right"] = "right" if beside else "left"
+    texts = [
+        below.mark_text(align=align, dx=-9 if beside else 9, dy=14, fontSize=12),
+        above.mark_text(align="left", dx=9, dy=-11, fontSize=12),
+    ]
+    return [text.encode(text="label:N") for text in texts]
 
 
 def _rows(scan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,7 +87,7 @@ def _rows(scan: dict[str, Any]) -> list[dict[str, Any]]:
             "accuracy": 100 * accuracy,
             "curve": name,
             "knee": rate == scan["knee"][key],
-            "label": f"knee at {rate:g}",
+            "label": f"knee at {rate:.4g}",
         }
         for key, name in CURVES.items()
         for rate, accuracy in zip(scan["rates"], scan[key] or [], strict=False)
@@ -91,13 +102,14 @@ def _windows(scan: dict[str, Any], x: alt.X) -> alt.Chart:
 
 def _knee(scan: dict[str, Any]) -> str:
     points = 100 * scan["tolerance"]
-    return f"knee: the last rate up to which no more than {points:g} point{'s' * (points != 1)} of that at 0 are lost"
+    return f"knee: the last rate up to which no more than {points:g} point{'s' * (points != 1)} of accuracy went"
 
 
 def _subtitle(job: Result, found: dict[str, Any]) -> list[str]:
     parts = f"{found['granularity']} by {found['criterion']}, {found['allocation']}"
     anew = f"; statistics of {found['statistics_from']:,} training images" if found["statistics_from"] else ""
-    return [f"{Group((job,)).scene}; {parts}", f"n = {found['n']:,} test images{anew}"]
+    scene = Group((job,)).scene.replace(", 0 epochs", ", weights as given")
+    return [f"{scene}; {parts}", f"n = {found['n']:,} test images{anew}"]
 
 
 def over_layers(job: Result) -> alt.LayerChart:
