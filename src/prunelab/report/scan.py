@@ -74,8 +74,8 @@ def _labels(knees: alt.Chart, lower: str, beside: bool) -> list[alt.Chart]:
     below, above = (knees.transform_filter(f"datum.curve {is_it} '{lower}'") for is_it in ("==", "!="))
     align: Literal["left", "right"] = "right" if beside else "left"
     texts = [
-        below.mark_text(align=align, dx=-9 if beside else 9, dy=14, fontSize=12),
-        above.mark_text(align="left", dx=9, dy=-11, fontSize=12),
+        below.mark_text(align=align, dx=-6 if beside else 6, dy=22, fontSize=12),
+        above.mark_text(align="left", dx=6, dy=-19, fontSize=12),
     ]
     return [text.encode(text="label:N") for text in texts]
 
