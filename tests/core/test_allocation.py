@@ -232,3 +232,9 @@ def test_zeros_leave_the_best_unit_of_a_layer_that_is_zero_altogether(caplog: py
 def test_it_is_said_where_nothing_is_zero(caplog: pytest.LogCaptureFixture) -> None:
     assert all(mask.all() for mask in Zeros()({"a": torch.ones(3)}, 0.5).values())
     assert "no unit scores 0, so nothing is removed" in caplog.text
+
+
+def test_sparing_one_layer_empties_no_other() -> None:
+    units = {"a": torch.tensor([10.0, 9.0, 8.0]), "b": torch.tensor([1.0]), "c": torch.tensor([0.0])}
+    keep = Global()(units, 0.2)
+    assert {name: mask.tolist() for name, mask in keep.items()} == {"a": [True, True, False], "b": [True], "c": [True]}

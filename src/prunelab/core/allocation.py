@@ -65,7 +65,8 @@ class Global(Allocation):
         keep = _split(keep_top(flat, k), units)
         if empty := [name for name, mask in keep.items() if not mask.any()]:
             log.warning("a global threshold at rate=%g empties %s: its best unit is kept", rate, ", ".join(empty))
-            spared = [_spare_best(s) if name in empty else _wide(s) for name, s in units.items()]
+            # Of every layer: what is spared in one place is taken from another, which may have no other unit.
+            spared = [_spare_best(score) for score in units.values()]
             keep = _split(keep_top(torch.cat(spared), k), units)
         return keep
 

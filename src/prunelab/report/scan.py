@@ -65,7 +65,11 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> Spec:
         shade = alt.Chart(alt.NamedData("windows")).mark_rect(color="#dddddd", opacity=0.6)
         layers = [shade.encode(x, x2="end:Q"), *layers, base.mark_point(size=25, opacity=0).encode(tooltip=told)]
     layers += [
+<<<<<<< HEAD
         knees.mark_point(filled=True, size=110, opacity=1, stroke="black").encode(shape, tooltip=told),
+=======
+        knees.mark_point(filled=True, size=110, opacity=1, stroke="black").encode(shape),
+>>>>>>> scan
         *_labels(knees, curves[0], beside=(job.scan["knee"]["accuracy"] or 0.0) > low + 0.2 * (high - low)),
     ]
     what = f"rates {low:g} to {high:g}" if window else "all rates"
@@ -74,6 +78,17 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> Spec:
     spec = finished(layers, data, title, words)
     legend = {"orient": "bottom", "direction": "vertical", "labelLimit": 400, "labelFontSize": 12}
     return spec | {"config": spec["config"] | {"legend": legend}}
+
+
+def _labels(knees: alt.Chart, lower: str, beside: bool) -> list[alt.Chart]:
+    """Of the lower line below it, where the upper one does not cross, and left of it where there is space `beside`."""
+    below, above = (knees.transform_filter(f"datum.curve {is_it} '{lower}'") for is_it in ("==", "!="))
+    align: Literal["left", "right"] = "right" if beside else "left"
+    texts = [
+        below.mark_text(align=align, dx=-6 if beside else 6, dy=22, fontSize=12),
+        above.mark_text(align="left", dx=6, dy=-19, fontSize=12),
+    ]
+    return [text.encode(text="label:N") for text in texts]
 
 
 def _labels(knees: alt.Chart, lower: str, beside: bool) -> list[alt.Chart]:
