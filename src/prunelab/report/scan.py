@@ -65,11 +65,7 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> Spec:
         shade = alt.Chart(alt.NamedData("windows")).mark_rect(color="#dddddd", opacity=0.6)
         layers = [shade.encode(x, x2="end:Q"), *layers, base.mark_point(size=25, opacity=0).encode(tooltip=told)]
     layers += [
-<<<<<<< HEAD
         knees.mark_point(filled=True, size=110, opacity=1, stroke="black").encode(shape, tooltip=told),
-=======
-        knees.mark_point(filled=True, size=110, opacity=1, stroke="black").encode(shape),
->>>>>>> scan
         *_labels(knees, curves[0], beside=(job.scan["knee"]["accuracy"] or 0.0) > low + 0.2 * (high - low)),
     ]
     what = f"rates {low:g} to {high:g}" if window else "all rates"
