@@ -87,17 +87,6 @@ def _labels(knees: alt.Chart, lower: str, beside: bool) -> list[alt.Chart]:
     return [text.encode(text="label:N") for text in texts]
 
 
-def _labels(knees: alt.Chart, lower: str, beside: bool) -> list[alt.Chart]:
-    """Of the lower line below it, where the upper one does not cross, and left of it where there is space `beside`."""
-    below, above = (knees.transform_filter(f"datum.curve {is_it} '{lower}'") for is_it in ("==", "!="))
-    align: Literal["left", "right"] = "right" if beside else "left"
-    texts = [
-        below.mark_text(align=align, dx=-6 if beside else 6, dy=22, fontSize=12),
-        above.mark_text(align="left", dx=6, dy=-19, fontSize=12),
-    ]
-    return [text.encode(text="label:N") for text in texts]
-
-
 def _rows(scan: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
