@@ -17,7 +17,7 @@ COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # torch, which comp
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 if some figure failed, 2 if there was nothing to work on."""
+    """Exit status: 0, 1 if some figure or TensorBoard's file failed, 2 if there was nothing to work on."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.command(args)
@@ -46,6 +46,7 @@ def report(args: argparse.Namespace) -> int:
         gallery.write(args.folder, [result for of, _ in done.tables for result in of.results], done.paths)
     except Exception as error:  # whatever goes wrong in another program's files
         print(f"prunelab report: not in TensorBoard: {error}", file=sys.stderr)
+        return 1
     return 1 if done.failures else 0
 
 
