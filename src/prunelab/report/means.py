@@ -79,11 +79,10 @@ def _drawn(
     lower, mean = (accuracy_axis(end, domain) for end in ("lower", "mean"))
     thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(order="rate:Q")  # it goes to and fro
     layers = [UNPRUNED.encode(mean)]
-    if noisy:
-        layers += [base.mark_rule(strokeWidth=1.5, clip=True).encode(lower, y2="upper:Q"), thin.encode(mean)]
-    else:
-        layers += [base.mark_area(opacity=0.15, clip=True).encode(lower, y2="upper:Q")]
-        layers += [base.mark_line(strokeWidth=2).encode(mean)]
+    if max(group.seeds) >= series.FEWEST:  # a layer of nothing has no extent, which Vega warns of
+        band = base.mark_rule(strokeWidth=1.5, clip=True) if noisy else base.mark_area(opacity=0.15, clip=True)
+        layers.append(band.encode(lower, y2="upper:Q"))
+    layers.append(thin.encode(mean) if noisy else base.mark_line(strokeWidth=2).encode(mean))
     several = max(group.seeds) > 1
     if several and len(group.results) <= CROWD:
         data["jobs"] = [job(r) | {"x": of(r)} for r in group.results]

@@ -40,14 +40,15 @@ def by_round(group: Group, method: str) -> Spec:
         alt.Tooltip("upper:Q", title="to", format=".2f"),
         alt.Tooltip("n:Q", title="seeds"),
     ]
-    layers = [
-        base.mark_area(opacity=0.15, clip=True).encode(lower, y2="upper:Q"),
+    seeds = max(p.n for p in points)
+    said, layers = ["line: mean over seeds"] * (seeds > 1), []
+    if seeds >= series.FEWEST:
+        said.append("band: the mean's 95 % confidence interval (Student's t)")
+        layers.append(base.mark_area(opacity=0.15, clip=True).encode(lower, y2="upper:Q"))
+    layers += [
         base.mark_line(strokeWidth=2).encode(mean),
         base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
     ]
-    seeds = max(p.n for p in points)
-    said = ["line: mean over seeds"] * (seeds > 1)
-    said += ["band: the mean's 95 % confidence interval (Student's t)"] * (seeds >= series.FEWEST)
     return finished(
         layers,
         {"points": values},
