@@ -1,4 +1,4 @@
-"""How much memory does a forward pass need at its peak, besides the net and its input?"""
+"""How much memory does a net take, and a forward pass at its peak, besides the net and its input?"""
 
 import weakref
 from typing import Any
@@ -16,6 +16,11 @@ METHODS = {  # by the type of the device: how
     "cuda": "most memory allocated at once (torch.cuda.max_memory_allocated) over that before the pass",
     "cpu": "most bytes at once of tensors that the pass made, without what a kernel takes for itself",
 }
+
+
+def stored(net: nn.Module) -> int:
+    """Bytes of its parameters and buffers, as they are stored."""
+    return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
 
 
 def peak(net: nn.Module, example: Example) -> int | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunelab.core.types import Example
 from prunelab.measure.cost import Use, uses
 from prunelab.measure.latency import suited, timings
-from prunelab.measure.memory import METHODS, peak
+from prunelab.measure.memory import METHODS, peak, stored
 from prunelab.measure.uncounted import uncounted
 
 WARMUP = 5  # turns that do not count
@@ -159,7 +159,7 @@ def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) ->
     return Costs(
         name=type(net).__name__,
         **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
-        bytes=sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers())),
+        bytes=stored(net),
         footprint_bits=sum(int(p.count_nonzero()) * p.element_size() * 8 for p in net.parameters()),
         passes=passes,
         layers=tuple(layers),

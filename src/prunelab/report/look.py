@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 import vl_convert
@@ -13,11 +13,9 @@ FEW = 12  # points of a line that are each marked
 Spec = dict[str, Any]  # of Vega-Lite
 Rows = list[dict[str, Any]]
 Drawings = dict[str, Callable[[], Spec]]
-Format = Literal["png", "svg"]
-FORMATS: tuple[Format, ...] = ("svg", "png")
 
 
-def pictures(spec: Spec) -> dict[Format, bytes]:
+def pictures(spec: Spec) -> dict[str, bytes]:
     """The contents of its files, drawn offline; PNG at twice the size, for sharp screens."""
     svg = _numbered(vl_convert.vegalite_to_svg(json.dumps(spec)))
     return {"svg": svg.encode(), "png": vl_convert.svg_to_png(svg, scale=2.0)}

@@ -111,8 +111,8 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
     cut = cut.then(method.shrink.plan_below("net")) if method.shrink else cut
     save_model(cfg, folder, net, len(splits.classes), cut)
     unpruned = build_net(cfg, len(splits.classes))
-    if (masks := alive(unpruned, net, cut)) and method.pruners:
-        write_masks(folder.masks / "last.safetensors", masks)
+    if method.pruners:
+        write_masks(folder.masks / "last.safetensors", alive(unpruned, net, cut))
     measured: dict[str, Any] = {
         "device": str(trainer.strategy.root_device),
         "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}

@@ -14,6 +14,7 @@ from prunelab.core.select import prunable_weights
 from prunelab.core.types import Masks
 from prunelab.measure.cost import applications, dense_cost, sparse_cost
 from prunelab.measure.latency import timings
+from prunelab.measure.memory import stored
 
 BATCHES = (1, 128)
 SECONDS = 1.0  # about so long each batch size is timed
@@ -34,7 +35,7 @@ def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device
     nets = {"dense": parent, "pruned": net}
     rounds = {}
     for side, one in nets.items():
-        sides[side] |= {"memory_bytes": _memory(one), "latency": {}}
+        sides[side] |= {"memory_bytes": stored(one), "latency": {}}
         one.to(device)
     for n in BATCHES if device.type in TIMED else ():
         taken = _timed(list(nets.values()), example.expand(n, *example.shape[1:]))
@@ -61,10 +62,6 @@ def alive(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
 
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _memory(net: nn.Module) -> int:
-    return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
 
 
 def _dense_file(net: nn.Module) -> int:
