@@ -16,9 +16,10 @@ from torch.utils.data import TensorDataset
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
-from prunelab.callbacks.scaling_factors import Factors, ScalingFactors, proximal_step
+from prunelab.callbacks.scaling_factors import ScalingFactors
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.blocks import Block
+from prunelab.channels.factors import Factors, proximal_step
 from prunelab.channels.units import Channels, Filter, Removable
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from prunelab.channels.rules import RULES
 from prunelab.channels.walk import Walk, couple, first_names
 from prunelab.core.glance import glance
 from prunelab.core.types import Example
@@ -71,7 +72,7 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
     programs = [export(net, example, training=False)]
     if _unused(net, programs[0]):
         programs.append(export(net, example, training=True))
-    return _resolve(couple(net, programs))
+    return _resolve(couple(net, programs, RULES))
 
 
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
