@@ -22,9 +22,8 @@ from hydra.utils import instantiate
 from torch import nn
 
 import prunelab
-from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
-from prunelab.compact.file import read, save
+from prunelab.compact.file import origin_of, save
 from prunelab.compact.narrow import VALUES
 from prunelab.core.allocation import Global
 from prunelab.core.select import prunable_weights
@@ -89,9 +88,10 @@ def left_by(job: Path, path: Path) -> None:
     net = prunelab.load(model)
     dense = safetensors.torch.save({name: t.contiguous() for name, t in net.state_dict().items()})
     packed = f"{len(zlib.compress(dense, 9)):,}"
+    origin = origin_of(model)
+    assert origin is not None
     for values in VALUES:
-        about, _ = read(model)
-        size = save(path, net, artefact.plan_of(model) or Plan(), about["net"], about["args"], values, False)
+        size = save(path, net, *origin, values, False)
         reading, found = timed(lambda: prunelab.load(path))
         right = sum(int((found(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
         told = (f"{100 * result['accuracy']:.2f}", f"{100 * right / len(y):.2f}")

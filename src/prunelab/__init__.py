@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 def load(path: str | Path, into: "nn.Module | None" = None) -> "nn.Module":
     """The net in eval mode, on the CPU; `into` is a new, unpruned net where it is none of ours.
 
-    Raises ValueError for a file that is damaged, is something else or does not fit (channels/artefact.py,
-    compact/file.py).
+    Raises ValueError for a file that is damaged, is something else or does not fit (compact/file.py).
     """
     from prunelab.compact import file  # torch takes seconds, and composing a configuration needs none
 

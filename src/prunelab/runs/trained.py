@@ -5,8 +5,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels import artefact
-from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.lit.classifier import EXAMPLE
 from prunelab.report.record import read
@@ -33,10 +31,9 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     for weights that are not in `values`.
     """
     net, model = net_of(path), Folder(path).model
-    about, _ = file.read(model)
-    size = file.save(
-        to, net, artefact.plan_of(model) or Plan(), about["net"], about["args"], values, signed_zeros=False
-    )
+    origin = file.origin_of(model)
+    assert origin is not None
+    size = file.save(to, net, *origin, values, signed_zeros=False)
     noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before, after = net(noise), file.load(to)(noise)

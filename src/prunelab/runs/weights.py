@@ -6,7 +6,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels import artefact
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.runs.folders import weights_file
@@ -19,10 +18,10 @@ def load_weights(net: nn.Module, path: Path) -> Plan:
     Raises ValueError, naming them, for tensors that are missing, unknown or of another shape.
     """
     path = weights_file(path)
-    if path.suffix == ".safetensors" and (plan := artefact.plan_of(path)) is not None:
+    if path.suffix == ".safetensors" and (origin := file.origin_of(path)) is not None:
         was_training = net.training
         file.load(path, into=net).train(was_training)
-        return plan
+        return origin.plan
     saved = _read(path)
     own = net.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in saved]

@@ -1,56 +1,35 @@
-"""How does a small net travel? As one file: its tensors, and in their header how to build and cut it again."""
+"""What does a file say of a small net, so that it can be built and cut again?"""
 
 import copy
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.core.files import written_whole
 from prunelab.models import named
 
-FORMAT = 1
-COMPACT = 2  # the same description, and tensors that are written as compact/file.py does
-KEY = "prunelab"  # in the header's metadata; one key, for safetensors writes several in any order
+FORMAT = 2
 FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
-BROKEN, AGAIN = "no whole safetensors file", "look for the path, or copy it again"
-DAMAGED = "do not have their sha256: it was damaged or changed; copy it again"
-Read = tuple[dict[str, Any], dict[str, Tensor]]  # what a file says of a net, and its tensors by name
 BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
-
-
-def save(path: str | Path, net: nn.Module, plan: Plan, name: str | None, args: Mapping[str, Any]) -> None:
-    """Writes `net`, which `plan` made small, as safetensors, whole or not at all.
-
-    `name` and `args` are those of the unpruned net (models/named.py), from which this one has been rebuilt before
-    anything is written. With None only `load(into=)` can read the file, and `args` are left out. Values and dtypes
-    stay as they are, NaN too. Raises ValueError where the rebuilt net is another.
-    """
-    try:
-        about, tensors = described(net, plan, name, args)
-        whole = serialized(about | {"sha256": digest(about, tensors)}, tensors)
-    except ValueError as error:
-        raise ValueError(f"{path} is not written: {error}") from error
-    with written_whole(Path(path)) as file:
-        file.write(whole)
 
 
 def described(
     net: nn.Module, plan: Plan, name: str | None, args: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description of `net` without its digest, and its tensors; see `save`."""
+    """What a file says of `net`, which `plan` made small, and its tensors.
+
+    `name` and `args` are those of the unpruned net (models/named.py), from which this one is rebuilt here and compared.
+    With None it can only be `built` into another, and `args` are left out. Values and dtypes stay as they are, NaN
+    too. Raises ValueError where the rebuilt net is another.
+    """
     tensors = _tensors(net)
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -65,48 +44,20 @@ def described(
     return about, tensors
 
 
-def serialized(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
-    """Raises ValueError where `about` has NaN, which is no JSON."""
-    return safetensors.torch.save(dict(tensors), {KEY: json.dumps(about, separators=(",", ":"), allow_nan=False)})
+def built(about: Mapping[str, Any], tensors: Mapping[str, Tensor], into: nn.Module | None) -> nn.Module:
+    """The net that was `described`, in eval mode; a new one on the CPU, or `into`, cut and filled in place.
 
-
-def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
-    """The small net that `save` wrote, in eval mode, in its dtypes and memory format, on the CPU.
-
-    A net that is none of ours comes as `into`, new and unpruned; it is cut and filled in place, on its device, and
-    returned; where that fails, it is left as it was. Nothing in the file is run or unpickled: it names one of our
-    nets and gives numbers. Raises ValueError for a file that is not there, is damaged or is something else, and
-    where it does not fit. The digest tells of damage; it is no help against forgery.
+    Where that fails, `into` is left as it was. Raises ValueError where the parts do not fit.
     """
-    return build(path, into, read)
-
-
-def build(path: str | Path, into: nn.Module | None, reader: Callable[[Path], Read]) -> nn.Module:
-    """`load`, of what `reader` finds in the file."""
-    try:
-        about, tensors = reader(Path(path))
-        if into is None:
-            return _rebuilt(about, tensors).eval()
-        if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
-            raise ValueError(f"into={into!r:.80}: expected a net, new and unpruned, with memory of its own")
-        plan = _unpacked(about["plan"])
-        _fill(_cut(copy.deepcopy(into), plan, tensors), tensors)  # what goes wrong goes wrong with the copy
-        return _fill(_cut(into, plan, tensors), tensors).eval()
-    except (ValueError, RuntimeError) as error:  # torch's, or of a description that is nested too deep
-        raise ValueError(f"{path}: {error}") from error
-
-
-def plan_of(path: str | Path) -> Plan | None:
-    """What was cut out of the net in a file, also a compact one; None where it holds nothing but weights.
-
-    Raises ValueError for a file that is cut short or not there; damage within it is told by `load`.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-        return _unpacked(about_of(text, (FORMAT, COMPACT))["plan"]) if text is not None else None
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    if about["channels_last"]:
+        tensors = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in tensors.items()}
+    if into is None:
+        return _rebuilt(about, tensors).eval()
+    if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
+        raise ValueError(f"into={into!r:.80}: expected a net, new and unpruned, with memory of its own")
+    plan = unpacked(about["plan"])
+    _fill(_cut(copy.deepcopy(into), plan, tensors), tensors)  # what goes wrong goes wrong with the copy
+    return _fill(_cut(into, plan, tensors), tensors).eval()
 
 
 def _rebuilt(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -115,7 +66,7 @@ def _rebuilt(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Modu
         raise ValueError("its net is none of ours: give a new, unpruned one, load(path, into=net)")
     with torch.device("meta"):
         net = named.build(about["net"], about["args"])
-    _cut(net, _unpacked(about["plan"]), tensors)
+    _cut(net, unpacked(about["plan"]), tensors)
     net.load_state_dict(tensors, assign=True)
     if empty := [name for name, t in [*net.named_parameters(), *net.named_buffers()] if t.is_meta]:
         raise ValueError(f"{about['net']} has {empty[0]}, which is not in its state_dict: make it a persistent buffer")
@@ -180,29 +131,8 @@ def _channels_last(net: nn.Module) -> bool:
     return any(p.is_contiguous(memory_format=torch.channels_last) for p in images)
 
 
-def read(path: Path) -> Read:
-    """Raises ValueError for what is no whole file of format 1."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = about_of((file.metadata() or {}).get(KEY))
-            names: list[str] = file.keys()
-            tensors = {name: file.get_tensor(name).clone() for name in names}  # else they change with the file
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{BROKEN}: {error}; {AGAIN}") from error
-    if digest(about, tensors) != about["sha256"]:
-        raise ValueError(f"its contents {DAMAGED}")
-    return about, in_memory_format(about, tensors)
-
-
-def in_memory_format(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors laid out as the net had them."""
-    if about["channels_last"]:
-        tensors = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in tensors.items()}
-    return tensors
-
-
-def about_of(text: str | None, formats: Sequence[int] = (FORMAT,)) -> dict[str, Any]:
-    """What the header says. Raises ValueError for anything but `formats`."""
+def about_of(text: str | None) -> dict[str, Any]:
+    """What the header says. Raises ValueError for anything but this format."""
     if text is None:
         raise ValueError("safetensors, but not of a small model: weights alone are read by pretrained=")
     try:
@@ -210,23 +140,11 @@ def about_of(text: str | None, formats: Sequence[int] = (FORMAT,)) -> dict[str, 
     except ValueError as error:
         raise ValueError(f"its description is not JSON ({error}): save it anew") from error
     version = about.get("format") if isinstance(about, dict) else None
-    if type(version) is not int or version not in formats:
-        known = " or ".join(map(str, formats))
-        raise ValueError(f"format={version!r:.80}: expected {known}; a newer prunelab may read it")
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(f"format={version!r:.80}: expected {FORMAT}; a newer prunelab may read it")
     if wrong := [key for key, kind in FIELDS.items() if not isinstance(about.get(key, ...), kind)]:
         raise ValueError(f"its description has a wrong or missing {wrong[0]}={about.get(wrong[0])!r:.80}: save it anew")
     return about
-
-
-def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Of everything but itself: the description with sorted keys, then names, dtypes, shapes and bytes by name."""
-    said = {key: value for key, value in about.items() if key != "sha256"}
-    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        found.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _packed(plan: Plan) -> dict[str, Any]:
@@ -242,7 +160,7 @@ def _packed(plan: Plan) -> dict[str, Any]:
     return {**plan.to_json(), "keep": keep}
 
 
-def _unpacked(packed: Mapping[str, Any]) -> Plan:
+def unpacked(packed: Mapping[str, Any]) -> Plan:
     plan, keep = Plan.from_json({**packed, "keep": {}}), dict[tuple[str, int], Tensor]()
     try:
         for digits, places in packed["keep"].items():
