@@ -7,7 +7,7 @@ import altair as alt
 
 from prunelab.report import palette, series
 from prunelab.report.groups import Group, slug
-from prunelab.report.look import FEW, Drawings, Spec, accuracy_axis, finished
+from prunelab.report.look import BAND, FEW, Drawings, Spec, accuracy_axis, finished
 from prunelab.report.series import Point
 
 
@@ -40,7 +40,7 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
         alt.Tooltip("n:Q", title="seeds"),
     ]
     layers = [
-        base.mark_area(opacity=0.18).encode(low, y2="high:Q"),
+        base.mark_area(**BAND).encode(low, y2="high:Q"),
         base.mark_line(strokeWidth=2).encode(mean),
         # Where there are many they are seen as the line, and still tell what they are.
         base.mark_point(filled=True, size=30, opacity=1 if last <= FEW else 0).encode(mean, tooltip=told),

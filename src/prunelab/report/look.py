@@ -9,6 +9,7 @@ import altair as alt
 import vl_convert
 
 WIDTH, HEIGHT = 500, 320  # pixels of the plot; with axis and legend the picture is about 640 wide
+BAND: dict[str, Any] = {"fillOpacity": 0.15, "opacity": 1}  # of the whole mark, opacity takes PNGs five times as long
 FEW = 12  # points of a line that are each marked
 Spec = dict[str, Any]  # of Vega-Lite
 Rows = list[dict[str, Any]]

@@ -9,7 +9,7 @@ import altair as alt
 from prunelab.report import palette, series
 from prunelab.report.costs import BOPS, BYTES, LATENCY, MACS, Cost
 from prunelab.report.groups import Group
-from prunelab.report.look import FEW, Drawings, Spec, accuracy_axis, cost_axis, finished
+from prunelab.report.look import BAND, FEW, Drawings, Spec, accuracy_axis, cost_axis, finished
 from prunelab.report.record import Result
 from prunelab.report.series import Point
 
@@ -80,7 +80,9 @@ def _drawn(
     thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(order="rate:Q")  # it goes to and fro
     layers = [UNPRUNED.encode(mean)]
     if max(group.seeds) >= series.FEWEST:  # a layer of nothing has no extent, which Vega warns of
-        band = base.mark_rule(strokeWidth=1.5, clip=True) if noisy else base.mark_area(opacity=0.15, clip=True)
+        ends = [end for p in points for end in (p.lower, p.upper) if end is not None]
+        wide = min(ends) < domain[0] or max(ends) > domain[1]
+        band = base.mark_rule(strokeWidth=1.5, clip=wide) if noisy else base.mark_area(**BAND, clip=wide)
         layers.append(band.encode(lower, y2="upper:Q"))
     layers.append(thin.encode(mean) if noisy else base.mark_line(strokeWidth=2).encode(mean))
     several = max(group.seeds) > 1

@@ -7,7 +7,7 @@ import altair as alt
 
 from prunelab.report import palette, series
 from prunelab.report.groups import Group, slug
-from prunelab.report.look import Drawings, Spec, accuracy_axis, finished
+from prunelab.report.look import BAND, Drawings, Spec, accuracy_axis, finished
 from prunelab.report.series import Point, pooled
 
 
@@ -44,7 +44,7 @@ def by_round(group: Group, method: str) -> Spec:
     said, layers = ["line: mean over seeds"] * (seeds > 1), []
     if seeds >= series.FEWEST:
         said.append("band: the mean's 95 % confidence interval (Student's t)")
-        layers.append(base.mark_area(opacity=0.15, clip=True).encode(lower, y2="upper:Q"))
+        layers.append(base.mark_area(**BAND, clip=True).encode(lower, y2="upper:Q"))
     layers += [
         base.mark_line(strokeWidth=2).encode(mean),
         base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
