@@ -1,8 +1,10 @@
 """How does something that is known only at the end come into TensorBoard, without torch and only once?"""
 
+import os
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -15,22 +17,32 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from prunelab.core.files import written_whole
 
 
-def replace(folder: Path, kind: str, values: Iterable[Summary.Value], step: int) -> Path:
+def replace(folder: Path, kind: str, values: Iterable[Summary.Value], step: int) -> None:
     """An event file of `folder` with `values`, in place of an earlier one of the same `kind`. Raises OSError.
 
-    The name is new each time, as a TensorBoard that is running looks at no file twice; what it has of an earlier one
-    gives way to equal tags and steps.
+    The name is new each time, as a TensorBoard that is running looks at no file twice. Of processes that do this at the
+    same time the one that began last prevails.
     """
-    before, now = list(folder.glob(f"events.out.tfevents.*.{kind}")), time.time()
-    path = folder / f"events.out.tfevents.{now:017.6f}.{kind}"
-    with written_whole(path) as file:
+    now = time.time()
+    with written_whole(folder / f"events.out.tfevents.{now:017.6f}.{kind}") as file:
         writer = RecordWriter(file)
         writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
         for value in values:
             writer.write(Event(wall_time=now, step=step, summary=Summary(value=[value])).SerializeToString())
-    for old in before:
-        old.unlink(missing_ok=True)
-    return path
+    for earlier in sorted(folder.glob(f"events.out.tfevents.*.{kind}"))[:-1]:
+        _give_way(earlier)
+
+
+def _give_way(path: Path) -> None:
+    """Empties the file, and removes it the next time.
+
+    TensorBoard's reader in Python (`--load_fast false`) may stand on it, and does not get past a file that is gone.
+    """
+    with suppress(FileNotFoundError):  # another process was faster
+        if path.stat().st_size:
+            os.truncate(path, 0)
+        else:
+            path.unlink()
 
 
 def scalar(tag: str, value: float) -> Summary.Value:

@@ -23,18 +23,18 @@ CHARTS = {  # a line for each job and tag that a pattern matches
 }
 
 
-def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> Path | None:
-    """The PNGs among `written` files as images, and the layout of Custom Scalars; returns the event file.
+def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> None:
+    """The PNGs among `written` files as images, and the layout of Custom Scalars; nothing where no job logs there.
 
-    None is written where no job writes any. Raises OSError.
+    Raises OSError.
     """
     if not any(logs(result.config) for result in results):
-        return None
+        return
     pictures = [events.image(f"figures/{path.stem}", path.read_bytes()) for path in written if path.suffix == ".png"]
     layout = events.plugin(
         metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), _layout().SerializeToString()
     )
-    return events.replace(study, KIND, [layout, *pictures], step=0)
+    events.replace(study, KIND, [layout, *pictures], step=0)
 
 
 def _layout() -> Layout:
