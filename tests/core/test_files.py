@@ -1,13 +1,15 @@
 """Whole or not at all."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from prunelab.core import files
-from prunelab.core.files import remove_partial, written_whole
+from prunelab.core.files import remove_abandoned, remove_partial, written_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -47,3 +49,21 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
     remove_partial(tmp_path)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
+
+
+def test_what_is_being_written_is_no_file_of_its_kind_by_its_name(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "events.out.tfevents.1.png"):
+        [partial] = tmp_path.iterdir()
+        assert not any(part in partial.name for part in ("events", "tfevents", "png"))
+
+
+def test_where_others_may_be_writing_only_what_is_days_old_goes_and_nothing_below(tmp_path: Path) -> None:
+    old = time.time() - 2 * files.DAY
+    (tmp_path / "job").mkdir()
+    abandoned, below, kept = tmp_path / ".1.partial", tmp_path / "job" / ".2.partial", tmp_path / "summary.md"
+    for path in (abandoned, below, kept):
+        path.touch()
+        os.utime(path, (old, old))
+    with written_whole(tmp_path / "summary.csv"):
+        remove_abandoned(tmp_path)
+    assert sorted(tmp_path.rglob("*.*")) == sorted([below, kept, tmp_path / "summary.csv"])

@@ -2,12 +2,14 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from prunelab.__main__ import main
+from prunelab.core.files import DAY
 from prunelab.report import figures, means, summary
 
 Add = Callable[..., Path]
@@ -116,6 +118,17 @@ def test_what_an_earlier_report_drew_is_gone_and_nothing_else(sweep: Path) -> No
     summary.write(sweep)
     assert not (sweep / "figures" / "accuracy_over_rate-old.png").exists()
     assert (sweep / "figures" / "mine.txt").exists()
+
+
+def test_what_a_report_that_was_killed_left_is_gone_a_day_later(add: Add) -> None:
+    sweep, old = add().parent, time.time() - 2 * DAY
+    (sweep / "figures").mkdir()
+    left = [sweep / ".a.partial", sweep / "figures" / ".b.partial"]
+    for path in left:
+        path.touch()
+        os.utime(path, (old, old))
+    summary.write(sweep)
+    assert not any(path.exists() for path in left)
 
 
 def test_of_very_many_groups_the_first_are_drawn_and_that_is_said(add: Add) -> None:

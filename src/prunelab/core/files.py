@@ -4,13 +4,15 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 PARTIAL = ".partial"  # the end of a name, of what is being written
 FULL = 1 << 16  # bytes that are left
+DAY = 24 * 3600  # seconds; the clock of a file server is not as wrong as that
 
 
 @contextmanager
@@ -21,7 +23,8 @@ def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]
     becomes `before`, where that is given. A full disk is an OSError, also where a library says something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    # Nothing of `path` in the name: TensorBoard reads whatever has "tfevents" in it.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PARTIAL)
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file
@@ -43,6 +46,14 @@ def remove_partial(folder: Path) -> None:
     """What processes that were killed while they wrote have left there, and in folders in it."""
     for path in folder.rglob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """The same of a folder that others may be writing into now, and of it alone: what nobody has touched for a day."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        with suppress(FileNotFoundError):  # it was being written, and is whole
+            if time.time() - path.stat().st_mtime > DAY:
+                path.unlink()
 
 
 def _umask() -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from prunelab.core.files import written_whole
+from prunelab.core.files import remove_abandoned, written_whole
 from prunelab.report import formats, page, terminal
 from prunelab.report.groups import Group, group
 from prunelab.report.page import Section
@@ -33,6 +33,8 @@ def write(folder: Path) -> Summary:
     Raises NothingToReport if there is no usable result, and OSError if the folder cannot be written to.
     """
     results, unusable = load(folder)
+    for written_to in (folder, folder / "figures"):
+        remove_abandoned(written_to)  # by reports that were killed
     tables = [(of, rows(of)) for of in group(results)]
     written = [
         _file(folder / "summary.csv", formats.comma_separated(tables).encode()),
