@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import events
@@ -78,9 +79,28 @@ def test_an_epoch_at_whose_end_a_job_was_stopped_is_shown_whole_and_once(
 
 
 @pytest.mark.parametrize("logger", ["none", "csv"])
-def test_without_tensorboard_there_is_no_event_file(logger: str, job, tmp_path: Path) -> None:
+def test_without_tensorboard_there_is_no_event_file_and_nothing_of_it_is_imported(
+    logger: str, job, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "prunelab.runs.hyperparameters", raising=False)
+    monkeypatch.delattr("prunelab.runs.hyperparameters", raising=False)
     job(*USP, f"logger={logger}")
     assert files(tmp_path) == []
+    assert "prunelab.runs.hyperparameters" not in sys.modules
+
+
+def test_a_job_that_tensorboard_cannot_be_told_of_has_its_result_and_says_why(
+    job, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no such protobuf")
+
+    monkeypatch.setattr("prunelab.runs.events.replace", broken)
+    assert job(*USP, BOARD)["history"][-1]["epoch"] == 3
+    assert not (tmp_path / "job" / "failure.json").exists()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{tmp_path / 'job'}: not in TensorBoard: RuntimeError: no such protobuf"
+    ]
 
 
 def test_what_goes_to_tensorboard_changes_no_bit_of_the_training(job, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout
 
 from prunelab.report.record import Result
 from prunelab.runs import events
-from prunelab.runs.hyperparameters import logs
+from prunelab.runs.tensorboard import logs
 
 KIND = "study"
 CHARTS = {  # a line for each job and tag that a pattern matches

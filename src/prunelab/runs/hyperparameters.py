@@ -29,16 +29,9 @@ ELSEWHERE = {"prune", "rate", "seed", "model", "data", "epochs", "optim.optimize
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """One entry for the job of that folder, however often it is written; none without TensorBoard. Raises OSError."""
-    if not logs(result["config"]):
-        return
+    """One entry for the job of that folder, however often it is written. Raises OSError."""
     final = [events.scalar(f"trained/{name}", value) for name, value in metrics(result).items()]
     events.replace(folder, KIND, [*_session(result), *final], step=len(result["history"]))
-
-
-def logs(config: dict[str, Any]) -> bool:
-    """Whether a job with this configuration writes event files."""
-    return str((config.get("logger") or {}).get("_target_")).endswith(("EpochLogger", "TensorBoardLogger"))
 
 
 def columns(result: dict[str, Any]) -> dict[str, str | float]:

@@ -33,6 +33,7 @@ from prunelab.runs.record import Folder
 from prunelab.runs.rehearsal import rehearse
 from prunelab.runs.rounds import RoundRecords, rounds_of, write_masks
 from prunelab.runs.stop import Stop, stoppable
+from prunelab.runs.tensorboard import tell
 from prunelab.runs.trainer import make_trainer
 from prunelab.runs.weights import load_weights
 
@@ -188,10 +189,7 @@ def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, Any]], me
     accuracy = epochs[-1]["test_acc"]
     seconds = sum(epoch["seconds"] for epoch in epochs)
     result = job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds}
-    if result["config"].get("logger"):
-        from prunelab.runs import hyperparameters  # TensorBoard takes half a second
-
-        hyperparameters.write(folder.path, result)
+    tell(folder.path, result)
     folder.finish(result)
     log.info(
         "test %.2f %%, sparsity %.2f %%, %.0f s",
