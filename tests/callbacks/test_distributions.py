@@ -1,5 +1,6 @@
 """Histograms count the weights that are left, seldom, and where they say something."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import events
@@ -8,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from prunelab.callbacks.distributions import Distributions
 
@@ -33,12 +34,33 @@ class Module(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0)
 
 
-def fit(folder: Path, epochs: int, **kwargs: object) -> None:
+class Images(IterableDataset):
+    """As many as come."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor]]:
+        return iter([(torch.ones(4),)] * 2)
+
+
+class Recurrent(Module):
+    """Neither a convolution nor a linear layer."""
+
+    def __init__(self) -> None:
+        L.LightningModule.__init__(self)
+        self.a = nn.RNN(4, 3)
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.a(batch[0])[0].sum()
+
+
+SIZED = TensorDataset(torch.ones(2, 4))
+
+
+def fit(folder: Path, epochs: int, *also: L.Callback, module: type[Module] = Module, images: Dataset = SIZED) -> None:
     L.Trainer(
-        max_epochs=epochs, logger=TensorBoardLogger(folder, name="", version=""), callbacks=[Distributions()],
+        max_epochs=epochs, logger=TensorBoardLogger(folder, name="", version=""), callbacks=[*also, Distributions()],
         accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         log_every_n_steps=1,
-    ).fit(Module(), DataLoader(TensorDataset(torch.ones(2, 4)), num_workers=0))  # fmt: skip
+    ).fit(module(), DataLoader(images, num_workers=0))  # fmt: skip
 
 
 def test_weights_that_are_left_and_the_filters_they_are_in_are_counted(tmp_path: Path) -> None:
@@ -73,3 +95,28 @@ def test_filters_that_are_all_alike_or_gone_have_no_histogram_and_equal_weights_
 def test_they_come_ten_times_at_most_and_last_at_the_end(epochs: int, at: list[int], tmp_path: Path) -> None:
     fit(tmp_path, epochs)
     assert events.steps(tmp_path)["weights/a"] == at
+
+
+def test_images_that_nobody_has_counted_change_nothing(tmp_path: Path) -> None:
+    fit(tmp_path, 25, images=Images())
+    assert events.steps(tmp_path)["weights/a"] == [3, 5, 8, 10, 13, 15, 18, 20, 23, 25]
+
+
+def test_where_nobody_knows_how_many_epochs_come_there_is_one_after_each(tmp_path: Path) -> None:
+    class Enough(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            trainer.should_stop = trainer.current_epoch == 11
+
+    fit(tmp_path, -1, Enough())
+    assert events.steps(tmp_path)["weights/a"] == [*range(1, 13)]
+
+
+def test_a_net_without_layers_that_can_be_pruned_is_trained_and_has_none(tmp_path: Path) -> None:
+    fit(tmp_path, 1, module=Recurrent)
+    assert [tag for tag in events.steps(tmp_path) if "weights" in tag] == []
+
+
+def test_ranks_other_than_the_first_write_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(L.Trainer, "is_global_zero", False)
+    fit(tmp_path, 1)
+    assert [tag for tag in events.steps(tmp_path) if "weights" in tag] == []

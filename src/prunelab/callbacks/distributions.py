@@ -5,15 +5,15 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from prunelab.callbacks.progress import progress
-from prunelab.core.select import prunable_weights
+from prunelab.core.select import layer_weights
 
 BINS = 30  # as many as TensorBoard draws
 
 
 class Distributions(L.Callback):
-    """Histograms for TensorBoard at the end of `times` epochs at most, evenly spread, the last among them.
+    """Histograms for TensorBoard at the end of `times` of the `max_epochs` at most, evenly spread, the last among them.
 
+    Where `max_epochs` leaves open how many there will be (-1), at the end of each.
     Of each layer that can be pruned: `weights/<layer>`, the values of the weights that are not 0; and where the filters
     that are left differ `weights_by_filter/<layer>`, the fractions of their weights that are left, which say whether
     pruning single weights empties whole filters. Over epochs, from 1. Goes to every TensorBoardLogger of the Trainer,
@@ -26,9 +26,9 @@ class Distributions(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         epoch = trainer.current_epoch + 1
-        if not boards or not trainer.is_global_zero or not self._due(trainer, epoch):
+        if not boards or not trainer.is_global_zero or not self._due(epoch, trainer.max_epochs or -1):
             return
-        for name, weight in prunable_weights(pl_module).items():
+        for name, weight in layer_weights(pl_module).items():
             layer, values = name.removesuffix(".weight"), weight.detach().float().cpu()
             density = (values != 0).flatten(1).float().mean(1)  # (out,)
             shown = {f"weights/{layer}": values[(values != 0) & values.isfinite()]}
@@ -38,10 +38,8 @@ class Distributions(L.Callback):
                 for tag, of in shown.items():
                     _write(board, tag, of, epoch)
 
-    def _due(self, trainer: L.Trainer, epoch: int) -> bool:
-        run = progress(trainer, trainer.global_step)
-        epochs = max(1, run.total // run.epoch)
-        return epoch * self.times // epochs > (epoch - 1) * self.times // epochs
+    def _due(self, epoch: int, epochs: int) -> bool:
+        return epochs < 0 or epoch * self.times // epochs > (epoch - 1) * self.times // epochs
 
 
 def _write(board: TensorBoardLogger, tag: str, values: Tensor, epoch: int) -> None:

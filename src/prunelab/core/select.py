@@ -8,14 +8,19 @@ from torch import nn
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
+def layer_weights(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights of convolutions and linear layers by name, a shared one once; never a bias or a norm."""
+    owners = {id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE)}
+    return {name: p for name, p in net.named_parameters() if id(p) in owners}
+
+
 def prunable_weights(net: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Parameter]:
-    """The weights of convolutions and linear layers by name, a shared one once; never a bias or a norm.
+    """The `layer_weights` that may be pruned.
 
     Names that match a pattern of `skip` ("fc.*", "*.downsample.*") are left dense. Raises ValueError when
     nothing is left, or when a pattern matches no prunable weight.
     """
-    owners = {id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE)}
-    found = {name: p for name, p in net.named_parameters() if id(p) in owners}
+    found = layer_weights(net)
     for pattern in skip:
         if not any(fnmatch(name, pattern) for name in found):
             raise ValueError(f"skip={pattern!r} matches no prunable weight; there are: {', '.join(found)}")
