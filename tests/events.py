@@ -25,6 +25,13 @@ def steps(folder: Path) -> dict[str, list[int]]:
     return found | {tag: [event.step for event in events.Histograms(tag)] for tag in events.Tags()["histograms"]}
 
 
+def last_steps(folder: Path) -> dict[str, int]:
+    """Of everything that is shown."""
+    events = PluginAccumulator(str(folder), size_guidance=ALL)
+    events.Reload()
+    return {tag: events.Tensors(tag)[-1].step for tag in events.Tags()["tensors"]}
+
+
 def tensors(folder: Path, plugin: str) -> dict[str, list[Any]]:
     """What a plugin is given, by tag."""
     events = PluginAccumulator(str(folder), size_guidance=ALL)

@@ -40,6 +40,22 @@ def test_a_finished_job_tells_its_columns_and_what_it_came_to(prune: str, job, t
         assert [float(v) for v in scalars[f"trained/{tag}"]] == pytest.approx([value], rel=1e-6), tag
 
 
+def test_a_job_that_logs_to_tensorboard_leaves_no_empty_yaml_beside_it(job, tmp_path: Path) -> None:
+    job(*USP, BOARD)
+    assert list((tmp_path / "job").glob("*.yaml")) == []
+
+
+def test_a_net_that_is_only_looked_at_stands_at_epoch_0_and_a_trained_one_at_its_last(job, tmp_path: Path) -> None:
+    trained, looked = tmp_path / "dense", tmp_path / "job"
+    job("prune=none", BOARD, folder=trained)
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):  # no checkpoint is left
+        job("experiment=scan", "epochs=0", f"pretrained={trained}", "prune.pruning.rates=2", "prune.pruning.batches=0", BOARD)
+    for folder, last in ((trained, 3), (looked, 0)):
+        found = events.last_steps(folder)
+        assert {"val/acc", "test/acc", "trained/test accuracy"} <= set(found)
+        assert set(found.values()) == {last}
+
+
 def test_nothing_is_told_of_a_job_that_has_not_ended(composed, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("prunelab.runs.job.finish", lambda *_: pytest.fail("as if it were killed here"))
     with pytest.raises(pytest.fail.Exception):

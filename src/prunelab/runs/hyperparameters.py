@@ -31,7 +31,7 @@ ELSEWHERE = {"prune", "rate", "seed", "model", "data", "epochs", "optim.optimize
 def write(folder: Path, result: dict[str, Any]) -> None:
     """One entry for the job of that folder, however often it is written. Raises OSError."""
     final = [events.scalar(f"trained/{name}", value) for name, value in metrics(result).items()]
-    events.replace(folder, KIND, [*_session(result), *final], step=len(result["history"]))
+    events.replace(folder, KIND, [*_session(result), *final], step=result["history"][-1]["epoch"])
 
 
 def columns(result: dict[str, Any]) -> dict[str, str | float]:
