@@ -49,7 +49,14 @@ def test_a_net_that_is_only_looked_at_stands_at_epoch_0_and_a_trained_one_at_its
     trained, looked = tmp_path / "dense", tmp_path / "job"
     job("prune=none", BOARD, folder=trained)
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):  # no checkpoint is left
-        job("experiment=scan", "epochs=0", f"pretrained={trained}", "prune.pruning.rates=2", "prune.pruning.batches=0", BOARD)
+        job(
+            "experiment=scan",
+            "epochs=0",
+            f"pretrained={trained}",
+            "prune.pruning.rates=2",
+            "prune.pruning.batches=0",
+            BOARD,
+        )
     for folder, last in ((trained, 3), (looked, 0)):
         found = events.last_steps(folder)
         assert {"val/acc", "test/acc", "trained/test accuracy"} <= set(found)
