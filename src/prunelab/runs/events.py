@@ -37,6 +37,7 @@ def _give_way(path: Path) -> None:
     """Empties the file, and removes it the next time.
 
     TensorBoard's reader in Python (`--load_fast false`) may stand on it, and does not get past a file that is gone.
+    What it has read it goes on showing, behind what is new; TensorBoard's usual reader drops it.
     """
     with suppress(FileNotFoundError):  # another process was faster
         if path.stat().st_size:
