@@ -64,8 +64,8 @@ channels() {
 
 scan() {
   for net in vgg11 densenet40; do
-    train "scan-$net" "${1-}" model=$net prune=none epochs="${EPOCHS:-30}"
-    train "scan-$net" "${1-}" experiment=scan model=$net "pretrained='$(echo outputs/gpu-scan-$net/prune=none*)'"
+    train "dense-$net" "${1-}" model=$net prune=none epochs="${EPOCHS:-30}"
+    train "scan-$net" "${1-}" experiment=scan model=$net pretrained=outputs/gpu-dense-$net
   done
 }
 

@@ -2,18 +2,18 @@
 
 import copy
 from collections.abc import Callable
-from itertools import pairwise
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from prunelab.callbacks import Scan, Sensitivity
+from prunelab.channels.blocks import Block
 from prunelab.channels.units import Filter
-from prunelab.core.allocation import ERK, Allocation, Global, Uniform
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
@@ -209,6 +209,99 @@ def test_a_training_ends_in_the_bits_it_would_have_without_a_look_at_its_end() -
     assert all(callback.result["n"] == 50 for callback in callbacks)
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_a_look_at_the_end_of_a_training_is_one_by_testing_in_any_precision(precision: str) -> None:
+    class Blank(Data):
+        """Augments as Lightning's documents advise, and badly."""
+
+        def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+            return [0 * batch[0], batch[1]] if self.trainer.training else batch
+
+    module, of_fit, of_test = Foreign(), Scan(pruner(), [0.5], batches=2), Scan(pruner(), [0.5], batches=2)
+    trainer(of_fit, precision=precision).fit(module, datamodule=Blank())
+    trainer(of_test, precision=precision).test(module, datamodule=Blank(), verbose=False)
+    assert of_fit.result["accuracy"] == of_test.result["accuracy"]
+    assert of_fit.result["reestimated"] == of_test.result["reestimated"]
+
+
+def test_a_test_set_that_is_made_for_testing_alone_is_found_and_changes_no_training() -> None:
+    class Late(L.LightningDataModule):
+        train_dataloader, val_dataloader = Data.train_dataloader, Data.val_dataloader
+
+        def setup(self, stage: str) -> None:
+            if stage == "test":
+                self.images = images(2, 50)
+
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(random_split(self.images, [40, 10])[0], 16)
+
+    plain, looked_at, scan = Foreign(), Foreign(), Scan(pruner(), [0.5], batches=2)
+    for module, callbacks in ((plain, []), (looked_at, [scan])):
+        torch.manual_seed(2)
+        trainer(*callbacks).fit(module, datamodule=Late())
+    assert scan.result["n"] == 40
+    assert unchanged(looked_at, state(plain))
+
+
+def test_after_a_training_the_same_trainer_tests_and_predicts_without_another_look(trained) -> None:
+    class Counting(Scan):
+        def find(self, trial, units):
+            found.append(1)
+            return super().find(trial, units)
+
+    found: list[int] = []
+    scan, module = Counting(pruner(), [0.5], batches=2), copy.deepcopy(trained)
+    one = trainer(scan)
+    one.fit(module, datamodule=Data())
+    result = scan.result
+    one.validate(module, dataloaders=Data().val_dataloader(), verbose=False)
+    one.test(module, dataloaders=Data().test_dataloader(), verbose=False)
+    one.predict(module, dataloaders=DataLoader(torch.zeros(2, 1, 8, 8)))
+    assert scan.result is result
+    assert len(found) == 1
+    one.fit_loop.max_epochs = 3
+    one.fit(module, datamodule=Data())
+    assert len(found) == 2
+
+
+def test_a_prediction_is_no_occasion_to_look(trained) -> None:
+    scan = Scan(pruner(), batches=2)
+    trainer(scan).predict(trained, dataloaders=DataLoader(torch.zeros(2, 1, 8, 8)))
+    assert scan.result is None
+
+
+def test_a_rest_of_one_image_is_left_out_of_running_statistics() -> None:
+    class Rest(L.LightningDataModule):
+        val_dataloader, test_dataloader = Data.val_dataloader, Data.test_dataloader
+
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(images(0, 49), 16)
+
+    class Flat(Foreign):
+        """A batch norm that no single image may come to in training."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.BatchNorm1d(3))
+
+    scan = Scan(pruner(), [0.5], batches=4)
+    trainer(scan, limit_train_batches=3).fit(Flat(), datamodule=Rest())
+    assert scan.result["statistics_from"] == 48
+
+
+def test_what_trains_a_single_batch_to_be_tried_out_looks_at_as_many_as_ever() -> None:
+    scan = Scan(pruner(), [0.5], batches=3)
+    trainer(scan, fast_dev_run=True).fit(Foreign(), datamodule=Data())
+    assert scan.result["statistics_from"] == 48
+
+
+def test_nm_groups_have_no_rates_in_between_and_no_zoom(trained) -> None:
+    scan = Scan(pruner(granularity=NM(m=4)), [0.25, 0.5, 0.75], batches=0, tolerance=0.0)
+    trainer(scan).test(trained, datamodule=Data(), verbose=False)
+    assert scan.result["rates"] == [0, 0.25, 0.5, 0.75]
+    assert scan.result["windows"] == []
+
+
 def test_scores_are_computed_once_for_all_rates(trained) -> None:
     calls = []
 
@@ -221,33 +314,39 @@ def test_scores_are_computed_once_for_all_rates(trained) -> None:
     assert len(calls) == 1
 
 
-def test_the_net_is_put_back_where_a_mask_ends_in_an_error(trained) -> None:
-    class Stop(L.Callback):
+def test_the_net_is_put_back_before_others_are_told_and_where_a_mask_ends_in_an_error(trained) -> None:
+    class Told(L.Callback):
         def on_tried(self, trainer, module) -> None:
             assert unchanged(module, before)
+            told.append(1)
+
+    def fails(module: nn.Module, args: object) -> None:
+        if not unchanged(trained, before):
             raise KeyError("stop")
 
+    told: list[int] = []
     before = state(trained)
+    trainer(Scan(pruner(), [0.9], batches=2, zoom=1), Told()).test(trained, datamodule=Data(), verbose=False)
+    assert len(told) == 2
+    hook = trained.register_forward_pre_hook(fails)
     with pytest.raises(KeyError, match="stop"):
-        trainer(Scan(pruner(), [0.9], batches=2), Stop()).test(trained, datamodule=Data(), verbose=False)
+        trainer(Scan(pruner(), [0.9], batches=2)).test(trained, datamodule=Data(), verbose=False)
+    hook.remove()
     assert unchanged(trained, before)
 
 
-def test_the_zoom_looks_closer_around_both_knees(trained) -> None:
-    scan = Scan(pruner(), rates=10, batches=2, tolerance=0.05, zoom=2, reach=1)
-    trainer(scan).test(trained, datamodule=Data(), verbose=False)
-    found = scan.result
-    assert set(found["knee"]) == {"accuracy", "reestimated"}
-    coarse = [i / 10 for i in range(10)]
-    assert set(coarse) < set(found["rates"])
-    assert found["rates"] == sorted(found["rates"])
-    assert found["windows"]
-    for low, high in found["windows"]:
-        inside = [rate for rate in found["rates"] if low <= rate <= high]
-        assert all(b - a == pytest.approx(0.05) for a, b in pairwise(inside))
-    outside = [r for r in found["rates"] if not any(low <= r <= high for low, high in found["windows"])]
-    assert set(outside) <= set(coarse)
-    assert len(found["accuracy"]) == len(found["reestimated"]) == len(found["rates"])
+def test_the_zoom_looks_closer_around_both_knees() -> None:
+    def worth(masks: dict[str, Tensor]) -> tuple[float, float]:
+        gone = int((~masks["w"]).sum())
+        return 0.9 - 0.2 * (gone > 34), 0.9 - 0.2 * (gone > 76)
+
+    scan = Scan(pruner(), rates=10, tolerance=0.05, zoom=2, reach=1)
+    found = scan.find(worth, {"w": torch.rand(100)})
+    assert found["windows"] == [(0.2, 0.4), (0.6, 0.8)]
+    assert found["rates"] == [0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9]
+    assert found["knee"] == {"accuracy": 0.3, "reestimated": 0.75}
+    assert found["accuracy"] == [0.9] * 5 + [0.7] * 9
+    assert found["reestimated"] == [0.9] * 12 + [0.7] * 2
 
 
 def test_without_batch_norm_there_is_one_curve_and_it_is_said(caplog) -> None:
@@ -284,6 +383,17 @@ def test_sensitivity_prunes_one_layer_and_leaves_the_others_whole(trained, granu
     assert list(rows.result["layers"]) == (weights if isinstance(granularity, Weight) else weights[:2])
 
 
+def test_sensitivity_has_both_accuracies_of_each_mask() -> None:
+    def worth(masks: dict[str, Tensor]) -> tuple[float, float]:
+        gone = sum(int((~mask).sum()) for mask in masks.values())
+        return 16 - gone, 32 - gone
+
+    rows = Sensitivity(pruner(), [0.5])
+    found = rows.find(worth, {"a": torch.rand(4), "b": torch.rand(10)})
+    assert found["layers"] == {"a": [16, 14], "b": [16, 11]}
+    assert found["reestimated"] == {"a": [32, 30], "b": [32, 27]}
+
+
 @pytest.mark.parametrize(
     ("look", "told"),
     [
@@ -292,7 +402,14 @@ def test_sensitivity_prunes_one_layer_and_leaves_the_others_whole(trained, granu
         (lambda: Sensitivity(pruner(), rates=[-1]), "rates: -1 is no fraction"),
         (lambda: Scan(pruner(), batches=-1), "batches=-1: expected a number"),
         (lambda: Scan(pruner(), tolerance=1), r"tolerance=1: expected a fraction in \[0, 1\)"),
-        (lambda: Scan(pruner(), zoom=0), "zoom=0, reach=2: expected at least 1"),
+        (lambda: Scan(pruner(), zoom=0), "zoom=0, reach=2: expected whole numbers of at least 1"),
+        (lambda: Scan(pruner(), zoom=1.5), "zoom=1.5, reach=2: expected whole numbers"),
+        (lambda: Scan(pruner(), reach=2.0), "zoom=5, reach=2.0: expected whole numbers"),
+        (lambda: Scan(pruner(), rates=0.5), r"rates=0.5: expected how many, or a list of fractions, as \[0.5\]"),
+        (lambda: Scan(pruner(allocation=Zeros())), "Zeros has its own: use prune/allocation=uniform, global or erk"),
+        (lambda: Scan(pruner(allocation=Explicit({}, 0.0))), "Explicit has its own: use prune/allocation=uniform"),
+        (lambda: Sensitivity(pruner(granularity=Block())), "blocks go whole: use another granularity"),
+        (lambda: Scan(pruner(Taylor(batches=9)), batches=0), "Scan asks for 9 batches"),
         (lambda: Scan(pruner(Movement())), "Movement goes by what a method has recorded in training"),
         (lambda: Scan(pruner(granularity=NM(m=4)), [0.3]), "rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75"),
         (lambda: Scan(Pruner(Norm(), Weight(), Uniform(), Rounds(0.0), passes=3)), "leave budget, regrow and passes"),
@@ -321,6 +438,19 @@ def test_too_few_training_batches_are_told_before_the_first_step() -> None:
     before = state(module)
     with pytest.raises(ValueError, match="Scan asks for 7 batches, the training data have 6: lower its batches"):
         trainer(Scan(pruner(), batches=7)).fit(module, datamodule=Data())
+    assert unchanged(module, before)
+
+
+@pytest.mark.parametrize("loader", [lambda: iter(DataLoader(images(2, 50))), lambda: DataLoader([])])
+def test_a_loader_that_cannot_be_gone_through_again_is_told_before_training(loader: Callable) -> None:
+    class Once(Data):
+        def test_dataloader(self) -> DataLoader:
+            return loader()
+
+    module = Foreign()
+    before = state(module)
+    with pytest.raises(ValueError, match="test_dataloader has nothing to give a second time"):
+        trainer(Scan(pruner())).fit(module, datamodule=Once())
     assert unchanged(module, before)
 
 

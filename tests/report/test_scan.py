@@ -83,13 +83,25 @@ def test_a_net_without_batch_norm_has_one_line_and_a_curve_without_knee_no_mark(
 
 def test_the_map_has_layers_down_in_their_order_and_rates_across(add: Add) -> None:
     results, _ = load(add("sensitivity", 0, sensitivity=layers()).parent)
-    spec = scan.over_layers(results[0])
+    spec = scan.over_layers(results[0], "layers")
     rows = values(spec)
     assert [(r["layer"], r["rate"], r["accuracy"]) for r in rows] == [
         ("conv1", "0", 80), ("conv1", "0.5", 70), ("conv1", "0.9", 10),
         ("fc", "0", 80), ("fc", "0.5", 80), ("fc", "0.9", 75),
     ]  # fmt: skip
     assert spec["layer"][0]["encoding"]["y"]["sort"] == ["conv1", "fc"]
+
+
+def test_statistics_estimated_anew_have_a_map_of_their_own(add: Add) -> None:
+    anew = {"net.conv1.weight": [0.79, 0.75, 0.4], "net.fc.weight": [0.79, 0.79, 0.78]}
+    found = layers() | {"reestimated": anew, "statistics_from": 2560}
+    results, _ = load(add("sensitivity", 0, sensitivity=found).parent)
+    drawn = {name: draw() for name, draw in scan.charts(results).items()}
+    assert list(drawn) == ["sensitivity", "sensitivity-reestimated"]
+    for spec, rows in zip(drawn.values(), (ROWS, anew), strict=True):
+        assert [row["accuracy"] for row in values(spec)] == [100 * a for row in rows.values() for a in row]
+    told = "statistics of 2,560 training images"
+    assert [told in svg(spec) for spec in drawn.values()] == [False, True]
 
 
 def test_figures_of_several_jobs_are_told_apart_by_what_they_were_asked(add: Add) -> None:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from prunelab.lit.device import check_devices
 from prunelab.runs.check import check_launcher, check_values
-from prunelab.runs.folders import conf_dir, job_folder, refuse_unwritable
+from prunelab.runs.folders import conf_dir, job_folder, refuse_unwritable, weights_file
 from prunelab.runs.identity import flat
 from prunelab.runs.job import settle
 
@@ -38,6 +38,7 @@ from prunelab.runs.job import settle
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: expected a whole number"),
         ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
+        ("precision=64-true", "precision=64-true: expected one of auto, 32-true, 16-mixed, bf16-mixed"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(asked: str, told: str, composed) -> None:
@@ -140,9 +141,27 @@ def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_to
         check_values(composed("prune=usp", "prune.pruning=null"))
 
 
-def test_a_folder_is_a_parent_if_it_is_a_jobs(composed, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no finished job's, it has no result.json"):
-        check_values(composed(f"pretrained={tmp_path}"))
+def test_a_folder_is_a_parent_if_one_finished_job_with_its_net_is_in_it(composed, tmp_path: Path) -> None:
+    study, asked = tmp_path / "study", composed(f"pretrained={tmp_path}/study")
+
+    def refused(told: str) -> None:
+        with pytest.raises(FileNotFoundError, match=told):
+            check_values(asked)
+
+    refused("study: no such file; expected one, a job's folder, or auto")
+    (study / "seed=0").mkdir(parents=True)
+    refused("study: no finished job is in this folder")
+    (study / "seed=0" / "result.json").touch()
+    refused("seed=0: it has no model.safetensors and no checkpoints/last.ckpt")
+    for file in ("checkpoints/last.ckpt", "model.safetensors"):  # a scan of a file leaves no checkpoint
+        (study / "seed=0" / file).parent.mkdir(exist_ok=True)
+        (study / "seed=0" / file).touch()
+        check_values(asked)
+        assert weights_file(study) == weights_file(study / "seed=0") == study / "seed=0" / file
+    (study / "seed=1").mkdir()
+    check_values(asked)
+    (study / "seed=1" / "result.json").touch()
+    refused("study: 2 finished jobs are in this folder: choose one of them")
 
 
 def test_good_values_pass(composed) -> None:

@@ -113,6 +113,8 @@ def test_epochs_are_none_on_weights_from_a_file_and_a_training_otherwise(experim
         (["prune=scan", "prune.pruning.rates=[0.5,1.5]"], r"rates: 1.5 is no fraction in \[0, 1\)"),
         (["prune=scan", "prune.pruning.batches=8"], "asks for 8 batches of 20 images, .* lower prune.pruning.batches"),
         (["prune=scan", "prune/criterion=movement"], "choose another criterion"),
+        (["prune=scan", "prune/allocation=explicit"], "Explicit has its own: use prune/allocation=uniform"),
+        (["prune=scan", "pretrained=auto", "trainer=ddp", "trainer.devices=2"], "devices=2: Scan works on one"),
         (["prune=sensitivity", "prune/allocation=erk"], "ERK shares out: use prune/allocation=uniform"),
         (["prune=sensitivity", "prune.pruning.pruner.skip=['*']"], "every prunable weight is skipped"),
         (["prune=scan", "pretrained=auto", "prune.pruning.rates=1"], "rates=1: expected at least 2"),

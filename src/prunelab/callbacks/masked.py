@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.trainer.states import TrainerFn
 
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.callbacks.trial import Trial, test_batches
+from prunelab.core.allocation import Explicit, Zeros
 from prunelab.core.context import Batch
 from prunelab.core.glance import glance
 from prunelab.core.pruner import Pruner
@@ -29,11 +31,12 @@ class Masked(L.Callback):
     """Looks at a net when its training ends, and at a trained one after `trainer.validate` or `trainer.test`.
 
     The parts of `pruner` score, group and allocate; its schedule is not asked. Accuracy is that of
-    `test_dataloader` of the data module or the module, in batches (inputs, targets), of which it selects nothing.
-    With `batches` of training data the running statistics of batch norms are estimated anew under each mask as well;
-    these, and those that criteria look at, come from the training loader, or from `scoring_batches` of the data
-    module. Weights, buffers, modes and random streams are left to the bit. Other callbacks with a method
-    `on_tried(trainer, module)` are called after each mask. `result` is what was found, for JSON.
+    `test_dataloader` of the data module or the module, in batches (inputs, targets), all of them whatever the
+    Trainer's limits say. With `batches` of training data the running statistics of batch norms are estimated anew
+    under each mask as well; these, and those that criteria look at, come from the training loader, or from
+    `scoring_batches` of the data module. Hooks of the data see all of them as in testing. Weights, buffers, modes and
+    torch's random streams are left to the bit. Other callbacks with a method `on_tried(trainer, module)` are called
+    after each mask. `result` is what was found, for JSON; a Trainer that looked after a fit does not look again.
 
     Raises ValueError before training for parts that do not fit, rates outside [0, 1), and several devices.
     """
@@ -45,6 +48,7 @@ class Masked(L.Callback):
         self.rates = rates
         self.batches = batches
         self.result: dict[str, Any] | None = None
+        self._looked = False  # after a fit
 
     @abstractmethod
     def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
@@ -65,6 +69,11 @@ class Masked(L.Callback):
                 f"{kind} scores a trained net, and {type(pruner.criterion).__name__} goes by what a method has "
                 "recorded in training: choose another criterion, as prune/criterion=magnitude"
             )
+        if isinstance(pruner.allocation, Explicit | Zeros):
+            raise ValueError(
+                f"{kind} goes through rates, and {type(pruner.allocation).__name__} has its own: use "
+                "prune/allocation=uniform, global or erk"
+            )
         if not isinstance(self.batches, int) or self.batches < 0:
             raise ValueError(f"batches={self.batches}: expected a number of training batches, 0 for none")
         rates = grid(self.rates)
@@ -74,34 +83,42 @@ class Masked(L.Callback):
         pruner.rehearse(rates[-1])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.result = None
+        if stage == "predict" or (stage != "fit" and self._looked):
+            return
+        self.result, self._looked = None, False
         self.check(pl_module, _example(pl_module))
-        kind, datamodule = type(self).__name__, getattr(trainer, "datamodule", None)
+        kind = type(self).__name__
         if trainer.world_size > 1:
             raise ValueError(f"{kind} works on one device: set devices=1, {trainer.world_size} would do the same")
-        test_batches(trainer, pl_module)
-        if stage != "fit" and self.scored_on and not hasattr(datamodule, "scoring_batches"):
+        draws_itself = hasattr(getattr(trainer, "datamodule", None), "scoring_batches")
+        if stage != "fit" and self.scored_on and not draws_itself:
             raise ValueError(f"{kind} outside of fit: give the data module scoring_batches(count, generator)")
         if self.batches and not norms(pl_module):
             log.info("%s: the net has no batch norm, so there is one curve", self.name)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        test_batches(trainer, pl_module)  # if there are any
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.scored_on > trainer.num_training_batches:
+        there = sized_len(trainer.train_dataloader)
+        if there is not None and self.scored_on > there:
             raise ValueError(
                 f"{type(self).__name__} asks for {self.scored_on} batches, the training data have "
-                f"{trainer.num_training_batches}: lower its batches or its criterion's, or the batch size"
+                f"{there}: lower its batches or its criterion's, or the batch size"
             )
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Not on_train_end, which is not called where a checkpoint left nothing to train."""
         self._look(trainer, pl_module)
+        self._looked = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
+        if trainer.state.fn != TrainerFn.FITTING and not self._looked:
             self._look(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._look(trainer, pl_module)
+        if not self._looked:
+            self._look(trainer, pl_module)
 
     def _look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         began = time.monotonic()
@@ -109,12 +126,13 @@ class Masked(L.Callback):
         def draw(count: int, generator: torch.Generator) -> list[Batch]:
             return draw_batches(trainer, count, generator)
 
-        with _where_it_trained(trainer, module), torch.inference_mode(False), glance(module):
+        with _where_it_trained(trainer, module), _testing(trainer), torch.inference_mode(False), glance(module):
             # Anew: training may have made the net smaller.
             self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", F.cross_entropy))
             units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
             count = self.batches if norms(module) else 0
-            seen = [batch[0] for batch in draw(count, own_stream(self.name, self.pruner.seed))] if count else []
+            drawn = draw(count, own_stream(self.name, self.pruner.seed)) if count else []
+            seen = [inputs for inputs, _ in drawn if len(inputs) > 1]  # a single one, a loader's rest, has no variance
             trial = Trial(trainer, module, self.pruner, seen)
             found = self.find(trial, units)
         parts = {
@@ -134,6 +152,16 @@ def _example(module: L.LightningModule) -> Example | None:
     if isinstance(example, dict):
         raise ValueError("example_input_array is a dict: expected a tensor or a tuple of tensors")
     return example
+
+
+@contextmanager
+def _testing(trainer: L.Trainer) -> Iterator[None]:
+    """At the end of a fit the Trainer still says that it trains, and hooks of the data would augment."""
+    before, trainer.testing = trainer.state.stage, True
+    try:
+        yield
+    finally:
+        trainer.state.stage = before
 
 
 @contextmanager

@@ -21,9 +21,9 @@ class Scan(Masked):
 
     Scores are computed, and sorted, once. `accuracy` is that of the net as it is; `reestimated` with the running
     statistics of its batch norms estimated anew, over `batches` of training data, under each mask (null without batch
-    norm). A knee is the last rate up to which at most `tolerance` of the accuracy at rate 0 of the same curve is lost;
-    it is looked for on the equal steps, then in its window, `reach` steps to either side. It describes test data, and
-    chooses nothing but where the zoom looks.
+    norm). A knee is the last rate up to which at most `tolerance` of the accuracy at rate 0 of the same curve is lost.
+    The zoom looks at those of the first rates, `reach` steps to either side, and finds them again among all; N:M has
+    no rates in between, and no zoom. A knee describes test data, and chooses nothing but where the zoom looks.
     """
 
     name: ClassVar[str] = "scan"
@@ -44,8 +44,10 @@ class Scan(Masked):
         super().check(module, example)
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance={self.tolerance}: expected a fraction in [0, 1), of all test images")
-        if self.zoom < 1 or self.reach < 1:
-            raise ValueError(f"zoom={self.zoom}, reach={self.reach}: expected at least 1; zoom=1 is no closer look")
+        if not all(isinstance(n, int) and n >= 1 for n in (self.zoom, self.reach)):
+            raise ValueError(
+                f"zoom={self.zoom}, reach={self.reach}: expected whole numbers of at least 1; zoom=1 is no closer look"
+            )
 
     def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
         masks, rates = masks_at(self.pruner.allocation, units), grid(self.rates)
@@ -65,8 +67,10 @@ class Scan(Masked):
         return {"rates": sorted(found), **curves, "knee": knees, "tolerance": self.tolerance, "windows": windows}
 
     def _windows(self, found: dict[float, Worth]) -> list[Window]:
-        knees = [at for at in self._knees(found).values() if at is not None] if self.zoom > 1 else []
-        return [window(sorted(found), at, self.reach) for at in sorted(set(knees))]
+        if self.zoom == 1 or self.pruner.in_groups:
+            return []
+        knees = {at for at in self._knees(found).values() if at is not None}
+        return [window(sorted(found), at, self.reach) for at in sorted(knees)]
 
     def _knees(self, found: dict[float, Worth]) -> dict[str, float | None]:
         curves = self._curves(found)

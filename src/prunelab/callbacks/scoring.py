@@ -26,7 +26,7 @@ def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> 
             f"scoring asks for {count} batches, the training data have {len(batches)}: lower the criterion's batches, "
             "or the batch size"
         )
-    return [trainer.strategy.batch_to_device(batch) for batch in batches]
+    return [trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)) for batch in batches]
 
 
 def _second_pass(loader: Any, count: int, generator: torch.Generator) -> list[Batch]:

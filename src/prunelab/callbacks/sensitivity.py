@@ -7,6 +7,7 @@ import lightning as L
 
 from prunelab.callbacks.masked import Masked
 from prunelab.callbacks.trial import Trial
+from prunelab.channels.blocks import Block
 from prunelab.core.allocation import Uniform
 from prunelab.core.order import masks_at
 from prunelab.core.pruner import Pruner
@@ -32,6 +33,8 @@ class Sensitivity(Masked):
         if not isinstance(self.pruner.allocation, Uniform):
             kind = type(self.pruner.allocation).__name__
             raise ValueError(f"Sensitivity prunes one layer alone, {kind} shares out: use prune/allocation=uniform")
+        if isinstance(self.pruner.granularity, Block):
+            raise ValueError("Sensitivity prunes a part of each layer, and blocks go whole: use another granularity")
         super().check(module, example)
 
     def find(self, trial: Trial, units: Scores) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
@@ -49,17 +51,22 @@ class Trial:
     def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.images = 0
         for batch in self.test:
-            x, y = self.trainer.strategy.batch_to_device(batch)
+            x, y = self.trainer.strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch))
             self.images += len(y)
             yield x, y
 
 
 def test_batches(trainer: L.Trainer, module: L.LightningModule) -> Any:
-    """The loader of the test data. Raises ValueError where there is none, or several."""
+    """The loader of the test data, which is gone through many times. Raises ValueError for any other, or none."""
     for source in (getattr(trainer, "datamodule", None), module):
         if source is not None and is_overridden("test_dataloader", source):
-            loader = source.test_dataloader()
+            with torch.random.fork_rng():
+                if trainer.state.fn != TrainerFn.TESTING and isinstance(source, L.LightningDataModule):
+                    source.setup("test")  # as the Trainer does before it tests
+                loader = source.test_dataloader()
             if isinstance(loader, list | tuple | dict):
                 raise ValueError("test_dataloader returns several loaders: accuracy is of one, return that")
+            if isinstance(loader, Iterator) or sized_len(loader) == 0:
+                raise ValueError("test_dataloader has nothing to give a second time: return a DataLoader of images")
             return loader
     raise ValueError("there are no test data: give the data module, or the module, a test_dataloader")

@@ -19,7 +19,7 @@ def masks_at(allocation: Allocation, units: Scores) -> MasksAt:
         return _in_each(units)
     if type(allocation) is Global:
         return _in_all(allocation, units)
-    # ERK and explicit rates share out anew at each rate, and zeros ask for none: there is nothing to sort once.
+    # As ERK, which shares out anew at each rate: there is nothing to sort once.
     return lambda rate: allocation(units, rate)
 
 

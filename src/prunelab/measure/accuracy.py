@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from prunelab.core import ranks
@@ -10,10 +11,13 @@ from prunelab.core.glance import glance
 
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """A fraction of the images of all ranks; in eval mode, without a trace."""
-    right = count = 0
+    device = next(net.parameters()).device
+    right, count = torch.zeros((), dtype=torch.long, device=device), 0
     with glance(net):
         for x, y in batches:
-            right += int((net(x).argmax(1) == y).sum())
+            right += (net(x).argmax(1) == y).sum()  # read once, at the end: until then a GPU goes on
             count += len(y)
-    right, count = ranks.total([right, count], next(net.parameters()).device)
-    return right / count
+    right_of_all, images = ranks.total([int(right), count], device)
+    if not images:
+        raise ValueError("there are no images, so no accuracy")
+    return right_of_all / images

@@ -12,6 +12,8 @@ def grid(rates: int | Sequence[float]) -> list[float]:
         if rates < 2:
             raise ValueError(f"rates={rates}: expected at least 2 of them, or a list of fractions")
         return [i / rates for i in range(rates)]
+    if not isinstance(rates, Sequence) or isinstance(rates, str):
+        raise ValueError(f"rates={rates}: expected how many, or a list of fractions, as [{rates}]")
     for rate in rates:
         if not 0 <= rate < 1:  # also refuses nan
             raise ValueError(f"rates: {rate} is no fraction in [0, 1)")

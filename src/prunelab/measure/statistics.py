@@ -23,8 +23,9 @@ def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True
     try:
-        for inputs in batches:
-            net(inputs)
+        with torch.compiler.set_stance("force_eager"):  # compiling each mode anew would take minutes
+            for inputs in batches:
+                net(inputs)
     finally:
         for norm, momentum, training in found:
             norm.momentum, norm.training = momentum, training

@@ -26,7 +26,9 @@ def charts(results: Sequence[Result]) -> Drawings:
         for window in job.scan["windows"]:
             drawn[f"scan-{window[0]:g}_to_{window[1]:g}{suffix}"] = partial(over_rates, job, window)
     for suffix, job in _named([r for r in results if r.sensitivity]):
-        drawn[f"sensitivity{suffix}"] = partial(over_layers, job)
+        drawn[f"sensitivity{suffix}"] = partial(over_layers, job, "layers")
+        if job.sensitivity and job.sensitivity["reestimated"]:
+            drawn[f"sensitivity-reestimated{suffix}"] = partial(over_layers, job, "reestimated")
     return drawn
 
 
@@ -113,14 +115,14 @@ def _subtitle(job: Result, found: dict[str, Any]) -> list[str]:
     return [f"{scene}; {parts}", f"n = {found['n']:,} test images{anew}"]
 
 
-def over_layers(job: Result) -> Spec:
+def over_layers(job: Result, what: Literal["layers", "reestimated"]) -> Spec:
     """Layers down, rates across; the first rate is 0, at which all rows are the whole net."""
     assert job.sensitivity
     found = job.sensitivity
     names = {layer: layer.removeprefix("net.").removesuffix(".weight") for layer in found["layers"]}
     rows = [
         {"layer": names[layer], "rate": f"{rate:g}", "accuracy": 100 * accuracy}
-        for layer, accuracies in found["layers"].items()
+        for layer, accuracies in found[what].items()
         for rate, accuracy in zip(found["rates"], accuracies, strict=True)
     ]
     every = [row["accuracy"] for row in rows]
@@ -142,4 +144,5 @@ def over_layers(job: Result) -> Spec:
         base.mark_text(fontSize=10).encode(text=alt.Text("accuracy:Q", format=".1f"), color=letters),
     ]
     title = "Test accuracy with one layer pruned alone, not trained after it"
-    return finished(layers, {"cells": rows}, title, _subtitle(job, found), ROW * len(names))
+    words = _subtitle(job, found if what == "reestimated" else found | {"statistics_from": 0})
+    return finished(layers, {"cells": rows}, title, words, ROW * len(names))

@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.core.interval import seconds
+from prunelab.runs.folders import weights_file
 
 # A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
 TRAINER = (
     "_target_", "accelerator", "devices", "strategy", "accumulate_grad_batches", "gradient_clip_val",
     "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler",
 )  # fmt: skip
+
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -30,27 +32,21 @@ def check_values(cfg: DictConfig) -> None:
     for knob in ("compile", "channels_last"):
         if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
+    if cfg.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision={cfg.precision}: expected one of {', '.join(PRECISIONS)}; nets are measured and kept in float32"
+        )
     seconds(cfg.every)
     _check_trainer(cfg.trainer)
     _check_devices(cfg, cfg.trainer.devices)
-    _check_pretrained(cfg.pretrained)
+    if cfg.pretrained not in (None, "auto"):
+        weights_file(cfg.pretrained)
     _check_used(cfg)
 
 
 def _only_looks(cfg: DictConfig) -> bool:
     """Whether weights of a file may be looked at as they are: nothing is to be removed of them."""
     return cfg.pretrained not in (None, "auto") and "${rate}" not in OmegaConf.to_yaml(cfg.get("prune") or {})
-
-
-def _check_pretrained(path: str | None) -> None:
-    if path in (None, "auto") or Path(str(path)).is_file():
-        return
-    if Path(str(path)).is_dir():
-        for part in ("result.json", "checkpoints/last.ckpt"):
-            if not (Path(str(path)) / part).is_file():
-                raise FileNotFoundError(f"pretrained={path}: this folder is no finished job's, it has no {part}")
-        return
-    raise FileNotFoundError(f"pretrained={path}: no such file; expected one, a job's folder, or auto")
 
 
 def check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:

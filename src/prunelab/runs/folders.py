@@ -58,11 +58,23 @@ def _plain(value: object) -> str:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file meant by `pretrained=`: itself, or the model or last checkpoint of a job's folder."""
-    if not Path(path).is_dir():
-        return Path(path)
-    model = Path(path) / "model.safetensors"
-    return model if model.exists() else Path(path) / "checkpoints" / "last.ckpt"
+    """The file meant by `pretrained=`: itself, or the model or last checkpoint of a finished job.
+
+    That is of the folder of the job, or of a study that has no other. Raises FileNotFoundError for anything else.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"pretrained={path}: no such file; expected one, a job's folder, or auto")
+    finished = sorted(found.parent for found in [*path.glob("result.json"), *path.glob("*/result.json")])
+    if len(finished) != 1:
+        several = f"{len(finished)} finished jobs are in this folder: choose one of them, in quotes within quotes"
+        raise FileNotFoundError(f"pretrained={path}: {several if finished else 'no finished job is in this folder'}")
+    for file in ("model.safetensors", "checkpoints/last.ckpt"):
+        if (finished[0] / file).is_file():
+            return finished[0] / file
+    raise FileNotFoundError(f"pretrained={finished[0]}: it has no model.safetensors and no checkpoints/last.ckpt")
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -17,6 +17,11 @@ def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBat
         pruner.attach(module, EXAMPLE)
         pruner.check(run)
         data.check_scoring(pruner.batches)
+    if method.looks and cfg.trainer.devices > 1:
+        raise ValueError(
+            f"trainer.devices={cfg.trainer.devices}: {type(method.looks[0]).__name__} works on one, and more would do "
+            "the same; drop it"
+        )
     for look in method.looks:
         look.check(module, EXAMPLE)
         data.check_scoring(look.pruner.batches)
