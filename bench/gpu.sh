@@ -65,7 +65,7 @@ channels() {
 scan() {
   for net in vgg11 densenet40; do
     train "dense-$net" "${1-}" model=$net prune=none epochs="${EPOCHS:-30}"
-    train "scan-$net" "${1-}" experiment=scan model=$net pretrained=outputs/gpu-dense-$net
+    train "scan-$net" "${1-}" experiment=scan model=$net "pretrained='$(echo outputs/gpu-dense-$net/prune=none*)'"
   done
 }
 

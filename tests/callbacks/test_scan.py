@@ -243,6 +243,28 @@ def test_a_test_set_that_is_made_for_testing_alone_is_found_and_changes_no_train
     assert unchanged(looked_at, state(plain))
 
 
+def test_a_data_set_that_any_setup_splits_anew_is_split_as_without_a_look() -> None:
+    class Split(L.LightningDataModule):
+        val_dataloader = Data.val_dataloader
+
+        def setup(self, stage: str) -> None:
+            self.train, self.test = random_split(images(0, 96), [72, 24])
+
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(self.train, 16)
+
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(self.test, 16)
+
+    modules, splits, scan = [Foreign(), Foreign()], [Split(), Split()], Scan(pruner(), [0.5], batches=0)
+    for module, data, callbacks in zip(modules, splits, ([], [scan]), strict=True):
+        torch.manual_seed(2)
+        trainer(*callbacks).fit(module, datamodule=data)
+    assert splits[0].train.indices == splits[1].train.indices
+    assert unchanged(modules[1], state(modules[0]))
+    assert scan.result["accuracy"][0] == pytest.approx(accuracy(modules[1], splits[0].test_dataloader()))
+
+
 def test_after_a_training_the_same_trainer_tests_and_predicts_without_another_look(trained) -> None:
     class Counting(Scan):
         def find(self, trial, units):
@@ -262,6 +284,8 @@ def test_after_a_training_the_same_trainer_tests_and_predicts_without_another_lo
     one.fit_loop.max_epochs = 3
     one.fit(module, datamodule=Data())
     assert len(found) == 2
+    trainer(scan).test(Foreign(), datamodule=Data(), verbose=False)
+    assert len(found) == 3  # by another Trainer, which has trained nothing
 
 
 def test_a_prediction_is_no_occasion_to_look(trained) -> None:
@@ -286,6 +310,30 @@ def test_a_rest_of_one_image_is_left_out_of_running_statistics() -> None:
 
     scan = Scan(pruner(), [0.5], batches=4)
     trainer(scan, limit_train_batches=3).fit(Flat(), datamodule=Rest())
+    assert scan.result["statistics_from"] == 48
+
+
+def test_images_that_come_one_by_one_are_what_statistics_are_made_of() -> None:
+    class Single(Data):
+        def scoring_batches(self, count: int, generator: torch.Generator) -> list[list[Tensor]]:
+            return [[x[None], y[None]] for x, y in list(images(0, 96))[:count]]
+
+    scan = Scan(pruner(), [0.5], batches=4)
+    trainer(scan).fit(Foreign(), datamodule=Single())
+    assert scan.result["statistics_from"] == 4
+
+
+def test_several_training_loaders_do_with_batches_of_the_data_module() -> None:
+    class Two(Data):
+        def train_dataloader(self) -> list[DataLoader]:
+            return [Data.train_dataloader(self), Data.train_dataloader(self)]
+
+    class Both(Foreign):
+        def training_step(self, batch: list[list[Tensor]], batch_idx: int) -> Tensor:
+            return super().training_step(batch[0], batch_idx)
+
+    scan = Scan(pruner(), [0.5], batches=3)
+    trainer(scan).fit(Both(), datamodule=Two())
     assert scan.result["statistics_from"] == 48
 
 

@@ -299,7 +299,7 @@ def with_bits(about: dict[str, Any], digits: str) -> None:
 
 
 FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
-    "newer": (lambda a, t: a.update(format=3), "format=3: expected 2; a newer prunelab may read it"),
+    "newer": (lambda a, t: a.update(format=3), "format=3: expected 2; another version of prunelab may read it"),
     "older": (lambda a, t: a.update(format=0), "format=0: expected 2"),
     "format true": (lambda a, t: a.update(format=True), "format=True: expected 2"),
     "format text": (lambda a, t: a.update(format="1"), "format='1': expected 2"),

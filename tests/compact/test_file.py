@@ -223,7 +223,7 @@ def bigger(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
 
 CONV = "layer3.0.conv2.weight"
 FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
-    "newer": (lambda a, p: a.update(format=3), "format=3: expected 2; a newer prunelab may read it"),
+    "newer": (lambda a, p: a.update(format=3), "format=3: expected 2; another version of prunelab may read it"),
     "older": (lambda a, p: a.update(format=1), "format=1: expected 2"),
     "no tensors": (lambda a, p: a.pop("tensors"), "wrong or missing tensors=None"),
     "tensors list": (lambda a, p: a.update(tensors=[]), r"wrong or missing tensors=\[\]"),
@@ -233,6 +233,11 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]
         lambda a, p: [a["tensors"].pop(CONV), p.pop(f"{CONV}/kept"), p.pop(f"{CONV}/values")],
         "conv2.weight is missing",
     ),
+    "tensor of another net": (
+        lambda a, p: (a["tensors"].update({"fc.more": {}}), p.update({"fc.more": torch.ones(2)})),
+        "fc.more is unknown",
+    ),
+    "nothing": (lambda a, p: (a["tensors"].clear(), p.clear()), r"conv1.weight is missing; .* and \d+ more"),
     "whole missing": (lambda a, p: p.pop("bn1.weight"), "bn1.weight cannot be decoded: 'whole'"),
     "values missing": (lambda a, p: p.pop(f"{CONV}/values"), f"{CONV} cannot be decoded: it has 0 values, expected"),
     "positions missing": (lambda a, p: p.pop(f"{CONV}/kept"), f"{CONV} cannot be decoded: its positions"),

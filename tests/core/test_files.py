@@ -60,7 +60,8 @@ def test_what_is_being_written_is_no_file_of_its_kind_by_its_name(tmp_path: Path
 def test_where_others_may_be_writing_only_what_is_days_old_goes_and_nothing_below(tmp_path: Path) -> None:
     old = time.time() - 2 * files.DAY
     (tmp_path / "job").mkdir()
-    abandoned, below, kept = tmp_path / ".1.partial", tmp_path / "job" / ".2.partial", tmp_path / "summary.md"
+    abandoned, kept = tmp_path / ".prunelab-1.partial", tmp_path / "summary.md"
+    below = tmp_path / "job" / ".prunelab-2.partial"
     for path in (abandoned, below, kept):
         path.touch()
         os.utime(path, (old, old))

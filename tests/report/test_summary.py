@@ -123,7 +123,7 @@ def test_what_an_earlier_report_drew_is_gone_and_nothing_else(sweep: Path) -> No
 def test_what_a_report_that_was_killed_left_is_gone_a_day_later(add: Add) -> None:
     sweep, old = add().parent, time.time() - 2 * DAY
     (sweep / "figures").mkdir()
-    left = [sweep / ".a.partial", sweep / "figures" / ".b.partial"]
+    left = [sweep / ".prunelab-a.partial", sweep / "figures" / ".prunelab-b.partial"]
     for path in left:
         path.touch()
         os.utime(path, (old, old))

@@ -141,27 +141,26 @@ def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_to
         check_values(composed("prune=usp", "prune.pruning=null"))
 
 
-def test_a_folder_is_a_parent_if_one_finished_job_with_its_net_is_in_it(composed, tmp_path: Path) -> None:
-    study, asked = tmp_path / "study", composed(f"pretrained={tmp_path}/study")
+def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed, tmp_path: Path) -> None:
+    study, folder = tmp_path / "study", tmp_path / "study" / "prune=none,seed=0"
 
-    def refused(told: str) -> None:
+    def refused(path: Path, told: str) -> None:
         with pytest.raises(FileNotFoundError, match=told):
-            check_values(asked)
+            check_values(composed(f"pretrained='{path}'"))
 
-    refused("study: no such file; expected one, a job's folder, or auto")
-    (study / "seed=0").mkdir(parents=True)
-    refused("study: no finished job is in this folder")
-    (study / "seed=0" / "result.json").touch()
-    refused("seed=0: it has no model.safetensors and no checkpoints/last.ckpt")
+    refused(study, "study: no such file; expected one, a job's folder, or auto")
+    folder.mkdir(parents=True)
+    refused(study, "study: this folder is no finished job's, it has no result.json; finish it with its command")
+    (folder / "result.json").touch()
+    refused(folder, "seed=0: it has no model.safetensors and no checkpoints/last.ckpt")
     for file in ("checkpoints/last.ckpt", "model.safetensors"):  # a scan of a file leaves no checkpoint
-        (study / "seed=0" / file).parent.mkdir(exist_ok=True)
-        (study / "seed=0" / file).touch()
-        check_values(asked)
-        assert weights_file(study) == weights_file(study / "seed=0") == study / "seed=0" / file
-    (study / "seed=1").mkdir()
-    check_values(asked)
-    (study / "seed=1" / "result.json").touch()
-    refused("study: 2 finished jobs are in this folder: choose one of them")
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
+        check_values(composed(f"pretrained='{folder}'"))
+        assert weights_file(folder) == folder / file
+    with pytest.raises(FileNotFoundError) as error:
+        weights_file(study)
+    assert str(error.value).endswith(f"""in it is one, pretrained="'{folder}'\"""")
 
 
 def test_good_values_pass(composed) -> None:

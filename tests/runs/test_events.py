@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import events as shown
+import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -40,3 +41,10 @@ def test_of_two_replacements_at_once_one_is_shown(tmp_path: Path) -> None:
     events.replace(tmp_path, "study", [events.scalar("a", 0.0)], step=0)
     events.replace(tmp_path, "study", slow(), step=0)
     assert values(tmp_path) == {"a": [2.0]}
+
+
+def test_the_last_is_shown_whatever_the_clock_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, clock in enumerate((2e9, 1e9, 1e9, 3e9)):
+        monkeypatch.setattr("time.time", lambda clock=clock: clock)
+        events.replace(tmp_path, "study", [events.scalar("a", value)], step=0)
+        assert values(tmp_path) == {"a": [value]}

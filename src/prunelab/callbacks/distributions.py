@@ -13,7 +13,8 @@ BINS = 30  # as many as TensorBoard draws
 class Distributions(L.Callback):
     """Histograms for TensorBoard at the end of `times` of the `max_epochs` at most, evenly spread, the last among them.
 
-    Where `max_epochs` leaves open how many there will be (-1), at the end of each.
+    Where `max_epochs` leaves open how many there will be (-1), at the end of each; a training that ends earlier, as by
+    `max_steps`, has fewer.
     Of each layer that can be pruned: `weights/<layer>`, the values of the weights that are not 0; and where the filters
     that are left differ `weights_by_filter/<layer>`, the fractions of their weights that are left, which say whether
     pruning single weights empties whole filters. Over epochs, from 1. Goes to every TensorBoardLogger of the Trainer,

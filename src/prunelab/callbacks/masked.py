@@ -14,7 +14,7 @@ from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.trainer.states import TrainerFn
 
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.callbacks.trial import Trial, test_batches
+from prunelab.callbacks.trial import Trial, loader_of_tests
 from prunelab.core.allocation import Explicit, Zeros
 from prunelab.core.context import Batch
 from prunelab.core.glance import glance
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Masked(L.Callback):
-    """Looks at a net when its training ends, and at a trained one after `trainer.validate` or `trainer.test`.
+    """Looks at a net when its training ends, or after the `validate` or `test` of a Trainer that has trained nothing.
 
     The parts of `pruner` score, group and allocate; its schedule is not asked. Accuracy is that of
     `test_dataloader` of the data module or the module, in batches (inputs, targets), all of them whatever the
@@ -36,7 +36,7 @@ class Masked(L.Callback):
     under each mask as well; these, and those that criteria look at, come from the training loader, or from
     `scoring_batches` of the data module. Hooks of the data see all of them as in testing. Weights, buffers, modes and
     torch's random streams are left to the bit. Other callbacks with a method `on_tried(trainer, module)` are called
-    after each mask. `result` is what was found, for JSON; a Trainer that looked after a fit does not look again.
+    after each mask. `result` is what was found, for JSON.
 
     Raises ValueError before training for parts that do not fit, rates outside [0, 1), and several devices.
     """
@@ -48,7 +48,6 @@ class Masked(L.Callback):
         self.rates = rates
         self.batches = batches
         self.result: dict[str, Any] | None = None
-        self._looked = False  # after a fit
 
     @abstractmethod
     def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
@@ -83,9 +82,9 @@ class Masked(L.Callback):
         pruner.rehearse(rates[-1])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "predict" or (stage != "fit" and self._looked):
+        if stage == "predict" or (stage != "fit" and trainer.global_step):
             return
-        self.result, self._looked = None, False
+        self.result = None
         self.check(pl_module, _example(pl_module))
         kind = type(self).__name__
         if trainer.world_size > 1:
@@ -97,10 +96,11 @@ class Masked(L.Callback):
             log.info("%s: the net has no batch norm, so there is one curve", self.name)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        test_batches(trainer, pl_module)  # if there are any
+        loader_of_tests(trainer, pl_module, ready=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        there = sized_len(trainer.train_dataloader)
+        several = isinstance(trainer.train_dataloader, list | tuple | dict)
+        there = None if several else sized_len(trainer.train_dataloader)
         if there is not None and self.scored_on > there:
             raise ValueError(
                 f"{type(self).__name__} asks for {self.scored_on} batches, the training data have "
@@ -110,14 +110,13 @@ class Masked(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Not on_train_end, which is not called where a checkpoint left nothing to train."""
         self._look(trainer, pl_module)
-        self._looked = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING and not self._looked:
+        if trainer.state.fn != TrainerFn.FITTING and not trainer.global_step:
             self._look(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._looked:
+        if not trainer.global_step:
             self._look(trainer, pl_module)
 
     def _look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -132,7 +131,8 @@ class Masked(L.Callback):
             units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
             count = self.batches if norms(module) else 0
             drawn = draw(count, own_stream(self.name, self.pruner.seed)) if count else []
-            seen = [inputs for inputs, _ in drawn if len(inputs) > 1]  # a single one, a loader's rest, has no variance
+            most = max((len(inputs) for inputs, _ in drawn), default=0)
+            seen = [inputs for inputs, _ in drawn if len(inputs) > 1 or most == 1]  # a rest of one has no variance
             trial = Trial(trainer, module, self.pruner, seen)
             found = self.find(trial, units)
         parts = {

@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
@@ -26,7 +25,7 @@ class Trial:
     def __init__(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner, batches: list[Tensor]) -> None:
         self.trainer, self.module, self.pruner, self.batches = trainer, module, pruner, batches
         self.as_it_was = Snapshot.capture(module)
-        self.test = test_batches(trainer, module)
+        self.test = loader_of_tests(trainer, module, ready=True)
         self.images = 0
 
     def __call__(self, keep: Masks) -> Worth:
@@ -56,14 +55,24 @@ class Trial:
             yield x, y
 
 
-def test_batches(trainer: L.Trainer, module: L.LightningModule) -> Any:
-    """The loader of the test data, which is gone through many times. Raises ValueError for any other, or none."""
+def loader_of_tests(trainer: L.Trainer, module: L.LightningModule, ready: bool) -> Any:
+    """The loader of the test data, which is gone through many times. Raises ValueError for any other, or none.
+
+    Before they are `ready` it may be None: some data modules make them in `setup("test")`, which is not called for
+    those that have them, as it may split their data anew.
+    """
     for source in (getattr(trainer, "datamodule", None), module):
         if source is not None and is_overridden("test_dataloader", source):
-            with torch.random.fork_rng():
-                if trainer.state.fn != TrainerFn.TESTING and isinstance(source, L.LightningDataModule):
-                    source.setup("test")  # as the Trainer does before it tests
-                loader = source.test_dataloader()
+            with torch.random.fork_rng(devices=[]):
+                try:
+                    loader = source.test_dataloader()
+                except Exception:  # whatever there is none of yet
+                    if not ready:
+                        return None
+                    if not isinstance(source, L.LightningDataModule):
+                        raise
+                    source.setup("test")
+                    loader = source.test_dataloader()
             if isinstance(loader, list | tuple | dict):
                 raise ValueError("test_dataloader returns several loaders: accuracy is of one, return that")
             if isinstance(loader, Iterator) or sized_len(loader) == 0:

@@ -141,7 +141,7 @@ def about_of(text: str | None) -> dict[str, Any]:
         raise ValueError(f"its description is not JSON ({error}): save it anew") from error
     version = about.get("format") if isinstance(about, dict) else None
     if type(version) is not int or version != FORMAT:
-        raise ValueError(f"format={version!r:.80}: expected {FORMAT}; a newer prunelab may read it")
+        raise ValueError(f"format={version!r:.80}: expected {FORMAT}; another version of prunelab may read it")
     if wrong := [key for key, kind in FIELDS.items() if not isinstance(about.get(key, ...), kind)]:
         raise ValueError(f"its description has a wrong or missing {wrong[0]}={about.get(wrong[0])!r:.80}: save it anew")
     return about

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-PARTIAL = ".partial"  # the end of a name, of what is being written
+BEGUN, PARTIAL = ".prunelab-", ".partial"  # how names begin and end, of what is being written
 FULL = 1 << 16  # bytes that are left
 DAY = 24 * 3600  # seconds; the clock of a file server is not as wrong as that
 
@@ -24,7 +24,7 @@ def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Nothing of `path` in the name: TensorBoard reads whatever has "tfevents" in it.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PARTIAL)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=BEGUN, suffix=PARTIAL)
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file
@@ -44,13 +44,13 @@ def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]
 
 def remove_partial(folder: Path) -> None:
     """What processes that were killed while they wrote have left there, and in folders in it."""
-    for path in folder.rglob(f".*{PARTIAL}"):
+    for path in folder.rglob(f"{BEGUN}*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path) -> None:
     """The same of a folder that others may be writing into now, and of it alone: what nobody has touched for a day."""
-    for path in folder.glob(f".*{PARTIAL}"):
+    for path in folder.glob(f"{BEGUN}*{PARTIAL}"):
         with suppress(FileNotFoundError):  # it was being written, and is whole
             if time.time() - path.stat().st_mtime > DAY:
                 path.unlink()

@@ -19,5 +19,5 @@ def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
             count += len(y)
     right_of_all, images = ranks.total([int(right), count], device)
     if not images:
-        raise ValueError("there are no images, so no accuracy")
+        raise ValueError("0 images have no accuracy: give a loader with some")
     return right_of_all / images

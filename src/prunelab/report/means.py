@@ -81,6 +81,7 @@ def _drawn(
     layers = [UNPRUNED.encode(mean)]
     if max(group.seeds) >= series.FEWEST:  # a layer of nothing has no extent, which Vega warns of
         ends = [end for p in points for end in (p.lower, p.upper) if end is not None]
+        # What is clipped takes as long again to draw.
         wide = min(ends) < domain[0] or max(ends) > domain[1]
         band = base.mark_rule(strokeWidth=1.5, clip=wide) if noisy else base.mark_area(**BAND, clip=wide)
         layers.append(band.encode(lower, y2="upper:Q"))

@@ -72,7 +72,8 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> Spec:
     ]
     what = f"rates {low:g} to {high:g}" if window else "all rates"
     data = {"points": rows, "windows": [{"rate": at, "end": end} for at, end in job.scan["windows"]]}
-    title, words = f"Test accuracy without retraining, {what}", [*_subtitle(job, job.scan), _knee(job.scan)]
+    title = f"Test accuracy without retraining, {what}"
+    words = [*_subtitle(job, job.scan, anew=len(curves) > 1), _knee(job.scan)]
     spec = finished(layers, data, title, words)
     legend = {"orient": "bottom", "direction": "vertical", "labelLimit": 400, "labelFontSize": 12}
     return spec | {"config": spec["config"] | {"legend": legend}}
@@ -108,11 +109,11 @@ def _knee(scan: dict[str, Any]) -> str:
     return f"knee: the last rate up to which no more than {points:g} point{'s' * (points != 1)} of accuracy went"
 
 
-def _subtitle(job: Result, found: dict[str, Any]) -> list[str]:
+def _subtitle(job: Result, found: dict[str, Any], anew: bool) -> list[str]:
     parts = f"{found['granularity']} by {found['criterion']}, {found['allocation']}"
-    anew = f"; statistics of {found['statistics_from']:,} training images" if found["statistics_from"] else ""
+    seen = f"; statistics of {found['statistics_from']:,} training images" if anew else ""
     scene = Group((job,)).scene.replace(", 0 epochs", ", weights as given")
-    return [f"{scene}; {parts}", f"n = {found['n']:,} test images{anew}"]
+    return [f"{scene}; {parts}", f"n = {found['n']:,} test images{seen}"]
 
 
 def over_layers(job: Result, what: Literal["layers", "reestimated"]) -> Spec:
@@ -144,5 +145,5 @@ def over_layers(job: Result, what: Literal["layers", "reestimated"]) -> Spec:
         base.mark_text(fontSize=10).encode(text=alt.Text("accuracy:Q", format=".1f"), color=letters),
     ]
     title = "Test accuracy with one layer pruned alone, not trained after it"
-    words = _subtitle(job, found if what == "reestimated" else found | {"statistics_from": 0})
+    words = _subtitle(job, found, anew=what == "reestimated")
     return finished(layers, {"cells": rows}, title, words, ROW * len(names))

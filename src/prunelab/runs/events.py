@@ -20,16 +20,18 @@ from prunelab.core.files import written_whole
 def replace(folder: Path, kind: str, values: Iterable[Summary.Value], step: int) -> None:
     """An event file of `folder` with `values`, in place of an earlier one of the same `kind`. Raises OSError.
 
-    The name is new each time, as a TensorBoard that is running looks at no file twice. Of processes that do this at the
-    same time the one that began last prevails.
+    The name is new each time, as a TensorBoard that is running looks at no file twice, and comes behind all others,
+    whatever the clock says. Of processes that do this at the same time the one that began last prevails.
     """
-    now = time.time()
-    with written_whole(folder / f"events.out.tfevents.{now:017.6f}.{kind}") as file:
+    begin, end = "events.out.tfevents.", f".{kind}"
+    before = [path.name.removeprefix(begin).removesuffix(end) for path in folder.glob(f"{begin}*{end}")]
+    now = max([time.time(), *(float(stamp) + 1e-5 for stamp in before)])
+    with written_whole(folder / f"{begin}{now:017.6f}{end}") as file:
         writer = RecordWriter(file)
         writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
         for value in values:
             writer.write(Event(wall_time=now, step=step, summary=Summary(value=[value])).SerializeToString())
-    for earlier in sorted(folder.glob(f"events.out.tfevents.*.{kind}"))[:-1]:
+    for earlier in sorted(folder.glob(f"{begin}*{end}"))[:-1]:
         _give_way(earlier)
 
 

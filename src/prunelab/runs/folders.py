@@ -58,23 +58,23 @@ def _plain(value: object) -> str:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file meant by `pretrained=`: itself, or the model or last checkpoint of a finished job.
+    """The file meant by `pretrained=`: itself, or the model or last checkpoint in a finished job's folder.
 
-    That is of the folder of the job, or of a study that has no other. Raises FileNotFoundError for anything else.
+    Raises FileNotFoundError for anything else.
     """
     path = Path(path)
     if path.is_file():
         return path
     if not path.is_dir():
         raise FileNotFoundError(f"pretrained={path}: no such file; expected one, a job's folder, or auto")
-    finished = sorted(found.parent for found in [*path.glob("result.json"), *path.glob("*/result.json")])
-    if len(finished) != 1:
-        several = f"{len(finished)} finished jobs are in this folder: choose one of them, in quotes within quotes"
-        raise FileNotFoundError(f"pretrained={path}: {several if finished else 'no finished job is in this folder'}")
+    if not (path / "result.json").is_file():
+        inside = sorted(found.parent for found in path.glob("*/result.json"))
+        hint = f"""; in it is one, pretrained="'{inside[0]}'\"""" if inside else "; finish it with its command"
+        raise FileNotFoundError(f"pretrained={path}: this folder is no finished job's, it has no result.json{hint}")
     for file in ("model.safetensors", "checkpoints/last.ckpt"):
-        if (finished[0] / file).is_file():
-            return finished[0] / file
-    raise FileNotFoundError(f"pretrained={finished[0]}: it has no model.safetensors and no checkpoints/last.ckpt")
+        if (path / file).is_file():
+            return path / file
+    raise FileNotFoundError(f"pretrained={path}: it has no model.safetensors and no checkpoints/last.ckpt")
 
 
 def refuse_unwritable(folder: Path) -> None:

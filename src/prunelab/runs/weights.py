@@ -15,7 +15,7 @@ def load_weights(net: nn.Module, path: Path) -> Plan:
     """Takes over a state_dict: .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
 
     The model.safetensors of a job that cut channels out makes `net` as small as it was; returns what was cut out.
-    Raises ValueError, naming them, for tensors that are missing, unknown or of another shape.
+    Raises ValueError, naming them, for tensors that are missing, unknown or of another shape, and FileNotFoundError.
     """
     path = weights_file(path)
     if path.suffix == ".safetensors" and (origin := file.origin_of(path)) is not None:
