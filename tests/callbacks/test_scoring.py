@@ -4,14 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins import DoublePrecision
+from lightning.pytorch.plugins.precision import Precision
 from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks.scoring import draw_batches
 
 
-def trainer(loader, datamodule=None) -> SimpleNamespace:
+def trainer(loader, datamodule=None, precision: Precision | None = None) -> SimpleNamespace:
     strategy = SimpleNamespace(batch_to_device=lambda batch: batch)
-    return SimpleNamespace(train_dataloader=loader, datamodule=datamodule, strategy=strategy)
+    plugin = precision or Precision()
+    return SimpleNamespace(train_dataloader=loader, datamodule=datamodule, strategy=strategy, precision_plugin=plugin)
 
 
 def numbers(n: int = 32) -> TensorDataset:
@@ -82,3 +85,9 @@ def test_too_few_batches_and_several_loaders_are_refused_with_the_remedy() -> No
         draw_batches(trainer(DataLoader(numbers(), 4)), 9, generator())
     with pytest.raises(ValueError, match=r"give the data module scoring_batches"):
         draw_batches(trainer([DataLoader(numbers(), 4)]), 1, generator())
+
+
+def test_inputs_are_of_the_type_that_the_net_trains_in() -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(4, 2), torch.arange(4)), 2)
+    [(x, y)] = draw_batches(trainer(loader, precision=DoublePrecision()), 1, torch.Generator())
+    assert (x.dtype, y.dtype) == (torch.float64, torch.int64)
