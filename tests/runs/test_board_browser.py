@@ -20,6 +20,7 @@ from prunelab.runs import gallery
 from prunelab.runs.hyperparameters import metrics
 
 pytestmark = pytest.mark.slow
+PAGE = 12  # pictures that TensorBoard shows at once
 JOBS = [("usp", 0), ("usp", 0.5), ("sp", 0.5)]
 
 
@@ -98,10 +99,14 @@ def test_every_page_shows_what_the_jobs_came_to(address: str, results: list[dict
         page.goto(f"{address}/#images")
         drawn = sorted(tmp_path.glob("study/figures/*.png"))
         pictures = page.locator("tf-image-loader img")
-        pictures.nth(len(drawn) - 1).wait_for()
-        page.wait_for_timeout(2000)  # for a picture too many, and for those to come in
-        sizes = pictures.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
-        assert [tuple(size) for size in sizes] == [events.size(path) for path in drawn]
+        assert PAGE < len(drawn) <= 2 * PAGE
+        for number, some in enumerate((drawn[:PAGE], drawn[PAGE:])):
+            if number:
+                page.get_by_text("Next page").first.click()
+            pictures.nth(len(some) - 1).wait_for()
+            page.wait_for_timeout(2000)  # for a picture too many, and for those to come in
+            sizes = pictures.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
+            assert [tuple(size) for size in sizes] == [events.size(path) for path in some]
         assert errors == []
 
 
