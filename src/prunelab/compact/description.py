@@ -14,6 +14,7 @@ from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
+from prunelab.core.mismatch import mismatch
 from prunelab.models import named
 
 FORMAT = 2
@@ -84,17 +85,8 @@ def _cut(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module
         shrink(net, plan)
     except Exception as error:  # a plan from a file may be any, and so may a net
         raise ValueError(f"its plan does not fit {kind}, which must be new and unpruned: {error}") from error
-    own = net.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is unknown" for name in tensors if name not in own]
-    wrong += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"it does not fit {kind}, new and cut by its plan: {'; '.join(wrong[:3])}{more}")
+    if wrong := mismatch(net, tensors):
+        raise ValueError(f"it does not fit {kind}, new and cut by its plan: {wrong}")
     return net
 
 

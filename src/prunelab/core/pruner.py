@@ -13,6 +13,7 @@ from prunelab.core.budget import Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.masking import as_factor, like, multiply
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.select import prunable_weights
@@ -235,16 +236,16 @@ class Pruner:
         tensors = [p.data for p in params]
         if optimizer is not None:
             for param, factor in zip(params, list(factors), strict=True):
-                same = [s for s in optimizer.state.get(param, {}).values() if _like(s, param)]
+                same = [s for s in optimizer.state.get(param, {}).values() if like(s, param)]
                 tensors += same
                 factors += [factor] * len(same)
-        _multiply(tensors, factors)
+        multiply(tensors, factors)
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts the living ones alone."""
         params, factors = self._masked()
         pairs = [(p.grad, f) for p, f in zip(params, factors, strict=True) if p.grad is not None]
-        _multiply([grad for grad, _ in pairs], [f for _, f in pairs])
+        multiply([grad for grad, _ in pairs], [f for _, f in pairs])
 
     def let_go(self) -> None:
         """What is masked has been cut out: masks are no longer held to the net, the verdict on units is kept."""
@@ -255,7 +256,7 @@ class Pruner:
         if any(
             name not in self._factors or self._factors[name].device != self._params[name].device for name in self.masks
         ):
-            self._factors = {name: _factor(self._params[name], mask) for name, mask in self.masks.items()}
+            self._factors = {name: as_factor(self._params[name], mask) for name, mask in self.masks.items()}
         return params, [self._factors[name] for name in self.masks]
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
@@ -294,18 +295,3 @@ class Pruner:
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
         self._adopt(dict(state["keep"]))
-
-
-def _factor(param: Tensor, mask: Tensor) -> Tensor:
-    """0 and 1 in the strides of `param`: in others, each product would take twice as long."""
-    return torch.empty_like(param, requires_grad=False).copy_(mask)
-
-
-def _like(state: object, param: Tensor) -> bool:
-    return isinstance(state, Tensor) and state.shape == param.shape
-
-
-def _multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:
-    if tensors:
-        with torch.no_grad():
-            torch._foreach_mul_(tensors, factors)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
+from prunelab.core.mismatch import mismatch
 from prunelab.runs.folders import weights_file
 
 
@@ -23,17 +24,8 @@ def load_weights(net: nn.Module, path: Path) -> Plan:
         file.load(path, into=net).train(was_training)
         return origin.plan
     saved = _read(path)
-    own = net.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in saved]
-    wrong += [f"{name} is unknown" for name in saved if name not in own]
-    wrong += [
-        f"{name} is {tuple(saved[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in saved and saved[name].shape != own[name].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"pretrained={path} does not fit {type(net).__name__}: {'; '.join(wrong[:3])}{more}")
+    if wrong := mismatch(net, saved):
+        raise ValueError(f"pretrained={path} does not fit {type(net).__name__}: {wrong}")
     net.load_state_dict(saved)
     return Plan()
 
