@@ -3,7 +3,7 @@
 Both remove half of the channels of each layer at random and are given the same net and example, in turns; seconds are
 medians. Ours: find out what is coupled, cut; certified before anything is printed. Torch-Pruning: build the dependency
 graph, step; its net is run forward, which is all that can be said of it, for it masks nothing to compare with.
-MACs are counted by prunelab.measure.cost for both.
+MACs are counted by prunelab.measure.macs for both.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from prunelab.channels.certify import Witness
+from prunelab.channels.certificate import Witness
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.select import prunable_weights
-from prunelab.measure.cost import applications, dense_cost
+from prunelab.core.prunable import prunable_weights
+from prunelab.measure.macs import applications, dense_cost
 from prunelab.models import cifar_resnet, densenet, mobilenet_v2, resnet, vgg
 
 try:

@@ -62,7 +62,7 @@ def measure(root: Path, args: argparse.Namespace) -> None:
     parts: dict[str, list[float]] = {"python and torch": [], "all imports": [], "composing": [], "one job": []}
     for i in range(args.rounds):
         parts["python and torch"].append(timed([sys.executable, "-c", "import torch"], root))
-        parts["all imports"].append(timed([sys.executable, "-c", "import prunelab.runs.job"], root))
+        parts["all imports"].append(timed([sys.executable, "-c", "import prunelab.job.run"], root))
         parts["composing"].append(timed([*TRAIN, *job, "--cfg", "job"], root))
         parts["one job"].append(timed([*single, f"seed={i + 1}"], root))
     for name, seconds in parts.items():
@@ -99,8 +99,8 @@ def digest(overrides: list[str]) -> str:
     """What such a job's result.json would hold."""
     from hydra.conf import ConfigSourceInfo
 
-    from prunelab.runs.folders import conf_dir
-    from prunelab.runs.identity import asked, menu
+    from prunelab.store.identity import asked, menu
+    from prunelab.store.naming import conf_dir
 
     return asked(overrides, menu([ConfigSourceInfo(path=str(conf_dir()), schema="file", provider="main")]))
 

@@ -25,9 +25,9 @@ from torchvision import datasets, transforms
 from prunelab.callbacks import Pruning
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.select import prunable_weights
 from prunelab.criteria.norm import Norm
 from prunelab.data.augment import PadCropFlip
 from prunelab.data.batches import Batches

@@ -8,9 +8,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from prunelab.runs import lifeline
-from prunelab.runs.folders import conf_dir, register_resolvers
-from prunelab.runs.lock import BUSY, Busy
-from prunelab.runs.stop import Interrupted, stoppable
+from prunelab.store.lock import BUSY, Busy
+from prunelab.store.naming import conf_dir, register_resolvers
+from prunelab.store.signals import Interrupted, stoppable
 
 lifeline.tie()
 register_resolvers()
@@ -19,7 +19,7 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def main(cfg: DictConfig) -> float:
     """The test accuracy after the last epoch, a fraction."""
-    from prunelab.runs.job import run  # brings torch, which composing a configuration can do without
+    from prunelab.job.run import run  # brings torch, which composing a configuration can do without
 
     with stoppable() as stop:
         try:

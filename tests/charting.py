@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from prunelab.report.figures.style import pictures
 from prunelab.report.groups import Group, group
-from prunelab.report.look import pictures
 from prunelab.report.results import load
 
 

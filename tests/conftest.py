@@ -12,9 +12,9 @@ from composing import compose_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
 
-from prunelab.runs import measured
-from prunelab.runs.folders import register_resolvers
-from prunelab.runs.job import run
+from prunelab.job import measurements as measured
+from prunelab.job.run import run
+from prunelab.store.naming import register_resolvers
 
 register_resolvers()
 Compose = Callable[..., DictConfig]

@@ -18,14 +18,15 @@ from composing import compose_job
 from torch import Tensor
 
 from prunelab.callbacks import Pruning
-from prunelab.callbacks.history import History
-from prunelab.core import ranks
-from prunelab.core.ranks import rank
+from prunelab.core import distributed as ranks
+from prunelab.core.distributed import rank
+from prunelab.job import rounds
+from prunelab.job import run as job
+from prunelab.job.rounds import RoundRecords
 from prunelab.lit import datamodule
-from prunelab.runs import job, rounds
-from prunelab.runs.folders import register_resolvers
-from prunelab.runs.record import Folder
-from prunelab.runs.rounds import RoundRecords
+from prunelab.lit.history import History
+from prunelab.store.folder import Folder
+from prunelab.store.naming import register_resolvers
 
 
 class Look(L.Callback):

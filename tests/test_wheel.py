@@ -28,10 +28,10 @@ def test_a_wheel_contains_the_configuration_and_trains_from_any_folder(tmp_path:
         check=True,
     )
     assert str(site / "prunelab" / "conf") in done.stdout
-    assert (site / "hydra_plugins" / "prunelab_search" / "optuna_sweeper.py").exists()
+    assert (site / "hydra_plugins" / "prunelab.py").exists()
     assert not (site / "hydra_plugins" / "__init__.py").exists()  # other distributions add to this namespace
     assert (site / "prunelab" / "conf" / "hydra" / "sweeper" / "optuna.yaml").exists()
-    assert all((site / "prunelab" / "report" / f"page.{part}").exists() for part in ("html", "css", "js"))
+    assert all((site / "prunelab" / "report" / "html" / f"page.{part}").exists() for part in ("html", "css", "js"))
     assert sorted(p.name for p in (site / "prunelab" / "conf" / "prune").glob("*.yaml")) == sorted(
         p.name for p in (ROOT / "conf" / "prune").glob("*.yaml")
     )

@@ -8,10 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from prunelab.export import FORMATS, ExportError
-from prunelab.report import summary
+from prunelab.report import listing, summary
 from prunelab.report.results import NothingToReport
-from prunelab.report.terminal import UNBOUNDED
-from prunelab.runs import listing
+from prunelab.report.tables.terminal import UNBOUNDED
 
 COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # torch, which compact/ imports, takes seconds
 
@@ -40,7 +39,7 @@ def report(args: argparse.Namespace) -> int:
         print(f"{pictures[0].parent}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
     for failure in done.failures:
         print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
-    from prunelab.runs import gallery  # TensorBoard's files; other commands need none
+    from prunelab.tensorboard import study as gallery  # TensorBoard's files; other commands need none
 
     try:
         gallery.write(args.folder, [result for of, _ in done.tables for result in of.results], done.paths)
@@ -60,7 +59,7 @@ def ls(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    from prunelab.runs import trained  # torch takes seconds, and other commands need none
+    from prunelab.store import model as trained  # torch takes seconds, and other commands need none
 
     if args.values and args.to != COMPACT:
         raise ValueError(f"--values {args.values}: only compact files round weights; add --to compact, or drop it")

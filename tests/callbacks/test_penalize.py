@@ -27,8 +27,8 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.criteria.bn_scale import BNScale
 from prunelab.criteria.norm import Norm
+from prunelab.job.method import Method
 from prunelab.models.resnet import ResNet, projection
-from prunelab.runs.method import Method
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

@@ -24,9 +24,9 @@ from prunelab.channels.units import Channels, Filter, Removable
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context
 from prunelab.core.granularity import Weight
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
-from prunelab.core.select import prunable_weights
 from prunelab.core.types import Masks
 from prunelab.criteria.factor import Factor
 from prunelab.criteria.norm import Norm

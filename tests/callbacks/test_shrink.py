@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from prunelab.callbacks import Pruning, Rewind, Shrink
 from prunelab.channels.blocks import Block
-from prunelab.channels.certify import NotTheSameError
+from prunelab.channels.certificate import NotTheSameError
 from prunelab.channels.units import Channels, Neuron, Removable
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight

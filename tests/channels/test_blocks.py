@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from prunelab.channels.blocks import Block
 from prunelab.channels.surgery import shrink
 from prunelab.core.allocation import Uniform
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.select import prunable_weights
 from prunelab.core.types import Example, Progress
 from prunelab.criteria.norm import Norm
 from prunelab.models.cifar_resnet import resnet8, resnet20

@@ -14,17 +14,17 @@ from prunelab.callbacks.pruning import Pruning
 from prunelab.channels import budget as budget_module
 from prunelab.channels.blocks import Block
 from prunelab.channels.budget import Budget
-from prunelab.channels.graph import ChannelGraph, Group
 from prunelab.channels.surgery import shrink
+from prunelab.channels.tracing.graph import ChannelGraph, Group
 from prunelab.channels.units import Channels, Filter, Neuron, Removable
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.select import prunable_weights
 from prunelab.core.types import Masks, Scores
 from prunelab.criteria.norm import Norm
-from prunelab.measure.cost import applications, dense_cost
+from prunelab.measure.macs import applications, dense_cost
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.densenet import densenet40
 from prunelab.models.keras_cnn import KerasCNN

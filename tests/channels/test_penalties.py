@@ -11,7 +11,7 @@ from prunelab.channels.blocks import Block
 from prunelab.channels.penalties import CUTS, GroupLasso, ScaleL1
 from prunelab.channels.units import Channels, Filter, Neuron
 from prunelab.core.granularity import Granularity, Weight
-from prunelab.core.select import prunable_weights
+from prunelab.core.prunable import prunable_weights
 from prunelab.models.resnet import ResNet, projection
 
 EXAMPLE = torch.zeros(2, 3, 8, 8).double()

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.channels.certify import Witness
-from prunelab.channels.graph import channel_graph
+from prunelab.channels.certificate import Witness
 from prunelab.channels.surgery import shrink
+from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.select import prunable_weights
+from prunelab.core.prunable import prunable_weights
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

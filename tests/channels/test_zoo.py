@@ -8,11 +8,11 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from prunelab.channels.certify import Certificate, Witness
+from prunelab.channels.certificate import Certificate, Witness
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.select import prunable_weights
+from prunelab.core.prunable import prunable_weights
 from prunelab.models import cifar_resnet, densenet, keras_cnn, mobilenet_v2, resnet, vgg
 
 # (net, the size of its images, the share of its parameters that a half of its channels leaves, about)

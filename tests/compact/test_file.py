@@ -16,8 +16,8 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.compact import codec
 from prunelab.compact.file import Compact, save
+from prunelab.job.pretrained import load_weights
 from prunelab.models.named import build
-from prunelab.runs.weights import load_weights
 
 NAME = "cifar_resnet.resnet8"
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.context import Batch, Context
-from prunelab.core.glance import glance
-from prunelab.core.select import prunable_weights
+from prunelab.core.preserve import glance
+from prunelab.core.prunable import prunable_weights
 
 
 def net(dropout: float = 0.0) -> nn.Sequential:

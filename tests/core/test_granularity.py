@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Weight
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
-from prunelab.core.select import prunable_weights
 from prunelab.core.types import Progress
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random

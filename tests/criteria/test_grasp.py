@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from prunelab.core.context import Batch, Context
 from prunelab.core.masks import keep_top
-from prunelab.core.select import prunable_weights
+from prunelab.core.prunable import prunable_weights
 from prunelab.criteria.grasp import GraSP
 
 SHAPES = {"0.weight": (3, 2), "2.weight": (2, 3)}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunelab.measure.cost import uses
+from prunelab.measure.macs import uses
 from prunelab.measure.uncounted import Uncounted, uncounted
 from prunelab.models.cifar_resnet import resnet8
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from prunelab.__main__ import main
-from prunelab.core.files import DAY
-from prunelab.report import figures, means, summary
+from prunelab.core.atomic import DAY
+from prunelab.report import summary
+from prunelab.report.figures import catalogue as figures
+from prunelab.report.figures import means
 
 Add = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -65,8 +67,8 @@ def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
 
 def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypatch: Patch) -> None:
     sweep = add().parent
-    monkeypatch.delattr("prunelab.report.figures", raising=False)
-    monkeypatch.setitem(sys.modules, "prunelab.report.figures", None)
+    monkeypatch.delattr("prunelab.report.figures.catalogue", raising=False)
+    monkeypatch.setitem(sys.modules, "prunelab.report.figures.catalogue", None)
     done = summary.write(sweep)
     assert [path.name for path in done.paths] == ["summary.csv", "summary.md", "report.html"]
     assert len(done.failures) == 1

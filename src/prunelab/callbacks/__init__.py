@@ -1,12 +1,12 @@
 """Lightning callbacks that prune, and that look at what pruning would cost; they work in any Lightning project."""
 
+from prunelab.callbacks.analysis.rate_scan import Scan
+from prunelab.callbacks.analysis.sensitivity import Sensitivity
 from prunelab.callbacks.binarize import Binarize
 from prunelab.callbacks.penalize import Penalize
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scaling_factors import ScalingFactors
-from prunelab.callbacks.scan import Scan
-from prunelab.callbacks.sensitivity import Sensitivity
 from prunelab.callbacks.shrink import Shrink
 
 __all__ = ["Binarize", "Penalize", "Pruning", "Rewind", "ScalingFactors", "Scan", "Sensitivity", "Shrink"]

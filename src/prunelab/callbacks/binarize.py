@@ -11,8 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
-from prunelab.core.select import prunable_weights
-from prunelab.core.stream import own_stream
+from prunelab.core.prunable import prunable_weights
+from prunelab.core.seeding import own_stream
 from prunelab.core.types import Masks
 
 

@@ -12,8 +12,8 @@ from prunelab.callbacks.progress import progress
 from prunelab.callbacks.pruning import Pruning
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
-from prunelab.core.select import prunable_weights
 from prunelab.core.types import Progress
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.progress import progress
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.core import ranks
+from prunelab.core import distributed as ranks
 from prunelab.core.context import Loss
 from prunelab.core.pruner import Pruner
 

@@ -8,11 +8,11 @@ import torch
 
 from prunelab.callbacks.progress import progress
 from prunelab.callbacks.pruning import Pruning
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds, Schedule
-from prunelab.core.select import prunable_weights
+from prunelab.core.seeding import own_stream
 from prunelab.core.snapshot import Snapshot
-from prunelab.core.stream import own_stream
 from prunelab.core.time import Time, length, to_step
 from prunelab.core.types import Progress
 

@@ -13,12 +13,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.channels.certify import Certificate, Witness
+from prunelab.channels.certificate import Certificate, Witness
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Removable
 from prunelab.core.pruner import Pruner
-from prunelab.core.stream import own_stream
+from prunelab.core.seeding import own_stream
 from prunelab.core.types import Progress
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from torch.func import functional_call
 from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunelab.channels.graph import export
 from prunelab.channels.plan import Plan
+from prunelab.channels.tracing.graph import export
 from prunelab.channels.units import Removable
-from prunelab.core.glance import glance
-from prunelab.core.select import PRUNABLE, prunable_weights
+from prunelab.core.preserve import glance
+from prunelab.core.prunable import PRUNABLE, prunable_weights
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)

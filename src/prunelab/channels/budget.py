@@ -11,15 +11,15 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels.footprint import Footprint
+from prunelab.channels.cost_model import Footprint
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels, Removable
 from prunelab.core.allocation import Allocation, Explicit, Zeros
 from prunelab.core.granularity import NM, Granularity
 from prunelab.core.masks import pruned_count
 from prunelab.core.types import Example, Masks, Scores
-from prunelab.measure.cost import applications
 from prunelab.measure.latency import latency
+from prunelab.measure.macs import applications
 
 log = logging.getLogger(__name__)
 KINDS = ("units", "filters", "params", "macs", "bops", "latency")

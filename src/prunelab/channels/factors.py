@@ -10,8 +10,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.channels.units import Removable
-from prunelab.core import ranks
-from prunelab.core.select import PRUNABLE
+from prunelab.core import distributed as ranks
+from prunelab.core.prunable import PRUNABLE
 from prunelab.core.types import Masks, Scores
 
 FOLDABLE = (*PRUNABLE, _BatchNorm, _InstanceNorm, nn.GroupNorm)  # what is linear in its weight and bias

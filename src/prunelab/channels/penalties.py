@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunelab.channels.units import Channels
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
-from prunelab.core.select import prunable_weights
+from prunelab.core.prunable import prunable_weights
 
 
 @dataclass(frozen=True)

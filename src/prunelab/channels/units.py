@@ -9,8 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels.graph import ChannelGraph, Group, channel_graph
 from prunelab.channels.plan import Plan
+from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
 from prunelab.core.granularity import Granularity
 from prunelab.core.types import Example, Masks, Scores
 

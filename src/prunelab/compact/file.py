@@ -16,7 +16,7 @@ from prunelab.channels.plan import Plan
 from prunelab.compact import codec, description
 from prunelab.compact.codec import Coded
 from prunelab.compact.size import Size, size
-from prunelab.core.files import written_whole
+from prunelab.core.atomic import written_whole
 
 KEY = "prunelab"  # in the header's metadata; one key, for safetensors writes several in any order
 BROKEN, AGAIN = "no whole safetensors file", "look for the path, or copy it again"

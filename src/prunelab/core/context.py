@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.core.glance import glance
+from prunelab.core.preserve import glance
 from prunelab.core.types import Example, Scores
 
 Batch = Sequence[Any]  # (inputs, targets)

@@ -14,10 +14,10 @@ from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.masking import as_factor, like, multiply
+from prunelab.core.prunable import prunable_weights
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
-from prunelab.core.select import prunable_weights
-from prunelab.core.stream import own_stream
+from prunelab.core.seeding import own_stream
 from prunelab.core.types import Example, Masks, Progress, Scores
 
 

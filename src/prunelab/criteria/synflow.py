@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.glance import glance
+from prunelab.core.preserve import glance
 from prunelab.core.types import Scores
 
 

@@ -8,7 +8,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from prunelab.data.figures import box, disk
+from prunelab.data.sources.shapes.figures import box, disk
 
 
 @dataclass(frozen=True)

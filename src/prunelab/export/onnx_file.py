@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from prunelab.core.files import written_whole
+from prunelab.core.atomic import written_whole
 from prunelab.core.types import Example
 from prunelab.export import ExportError
 from prunelab.export.agreement import check

@@ -7,7 +7,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.files import written_whole
+from prunelab.core.atomic import written_whole
 from prunelab.core.types import Example
 from prunelab.export.agreement import check, outputs
 from prunelab.export.program import on_cpu, traced

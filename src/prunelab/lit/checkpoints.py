@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from prunelab.core.files import written_whole
+from prunelab.core.atomic import written_whole
 from prunelab.core.interval import seconds
 from prunelab.core.time import length
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from prunelab.core import ranks
+from prunelab.core import distributed as ranks
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prunelab.core import ranks
-from prunelab.core.glance import glance
+from prunelab.core import distributed as ranks
+from prunelab.core.preserve import glance
 
 
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

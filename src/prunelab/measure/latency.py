@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.glance import glance
+from prunelab.core.preserve import glance
 from prunelab.core.types import Example
 
 

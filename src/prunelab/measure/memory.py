@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from prunelab.core.glance import glance
+from prunelab.core.preserve import glance
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 

@@ -10,8 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from torch import Tensor, nn
 
 from prunelab.core.types import Example
-from prunelab.measure.cost import Use, uses
 from prunelab.measure.latency import suited, timings
+from prunelab.measure.macs import Use, uses
 from prunelab.measure.memory import METHODS, peak, stored
 from prunelab.measure.uncounted import uncounted
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from prunelab.core.select import prunable_weights
+from prunelab.core.prunable import prunable_weights
 
 
 def weight_counts(net: nn.Module) -> dict[str, int]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.core.digits import short
+from prunelab.core.si_format import short
 from prunelab.measure.profile import Costs, Layer, Pass, Profile
 
 Row = tuple[Layer, Layer | None]  # and the same one of the dense net

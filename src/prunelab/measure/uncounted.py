@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.core.glance import glance
+from prunelab.core.preserve import glance
 from prunelab.core.types import Example
-from prunelab.measure.cost import Use
+from prunelab.measure.macs import Use
 
 LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)  # these have tables, and multiply no matrix
 

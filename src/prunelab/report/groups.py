@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prunelab.report.record import Result
+from prunelab.store.result import Result
 
 VARYING = ("prune", "rate", "seed", "name")  # may differ inside a group, so cannot tell groups apart
 HEADLINE = ("model", "data", "epochs")  # every header says these

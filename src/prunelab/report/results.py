@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunelab.report.record import Result, read
+from prunelab.store.result import Result, read
 
 
 class NothingToReport(Exception):

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from prunelab.core.files import remove_abandoned, written_whole
-from prunelab.report import formats, page, terminal
+from prunelab.core.atomic import remove_abandoned, written_whole
 from prunelab.report.groups import Group, group
-from prunelab.report.page import Section
-from prunelab.report.record import Result
+from prunelab.report.html import page
+from prunelab.report.html.page import Section
 from prunelab.report.results import Unusable, load
-from prunelab.report.table import rows
+from prunelab.report.tables import formats, terminal
+from prunelab.report.tables.table import rows
+from prunelab.store.result import Result
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[
     """The figures for the page, files written, and complaints: what goes wrong in drawing must not lose the table."""
     sections, written, failures = [], [], []
     try:
-        from prunelab.report import figures, look  # only here: altair may be what fails
+        from prunelab.report.figures import catalogue as figures
+        from prunelab.report.figures import style as look  # only here: altair may be what fails
 
         folder.mkdir(exist_ok=True)
     except Exception as error:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from prunelab.runs.failure import one_line
+from prunelab.store.failure import one_line
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def tell(folder: Path, result: dict[str, Any]) -> None:
     if not logs(result["config"]):
         return
     try:
-        from prunelab.runs import hyperparameters  # TensorBoard takes half a second
+        from prunelab.tensorboard import hparams as hyperparameters  # TensorBoard takes half a second
 
         hyperparameters.write(folder, result)
     except Exception as error:  # whatever goes wrong in another program's files

@@ -1,0 +1,47 @@
+"""The launchers and sweepers of prunelab, where Hydra looks for plugins at every start.
+
+Each class makes an object of the class of the same name in `prunelab.sweep`, which is imported only then.
+"""
+
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+
+
+class _Plugin:
+    """Without abstract methods, so that Hydra takes a class for one that it can make."""
+
+    def setup(self, **_: Any) -> None: ...
+
+    def launch(self, *_: Any) -> Any: ...
+
+    def sweep(self, *_: Any) -> Any: ...
+
+
+class PoolLauncher(_Plugin, Launcher):
+    def __new__(cls, **settings: Any) -> Any:
+        from prunelab.sweep.pool.launcher import PoolLauncher
+
+        return PoolLauncher(**settings)
+
+
+class SlurmLauncher(_Plugin, Launcher):
+    def __new__(cls, **settings: Any) -> Any:
+        from prunelab.sweep.slurm.launcher import SlurmLauncher
+
+        return SlurmLauncher(**settings)
+
+
+class GridSweeper(_Plugin, Sweeper):
+    def __new__(cls, **settings: Any) -> Any:
+        from prunelab.sweep.grid import GridSweeper
+
+        return GridSweeper(**settings)
+
+
+class OptunaSweeper(_Plugin, Sweeper):
+    def __new__(cls, **settings: Any) -> Any:
+        from prunelab.sweep.search.sweeper import OptunaSweeper
+
+        return OptunaSweeper(**settings)

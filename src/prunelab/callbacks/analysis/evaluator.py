@@ -1,0 +1,81 @@
+"""What is the accuracy of a net under masks that it does not keep?"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+from prunelab.core.preserve import glance
+from prunelab.core.pruner import Pruner
+from prunelab.core.snapshot import Snapshot
+from prunelab.core.types import Masks
+from prunelab.measure.accuracy import accuracy
+from prunelab.measure.batch_norm import reestimate
+
+Worth = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
+
+
+class Trial:
+    """The accuracy of one net under any masks, on all of its test data; each time the net is put back to the bit."""
+
+    def __init__(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner, batches: list[Tensor]) -> None:
+        self.trainer, self.module, self.pruner, self.batches = trainer, module, pruner, batches
+        self.as_it_was = Snapshot.capture(module)
+        self.test = loader_of_tests(trainer, module, ready=True)
+        self.images = 0
+
+    def __call__(self, keep: Masks) -> Worth:
+        """Where units are False in `keep`, what they cover is 0."""
+        params = dict(self.module.named_parameters())
+        try:
+            with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+                for name, mask in self.pruner.granularity.expand(keep).items():
+                    params[name].mul_(mask.to(params[name].device))
+                plain = accuracy(self.module, self._counted())
+                if not self.batches:
+                    return plain, None
+                with glance(self.module):
+                    reestimate(self.module, self.batches)
+                return plain, accuracy(self.module, self._counted())
+        finally:
+            self.as_it_was.restore_net(self.module)
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if hasattr(callback, "on_tried"):
+                    callback.on_tried(self.trainer, self.module)
+
+    def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.images = 0
+        for batch in self.test:
+            x, y = self.trainer.strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch))
+            self.images += len(y)
+            yield x, y
+
+
+def loader_of_tests(trainer: L.Trainer, module: L.LightningModule, ready: bool) -> Any:
+    """The loader of the test data, which is gone through many times. Raises ValueError for any other, or none.
+
+    Before they are `ready` it may be None: some data modules make them in `setup("test")`, which is not called for
+    those that have them, as it may split their data anew.
+    """
+    for source in (getattr(trainer, "datamodule", None), module):
+        if source is not None and is_overridden("test_dataloader", source):
+            with torch.random.fork_rng(devices=[]):
+                try:
+                    loader = source.test_dataloader()
+                except Exception:  # whatever there is none of yet
+                    if not ready:
+                        return None
+                    if not isinstance(source, L.LightningDataModule):
+                        raise
+                    source.setup("test")
+                    loader = source.test_dataloader()
+            if isinstance(loader, list | tuple | dict):
+                raise ValueError("test_dataloader returns several loaders: accuracy is of one, return that")
+            if isinstance(loader, Iterator) or sized_len(loader) == 0:
+                raise ValueError("test_dataloader has nothing to give a second time: return a DataLoader of images")
+            return loader
+    raise ValueError("there are no test data: give the data module, or the module, a test_dataloader")

@@ -1,0 +1,139 @@
+"""Does the small net compute what the masked one did? Nothing is said of savings before it does."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from prunelab.channels.tracing.graph import told
+from prunelab.core.preserve import glance
+from prunelab.core.types import Example
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
+CEILING = 1e-2  # and no more than this
+NOISE = 4  # a deep net in train mode may amplify float32 rounding: so many times what it does to the masked net
+
+
+REMEDY = (
+    "Code that counts channels by a number of its own, as x.view(-1, 512), is a usual cause: "
+    "take the number from x.shape or write -1, or name the layer in `skip`"
+)
+
+
+class NotTheSameError(RuntimeError):
+    """A net that was made smaller computes something else."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The largest differences of outputs, as parts of the largest output, in eval and in train mode."""
+
+    eval_float32: float
+    train_float32: float
+    eval_float64: float
+    train_float64: float
+    inputs: int  # how many images it was seen on
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+class Witness:
+    """Remembers what a net puts out on `inputs`, to be compared with what it puts out after surgery.
+
+    Dropout is off in both modes, since a smaller net draws other numbers; batch norms take the batch's statistics
+    in train mode. Parameters, buffers and random streams are left as they are.
+    """
+
+    def __init__(self, net: nn.Module, inputs: Example) -> None:
+        self.inputs = inputs
+        self.before = _outputs(net, inputs, "masked")
+
+    def certify(self, net: nn.Module) -> Certificate:
+        """Raises NotTheSameError unless the net runs and the outputs agree: 1e-5 in float32, 1e-9 in float64."""
+        after = _outputs(net, self.inputs, "small")
+        errors, wrong = {}, []
+        for (mode, dtype), outputs in after.items():
+            before = self.before[mode, dtype]
+            error = _difference(before, outputs)
+            allowed = TOLERANCE[dtype]
+            if dtype == torch.float32:
+                rounding = NOISE * _difference(self.before[mode, torch.float64], before)
+                allowed = max(allowed, min(rounding, CEILING))
+            errors[f"{mode}_{str(dtype).removeprefix('torch.')}"] = error
+            if not error <= allowed or error == float("inf"):
+                wrong.append(f"{error:.2g} in {mode} mode in {dtype}, allowed are {allowed:.2g}")
+        if wrong:
+            raise NotTheSameError(f"the small net differs from the masked one: {'; '.join(wrong)}. {REMEDY}")
+        first = self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs
+        return Certificate(**errors, inputs=len(first))
+
+
+class _Comparably(TorchFunctionMode):
+    """One precision throughout, whatever the net's code asks for, and no dropout: a smaller net draws other numbers."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if "dropout" in name:
+            return args[0] if args else kwargs["input"]
+        if func in (Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16):
+            return args[0].to(self.dtype)
+        args, kwargs = tree_map(self._instead, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _instead(self, value: Any) -> Any:
+        return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
+
+
+def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, torch.dtype], list[Tensor]]:
+    found = {}
+    for mode in ("eval", "train"):
+        for dtype in TOLERANCE:
+            with glance(net, training=mode == "train"), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+                try:
+                    found[mode, dtype] = _forward(net, inputs, dtype)
+                except Exception as error:  # whatever the net's own code raises
+                    remedy = f". {REMEDY}" if which == "small" else ""
+                    raise NotTheSameError(
+                        f"the {which} net does not run in {mode} mode in {dtype}: {told(error)}{remedy}"
+                    ) from error
+            if not found[mode, dtype]:
+                raise NotTheSameError(f"{type(net).__name__} puts out no tensor that could be compared")
+    return found
+
+
+def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor]:
+    """In another precision, by copies of the parameters and buffers; noise is drawn from the same stream each time."""
+    torch.manual_seed(0)
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    copies = {name: _as(tensor.detach(), dtype).clone() for name, tensor in tensors.items()}
+    device, default = next(net.parameters()).device, torch.get_default_dtype()
+    given = tuple(_as(x.to(device, copy=True), dtype) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    torch.set_default_dtype(dtype)  # of what the net's code makes
+    try:
+        with torch.autocast(device.type, enabled=False), _Comparably(dtype):
+            leaves = tree_leaves(functional_call(net, copies, given))
+    finally:
+        torch.set_default_dtype(default)
+    return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _difference(a: list[Tensor], b: list[Tensor]) -> float:
+    """The largest, as a part of the largest value; infinite where shapes differ or a value is not finite."""
+    if [x.shape for x in a] != [x.shape for x in b]:
+        return float("inf")
+    apart = [float((x - y).abs().max() / x.abs().max().clamp_min(1e-30)) for x, y in zip(a, b, strict=True)]
+    return max(apart) if all(math.isfinite(error) for error in apart) else float("inf")

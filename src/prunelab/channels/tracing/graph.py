@@ -1,0 +1,175 @@
+"""What is coupled in a net: which channels can only be removed together, and where are they?"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
+
+from prunelab.channels.tracing.rules import RULES
+from prunelab.channels.tracing.trace import Walk, couple, first_names
+from prunelab.core.preserve import glance
+from prunelab.core.types import Example
+
+log = logging.getLogger(__name__)
+Place = tuple[str, int]  # (parameter or buffer, axis)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are removed one by one, and that lie in the same places."""
+
+    name: str  # of the first weight that makes its channels
+    kind: Literal["conv", "linear"]
+    makers: tuple[str, ...]  # the weights that make its channels, along axis 0
+    units: Tensor  # their numbers
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Zero channels that a ConstantPad module adds, coupled to channels that layers make."""
+
+    padding: tuple[int, ...]  # of the module, the last axis first
+    pair: int  # which pair of it is the channels'
+    units: Tensor  # of the channels before, then of those behind; -1: none, it stays
+
+    def without(self, alive: Tensor) -> tuple[int, ...] | None:
+        """The padding that is left of it; `alive` by unit, the last one for no unit. None: all is left."""
+        kept, padding, before = alive[self.units], list(self.padding), self.padding[2 * self.pair]
+        padding[2 * self.pair : 2 * self.pair + 2] = [int(kept[:before].sum()), int(kept[before:].sum())]
+        return None if kept.all() else tuple(padding)
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Every unit of a net by number, and where its channels are."""
+
+    groups: tuple[Group, ...]
+    places: Mapping[Place, Tensor]  # the unit at each position along an axis; -1: no unit, it stays
+    outlets: Mapping[str, Tensor]  # modules whose output units scale last -> the unit at each of its channels
+    stays: Mapping[str, str]  # weights that make channels which must stay -> why
+    pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
+
+    @property
+    def units(self) -> int:
+        return sum(len(group.units) for group in self.groups)
+
+
+def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
+    """The channels of `net` as it computes on `example`, a batch of inputs, in eval mode.
+
+    Where eval mode leaves layers out (auxiliary heads), train mode is looked at as well. Inputs and outputs of the
+    net stay whole, and so does what meets an operation that is not known here. Raises ValueError with the reason and
+    the line where torch.export cannot trace the net, or the net does not take the example.
+    """
+    programs = [export(net, example, training=False)]
+    if _unused(net, programs[0]):
+        programs.append(export(net, example, training=True))
+    return _resolve(couple(net, programs, RULES))
+
+
+def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
+    inputs = example if isinstance(example, tuple) else (example,)
+    like = next(net.parameters())
+    with glance(net, training), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        try:
+            with redirect_stderr(StringIO()):  # where torch.export puts half a graph
+                program = torch.export.export(net, tuple(_as(x, like) for x in inputs))
+            _check_shapes(program)
+        except Exception as error:  # whatever the net's own code raises
+            shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise ValueError(
+                f"torch.export cannot trace {type(net).__name__} on an example of shape {shapes}: {told(error)}"
+            ) from error
+    return program
+
+
+def _check_shapes(program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        sizes = [size for x in tree_leaves(node.meta.get("val")) if isinstance(x, Tensor) for size in x.shape]
+        if not all(isinstance(size, int) for size in sizes):
+            raise ValueError(f"the shape that {node.target} gives depends on values, as that of x[x > 0]")
+
+
+def _as(x: Tensor, like: Tensor) -> Tensor:
+    """On the net's device and, unless it is whole numbers, in its precision."""
+    return x.to(like.device, like.dtype if x.is_floating_point() else x.dtype)
+
+
+def told(error: Exception, count: int = 3) -> str:
+    """What a net's own code raised, in one line, and where."""
+    if type(error).__name__ == "GuardOnDataDependentSymNode":
+        what = "the code needs the value of a tensor, as in `if x.sum() > 0` or `.item()`"
+    else:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = f"{type(error).__name__}: {' '.join(lines[:count])}"
+    return what + _own_line(error)
+
+
+def _own_line(error: BaseException) -> str:
+    """The line in the innermost forward that is not torch's own."""
+    trace, found = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name == "forward" and "/torch/" not in code.co_filename.replace("\\", "/"):
+            found = f" (at {code.co_filename}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return found
+
+
+def _unused(net: nn.Module, program: ExportedProgram) -> bool:
+    names, inputs = first_names(net), program.graph_signature.inputs_to_parameters
+    used = {names[inputs[node.name]] for node in program.graph.nodes if node.name in inputs and node.users}
+    return any(name not in used for name, _ in net.named_parameters())
+
+
+def _resolve(walk: Walk) -> ChannelGraph:
+    classes, stays = walk.coupling.classes(), walk.coupling.stays()
+    where = {place: classes[channels] for place, channels in walk.sites.items()}
+    pads = {module: classes[channels] for module, (_, _, channels) in walk.pads.items()}
+    footprints: dict[int, list[Place]] = {}
+    made: dict[str, list[int]] = {weight: where[weight, 0].unique().tolist() for weight in walk.makers}
+    for place, channels in [*where.items(), *(((module, -1), c) for module, c in pads.items())]:
+        for channel in channels.unique().tolist():
+            footprints.setdefault(channel, []).append(place)
+    free: dict[tuple[Place, ...], list[int]] = {}
+    for channel in dict.fromkeys(c for channels in made.values() for c in channels):
+        if channel not in stays:
+            free.setdefault(tuple(footprints[channel]), []).append(channel)
+    unit_of = torch.full((len(classes),), -1)
+    groups: list[Group] = []
+    names: Counter[str] = Counter()
+    for footprint, alike in free.items():
+        if len(alike) == 1:  # a layer with its only unit gone is a dead net
+            stays[alike[0]] = "all its channels hang together, and are but one unit"
+            continue
+        makers = tuple(w for w in walk.makers if (w, 0) in footprint)
+        kind: Literal["conv", "linear"] = "conv" if any(walk.makers[w] == "conv" for w in makers) else "linear"
+        first = sum(len(group.units) for group in groups)
+        units = torch.arange(first, first + len(alike))
+        unit_of[torch.tensor(alike)] = units
+        name = next((w for w in makers if w not in names), makers[0])
+        names[name] += 1
+        groups.append(Group(name if names[name] == 1 else f"{name}#{names[name]}", kind, makers, units))
+    places = {place: unit_of[channels] for place, channels in where.items()}
+    places = {place: units for place, units in places.items() if (units >= 0).any()}
+    reasons = {
+        weight: next(stays[c] for c in channels if c in stays)
+        for weight, channels in made.items()
+        if any(c in stays for c in channels)
+    }
+    outlets = {module: unit_of[classes[channels]] for module, channels in walk.outlets.items()}
+    return ChannelGraph(
+        tuple(groups),
+        places,
+        {module: units for module, units in outlets.items() if (units >= 0).any()},
+        reasons,
+        {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in walk.pads.items()},
+    )

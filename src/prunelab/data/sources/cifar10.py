@@ -1,0 +1,62 @@
+"""How is CIFAR-10 had from its official archive (Krizhevsky, 2009)?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunelab.data.dataset import Decoded
+from prunelab.data.sources.archive import read_archive
+from prunelab.data.sources.cache import DEFAULT_FOLDER, entry, require_writable
+from prunelab.data.sources.download import fetch, probe, verify
+from prunelab.data.sources.source import Source
+
+
+@dataclass(frozen=True)
+class CIFAR10(Source):
+    """The archive `root/cifar-10-python.tar.gz`, downloaded from `url` where it is missing.
+
+    `root` is the cache folder unless it is given. The archive must have the checksum `md5`.
+    """
+
+    root: str | None = None
+    url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+    md5: str = "c58f30108f718f92721af3b95e74349a"
+    val: int = 5000
+    split_seed: int = 0
+    cache: str = DEFAULT_FOLDER
+
+    def check(self) -> None:
+        """Raises RuntimeError on a wrong checksum, or where archive, cache and network are all missing."""
+        if not entry(self.cache, self.key()).exists():
+            self.require_archive()
+
+    def key(self) -> str:
+        return f"cifar10-{self.md5[:16]}"
+
+    def decode(self) -> Decoded:
+        self.require_archive()  # again: `check` trusts a cache file that may turn out to be damaged
+        if not self.archive.exists():
+            fetch(self.url, self.archive, self.md5)
+        return read_archive(self.archive)
+
+    def require_archive(self) -> None:
+        """Raise RuntimeError unless the archive is whole, or can be had."""
+        if self.archive.exists():
+            verify(self.archive, self.md5)
+            return
+        require_writable(self.archive.parent)
+        try:
+            probe(self.url)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}, and there is no {self.archive}; {REMEDIES}") from error
+
+    @property
+    def archive(self) -> Path:
+        return Path(self.root or self.cache).expanduser() / "cifar-10-python.tar.gz"
+
+
+REMEDIES = (
+    "put the archive there, name a mirror by data.url=URL, read unpacked images by "
+    "data=image_folder data.root=DIR, or take the built-in task, data=shapes"
+)

@@ -1,0 +1,124 @@
+"""Are the values of a configuration possible? Asked before anything is built; needs no torch."""
+
+import re
+from collections.abc import Sequence
+
+from hydra.conf import HydraConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from prunelab.core.interval import seconds
+from prunelab.store.naming import weights_file
+
+# A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
+TRAINER = (
+    "_target_", "accelerator", "devices", "strategy", "accumulate_grad_batches", "gradient_clip_val",
+    "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler",
+)  # fmt: skip
+
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`."""
+    _check_rate(cfg.rate)
+    for knob, least in (("epochs", 0 if _only_looks(cfg) else 1), ("seed", 0)):
+        if not isinstance(cfg[knob], int) or isinstance(cfg[knob], bool) or cfg[knob] < least:
+            raise ValueError(f"{knob}={cfg[knob]}: expected a whole number of at least {least}")
+    if not re.fullmatch(r"[\w.+\-]+(/[\w.+\-]+)*", str(cfg.name)) or ".." in str(cfg.name):
+        raise ValueError(f"name={cfg.name}: expected letters, digits and any of . + - _, it names a folder in outputs/")
+    if not cfg.get("prune") and cfg.rate > 0:
+        raise ValueError(f"rate={cfg.rate} with prune=none: nothing would be removed; give a method, or rate=0")
+    for knob in ("compile", "channels_last"):
+        if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
+            raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
+    if cfg.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision={cfg.precision}: expected one of {', '.join(PRECISIONS)}; nets are measured and kept in float32"
+        )
+    seconds(cfg.every)
+    _check_trainer(cfg.trainer)
+    _check_devices(cfg, cfg.trainer.devices)
+    if cfg.pretrained not in (None, "auto"):
+        weights_file(cfg.pretrained)
+    _check_used(cfg)
+
+
+def _only_looks(cfg: DictConfig) -> bool:
+    """Whether weights of a file may be looked at as they are: nothing is to be removed of them."""
+    return cfg.pretrained not in (None, "auto") and "${rate}" not in OmegaConf.to_yaml(cfg.get("prune") or {})
+
+
+def check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises ValueError when `retrain=` was asked of a method that does not prune in rounds."""
+    schedule = OmegaConf.select(cfg, "prune.pruning.pruner.schedule") or {}
+    asked = [override for override in overrides if override.startswith("retrain=")]
+    if asked and "training" not in schedule:
+        raise ValueError(f"{asked[0]}: this method does not prune in rounds, so nothing is trained again; drop it")
+
+
+def _check_used(cfg: DictConfig) -> None:
+    """A knob that the method does not look at would be taken for one that has no effect."""
+    if not isinstance(cfg.rounds, int) or isinstance(cfg.rounds, bool) or cfg.rounds < 1:
+        raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
+    parts = cfg.get("prune") or {}
+    for name, part in parts.items():
+        if "_target_" not in (part or {}):
+            raise ValueError(
+                f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
+            )
+    asked = OmegaConf.to_yaml(parts)
+    for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units")):
+        if cfg[knob] != default and f"${{{knob}}}" not in asked:
+            raise ValueError(f"{knob}={cfg[knob]}: this method does not look at it; drop it, or choose another method")
+
+
+def _check_rate(rate: object) -> None:
+    number = rate if isinstance(rate, int | float) and not isinstance(rate, bool) else float("nan")
+    if not 0 <= number < 1:  # also refuses nan
+        hint = f"; for {number:g} % write rate={number / 100:g}" if 2 <= number < 100 else ""
+        raise ValueError(f"rate={rate}: expected a fraction in [0, 1){hint}")
+
+
+def _check_trainer(trainer: DictConfig) -> None:
+    for key in map(str, trainer):
+        if key not in TRAINER:
+            raise ValueError(f"trainer.{key}: a job sets this itself, or it would end it early; there are: {TRAINER}")
+    if not isinstance(many := trainer.get("accumulate_grad_batches", 1), int) or many < 1:
+        raise ValueError(f"trainer.accumulate_grad_batches={many}: expected a whole number of at least 1")
+    if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):
+        raise ValueError(f"trainer.strategy={strategy}: expected auto or ddp, by which every device has a whole net")
+
+
+def _check_devices(cfg: DictConfig, devices: object) -> None:
+    """More than one of them share the batches of one job."""
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise ValueError(f"trainer.devices={devices}: expected a whole number of at least 1")
+    if devices == 1:
+        return
+    if cfg.trainer.get("strategy", "auto") != "ddp":
+        raise ValueError(f"trainer.devices={devices}: several devices train one net by trainer=ddp; add it")
+    if cfg.optim.batch_size % devices:
+        raise ValueError(
+            f"optim.batch_size={cfg.optim.batch_size}: expected a multiple of trainer.devices={devices}, which share "
+            "each batch"
+        )
+    if cfg.budget == "latency":
+        raise ValueError(f"budget=latency: {devices} devices would each time their own net; use macs, or one device")
+
+
+def check_launcher(cfg: DictConfig, hydra: HydraConf) -> None:
+    """Raises ValueError where a sweep runs a job of several processes inside its own.
+
+    Each process of such a job is started by the command of the first, which would be the whole sweep's.
+    """
+    devices, launcher = cfg.trainer.devices, hydra.launcher
+    if devices == 1 or hydra.mode != RunMode.MULTIRUN or launcher._target_.endswith("PoolLauncher"):
+        return
+    if not launcher._target_.endswith("SlurmLauncher"):
+        raise ValueError(f"trainer.devices={devices} in a sweep whose jobs share a process: add hydra/launcher=pool")
+    if launcher.tasks_per_node != devices:
+        raise ValueError(
+            f"trainer.devices={devices} with {launcher.tasks_per_node} tasks on a node: one for each device, "
+            "hydra.launcher.tasks_per_node=${trainer.devices}"
+        )

@@ -1,0 +1,83 @@
+"""Of what does a job's method consist, and how long does it train?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from prunelab.callbacks.analysis.analysis import Masked
+from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.rewind import Rewind
+from prunelab.callbacks.shrink import Shrink
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds
+from prunelab.core.types import Progress
+
+
+@dataclass(frozen=True)
+class Method:
+    """The callbacks of `conf/prune`, in their order."""
+
+    callbacks: tuple[L.Callback, ...]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> "Method":
+        return cls(tuple(instantiate(callback) for callback in (cfg.get("prune") or {}).values()))
+
+    @property
+    def pruners(self) -> list[Pruner]:
+        return [callback.pruner for callback in self.callbacks if isinstance(callback, Pruning)]
+
+    @property
+    def rewind(self) -> Rewind | None:
+        return next((callback for callback in self.callbacks if isinstance(callback, Rewind)), None)
+
+    @property
+    def rounds(self) -> Rounds | None:
+        """The schedule, if the method prunes in rounds."""
+        schedules = [pruner.schedule for pruner in self.pruners]
+        return next((s for s in schedules if isinstance(s, Rounds) and s.in_rounds), None)
+
+    @property
+    def shrink(self) -> Shrink | None:
+        return next((callback for callback in self.callbacks if isinstance(callback, Shrink)), None)
+
+    @property
+    def looks(self) -> list[Masked]:
+        """What only looks at the net that training ends with."""
+        return [callback for callback in self.callbacks if isinstance(callback, Masked)]
+
+    @property
+    def others(self) -> list[L.Callback]:
+        """What acts on training besides pruning and what follows it."""
+        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind | Shrink | Masked)]
+
+    def run(self, epochs: int, epoch: int) -> Progress:
+        """The whole run, where one training has `epochs` and each of them `epoch` steps."""
+        lengths = [pruner.schedule.length(epoch) for pruner in self.pruners]
+        return Progress(0, max([steps for steps in lengths if steps], default=epochs * epoch), epoch)
+
+    def schedule_epochs(self, epochs: int, epoch: int) -> int:
+        """How many epochs the learning-rate schedule takes: none where trained weights are pruned and fine-tuned."""
+        at_once = self.rounds is not None and self.rounds.ends(epoch)[:1] == [0]
+        return 0 if at_once and self.rewind is None else epochs
+
+    def surgery(self) -> dict[str, Any] | None:
+        """What proves that the small net is the masked one; None where nothing was cut out."""
+        certificate = self.shrink.certificate if self.shrink else None
+        return {"certificate": certificate.to_json()} if certificate else None
+
+    def found(self) -> dict[str, Any]:
+        """What a look at the net came to, by the name of the look."""
+        return {look.name: look.result for look in self.looks}
+
+    def attained(self) -> float:
+        """What is gone of that which the budget counts, a fraction; 0 without pruning."""
+        return max((pruner.attained for pruner in self.pruners), default=0.0)
+
+    def units(self) -> dict[str, tuple[int, int]]:
+        """(removed, all) units by the name that a layer has in the net itself."""
+        counts = {name: n for pruner in self.pruners for name, n in pruner.unit_counts().items()}
+        return {name.removeprefix("net."): n for name, n in counts.items()}

@@ -1,0 +1,63 @@
+"""Does the method fit the net, the data and the run? Asked while nothing is written yet."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from prunelab.core.types import Progress
+from prunelab.job.method import Method
+from prunelab.lit.classifier import EXAMPLE, Classifier
+from prunelab.lit.datamodule import ImageBatches
+from prunelab.store.naming import refuse_unwritable
+
+
+def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBatches, run: Progress) -> None:
+    """Raises ValueError, naming the value and the remedy, for what would fail in the course of the run."""
+    for pruner in method.pruners:
+        pruner.attach(module, EXAMPLE)
+        pruner.check(run)
+        data.check_scoring(pruner.batches)
+    if method.looks and cfg.trainer.devices > 1:
+        raise ValueError(
+            f"trainer.devices={cfg.trainer.devices}: {type(method.looks[0]).__name__} works on one, and more would do "
+            "the same; drop it"
+        )
+    for look in method.looks:
+        look.check(module, EXAMPLE)
+        data.check_scoring(look.pruner.batches)
+        data.check_scoring(look.batches, "prune.pruning.batches")
+    if method.shrink:
+        method.shrink.check(method.pruners)
+    if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
+        raise ValueError("two parts of a method prune in rounds: one at most, or their rounds would mix")
+    if method.rewind and method.pruners and not method.rounds:
+        raise ValueError(
+            "this method rewinds, and its schedule does not prune in rounds: take prune/schedule=rounds, or ~retrain"
+        )
+    if method.rewind and method.rewind.control == "shuffle" and any(p.in_groups for p in method.pruners):
+        raise ValueError("control=shuffle would break N:M groups: use control=reinit, or prune/granularity=weight")
+    if cfg.pretrained == "auto" and method.callbacks:
+        _check_shared(cfg, method, run)
+    elif cfg.pretrained not in (None, "auto") and (rewind := method.rewind) and (rewind.parameters or rewind.to != 0):
+        raise ValueError(
+            f"pretrained={cfg.pretrained} holds nothing of step {rewind.to}: use pretrained=auto to rewind there"
+        )
+
+
+def _check_shared(cfg: DictConfig, method: Method, run: Progress) -> None:
+    """The dense training that jobs share is `epochs` long, and nothing but the optimizer acts on it."""
+    if not method.rounds and method.callbacks != tuple(method.looks):
+        raise ValueError("pretrained=auto: this method prunes from scratch; give the PATH of weights, or drop it")
+    if any(pruner.watches for pruner in method.pruners):
+        raise ValueError("pretrained=auto: this criterion watches the dense training too; drop pretrained=auto")
+    if method.others:
+        kinds = ", ".join(type(callback).__name__ for callback in method.others)
+        raise ValueError(f"pretrained=auto: {kinds} acts on the dense training too; drop pretrained=auto")
+    if method.rounds and (first := method.rounds.ends(run.epoch)[:1]) and first != [cfg.epochs * run.epoch]:
+        raise ValueError(
+            f"pretrained=auto: the first pruning is at step {first[0]}, the dense training ends at step "
+            f"{cfg.epochs * run.epoch}; drop pretrained=auto or schedule.start"
+        )
+    if method.rewind and method.rewind.to != cfg.rewind:
+        raise ValueError(f"pretrained=auto: prune.rewind.to={method.rewind.to} is not rewind={cfg.rewind}; set rewind=")
+    refuse_unwritable(Path(cfg.parents))

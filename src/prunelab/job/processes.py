@@ -1,0 +1,47 @@
+"""Which of its processes is this one, of a job that trains on several devices?"""
+
+import logging
+import os
+
+import lightning as L
+from omegaconf import DictConfig
+
+from prunelab.core import distributed as ranks
+from prunelab.runs.environment import by_srun
+
+SET_BY_LAUNCHERS = ("RANK", "LOCAL_RANK")  # torchrun, Lightning; on one node
+
+
+def rank_of(cfg: DictConfig) -> int:
+    """From 0, which alone writes files; known before the processes have met."""
+    if cfg.trainer.devices == 1:  # whatever a launcher of other things has left in the environment
+        return 0
+    names = (*SET_BY_LAUNCHERS, "SLURM_PROCID") if by_srun(cfg.trainer.devices) else SET_BY_LAUNCHERS
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def quiet_others(rank: int) -> None:
+    """Rank 0 says what there is to say; others would say the same once more."""
+    if rank:
+        logging.getLogger("prunelab").setLevel(logging.ERROR)
+
+
+class SameJob(L.Callback):
+    """Before training: are as many processes there as were asked for, and all at the same job?
+
+    Raises RuntimeError where one of them would train alone, as when a sweep starts itself anew in each.
+    """
+
+    def __init__(self, identity: str, devices: int) -> None:
+        self.identity = identity
+        self.devices = devices
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        there = ranks.world_size()
+        if not there == trainer.world_size == self.devices:
+            raise RuntimeError(
+                f"trainer.devices={self.devices}, but {there} processes have met and Lightning counts on "
+                f"{trainer.world_size}: start one job by itself, or a sweep with hydra/launcher=pool"
+            )
+        if len(set(ranks.gather(self.identity))) > 1:
+            raise RuntimeError("the processes of this job train different ones: start it again")

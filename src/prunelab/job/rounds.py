@@ -1,0 +1,96 @@
+"""What did each round of pruning and retraining come to? Accuracies, and a file of packed masks a round."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from prunelab.core.atomic import written_whole
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds
+from prunelab.core.types import Masks, Progress
+from prunelab.measure.accuracy import accuracy
+from prunelab.store.identity import content
+
+log = logging.getLogger(__name__)
+BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
+
+
+class RoundRecords(L.Callback):
+    """After each pruning of a method that prunes in rounds: its masks as `round-<i>.safetensors` in `folder`, and
+    the test accuracy that the retraining begins with, in `begins` by round.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.begins: dict[int, float] = {}
+
+    def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
+        """Called by Pruning, after the other callbacks that it tells: what is rewound or cut out is so by now."""
+        if isinstance(pruner.schedule, Rounds) and pruner.schedule.in_rounds:
+            number = pruner.schedule.done(run)
+            if trainer.is_global_zero:
+                write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
+            *_, test = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+            self.begins[number] = accuracy(pl_module, test)
+            log.info("round %d begins with test %.1f %%", number, 100 * self.begins[number])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"begins": self.begins}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.begins = dict(state_dict["begins"])
+
+
+def rounds_of(
+    schedule: Rounds | None, epochs: list[dict[str, Any]], epoch: int, records: RoundRecords
+) -> list[dict[str, Any]]:
+    """What each training came to; the one before the first pruning is round 0. Empty for other methods."""
+    rounds = []
+    for number, end in enumerate(schedule.ends(epoch) if schedule else []):
+        if end:  # on weights from a file there is no training before the first pruning
+            last = epochs[end // epoch - 1]
+            entry: dict[str, Any] = {"round": number} | {
+                key: last[key] for key in ("epoch", "sparsity", "val_acc", "test_acc")
+            }
+            if number:
+                file = mask_file(records.folder, number)
+                entry |= {"begins_test_acc": records.begins[number], "masks": file.name, "sha256": content(file)}
+            rounds.append(entry)
+    return rounds
+
+
+def mask_file(folder: Path, number: int) -> Path:
+    """Where the masks stand that round `number`, counted from 1, was trained with."""
+    return folder / f"round-{number}.safetensors"
+
+
+def write_masks(path: Path, masks: Masks) -> None:
+    """Eight weights a byte, first weight first; the shapes stand in the file's metadata."""
+    shapes = {name: list(mask.shape) for name, mask in masks.items()}
+    packed = safetensors.torch.save({name: _pack(mask) for name, mask in masks.items()}, {"shapes": json.dumps(shapes)})
+    with written_whole(path) as file:
+        file.write(packed)
+
+
+def read_masks(path: Path) -> Masks:
+    """The masks as they were written: bool, True = kept."""
+    with safe_open(path, "pt") as file:
+        shapes: dict[str, Any] = json.loads(file.metadata()["shapes"])
+        return {name: _unpack(file.get_tensor(name), torch.Size(shape)) for name, shape in shapes.items()}
+
+
+def _pack(mask: Tensor) -> Tensor:
+    flat = mask.reshape(-1).cpu()
+    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
+    return (padded * BITS).sum(1, dtype=torch.uint8)
+
+
+def _unpack(packed: Tensor, shape: torch.Size) -> Tensor:
+    return (packed[:, None] & BITS).ne(0).reshape(-1)[: shape.numel()].view(shape)

@@ -1,0 +1,57 @@
+"""What did each round of pruning and retraining come to? A figure for each method that prunes in rounds."""
+
+from dataclasses import asdict
+from functools import partial
+
+import altair as alt
+
+from prunelab.report.figures import palette, series
+from prunelab.report.figures.series import Point, pooled
+from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, finished
+from prunelab.report.groups import Group, slug
+
+
+def charts(group: Group) -> Drawings:
+    """By file name without its ending."""
+    methods = dict.fromkeys(r.method for r in group.results if len(r.rounds) > 1)
+    return {f"accuracy_by_round-{slug(m)}{group.suffix}": partial(by_round, group, m) for m in methods}
+
+
+def by_round(group: Group, method: str) -> Spec:
+    """The accuracy that each round's training ended with, over what was removed by then; a line for each rate."""
+    jobs = [r for r in group.results if r.method == method and len(r.rounds) > 1]
+    samples = [
+        (f"{r.rate:g}", r.rate, float(one["round"]), 100 * float(one["sparsity"]), float(one["test_acc"]))
+        for r in jobs
+        for one in r.rounds
+    ]
+    points: list[Point] = pooled(samples)
+    rates = sorted({p.rate for p in points})
+    scale = alt.Scale(domain=[f"{rate:g}" for rate in rates], range=palette.ordered(len(rates)))
+    x = alt.X("x:Q", title="units removed (%)", scale=alt.Scale(zero=False, nice=False, padding=14))
+    values = [asdict(p) | {"line": p.method} for p in points]
+    base = alt.Chart(alt.NamedData("points")).encode(x, alt.Color("line:N", title="rate", scale=scale))
+    lower, mean = (accuracy_axis(end, series.domain(series.reach(points))) for end in ("lower", "mean"))
+    told = [
+        alt.Tooltip("line:N", title="rate"),
+        alt.Tooltip("x:Q", title="units removed (%)", format=".1f"),
+        alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
+        alt.Tooltip("lower:Q", title="95 % interval from", format=".2f"),
+        alt.Tooltip("upper:Q", title="to", format=".2f"),
+        alt.Tooltip("n:Q", title="seeds"),
+    ]
+    seeds = max(p.n for p in points)
+    said, layers = ["line: mean over seeds"] * (seeds > 1), []
+    if seeds >= series.FEWEST:
+        said.append("band: the mean's 95 % confidence interval (Student's t)")
+        layers.append(base.mark_area(**BAND, clip=True).encode(lower, y2="upper:Q"))
+    layers += [
+        base.mark_line(strokeWidth=2).encode(mean),
+        base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
+    ]
+    return finished(
+        layers,
+        {"points": values},
+        f"Test accuracy at the end of each round: {method}",
+        [group.setting, ", ".join(said)],
+    )

@@ -1,0 +1,85 @@
+"""What does the page know of each job? As little text as holds it: what jobs share is written once."""
+
+import shlex
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from prunelab.store.result import BATCH, Cost, Result
+
+DIGITS = 6  # that a measured number keeps
+Measure = float | tuple[float | None, ...] | None
+COSTS: dict[str, Callable[[Cost], Measure]] = {
+    "params": lambda c: c.params,
+    "nonzero": lambda c: c.nonzero,
+    "macs": lambda c: c.macs,
+    "bops": lambda c: c.bops,
+    "memory": lambda c: c.memory_bytes,
+    "file": lambda c: c.file_bytes,
+    "latency1": lambda c: c.latency.get(1),
+    "latency128": lambda c: c.latency.get(BATCH),
+}
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Values by number, in the order in which they were first asked for."""
+
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+
+    def __call__(self, value: Hashable) -> int:
+        return self.numbers.setdefault(value, len(self.numbers))
+
+
+def compact(results: Sequence[Result]) -> dict[str, Any]:
+    """For JSON. A row has numbers of `texts` and of `costs`; `quoted` are the texts that a shell wants quoted."""
+    texts, costs = Numbered(), Numbered()
+    columns: dict[str, Callable[[Result], Any]] = {
+        "job": lambda r: r.folder.name,
+        "method": lambda r: texts(r.method),
+        "rate": lambda r: _number(r.rate),
+        "seed": lambda r: r.seed,
+        "accuracy": lambda r: _number(r.accuracy),
+        "attained": lambda r: _number(r.attained),
+        "score": lambda r: _number(r.score if r.layers else None),
+        "seconds": lambda r: _number(r.seconds),
+        "epochSeconds": lambda r: _number(r.seconds_per_epoch),
+        "peak": lambda r: _number(r.peak_bytes),
+        "timed": lambda r: texts(r.timed),
+        "device": lambda r: texts(r.device),
+        "versions": lambda r: texts(_versions(r.versions)),
+        "dense": lambda r: costs(_cost(r.dense)),
+        "pruned": lambda r: costs(_cost(r.pruned)),
+        "overrides": lambda r: [texts(o) for o in r.overrides],
+        "study": lambda r: None if _named(r) else texts(f"name={r.name}"),  # what the overrides do not say
+    }
+    rows = [[of(result) for of in columns.values()] for result in results]
+    return {
+        "fields": list(columns),
+        "measures": list(COSTS),
+        "texts": list(texts.numbers),
+        "quoted": {n: shlex.quote(str(text)) for text, n in texts.numbers.items() if shlex.quote(str(text)) != text},
+        "costs": list(costs.numbers),
+        "jobs": rows,
+    }
+
+
+def _named(result: Result) -> bool:
+    return any(override.lstrip("+").startswith("name=") for override in result.overrides)
+
+
+def _cost(cost: Cost) -> tuple[Measure, ...]:
+    found = [of(cost) for of in COSTS.values()]
+    return tuple(tuple(map(_number, one)) if isinstance(one, tuple) else _number(one) for one in found)
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{of} {version}" for of, version in versions.items())
+
+
+def _number(value: float | None) -> float | None:
+    """JSON knows no infinities; counts stay whole."""
+    if value is None or not isfinite(value):
+        return None
+    return int(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")

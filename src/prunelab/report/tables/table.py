@@ -1,0 +1,86 @@
+"""What did each method reach at each rate, as numbers? Means over seeds, one row per method and rate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from prunelab.report.confidence import interval
+from prunelab.report.groups import Group
+from prunelab.store.result import Result
+
+Cells = dict[tuple[str, float], list[Result]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over `seeds`. Accuracies in per cent, changes in points, costs per image, time in seconds."""
+
+    method: str
+    rate: float
+    seeds: tuple[int, ...]
+    attained: float
+    accuracy: float
+    std: float | None  # sample standard deviation over seeds; None for a single one
+    interval: tuple[float, float] | None  # of the mean accuracy, 95 % confidence (report/confidence.py)
+    change: float | None  # from rate 0, over `paired` seeds that both have; None when there are none
+    paired: int
+    nonzero: float
+    params: float  # the dense parent's, as are dense_macs and dense_bops
+    macs: float
+    dense_macs: float
+    bops: float
+    dense_bops: float
+    file_bytes: float | None  # None where a job did not measure it, as in the following
+    dense_file_bytes: float | None
+    latency: float | None  # at batch 128, of the parent's, which was timed beside it
+    score: float | None  # (accuracy + sparsity) / 2, a fraction
+    seconds: float
+    seconds_per_epoch: float | None
+
+
+def rows(group: Group) -> list[Row]:
+    """By method, `none` first, then by rate."""
+    cells: Cells = {}
+    for result in sorted(group.results, key=lambda r: r.seed):
+        cells.setdefault((result.method, result.rate), []).append(result)
+    order = sorted(cells, key=lambda cell: (group.methods.index(cell[0]), cell[1]))
+    return [_row(cells[cell], cells.get((cell[0], 0.0)) or cells.get(("none", 0.0), [])) for cell in order]
+
+
+def _row(cell: list[Result], unpruned: list[Result]) -> Row:
+    changes = _changes(cell, unpruned)
+    accuracies = [100 * r.accuracy for r in cell]
+    return Row(
+        method=cell[0].method,
+        rate=cell[0].rate,
+        seeds=tuple(r.seed for r in cell),
+        attained=fmean(r.attained for r in cell),
+        accuracy=fmean(accuracies),
+        std=stdev(accuracies) if len(cell) > 1 else None,
+        interval=interval(accuracies),
+        change=fmean(changes) if changes else None,
+        paired=len(changes),
+        nonzero=fmean(r.pruned.nonzero for r in cell),
+        params=fmean(r.dense.params for r in cell),
+        macs=fmean(r.pruned.macs for r in cell),
+        dense_macs=fmean(r.dense.macs for r in cell),
+        bops=fmean(r.pruned.bops for r in cell),
+        dense_bops=fmean(r.dense.bops for r in cell),
+        file_bytes=_mean(cell, lambda r: r.pruned.file_bytes),
+        dense_file_bytes=_mean(cell, lambda r: r.dense.file_bytes),
+        latency=_mean(cell, lambda r: r.latency) if len({r.timed for r in cell}) == 1 else None,
+        score=_mean(cell, lambda r: r.score if r.layers else None),
+        seconds=fmean(r.seconds for r in cell),
+        seconds_per_epoch=_mean(cell, lambda r: r.seconds_per_epoch),
+    )
+
+
+def _mean(cell: list[Result], of: Callable[[Result], float | None]) -> float | None:
+    found = [value for r in cell if (value := of(r)) is not None]
+    return fmean(found) if len(found) == len(cell) else None
+
+
+def _changes(cell: list[Result], unpruned: list[Result]) -> list[float]:
+    """Points, seed by seed: a seed's luck is in both numbers and cancels."""
+    before = {r.seed: r.accuracy for r in unpruned}
+    return [100 * (r.accuracy - before[r.seed]) for r in cell if r.seed in before]

@@ -1,0 +1,105 @@
+"""What stands in a job's folder, and what does it say?"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prunelab.core.atomic import remove_partial, written_whole
+from prunelab.store import failure
+from prunelab.store.lock import held, is_held
+from prunelab.store.signals import Interrupted
+
+log = logging.getLogger(__name__)
+State = Literal["finished", "running", "failed", "interrupted", "not begun"]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """job.json from the start, checkpoints/ in the course, masks/ by round, result.json or failure.json last of all."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def masks(self) -> Path:
+        return self.path / "masks"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    def state(self) -> State:
+        """As the files tell it, whichever machine asks."""
+        if self.read("result.json"):
+            return "finished"
+        if is_held(self.lock):
+            return "running"
+        if self.read("failure.json"):
+            return "failed"
+        begun = self.lock.exists() or (self.path / "job.json").exists()
+        return "interrupted" if begun else "not begun"
+
+    def result(self, identity: str) -> dict[str, Any] | None:
+        """The finished result of that very job, if it is there and whole."""
+        there = self.read("result.json")
+        return there if there and there.get("identity") == identity else None
+
+    def refuse_other(self, job: dict[str, Any]) -> None:
+        """Raises ValueError when the folder belongs to a job with another identity."""
+        there = self.read("job.json")
+        if there and there["identity"] != job["identity"]:
+            keys = there["values"].keys() | job["values"].keys()
+            differ = [k for k in sorted(keys) if there["values"].get(k) != job["values"].get(k)]
+            raise ValueError(f"{self.path} holds another job, with other {', '.join(differ)}: choose another name=")
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """The folder for this process alone; raises Busy where another has it. An error is kept as failure.json."""
+        with held(self.lock):
+            (self.path / "failure.json").unlink(missing_ok=True)
+            remove_partial(self.path)
+            try:
+                yield
+            except Exception as error:
+                if not isinstance(error, Interrupted):
+                    self.fail(error)
+                raise
+
+    def claim(self, job: dict[str, Any]) -> None:
+        """Says whose folder it is, and how the job was asked for."""
+        write_json(self.path / "job.json", job)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        write_json(self.path / "result.json", result)
+
+    def fail(self, error: BaseException | str) -> None:
+        """Keeps why there is no result. Where even that cannot be written it is left to the log."""
+        try:
+            write_json(self.path / "failure.json", failure.record(error))
+        except OSError as problem:
+            log.error("%s: no failure.json (%s): %s", self.path, problem, failure.one_line(error))
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of this folder; None if it is absent or damaged."""
+        try:
+            return dict(json.loads((self.path / name).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Whole or not at all. Raises ValueError for a NaN, which JSON does not know."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    with written_whole(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,76 @@
+"""Which net did a finished job test last? It lies in its folder."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.compact import file
+from prunelab.lit.classifier import EXAMPLE
+from prunelab.store.folder import Folder
+from prunelab.store.result import read
+
+
+def net_of(path: Path) -> nn.Module:
+    """The net of a job's folder, in eval mode, on the CPU: masked, or small where channels were cut out.
+
+    Nothing in the folder is run or unpickled. Raises ValueError, with the path and what to do, where there is no
+    result or a damaged one, a newer version's, or no whole net, and for a net that is none of ours.
+    """
+    folder = Folder(path)
+    _check(folder)
+    if not folder.model.exists():
+        raise ValueError(f"{folder.model}: no such file; older jobs have none: train again with rerun=true")
+    return file.load(folder.model)
+
+
+def save_compact(path: Path, to: Path, values: str) -> str:
+    """The net of a job's folder as a compact file, its weights as `values`: float32, float16 or int8.
+
+    Returns, in words, how many bytes it has and how far outputs on noise are off. Raises ValueError as `net_of`, and
+    for weights that are not in `values`.
+    """
+    net, model = net_of(path), Folder(path).model
+    origin = file.origin_of(model)
+    assert origin is not None
+    size = file.save(to, net, *origin, values, signed_zeros=False)
+    noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = net(noise), file.load(to)(noise)
+    off = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
+    return f"{size.bytes:,} bytes ({size.ratio:.3f} of the entropy bound), outputs off by {off:.1e} of the largest"
+
+
+def with_example(path: Path) -> tuple[nn.Module, Tensor]:
+    """The net of a job's folder, and images of the shape that it takes, (2, 3, 32, 32)."""
+    return net_of(path), EXAMPLE
+
+
+def _check(folder: Folder) -> None:
+    """Whether result.json is there, and every entry that reports use can be read."""
+    result = folder.path / "result.json"
+    if not folder.path.is_dir():
+        raise ValueError(f"{folder.path}: no such folder; give a finished job's, such as outputs/demo/prune=...")
+    if not result.exists() and folder.state() == "not begun":
+        raise ValueError(f"{folder.path} is no job's folder: `python -m prunelab ls` lists those below a folder")
+    if not result.exists():
+        raise ValueError(
+            f"{result}: no such file, the job is {_told(folder)}: finish it with the command that began it"
+        )
+    try:
+        read(folder.path)
+    except ValueError as error:
+        if "newer" in str(error):
+            raise ValueError(f"{result}: {error}") from error
+        raise _damaged(result, str(error)) from error
+    except Exception as error:  # whatever a damaged file provokes
+        raise _damaged(result, repr(error)) from error
+
+
+def _told(folder: Folder) -> str:
+    there = (folder.read("failure.json") or {}) if (state := folder.state()) == "failed" else {}
+    return f"failed ({there['reason']})" if there.get("reason") else state
+
+
+def _damaged(file: Path, why: str) -> ValueError:
+    return ValueError(f"{file} is damaged ({why}): the command that began the job writes it again")

@@ -1,0 +1,44 @@
+"""A sweep over every combination of values, which may be killed anywhere: the same command finishes it."""
+
+import logging
+import sys
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import configure_log, setup_globals
+
+log = logging.getLogger(__name__)
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own, but that finished jobs are skipped, mistakes told before the first job, and all outcomes at the end.
+
+    Its launcher gets the jobs that are left. The command ends with status 0 only when every job is finished.
+    """
+
+    def __init__(self, params: Any = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> None:
+        from prunelab.store.signals import stoppable
+        from prunelab.sweep import plan as sweep
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        lists = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
+        try:
+            jobs = sweep.plan(lists, self.hydra_context.config_loader, self.config)
+        except (ValueError, OSError, RuntimeError) as error:
+            sys.exit(f"train: {error}")
+        todo = sweep.unfinished(jobs)
+        with stoppable() as stop:
+            returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []
+        sweep.heed(todo, returns)
+        complete = sweep.tell(jobs)
+        if not complete:
+            sys.exit(stop.status if stop else 1)

@@ -1,0 +1,41 @@
+"""What has a sweep come to? How many jobs are in which state, and why some have no result."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from prunelab.store.folder import State
+
+NEXT = {
+    "failed": "the same command tries again",
+    "interrupted": "the same command goes on from its checkpoint",
+    "running": "another process is at it",
+    "not begun": "the same command begins it",
+}
+
+
+class Outcomes:
+    """Printable with rich; `jobs` are (name, state, reason or "")."""
+
+    def __init__(self, jobs: Iterable[tuple[str, State, str]]) -> None:
+        self.jobs = list(jobs)
+        self.counts = Counter(state for _, state, _ in self.jobs)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job is finished."""
+        return self.counts["finished"] == len(self.jobs)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid("", "", "", padding=(0, 2, 0, 0))
+        for column in table.columns:
+            column.overflow = "fold"  # a name or a reason is told whole, if in several lines
+        for name, state, reason in self.jobs:
+            if state != "finished":
+                table.add_row(Text(state), Text(name), Text(reason or NEXT[state]))
+        if table.row_count:
+            yield table
+        yield Text(f"{len(self.jobs)} jobs: " + ", ".join(f"{n} {state}" for state, n in self.counts.items()))

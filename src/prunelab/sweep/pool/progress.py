@@ -1,0 +1,82 @@
+"""How far is a sweep? One line that stays, or where there is no terminal a line for each job that ends."""
+
+import logging
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from prunelab.sweep.pool.pool import OUTPUT, Pool, Task, last_line
+
+REFRESH = 0.5  # seconds
+log = logging.getLogger(__name__)
+
+
+class Board:
+    """Watches a Pool of `total` tasks."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.began, self.told = total, time.monotonic(), 0
+        console = Console(stderr=True)
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.shown = 0.0
+
+    def __enter__(self) -> "Board":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+
+    def __call__(self, pool: Pool) -> None:
+        for task in pool.done[self.told :]:
+            self.told += 1
+            line = f"{_state(task)}  {task.folder.path.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
+            if self.live:
+                self.live.console.print(line, markup=False, highlight=False)  # above what stays
+            else:
+                log.info(line)
+        if self.live and time.monotonic() - self.shown > REFRESH:
+            self.shown = time.monotonic()
+            self.live.update(self._picture(pool), refresh=True)
+
+    def summary(self, pool: Pool) -> str:
+        failed = sum(bool(task.status) for task in pool.done)
+        parts = [f"{len(pool.done)}/{self.total} done"]
+        parts += [f"{failed} failed"] * bool(failed) + [f"{len(pool.running)} running"] * bool(pool.running)
+        parts += [f"{len(pool.elsewhere)} in other processes"] * bool(pool.elsewhere)
+        return ", ".join(parts + ([f"about {left} left"] if (left := self._left(pool)) else []))
+
+    def _left(self, pool: Pool) -> str:
+        """By the pace so far; "" before the first job has ended."""
+        ended, to_come = len(pool.done), self.total - len(pool.done)
+        if not ended or not to_come:
+            return ""
+        seconds = (time.monotonic() - self.began) / ended * to_come
+        minutes, hours = round(seconds / 60), seconds / 3600
+        return f"{hours:.1f} h" if hours >= 2 else f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+    def _picture(self, pool: Pool) -> Group:
+        jobs = Table.grid(padding=(0, 2, 0, 0))
+        for one in pool.running:
+            row = (
+                ",".join(dict.fromkeys(one.seats)),
+                one.task.folder.path.name,
+                last_line(one.task.folder.path / OUTPUT),
+            )
+            jobs.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+        bar = Table.grid(padding=(0, 2, 0, 0))
+        bar.add_row(ProgressBar(self.total, len(pool.done), width=40), self.summary(pool))
+        return Group(jobs, bar)
+
+
+def _state(task: Task) -> str:
+    if not task.status:
+        return "finished"
+    return "failed  " if task.error or task.folder.state() == "failed" else "ended   "

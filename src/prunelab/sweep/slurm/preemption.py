@@ -1,0 +1,69 @@
+"""Slurm wants its node back, or the time is up: how does a job leave a checkpoint before it is queued again?
+
+submitit answers the signal by queueing the job again at once, from wherever it is. Here its answer waits until
+training has ended with a checkpoint, at most for as long as Slurm does.
+"""
+
+import logging
+import os
+import signal
+import time
+from types import FrameType
+from typing import NoReturn
+
+from prunelab.store.signals import Stop
+
+log = logging.getLogger(__name__)
+LINGER = 120.0  # seconds that other ranks leave rank 0 to queue the job again, which ends them; then something is wrong
+KILL = 60.0  # seconds after SIGTERM in which Slurm kills, twice its default KillWait
+
+
+class Preemption:
+    """From now on `number`, the signal that submitit listens to, asks `stop` first.
+
+    Should the work not have ended `patience` seconds later, the job is queued again all the same, and goes on from
+    the checkpoint before.
+    """
+
+    def __init__(self, number: int, stop: Stop, patience: float) -> None:
+        self.number, self.stop, self.patience = number, stop, patience
+        self.came = False
+        self._requeue = signal.getsignal(number)
+        signal.signal(number, self._ask)
+        signal.signal(signal.SIGALRM, self._hurry)
+
+    def leave(self) -> NoReturn:
+        """Ends this process: after rank 0 has queued the job again, or when Slurm only wanted it to end."""
+        if not self.came:
+            _sleep(KILL, self)  # the signal may be under way; a job that just ended here could not be queued again
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self.came:
+            self._leave_queued()
+        os._exit(1)
+
+    def _leave_queued(self) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by it Slurm ends the processes of a job that is queued again
+        try:
+            assert callable(self._requeue)
+            self._requeue(self.number, None)  # on rank 0 it does not return
+            time.sleep(LINGER)
+        except Exception:
+            log.exception("not queued again; the same command goes on from the checkpoint")
+        finally:
+            os._exit(1)  # no failure is to be recorded, and no library to wait for other ranks
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self.came:
+            self.came = True
+            self.stop.ask(number)
+            signal.setitimer(signal.ITIMER_REAL, self.patience)
+
+    def _hurry(self, number: int, frame: FrameType | None) -> None:
+        log.warning("no checkpoint within %.0f s: the job goes on from the one before", self.patience)
+        self._leave_queued()
+
+
+def _sleep(seconds: float, preemption: Preemption) -> None:
+    end = time.monotonic() + seconds
+    while not preemption.came and time.monotonic() < end:
+        time.sleep(0.1)

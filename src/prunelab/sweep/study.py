@@ -1,0 +1,30 @@
+"""What happens before a single job: its values and its data are checked while nothing is written."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from prunelab.job.check import check_launcher, check_values
+from prunelab.store.naming import refuse_unwritable
+
+
+class Study(Callback):
+    """Ends the command with one line and status 1 when it cannot succeed; a sweep's own plan does so for its jobs.
+
+    Hydra turns exceptions of callbacks into warnings, but lets SystemExit through.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        HydraConfig.instance().set_config(config)  # Hydra does so only later, and interpolations need it
+        try:
+            refuse_unwritable(Path(config.hydra.run.dir))
+            check_values(config)
+            check_launcher(config, config.hydra)
+            instantiate(config.data).load()
+        except (ValueError, OSError, RuntimeError) as error:
+            sys.exit(f"train: {error}")

@@ -1,0 +1,45 @@
+"""What does a study show in TensorBoard besides its jobs? Its figures, and charts that lay its jobs over each other."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tensorboard.plugins.custom_scalar import metadata
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+
+from prunelab.runs.tensorboard import logs
+from prunelab.store.result import Result
+from prunelab.tensorboard import events
+
+KIND = "study"
+CHARTS = {  # a line for each job and tag that a pattern matches
+    "Jobs over epochs": {
+        "test accuracy": "test/acc$",
+        "validation accuracy": "val/acc$",
+        "training accuracy": "train/acc$",
+        "sparsity (fraction of units removed)": "sparsity/all$",
+    },
+    "Losses over epochs": {"test loss": "test/loss$", "validation loss": "val/loss$", "training loss": "train/loss$"},
+    "Course of training": {"learning rate": "train/lr$", "seconds an epoch": "train/seconds$"},
+}
+
+
+def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> None:
+    """The PNGs among `written` files as images, and the layout of Custom Scalars; nothing where no job logs there.
+
+    Raises OSError.
+    """
+    if not any(logs(result.config) for result in results):
+        return
+    pictures = [events.image(f"figures/{path.stem}", path.read_bytes()) for path in written if path.suffix == ".png"]
+    layout = events.plugin(
+        metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), _layout().SerializeToString()
+    )
+    events.replace(study, KIND, [layout, *pictures], step=0)
+
+
+def _layout() -> Layout:
+    categories = []
+    for title, charts in CHARTS.items():
+        lines = [Chart(title=of, multiline=MultilineChartContent(tag=[tag])) for of, tag in charts.items()]
+        categories.append(Category(title=title, chart=lines))
+    return Layout(category=categories)

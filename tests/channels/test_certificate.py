@@ -1,0 +1,185 @@
+"""Law 8: a small net that computes something else never gets a certificate, and one that does the same always does."""
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunelab.channels.certificate import NotTheSameError, Witness
+from prunelab.channels.surgery import shrink
+from prunelab.channels.units import Channels
+from prunelab.core.prunable import prunable_weights
+
+X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+Forward = Callable[..., Any]
+
+
+class Net(nn.Module):
+    """Two convolutions, a norm and a head, and how they compute."""
+
+    def __init__(self, forward: Forward = lambda m, x: m.head(m.b(m.bn(m.a(x)).relu()).mean((2, 3)))) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.compute = forward
+        self.a, self.bn, self.b, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, *x: Tensor) -> Any:
+        return self.compute(self, *x)
+
+
+def halve(net: nn.Module, inputs: Any = X) -> Witness:
+    """Masks and cuts out every second channel of whatever can go."""
+    units = Channels().bind(net, prunable_weights(net), inputs)
+    keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in units.numbers.items()}
+    for name, mask in units.expand(keep).items():
+        net.get_parameter(name).data.mul_(mask)
+    witness = Witness(net, inputs)
+    shrink(net, units.plan(keep))
+    return witness
+
+
+COMPARABLE: dict[str, tuple[Forward, Any]] = {
+    "plain": (Net().compute, X),
+    "dropout by module, by function and of channels": (
+        lambda m, x: m.head(F.dropout(nn.Dropout2d(0.5)(F.alpha_dropout(m.a(x), 0.5, True)), 0.5).mean((2, 3))), X),
+    "what the code asks to be in float32": (lambda m, x: m.head(m.a(x.float().to(torch.float32)).mean((2, 3))), X),
+    "what the code makes": (lambda m, x: m.head(m.a(x + torch.ones(6)).mean((2, 3))) @ torch.eye(5), X),
+    "what the code makes in float32": (lambda m, x: m.head(m.a(x).mean((2, 3))) @ torch.eye(5, dtype=torch.float32), X),
+    "whole numbers": (lambda m, x, i: m.head(m.a(x).mean((2, 3))) + torch.eye(5)[i], (X, torch.tensor([0, 3, 1, 4]))),
+    "noise": (lambda m, x: m.head(m.a(x).mean((2, 3))) + torch.randn(5), X),
+    "a dictionary of outputs": (lambda m, x: {"y": [m.head(m.a(x).mean((2, 3)))], "n": 3, "none": None}, X),
+    "in place on the input": (lambda m, x: m.head(m.a(x.mul_(2)).mean((2, 3))), X),
+    "an output of zeros": (lambda m, x: m.head(m.a(x).mean((2, 3))) * 0, X),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("compute", "inputs"), COMPARABLE.values(), ids=COMPARABLE)
+def test_a_net_that_does_the_same_gets_a_certificate(compute: Forward, inputs: Any) -> None:
+    net, before = Net(compute), X.clone()
+    certificate = halve(net, inputs).certify(net)
+    assert max(certificate.eval_float64, certificate.train_float64) < 1e-12
+    assert max(certificate.eval_float32, certificate.train_float32) < 1e-5
+    assert certificate.inputs == 4
+    assert torch.equal(X, before)
+    assert net.a.out_channels == 4
+
+
+def nudge(tensor: Tensor, by: float) -> None:
+    tensor.data.view(-1)[0] += by
+
+
+CHANGES: dict[str, tuple[Callable[[Net], Any], set[str]]] = {
+    "a bias": (lambda net: nudge(net.head.bias, 1e-3), {"eval", "train"}),
+    "less than float32 can see": (lambda net: nudge(net.head.bias, 1e-7), {"eval", "train"}),
+    "running statistics": (lambda net: nudge(net.bn.running_mean, 1e-3), {"eval"}),
+    "statistics of the batch": (lambda net: setattr(net.bn, "momentum", 0.5), set()),
+    "training alone": (
+        lambda net: setattr(net, "compute", lambda m, x, c=net.compute: c(m, x) + 1e-3 * m.training), {"train"}),
+    "NaN": (lambda net: nudge(net.head.weight, float("nan")), {"eval", "train"}),
+    "infinity": (lambda net: nudge(net.head.bias, float("inf")), {"eval", "train"}),
+    "fewer outputs": (
+        lambda net: setattr(net, "compute", lambda m, x, c=net.compute: c(m, x)[:, :4]), {"eval", "train"}),
+    "outputs that would broadcast": (
+        lambda net: setattr(net, "compute", lambda m, x, c=net.compute: c(m, x)[None]), {"eval", "train"}),
+    "more outputs": (lambda net: setattr(net, "compute", lambda m, x, c=net.compute: (c(m, x), x)), {"eval", "train"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "modes"), CHANGES.values(), ids=CHANGES)
+def test_any_change_is_told_with_the_modes_that_show_it(change: Callable[[Net], Any], modes: set[str]) -> None:
+    net = Net()
+    witness = Witness(net, X)
+    change(net)
+    if modes:
+        with pytest.raises(NotTheSameError, match="the small net differs") as told:
+            witness.certify(net)
+        assert set(re.findall(r"in (\w+) mode", str(told.value))) == modes
+    else:
+        assert witness.certify(net).train_float64 == 0
+
+
+def test_of_several_outputs_every_one_counts() -> None:
+    """NaN too, which compares as neither more nor less."""
+    for spoilt in range(3):
+        net = Net(lambda m, x: [m.head(m.a(x).mean((2, 3))) for _ in range(3)])
+        witness = Witness(net, X)
+        net.compute = lambda m, x, c=net.compute, i=spoilt: [
+            y * float("nan") if j == i else y for j, y in enumerate(c(m, x))
+        ]
+        with pytest.raises(
+            NotTheSameError, match="inf in eval mode in torch.float32.*inf in train mode in torch.float64"
+        ):
+            witness.certify(net)
+
+
+def test_a_masked_net_that_puts_out_nan_gets_no_certificate() -> None:
+    net = Net(lambda m, x: m.head(m.a(x).mean((2, 3)) / 0))
+    with pytest.raises(NotTheSameError, match="differs"):
+        Witness(net, X).certify(net)
+
+
+def test_rounding_that_the_net_itself_amplifies_is_allowed_in_float32_alone() -> None:
+    def rough(m: Net, x: Tensor, scale: float = 1e5) -> Tensor:
+        y = m.head(m.a(x).mean((2, 3))) * scale
+        return ((y + 1 / 3) - y) * 3  # 1, of which float32 keeps three digits
+
+    net = Net(rough)
+    witness = Witness(net, X)
+    net.compute = lambda m, x: rough(m, x, 0.7e5)
+    certificate = witness.certify(net)
+    assert certificate.eval_float32 > 1e-4
+    assert certificate.eval_float64 < 1e-9
+    net.compute = lambda m, x: rough(m, x) + 1e-7
+    with pytest.raises(NotTheSameError, match="float64") as told:
+        witness.certify(net)
+    assert "float32" not in str(told.value)
+
+
+def shuffle(x: Tensor) -> Tensor:
+    """Groups of two, however many."""
+    return x.view(x.shape[0], x.shape[1] // 2, 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+
+
+COUNTED: dict[str, tuple[Forward, str]] = {
+    "a number in the code": (lambda m, x: m.head(m.b(m.a(x)).mean((2, 3)).view(-1, 8)), "invalid|multiplied"),
+    "a number of another value": (
+        lambda m, x: m.head(m.b(m.a(x)).flatten(2).mean(2).view(4, m.bn.num_features)), "invalid|multiplied"),
+    "groups by the number of channels": (lambda m, x: m.head(m.b(shuffle(m.a(x))).mean((2, 3))), "differs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("compute", "why"), COUNTED.values(), ids=COUNTED)
+def test_code_that_counts_channels_by_itself_is_told_with_the_line_and_the_remedy(compute: Forward, why: str) -> None:
+    """A graph of shapes cannot show where a number came from."""
+    net = Net(compute)
+    witness = halve(net)
+    here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1})")
+    where = "the small net differs" if why == "differs" else f"the small net does not run in eval mode.*({why}).*{here}"
+    with pytest.raises(NotTheSameError, match=rf"{where}.*take the number from x.shape or write -1.*`skip`"):
+        witness.certify(net)
+
+
+def test_a_net_that_cannot_be_compared_is_told() -> None:
+    with pytest.raises(NotTheSameError, match="puts out no tensor"):
+        Witness(Net(lambda m, x: {"none": None}), X)
+    with pytest.raises(NotTheSameError, match=r"^the masked net does not run in eval mode.*RuntimeError: .*\(at .*\)$"):
+        Witness(Net(), X[:, :2])
+
+
+def test_looking_leaves_no_trace() -> None:
+    net = Net(lambda m, x: m.head(m.drop(m.bn(m.a(x))).mean((2, 3))))
+    net.drop = nn.Dropout()
+    net.train()
+    net.bn.eval()
+    before, stream = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    Witness(net, X).certify(net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert [m.training for m in net.modules()] == [True, True, False, True, True, True]
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert torch.get_default_dtype() == torch.float32
+    assert all(p.grad is None for p in net.parameters())

@@ -1,0 +1,70 @@
+"""Whole or not at all."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from prunelab.core import atomic as files
+from prunelab.core.atomic import remove_abandoned, remove_partial, written_whole
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), written_whole(target) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_write_that_ends_well_takes_the_files_place_readable_for_others(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "result.json"
+    with written_whole(target) as file:
+        file.write(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert target.stat().st_mode & 0o044
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_full_disk_is_told_as_such_whatever_a_library_says(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=files.FULL - 1))
+    with pytest.raises(OSError, match="No space left on device"), written_whole(tmp_path / "last.ckpt"):
+        raise RuntimeError("unexpected pos 371584 vs 371472")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    kept = [tmp_path / ".lock", tmp_path / "checkpoints" / "last.ckpt"]
+    for path in kept:
+        path.touch()
+    writing = written_whole(tmp_path / "checkpoints" / "last.ckpt")
+    writing.__enter__().write(b"half")  # and no more is heard of it
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    remove_partial(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
+
+
+def test_what_is_being_written_is_no_file_of_its_kind_by_its_name(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "events.out.tfevents.1.png"):
+        [partial] = tmp_path.iterdir()
+        assert not any(part in partial.name for part in ("events", "tfevents", "png"))
+
+
+def test_where_others_may_be_writing_only_what_is_days_old_goes_and_nothing_below(tmp_path: Path) -> None:
+    old = time.time() - 2 * files.DAY
+    (tmp_path / "job").mkdir()
+    abandoned, kept = tmp_path / ".prunelab-1.partial", tmp_path / "summary.md"
+    below = tmp_path / "job" / ".prunelab-2.partial"
+    for path in (abandoned, below, kept):
+        path.touch()
+        os.utime(path, (old, old))
+    with written_whole(tmp_path / "summary.csv"):
+        remove_abandoned(tmp_path)
+    assert sorted(tmp_path.rglob("*.*")) == sorted([below, kept, tmp_path / "summary.csv"])

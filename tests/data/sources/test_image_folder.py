@@ -1,0 +1,62 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from prunelab.data.sources.image_folder import ImageFolder
+
+REAL = os.environ.get("PRUNELAB_CIFAR10")
+
+
+def source(tree: Path, val: int = 4) -> ImageFolder:
+    return ImageFolder(str(tree), val=val, cache=str(tree.parent / "cache"))
+
+
+def test_pixels_and_labels_are_those_of_the_files(tree: Path) -> None:
+    splits = source(tree).load()
+    files = sorted((tree / "train").glob("*/*.png"))
+    expected = torch.stack([torch.from_numpy(np.array(Image.open(f))).permute(2, 0, 1) for f in files])
+    assert torch.equal(splits.train.pool, expected)
+    assert splits.train.labels.tolist() == [0] * 6 + [1] * 6
+    assert splits.classes == ("cat", "dog")
+
+
+def test_validation_comes_out_of_train_and_never_out_of_test(tree: Path) -> None:
+    splits = source(tree).load()
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (8, 4, 4)
+    assert splits.val.y.tolist() == [0, 0, 1, 1]
+    assert splits.train.pool.data_ptr() == splits.val.pool.data_ptr() != splits.test.pool.data_ptr()
+
+
+def test_images_are_decoded_once_and_again_when_a_file_changes(tree: Path) -> None:
+    first = source(tree).load()
+    (tree / "train" / "cat" / "0.png").write_bytes((tree / "train" / "cat" / "1.png").read_bytes())
+    assert source(tree).load().fingerprint != first.fingerprint
+    assert len(list((tree.parent / "cache").iterdir())) == 2
+    source(tree).load()
+    assert len(list((tree.parent / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("root", [None, ""])
+def test_root_must_be_given(root: str | None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"data.root={root}: name a folder"):
+        ImageFolder(root, cache=str(tmp_path)).check()
+
+
+def test_load_checks_first(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        source(tmp_path / "nowhere").load()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(REAL is None, reason="PRUNELAB_CIFAR10 names no unpacked CIFAR-10")
+def test_real_cifar10_has_its_published_counts_and_moments(tmp_path: Path) -> None:
+    splits = ImageFolder(REAL, cache=str(tmp_path)).load()
+    assert (len(splits.train) + len(splits.val), len(splits.test)) == (50_000, 10_000)
+    assert splits.train.y.bincount().tolist() == [4500] * 10
+    assert splits.val.y.bincount().tolist() == [500] * 10
+    assert splits.mean == pytest.approx((0.4913, 0.4821, 0.4465), abs=1e-3)
+    assert splits.std == pytest.approx((0.2452, 0.2428, 0.2606), abs=1e-3)

@@ -1,0 +1,216 @@
+"""Impossible values are told by name and remedy, before anything is built."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from prunelab.job.check import check_launcher, check_values
+from prunelab.job.run import settle
+from prunelab.lit.device import check_devices
+from prunelab.store.identity import flat
+from prunelab.store.naming import conf_dir, job_folder, refuse_unwritable, weights_file
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("rate=1.0", r"rate=1.0: expected a fraction in \[0, 1\)"),
+        ("rate=-0.1", "rate=-0.1: expected a fraction"),
+        ("rate=80", "for 80 % write rate=0.8"),
+        ("rate=nan", "rate=nan"),
+        ("rate=half", "rate=half"),
+        ("rate=true", "rate=True"),
+        ("epochs=0", "epochs=0: expected a whole number of at least 1"),
+        ("epochs=2.5", "epochs=2.5"),
+        ("seed=-1", "seed=-1"),
+        ("name=../x", "name=../x"),
+        ("name='a b'", "name=a b"),
+        ("compile=maybe", "compile=maybe: expected true or false, or auto"),
+        ("+trainer.max_steps=10", "trainer.max_steps: a job sets this itself"),
+        ("+trainer.limit_val_batches=2", "trainer.limit_val_batches"),
+        ("trainer.devices=2", "trainer.devices=2: several devices train one net by trainer=ddp; add it"),
+        ("trainer.devices=auto", "trainer.devices=auto: expected a whole number of at least 1"),
+        ("trainer.devices=0", "trainer.devices=0: expected a whole number"),
+        ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: expected a whole number"),
+        ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
+        ("channels_last=auto", "channels_last=auto: expected true or false"),
+        ("precision=64-true", "precision=64-true: expected one of auto, 32-true, 16-mixed, bf16-mixed"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(asked: str, told: str, composed) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_values(composed("prune=usp", asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["trainer.devices=3"], "optim.batch_size=20: expected a multiple of trainer.devices=3"),
+        (["prune=sp", "budget=latency", "trainer.devices=2"], "2 devices would each time their own net; use macs"),
+    ],
+)
+def test_what_several_devices_cannot_do_is_refused(asked: list[str], told: str, composed) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_values(composed("trainer=ddp", *asked))
+    check_values(composed("trainer=ddp", "trainer.devices=4"))
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "told"),
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", RunMode.RUN, None),
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", RunMode.MULTIRUN, "add hydra/launcher=pool"),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher", RunMode.MULTIRUN, "launcher=pool"),
+        ("hydra_plugins.somewhere.PoolLauncher", RunMode.MULTIRUN, None),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", RunMode.MULTIRUN, None),
+    ],
+)
+def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode, told, composed) -> None:
+    hydra = OmegaConf.create({"mode": mode, "launcher": {"_target_": target, "tasks_per_node": 2}})
+    asked = composed("trainer=ddp", "trainer.devices=2")
+    with pytest.raises(ValueError, match=told) if told else nullcontext():
+        check_launcher(asked, hydra)
+    check_launcher(composed(), hydra)
+    if target.endswith("SlurmLauncher"):
+        with pytest.raises(ValueError, match="trainer.devices=4 with 2 tasks on a node"):
+            check_launcher(composed("trainer=ddp", "trainer.devices=4"), hydra)
+
+
+def test_more_gpus_than_there_are_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ValueError, match="trainer.devices=3: there are 2 GPUs; lower it"):
+        check_devices("auto", 3)
+    check_devices("auto", 2)
+    check_devices("cpu", 3)
+
+
+def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:
+    one, ddp, two = (
+        flat(composed(*asked)) | settle(composed(*asked), SimpleNamespace(fingerprint=""))
+        for asked in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
+    )
+    assert one == ddp
+    assert one.keys() ^ two.keys() == {"trainer.devices"}
+    assert job_folder(["trainer=ddp", "trainer.devices=1"], "usp", 0.2, 0) == job_folder([], "usp", 0.2, 0)
+    assert job_folder(["trainer=ddp", "trainer.devices=2"], "usp", 0.2, 0).endswith(",trainer.devices=2")
+
+
+def test_a_rate_without_a_method_is_refused(composed) -> None:
+    with pytest.raises(ValueError, match=r"rate=0.5 with prune=none: nothing would be removed"):
+        check_values(composed("rate=0.5"))
+
+
+def test_a_missing_parent_is_refused(composed) -> None:
+    with pytest.raises(FileNotFoundError, match="pretrained=nowhere.pt: no such file"):
+        check_values(composed("pretrained=nowhere.pt"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["prune=usp", "rounds=3"], "rounds=3: this method does not look at it"),
+        (["prune=lottery", "rounds=3"], "rounds=3: this method does not look at it"),
+        (["prune=rigl", "rewind=1ep"], "rewind=1ep: this method does not look at it"),
+        (["prune=magnitude_global", "rounds=0"], "rounds=0: expected a whole number of at least 1"),
+        (["prune=magnitude_global", "rounds=1.5"], "rounds=1.5"),
+    ],
+)
+def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_values(composed(*asked))
+    check_values(composed("prune=magnitude_layer", "rounds=3", "rewind=1ep"))
+    check_values(composed("prune=lottery", "rewind=1ep"))
+
+
+@pytest.mark.parametrize(("part", "option"), [("schedule", "rounds"), ("allocation", "erk"), ("criterion", "lamp")])
+def test_a_sweep_over_methods_can_choose_a_part_for_all_of_them(part: str, option: str, composed) -> None:
+    """Hydra composes without what is swept over first: prune=none, with the part chosen for the others."""
+    cfg = composed(f"prune/{part}={option}")
+    with pytest.raises(ValueError, match=r"prune.pruning has settings, but prune= and retrain= bring no such"):
+        check_values(cfg)  # as a job of its own it would be dense training under another name
+
+
+def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_told(job, composed) -> None:
+    assert job("prune=magnitude_global", "prune/schedule=cubic", "rate=0.5")["sparsity"]["attained"] == 0.5
+    with pytest.raises(ValueError, match=r"prune.pruning has settings, but"):
+        check_values(composed("prune=usp", "prune.pruning=null"))
+
+
+def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed, tmp_path: Path) -> None:
+    study, folder = tmp_path / "study", tmp_path / "study" / "prune=none,seed=0"
+
+    def refused(path: Path, told: str) -> None:
+        with pytest.raises(FileNotFoundError, match=told):
+            check_values(composed(f"pretrained='{path}'"))
+
+    refused(study, "study: no such file; expected one, a job's folder, or auto")
+    folder.mkdir(parents=True)
+    refused(study, "study: this folder is no finished job's, it has no result.json; finish it with its command")
+    (folder / "result.json").touch()
+    refused(folder, "seed=0: it has no model.safetensors and no checkpoints/last.ckpt")
+    for file in ("checkpoints/last.ckpt", "model.safetensors"):  # a scan of a file leaves no checkpoint
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
+        check_values(composed(f"pretrained='{folder}'"))
+        assert weights_file(folder) == folder / file
+    with pytest.raises(FileNotFoundError) as error:
+        weights_file(study)
+    assert str(error.value).endswith(f"""in it is one, pretrained="'{folder}'\"""")
+
+
+def test_good_values_pass(composed) -> None:
+    for asked in ("rate=0", "rate=0.999", "name=a/b", "epochs=1", "compile=true"):
+        check_values(composed("prune=sp", asked))
+
+
+def test_every_experiment_composes_and_names_its_own_study(composed) -> None:
+    experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+    assert "demo" in experiments
+    for name in experiments:
+        check_values(composed(f"experiment={name}"))
+        assert "\nname:" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("group", ["model", "optim", "optim/schedule", "retrain", "trainer", "logger"])
+def test_every_option_of_every_group_composes(group: str, composed) -> None:
+    for option in (conf_dir() / group).glob("*.yaml"):
+        composed(f"{group}={option.stem}")
+
+
+def test_a_folder_is_named_after_what_was_asked_in_any_order() -> None:
+    asked = [
+        "epochs=10",
+        "prune=usp",
+        "+trainer.gradient_clip_val=1",
+        "rate=0.20",
+        "data.root=/some/where",
+        "name=x",
+    ]
+    expected = "prune=usp,rate=0.2,seed=0,epochs=10,trainer.gradient_clip_val=1"
+    assert job_folder(asked, "usp", 0.2, 0) == expected
+    assert job_folder(asked[::-1], "usp", 0.2, 0) == expected
+
+
+def test_a_folder_name_holds_no_slash_and_stays_short_but_distinct() -> None:
+    assert "/" not in job_folder(["pretrained=/a/b.pt"], "usp", 0.2, 0)
+    long = [job_folder([f"model.width={'9' * 300}{end}"], "usp", 0.2, 0) for end in "ab"]
+    assert max(map(len, long)) < 200
+    assert long[0] != long[1]
+
+
+def test_names_that_lose_a_character_stay_distinct() -> None:
+    assert job_folder(["pretrained=a/b.pt"], "usp", 0.2, 0) != job_folder(["pretrained=a_b.pt"], "usp", 0.2, 0)
+    assert job_folder([], "usp", 0.1234567, 0) != job_folder([], "usp", 0.1234568, 0)
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match=r"file/outputs: results cannot be written, .*file is not a folder"):
+        refuse_unwritable(tmp_path / "file" / "outputs")
+    refuse_unwritable(tmp_path / "new" / "outputs")
+    assert not (tmp_path / "new").exists()

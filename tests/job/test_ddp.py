@@ -1,0 +1,245 @@
+"""One job on two devices, here processes: the net and the numbers of one process, and of the same job resumed.
+
+Two processes that torchrun might have started go through several jobs (pair.py), so that torch is imported once; the
+command itself trains one job three times: whole, killed, resumed.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from composing import compose_job, tiny_job
+
+from prunelab.core import distributed as ranks
+from prunelab.data.images import Images, Splits
+from prunelab.job.run import run
+from prunelab.lit.datamodule import ImageBatches
+
+TESTS = Path(__file__).parents[1]
+PATH = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+# Plain SGD at a low rate: AdamW would turn the last bit of a tiny gradient into a step of full size.
+CONV2 = ["model=conv2", "optim=sgd", "optim.optimizer.lr=0.001", "epochs=2", "rate=0.5", "data.val=25"]
+METHODS = {
+    "usp": ["prune=usp"],
+    "rigl": ["prune=rigl", "prune.pruning.pruner.regrow.every=4it"],
+    "snip": ["prune=snip", "prune.pruning.pruner.criterion.batches=2"],
+}
+JOBS = {
+    "lottery": ["prune=lottery", "rate=0.36", "epochs=1", "pretrained=auto"],  # resnet8: batch norm
+    "drop-out": [*METHODS["snip"], "rate=0.5", "epochs=1", "model=keras_cnn"],
+    "dsss": ["prune=dsss", "rate=0.3", "epochs=1", "model=keras_cnn", "prune.scaling_factors.gamma=0.1"],
+}
+REFUSED = {
+    "tampered": ["prune=random", "rate=0.5", "epochs=1", "+prune.tamper._target_=pair.Tamper"],
+    "strangers": ["prune=usp", "rate=0.5", "epochs=1", "seed={rank}"],
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ddp")
+
+
+@pytest.fixture(scope="module")
+def seen(home: Path, tiny_images: Path) -> dict[str, list[dict[str, Any]]]:
+    """By job, what each rank of a pair of processes ended with."""
+    tiny = [*tiny_job(tiny_images), f"parents={home}/parents"]
+    looked = {name: [*CONV2, *asked] for name, asked in METHODS.items()} | JOBS | REFUSED
+    (home / "jobs.json").write_text(json.dumps([(name, [*tiny, *DDP, *asked]) for name, asked in looked.items()]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": PATH}
+    pair = [
+        subprocess.Popen(
+            [sys.executable, str(TESTS / "pair.py"), str(home / "jobs.json")],
+            env=os.environ | meeting | {"LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=240)[1] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], "\n".join(errors)
+    return {name: [json.loads((home / name / f"seen-{rank}.json").read_text()) for rank in (0, 1)] for name in looked}
+
+
+@pytest.fixture(scope="module")
+def alone(home: Path, tiny_images: Path) -> dict[str, dict[str, Any]]:
+    """The same jobs by one process: results, with the checkpoint's content."""
+    done = {}
+    for name, asked in METHODS.items():
+        folder = home / f"alone-{name}"
+        run(compose_job([*tiny_job(tiny_images), *CONV2, *asked], folder))
+        done[name] = left(folder)
+    return done
+
+
+SAME = {"seconds": 0, "layers": 0}  # which are compared by themselves, or not at all
+
+
+def left(folder: Path) -> dict[str, Any]:
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return json.loads((folder / "result.json").read_text()) | {"checkpoint": saved}
+
+
+def steps(folder: Path) -> int:
+    """Of the newest checkpoint, which another process may be writing; 0 while there is none."""
+    for name in ("last.ckpt", "previous.ckpt"):
+        with suppress(FileNotFoundError):
+            return torch.load(folder / "checkpoints" / name, weights_only=True)["global_step"]
+    return 0
+
+
+def masks(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return next(state for key, state in checkpoint["callbacks"].items() if key.startswith("Pruning"))["keep"]
+
+
+@pytest.mark.parametrize("name", [*METHODS, *JOBS])
+def test_ranks_end_with_the_same_net_masks_and_history(name: str, seen) -> None:
+    first, second = seen[name]
+    for what in ("net", "buffers", "masks", "begins"):
+        assert first[what] == second[what], what
+    for one, other in zip(first["history"], second["history"], strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_ranks_train_the_net_of_one_process(name: str, seen, alone, home: Path) -> None:
+    both = left(home / name)
+    for one, other in zip(alone[name]["history"], both["history"], strict=True):
+        assert one["layers"] == other["layers"]
+        assert one | SAME == pytest.approx(other | SAME, abs=1e-5)
+    for layer, mask in masks(alone[name]["checkpoint"]).items():
+        assert torch.equal(mask, masks(both["checkpoint"])[layer]), layer
+    for weight, tensor in alone[name]["checkpoint"]["state_dict"].items():
+        torch.testing.assert_close(both["checkpoint"]["state_dict"][weight], tensor, rtol=0, atol=1e-5, msg=weight)
+    assert both["identity"] != alone[name]["identity"]  # with batch norm it would have been another net
+
+
+def test_ranks_that_evaluate_unequal_numbers_of_batches_do_not_wait_for_each_other(seen) -> None:
+    assert [rank["batches"][0] for rank in seen["usp"]] == [5, 4]
+
+
+def test_each_rank_has_random_numbers_of_its_own(seen) -> None:
+    first, second = seen["drop-out"]
+    assert first["stream"] != second["stream"]  # yet their masks are equal, of gradients that both have averaged
+
+
+def test_ranks_that_are_processes_share_one_dense_training(seen, home: Path) -> None:
+    assert len(list((home / "parents").iterdir())) == 1
+    result = left(home / "lottery")
+    assert [entry["round"] for entry in result["rounds"]] == [0, 1, 2]
+    accuracies = [float((home / "lottery" / f"accuracy-{rank}").read_text()) for rank in (0, 1)]
+    assert accuracies == [result["accuracy"]] * 2
+
+
+def test_a_mask_that_differs_between_ranks_stops_the_run_and_names_the_layer(seen) -> None:
+    for rank in seen["tampered"]:
+        assert rank["error"].startswith("net.conv1.weight: the ranks have different masks")
+
+
+def test_processes_at_different_jobs_do_not_train_together(seen) -> None:
+    for rank in seen["strangers"]:
+        assert "the processes of this job train different ones" in rank["error"]
+
+
+def test_a_killed_job_on_two_devices_resumes_to_the_same_bits(tiny_images: Path, tmp_path: Path) -> None:
+    """In the middle of an epoch, between two steps of two batches each; the net has drop-out."""
+    tiny = [*tiny_job(tiny_images), *DDP, "model=keras_cnn", "prune=usp", "rate=0.5", "epochs=4"]
+    command = [sys.executable, "-m", "train", *tiny, "every=1it", "+trainer.accumulate_grad_batches=2"]
+    quiet: dict[str, Any] = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "stdout": subprocess.PIPE}
+    whole = subprocess.run([*command, "name=whole"], **quiet)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.count("epoch 1/4") == 1  # rank 0 alone says so
+    killed = subprocess.Popen([*command, "name=killed"], **quiet, start_new_session=True)
+    assert killed.stdout is not None
+    assert any("epoch 1/4" in line for line in killed.stdout)
+    folder = next((tmp_path / "outputs" / "killed").iterdir())
+    while steps(folder) % 4 != 1 and killed.poll() is None:  # of the four in an epoch
+        continue
+    os.killpg(killed.pid, 9)
+    killed.communicate()
+    assert steps(folder) % 4, steps(folder)
+    assert not (folder / "result.json").exists()
+    again = subprocess.run([*command, "name=killed"], **quiet)
+    assert again.returncode == 0, again.stderr
+    assert "epoch 1/4" not in again.stdout
+    one, other = left(next((tmp_path / "outputs" / "whole").iterdir())), left(folder)
+    assert [e["test_loss"] for e in one["history"]] == [e["test_loss"] for e in other["history"]]
+    for name, tensor in one["checkpoint"]["state_dict"].items():
+        assert torch.equal(tensor, other["checkpoint"]["state_dict"][name]), name
+
+
+def test_the_average_over_ranks_is_a_mean(seen) -> None:
+    assert [rank["average"] for rank in seen["usp"]] == [[0.5, 5.0]] * 2
+
+
+def test_on_one_device_it_is_the_same_job_also_where_filters_are_cut_out(tiny_images: Path, tmp_path: Path) -> None:
+    accuracies = []
+    for trainer in (["trainer=cpu"], ["trainer=ddp", "trainer.accelerator=cpu"]):
+        asked = [*tiny_job(tiny_images), "prune=sp", "rate=0.5", *trainer]
+        accuracies.append(run(compose_job(asked, tmp_path / trainer[0])))
+    assert accuracies[0] == accuracies[1]
+    one, other = (left(tmp_path / name) for name in ("trainer=cpu", "trainer=ddp"))
+    for side in ("dense", "pruned"):
+        assert one["cost"][side] | {"latency": 0} == other["cost"][side] | {"latency": 0}
+    assert one["identity"] == other["identity"]
+
+
+def share(rank: int, of: int, batch_size: int = 12) -> ImageBatches:
+    images = [Images(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), torch.arange(n)) for n in (50, 7, 13)]
+    splits = Splits(*images, ("a",), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "")  # a label is its image's number
+    data = ImageBatches(splits, batch_size, seed=3)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=of, strategy=strategy)  # type: ignore[assignment]
+    return data
+
+
+def labels(loader: Any, epoch: int = 0) -> list[list[int]]:
+    loader.set_epoch(epoch)
+    return [y.tolist() for _, y in loader]
+
+
+@pytest.mark.parametrize("of", [2, 3])
+def test_ranks_share_every_batch_and_every_image_comes_once_an_epoch(of: int) -> None:
+    whole = share(0, 1)
+    parts = [share(rank, of) for rank in range(of)]
+    for epoch in range(2):
+        batches = labels(whole.train_dataloader(), epoch)
+        shares = [labels(part.train_dataloader(), epoch) for part in parts]
+        assert [sorted(chain(*each)) for each in zip(*shares, strict=True)] == [sorted(batch) for batch in batches]
+        assert len(set(chain(*chain(*shares)))) == 48
+    for split, n in enumerate((7, 13)):
+        seen = [labels(part.val_dataloader()[split]) for part in parts]
+        assert sorted(chain(*chain(*seen))) == list(range(n))
+    assert {part.steps_of_an_epoch() for part in parts} == {whole.steps_of_an_epoch()}
+
+
+def test_every_rank_scores_on_the_batches_of_one_process() -> None:
+    drawn = [share(rank, of).scoring_batches(2, torch.Generator().manual_seed(1)) for rank, of in ((0, 1), (1, 2))]
+    assert [y.tolist() for _, y in drawn[0]] == [y.tolist() for _, y in drawn[1]]
+
+
+def test_fewer_images_to_evaluate_than_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match="7 images to evaluate are too few for 12 devices"):
+        share(0, 12).val_dataloader()
+
+
+def test_a_checksum_sees_a_single_unit_and_its_place() -> None:
+    masks = [torch.ones(100, dtype=torch.bool) for _ in range(101)]
+    for i in range(100):
+        masks[i][i] = False
+    one_and_two = [torch.arange(6).eq(i) | torch.arange(6).eq(5 - i) for i in range(3)]  # sums of places are equal
+    assert len({int(ranks.checksum(mask)) for mask in masks}) == 101
+    assert len({int(ranks.checksum(mask)) for mask in one_and_two}) == 3

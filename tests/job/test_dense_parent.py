@@ -1,0 +1,204 @@
+"""The dense training that jobs share: the same bits as their own, trained once, by whoever lives."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunelab.job.dense_parent import shared
+from prunelab.lit.classifier import Classifier
+
+
+@pytest.mark.parametrize("asked", [("prune=magnitude_global",), ("prune=lottery", "rewind=1ep"), ("prune=reinit",)])
+def test_a_shared_parent_gives_the_bits_of_an_own_one(asked: tuple[str, ...], job, tmp_path: Path) -> None:
+    asked = (*asked, "rate=0.36", "epochs=2", "model=keras_cnn")
+    own = job(*asked, folder=tmp_path / "own")
+    auto = job(*asked, "pretrained=auto", folder=tmp_path / "auto")
+    assert auto["identity"] == own["identity"]
+    assert [e["test_loss"] for e in auto["history"]] == [e["test_loss"] for e in own["history"]]
+    assert [{**r} for r in auto["rounds"]] == own["rounds"]
+    assert all(torch.equal(t, own["state_dict"][name]) for name, t in auto["state_dict"].items())
+
+
+def test_jobs_that_differ_in_method_and_rate_train_one_parent(job, tmp_path: Path, monkeypatch) -> None:
+    steps = []
+    train = Classifier.training_step
+    monkeypatch.setattr(
+        Classifier, "training_step", lambda self, *args: (steps.append(self.global_step), train(self, *args))[1]
+    )
+    jobs = [("finetune", 0.5), ("lr_rewind", 0.5), ("weight_rewind", 0.5), ("finetune", 0.9)]
+    for i, (method, rate) in enumerate(jobs):
+        job(f"prune={method}", f"rate={rate}", "pretrained=auto", "epochs=2", folder=tmp_path / str(i))
+    assert len(steps) == 14 + 4 * 14
+    assert len(list((tmp_path / "parents").iterdir())) == 1
+    other = [("seed=1",), ("epochs=1",), ("optim=adamw",), ("augment.pad=3",), ("data.val=30",), ("rewind=1ep",)]
+    for i, overrides in enumerate(other):
+        job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=2", *overrides, folder=tmp_path / f"other{i}")
+    assert len(list((tmp_path / "parents").iterdir())) == 7
+
+
+def test_what_comes_after_the_dense_training_or_beside_it_has_no_part_in_it(job, tmp_path: Path) -> None:
+    for i, overrides in enumerate([("optim.finetune=0.1",), ("logger=csv",), ("logger=none", "rounds=2")]):
+        job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1", *overrides, folder=tmp_path / str(i))
+    assert len(list((tmp_path / "parents").iterdir())) == 1
+
+
+def test_a_parent_that_lost_its_checkpoint_is_trained_again(job, tmp_path: Path) -> None:
+    asked = ("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1")
+    first = job(*asked, folder=tmp_path / "first")
+    next((tmp_path / "parents").glob("*/checkpoints/last.ckpt")).unlink()
+    again = job(*asked, folder=tmp_path / "again")
+    assert again["accuracy"] == first["accuracy"]
+
+
+def test_a_folder_for_parents_that_cannot_be_written_is_refused_first(job, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match="results cannot be written"):
+        job("prune=finetune", "rate=0.5", "pretrained=auto", f"parents={tmp_path}/file")
+
+
+def test_a_killed_parent_goes_on_from_its_last_epoch(job, tmp_path: Path, monkeypatch) -> None:
+    asked = ("prune=finetune", "rate=0.5", "pretrained=auto")
+    whole = job(*asked, folder=tmp_path / "whole")
+    (tmp_path / "parents").rename(tmp_path / "whole-parents")
+    train, steps = Classifier.training_step, []
+
+    def dies(self, *args):
+        steps.append(self.global_step)
+        if len(steps) == 12:
+            raise KeyError("killed")
+        return train(self, *args)
+
+    monkeypatch.setattr(Classifier, "training_step", dies)
+    with pytest.raises(KeyError, match="killed"):
+        job(*asked, folder=tmp_path / "again")
+    resumed = job(*asked, folder=tmp_path / "again")
+    assert steps[12] == 7
+    assert all(torch.equal(t, whole["state_dict"][name]) for name, t in resumed["state_dict"].items())
+
+
+def test_at_rate_zero_the_parent_is_the_result(job, tmp_path: Path) -> None:
+    dense = job("prune=none", folder=tmp_path / "dense")
+    zero = job("prune=lottery", "rate=0", "pretrained=auto", folder=tmp_path / "zero")
+    assert zero["accuracy"] == dense["accuracy"]
+    assert all(torch.equal(t, dense["state_dict"][name]) for name, t in zero["state_dict"].items())
+    assert (tmp_path / "zero" / "job.json").exists()
+
+
+def _train(folder: Path, name: str, seconds: float) -> None:
+    def work() -> None:
+        (folder / f"began-{name}").touch()
+        time.sleep(seconds)
+        (folder / "finished").touch()
+
+    shared(folder, (folder / "finished").exists, work)
+
+
+def _begin(folder: Path, name: str, seconds: float) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(folder, name, seconds))
+    process.start()
+    return process
+
+
+def _wait_for(path: Path) -> None:
+    for _ in range(500):
+        if path.exists():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} did not come")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_of_jobs_that_start_together_one_trains_and_the_others_wait(tmp_path: Path) -> None:
+    processes = [_begin(tmp_path, str(i), 0.3) for i in range(4)]
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert len(list(tmp_path.glob("began-*"))) == 1
+    assert (tmp_path / "finished").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_the_lock_of_a_dead_trainer_is_taken_over(tmp_path: Path) -> None:
+    first = _begin(tmp_path, "first", 60)
+    _wait_for(tmp_path / "began-first")
+    second = _begin(tmp_path, "second", 0.0)
+    time.sleep(0.3)
+    assert not (tmp_path / "began-second").exists()
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    second.join(30)
+    assert second.exitcode == 0
+    assert (tmp_path / "began-second").exists()
+
+
+def _other_rank(folder: Path, job: str) -> None:
+    shared(folder, (folder / "finished").exists, (folder / f"joined-{job}").touch, job, rank=1)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_jobs_other_processes_train_with_its_first_and_wait_while_others_do(tmp_path: Path) -> None:
+    """They take no lock, and what a killed trainer has left in it does not count."""
+    (tmp_path / ".lock").write_text("stale")
+    begin = multiprocessing.get_context("fork").Process
+    waiting = [begin(target=_other_rank, args=(tmp_path, job)) for job in ("mine", "theirs", "stale")]
+    for process in waiting:
+        process.start()
+    time.sleep(0.5)
+    assert not list(tmp_path.glob("joined-*"))
+    shared(tmp_path, lambda: False, lambda: _wait_for(tmp_path / "joined-mine"), "mine")
+    time.sleep(0.5)
+    (tmp_path / "finished").touch()
+    for process in waiting:
+        process.join(30)
+        assert process.exitcode == 0
+    assert [path.name for path in tmp_path.glob("joined-*")] == ["joined-mine"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("prune=usp", "pretrained=auto"), "pretrained=auto: this method prunes from scratch"),
+        (("prune=magnitude_global", "prune/criterion=movement", "pretrained=auto"), "watches the dense training"),
+        (("prune=usp", "retrain=lr_rewind"), "retrain=lr_rewind: this method does not prune in rounds"),
+        (("prune=usp", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
+        (("rate=0", "prune=none", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
+        (("prune=reinit", "retrain=finetune"), "prune.rewind has settings, but prune= and retrain= bring no such"),
+        (("prune=binary", "prune/schedule=rounds", "pretrained=auto"), "Binarize acts on the dense training too"),
+        (
+            ("prune=finetune", "prune.pruning.pruner.schedule.start=1ep", "pretrained=auto"),
+            "first pruning is at step 7, the dense training ends at step 21",
+        ),
+        (("prune=lottery", "prune/schedule=cubic"), "take prune/schedule=rounds, or ~retrain"),
+        (("prune=lottery", "prune.rewind.to=1ep", "pretrained=auto"), "prune.rewind.to=1ep is not rewind=0"),
+        (("prune=shuffle", "prune/granularity=nm"), "control=shuffle would break N:M groups"),
+        (("prune=snip", "prune/criterion=movement"), "seen none of it at step 0: prune later"),
+        (("prune=lottery", "rewind=9ep"), r"rewind='9ep' is step 63, but the run ends at step 21 \(3 epochs\)"),
+        (("prune=lottery", "rewind=20it"), "rewind='20it' leaves 1 steps"),
+        (("prune=nm", "prune.pruning.pruner.granularity.indivisible=refuse"), r"conv1.weight \(3 inputs\)"),
+        (("prune=nm", "rate=0.6"), "rate=0.6: groups of m=4 weights allow 0.25, 0.5, 0.75"),
+        (("prune=snip", "optim.batch_size=60"), "asks for 10 batches of 60 images, there are 140"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(asked, told: str, job, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        job("rate=0.5", *asked)
+    assert {path.name for path in (tmp_path / "job").glob("*")} <= {".lock", "failure.json"}
+    assert not (tmp_path / "parents").exists()
+
+
+def test_a_file_can_be_fine_tuned_and_its_rates_taken_again_but_not_rewound(job, tmp_path: Path) -> None:
+    dense = job("prune=none", folder=tmp_path / "dense")
+    given = f"pretrained={tmp_path / 'dense'}"
+    tuned = job("prune=finetune", "rate=0.5", given, folder=tmp_path / "tuned")
+    assert [e["sparsity"] for e in tuned["history"]] == pytest.approx([0.5] * 3, abs=1e-5)
+    assert {e["lr"] for e in tuned["history"]} == {0.01 * 0.1}
+    again = job("prune=lr_rewind", "rate=0.5", given, folder=tmp_path / "again")
+    assert [e["lr"] for e in again["history"]] == [e["lr"] for e in dense["history"]]
+    for asked in (("prune=weight_rewind",), ("prune=lr_rewind", "rewind=1ep")):
+        with pytest.raises(ValueError, match="holds nothing of step .*: use pretrained=auto"):
+            job(*asked, "rate=0.5", given, folder=tmp_path / "refused")

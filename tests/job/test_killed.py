@@ -1,0 +1,119 @@
+"""A sweep killed anywhere, its launcher or one of its jobs, ends in the bits of one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunelab.store.lock import holder, is_held
+
+METHODS = ("usp", "sp", "lottery", "rigl", "dsss")
+TIMES = ("seconds", "spent", "latency", "timed", "peak_memory")
+
+
+@pytest.fixture(scope="session")
+def command(tiny_images: Path) -> list[str]:
+    """Two epochs of 70 steps each, so that rigl exchanges once; two rounds of lottery."""
+    return [
+        sys.executable, "-m", "train", "-m", f"prune={','.join(METHODS)}", "rate=0.3", "epochs=2", "every=7it",
+        "data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache",
+        "model=resnet8", "optim.batch_size=2", "trainer=cpu", "logger=none", "name=killed", "hydra.launcher.jobs=2",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an undisturbed sweep ends with."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ended(folder)
+
+
+def ended(folder: Path) -> dict[str, Any]:
+    """Of each job: result.json and the last checkpoint, without times."""
+    jobs = {}
+    for path in sorted(folder.glob("outputs/killed/*/result.json")):
+        result = json.loads(path.read_text())
+        checkpoint = torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True)
+        for key in ("Checkpoints", "LambdaCallback"):
+            checkpoint["callbacks"].pop(key, None)
+        jobs[result["method"]] = timeless([result, checkpoint])
+    return jobs
+
+
+def timeless(value: Any) -> Any:
+    """Comparable by ==: tensors as their bytes; what the clock and the machine say is gone."""
+    if isinstance(value, torch.Tensor):
+        return (str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    if isinstance(value, dict):
+        return {key: key in TIMES or timeless(child) for key, child in value.items() if key != "commit"}
+    return [timeless(child) for child in value] if isinstance(value, list | tuple) else value
+
+
+def disturb(command: list[str], folder: Path, kills: int, rng: random.Random) -> None:
+    """Starts the command again and again, each time with a SIGKILL to come; at last it may end."""
+    for _ in range(kills):
+        sweep = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        working = at_work(folder, sweep)
+        time.sleep(rng.uniform(0, 5))
+        working = [pid for pid in working if alive(pid)]
+        victim = rng.choice([sweep.pid, *working])
+        if sweep.poll() is None:
+            os.kill(victim, signal.SIGKILL)
+        if victim != sweep.pid:  # the others go on; wait for none of them
+            time.sleep(rng.uniform(0, 2))
+            sweep.kill()
+        sweep.wait()
+    for _ in range(3):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+    raise AssertionError(f"{done.stdout}\n{done.stderr}")
+
+
+def at_work(folder: Path, sweep: subprocess.Popen[bytes]) -> list[int]:
+    """Waits until some job holds its folder; their processes."""
+    while sweep.poll() is None:
+        locks = [path for path in folder.glob("outputs/killed/*/.lock") if is_held(path)]
+        if pids := [there["pid"] for there in map(holder, locks) if "pid" in there]:
+            return pids
+        time.sleep(0.02)
+    return []
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def same(killed: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert killed.keys() == whole.keys() == set(METHODS)
+    for method in METHODS:
+        (result, checkpoint), (result0, checkpoint0) = killed[method], whole[method]
+        assert result == result0, method
+        assert checkpoint.keys() == checkpoint0.keys()
+        for part in checkpoint:
+            assert checkpoint[part] == checkpoint0[part], f"{method}: {part}"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(3, 0), *(pytest.param(5, seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+)
+def test_a_sweep_killed_anywhere_ends_in_the_same_bits(
+    kills: int, seed: int, command: list[str], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    disturb(command, tmp_path, kills, random.Random(seed))
+    same(ended(tmp_path), whole)

@@ -1,0 +1,73 @@
+"""What a job measures is that of the net in its folder, and of the parent it had."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import prunelab
+from prunelab.channels.plan import Plan
+from prunelab.job.measurements import alive
+from prunelab.job.rounds import read_masks
+from prunelab.models.named import build
+
+Job = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("method", ["usp", "sp"])
+def test_bytes_are_those_of_the_files(method: str, job: Job, tmp_path: Path) -> None:
+    cost = job(f"prune={method}", "rate=0.5")["cost"]
+    model, net = tmp_path / "job" / "model.safetensors", build("cifar_resnet.resnet8", {})
+    assert cost["pruned"]["file_bytes"] == model.stat().st_size < 0.7 * cost["dense"]["file_bytes"]
+    assert cost["dense"]["file_bytes"] == len(safetensors.torch.save(net.state_dict()))
+    for side, one in (("dense", net), ("pruned", prunelab.load(model))):
+        assert cost[side]["memory_bytes"] == sum(t.nbytes for t in one.state_dict().values())
+        assert cost[side]["params"] == sum(p.numel() for p in one.parameters())
+    assert cost["pruned"]["nonzero"] == sum(int(p.count_nonzero()) for p in one.parameters())
+    assert (cost["pruned"]["memory_bytes"] < cost["dense"]["memory_bytes"]) == (method == "sp")
+
+
+def test_each_batch_size_is_timed_for_both_nets(job: Job) -> None:
+    result = job("prune=sp", "rate=0.5")
+    assert result["cost"]["timed"]["device"] == "cpu"
+    assert result["cost"]["timed"]["threads"] == torch.get_num_threads()
+    for side in ("dense", "pruned"):
+        latency = result["cost"][side]["latency"]
+        assert list(latency) == ["1", "128"]
+        assert all(0 < t["low"] <= t["median"] <= t["high"] for t in latency.values())
+        assert latency["1"]["median"] < latency["128"]["median"]
+    assert result["peak_memory"] > 0
+
+
+def test_the_masks_of_a_masked_net_are_those_of_its_pruner(job: Job, tmp_path: Path) -> None:
+    result = job("prune=usp", "rate=0.5")
+    masks = read_masks(tmp_path / "job" / "masks" / "last.safetensors")
+    pruner = next(v for k, v in result["checkpoint"]["callbacks"].items() if k.startswith("Pruning"))
+    assert masks.keys() == {name.removeprefix("net.") for name in pruner["keep"]}
+    for name, kept in pruner["keep"].items():
+        assert torch.equal(masks[name.removeprefix("net.")], kept)
+
+
+def test_the_masks_of_a_small_net_are_in_the_shapes_of_its_parent() -> None:
+    parent = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1)))
+    small = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.Identity())
+    with torch.no_grad():
+        small[0].weight[:] = torch.tensor([[1.0, 0.0], [1.0, 1.0]])[..., None, None]
+    kept = torch.tensor([0, 2])
+    masks = alive(parent, small, Plan({("0.weight", 0): kept, ("1.weight", 1): kept}, blocks={"2": "Identity"}))
+    assert masks["0.weight"][..., 0, 0].tolist() == [[True, False], [False, False], [True, True]]
+    assert masks["1.weight"][..., 0, 0].tolist() == [[True, False, True]] * 2
+    assert not masks["2.0.weight"].any()
+
+
+def test_the_history_has_the_sparsity_of_each_layer(job: Job) -> None:
+    result = job("prune=usp", "rate=0.5")
+    layers = result["sparsity"]["layers"]
+    assert result["history"][-1]["layers"] == {
+        name.removesuffix(".weight"): pytest.approx(of["removed"] / of["units"], abs=1e-6)
+        for name, of in layers.items()
+    }

@@ -1,0 +1,57 @@
+"""One run of a method that prunes in rounds yields the whole curve."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunelab.job.rounds import read_masks, write_masks
+from prunelab.store.identity import content
+
+
+@pytest.mark.parametrize("shape", [(3,), (8,), (5, 3, 3, 3), (1, 1)])
+def test_masks_come_back_as_they_were_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+    masks = {"a.weight": torch.rand(shape) < 0.5, "b": torch.ones(2, dtype=torch.bool)}
+    write_masks(tmp_path / "masks.safetensors", masks)
+    back = read_masks(tmp_path / "masks.safetensors")
+    assert back.keys() == masks.keys()
+    assert all(torch.equal(back[name], mask) for name, mask in masks.items())
+    assert back["b"].dtype == torch.bool
+
+
+def test_each_round_has_its_own_accuracy_sparsity_and_masks(job, tmp_path: Path) -> None:
+    result = job("prune=lottery", "rate=0.5", "rewind=1ep", "epochs=2")  # 0.2, 0.36, 0.488, 0.5; an epoch each
+    assert len(result["history"]) == 2 + 4
+    assert [r["round"] for r in result["rounds"]] == [0, 1, 2, 3, 4]
+    assert [r["epoch"] for r in result["rounds"]] == [2, 3, 4, 5, 6]
+    assert [r["sparsity"] for r in result["rounds"]] == pytest.approx([0, 0.2, 0.36, 0.488, 0.5], abs=1e-4)
+    for entry in result["rounds"]:
+        assert entry["test_acc"] == result["history"][entry["epoch"] - 1]["test_acc"]
+    before = None
+    for entry in result["rounds"][1:]:
+        file = tmp_path / "job" / "masks" / entry["masks"]
+        assert content(file) == entry["sha256"]
+        masks = read_masks(file)
+        removed = sum(int((~mask).sum()) for mask in masks.values())
+        assert removed / sum(mask.numel() for mask in masks.values()) == pytest.approx(entry["sparsity"])
+        assert before is None or not any((masks[name] & ~before[name]).any() for name in masks)
+        before = masks
+    assert before is not None
+    for name, mask in before.items():
+        assert not result["state_dict"][name][~mask].any()
+
+
+def test_methods_without_rounds_have_none(job, tmp_path: Path) -> None:
+    assert job("prune=usp", "rate=0.5")["rounds"] == []
+    assert not list((tmp_path / "job" / "masks").glob("round-*"))
+
+
+def test_fine_tuning_is_at_the_low_constant_rate_and_rewinding_at_the_rates_of_training(job, tmp_path: Path) -> None:
+    tuned = job("prune=magnitude_layer", "rate=0.5", "rounds=2", folder=tmp_path / "tuned")
+    rates = [e["lr"] for e in tuned["history"]]
+    assert rates[3:] == pytest.approx([0.001] * 6)
+    again = job("prune=magnitude_layer", "retrain=lr_rewind", "rate=0.5", "rounds=2", folder=tmp_path / "again")
+    assert [e["lr"] for e in again["history"]] == rates[:3] * 3
+    assert [e["sparsity"] for e in again["history"]] == pytest.approx(
+        [0] * 3 + [1 - 0.5**0.5] * 3 + [0.5] * 3, abs=1e-3
+    )

@@ -1,0 +1,195 @@
+"""One job end to end: what it leaves behind, what it refuses, and that it is not run twice."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from prunelab.data.sources.image_folder import ImageFolder
+from prunelab.job.run import run
+from prunelab.lit.classifier import Tally
+from prunelab.models.cifar_resnet import resnet8
+
+
+def test_a_job_leaves_checkpoint_event_file_and_a_whole_result(job, tmp_path: Path) -> None:
+    result = job("prune=usp", "rate=0.8", "logger=tensorboard")
+    assert (tmp_path / "job" / "checkpoints" / "last.ckpt").exists()
+    assert list((tmp_path / "job").glob("events.out.tfevents.*"))
+    assert (result["method"], result["rate"], result["seed"]) == ("usp", 0.8, 0)
+    assert [epoch["epoch"] for epoch in result["history"]] == [1, 2, 3]
+    assert result["accuracy"] == result["history"][-1]["test_acc"]
+    assert result["cost"]["dense"]["params"] == 75_290
+    zeros = sum(layer["zeros"] for layer in result["sparsity"]["layers"].values())
+    assert result["cost"]["pruned"]["nonzero"] <= 75_290 - zeros
+    for name, layer in result["sparsity"]["layers"].items():
+        assert layer["zeros"] == int(result["state_dict"][f"net.{name}"].eq(0).sum())
+        assert layer["removed"] == round(0.8 * layer["units"])
+    assert (result["data"]["train"], result["data"]["val"], result["data"]["test"]) == (140, 20, 40)
+
+
+def test_scalars_of_every_split_and_layer_reach_tensorboard(job, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = job("prune=sp", "rate=0.5", "logger=tensorboard")
+    events = EventAccumulator(str(tmp_path / "job"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {f"{split}/{what}" for split in ("train", "val", "test") for what in ("loss", "acc")} <= tags
+    assert {"sparsity/all", "units_removed/net.conv1", "train/lr", "train/seconds"} <= tags
+    written = [event.value for event in events.Scalars("test/acc")]
+    assert written == pytest.approx([epoch["test_acc"] for epoch in result["history"]])
+
+
+def test_the_reported_accuracy_is_that_of_the_saved_weights_on_all_test_images(job, composed) -> None:
+    from hydra.utils import instantiate
+
+    result = job("prune=usp", "rate=0.5")
+    cfg = composed("prune=usp", "rate=0.5")
+    splits = instantiate(cfg.data).load()
+    net = resnet8()
+    net.load_state_dict({k.removeprefix("net."): v for k, v in result["state_dict"].items() if k.startswith("net.")})
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (splits.mean, splits.std))
+    with torch.no_grad():
+        logits = net.eval()((splits.test.x / 255 - mean) / std)
+    assert result["accuracy"] == pytest.approx((logits.argmax(1) == splits.test.y).float().mean().item(), abs=0.026)
+
+
+def test_a_finished_job_is_not_run_again(job, composed, tmp_path: Path, monkeypatch) -> None:
+    accuracy = job("prune=usp", "rate=0.5")["accuracy"]
+    monkeypatch.setattr("prunelab.job.run.make_trainer", lambda *_: pytest.fail("it trained again"))
+    assert run(composed("prune=usp", "rate=0.5", "trainer.accelerator=auto")) == accuracy
+
+
+def test_a_rate_is_the_same_job_however_zero_is_written(job, composed, monkeypatch) -> None:
+    accuracy = job("prune=usp")["accuracy"]  # the default is 0.0
+    monkeypatch.setattr("prunelab.job.run.make_trainer", lambda *_: pytest.fail("it trained again"))
+    assert run(composed("prune=usp", "rate=0")) == accuracy
+
+
+def test_another_precision_is_another_job(job, composed) -> None:
+    job("prune=usp", "rate=0.5")
+    with pytest.raises(ValueError, match="holds another job, with other precision"):
+        run(composed("prune=usp", "rate=0.5", "precision=bf16-mixed"))
+
+
+def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
+    """Law 12: with other test labels the accuracy differs, and not a bit of the weights."""
+    first = job("prune=usp", "rate=0.5", folder=tmp_path / "a")
+    load = ImageFolder.load
+
+    def shuffled(self):
+        splits = load(self)
+        return replace(splits, test=replace(splits.test, labels=splits.test.labels.roll(1)))
+
+    monkeypatch.setattr(ImageFolder, "load", shuffled)
+    second = job("prune=usp", "rate=0.5", folder=tmp_path / "b")
+    assert [e["test_loss"] for e in first["history"]] != [e["test_loss"] for e in second["history"]]
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+    assert all(torch.equal(tensor, second["state_dict"][name]) for name, tensor in first["state_dict"].items())
+
+
+def test_the_loss_is_the_mean_over_images_not_over_batches() -> None:
+    tally = Tally(10)
+    logits = torch.zeros(550, 10)
+    losses = torch.cat([torch.full((500,), 1.0), torch.full((50,), 3.0)])
+    for part in (slice(0, 500), slice(500, 550)):
+        tally.add(logits[part], losses[part], torch.zeros(550, dtype=torch.long)[part])
+    assert tally.take()["loss"].item() == pytest.approx(650 / 550)
+
+
+def test_two_jobs_do_not_share_a_folder(job, composed) -> None:
+    job("prune=usp", "rate=0.5")
+    with pytest.raises(ValueError, match=r"holds another job, with other optim.optimizer.lr: choose another name="):
+        run(composed("prune=usp", "rate=0.5", "optim.optimizer.lr=0.01"))
+
+
+def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> None:
+    first = job("prune=usp", "rate=0.5")
+    whole = (tmp_path / "job" / "result.json").read_text()
+    (tmp_path / "job" / "result.json").write_text(whole[: len(whole) // 2])
+    again = job("prune=usp", "rate=0.5")
+    assert again["accuracy"] == first["accuracy"]
+    assert again["history"] == first["history"]  # from the checkpoint: no epoch was trained anew
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            ["prune=usp", "prune/allocation=explicit", "+prune.pruning.pruner.allocation.rates={fc9*:0.1}"],
+            r"rates\['fc9\*'\] matches no layer",
+        ),
+        (["prune=usp", "prune.pruning.pruner.schedule.end=1.0"], "nothing would be trained at the full rate"),
+        (
+            ["prune=usp", "prune.pruning.pruner.schedule.end=9ep"],
+            "'9ep' is step 63, but the run ends at step 21",
+        ),
+        (["prune=magnitude_layer", "rewind=30it"], "rewind='30it' is step 30, but the run ends at step 21"),
+        (["prune=usp", "prune.pruning.pruner.skip=['*']"], "every prunable weight is skipped"),
+        (["prune=usp", "prune.pruning.pruner.skip=[nope]"], "skip='nope' matches no prunable weight"),
+        (["data.val=161"], "val=161"),
+        (["optim.batch_size=1000"], "batch_size=1000"),
+    ],
+)
+def test_bad_input_is_refused_before_any_training(asked: list[str], told: str, composed, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        run(composed("logger=tensorboard", "rate=0.5" if "prune=" in asked[0] else "rate=0", *asked))
+    assert {path.name for path in (tmp_path / "job").glob("*")} <= {".lock", "failure.json"}
+
+
+def test_images_that_could_not_be_had_stop_the_job(composed, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        run(composed(f"data.root={tmp_path}/nowhere"))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt", "ckpt"])
+def test_pretrained_weights_are_where_training_starts(form: str, composed, job, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    weights = resnet8().state_dict()
+    path = tmp_path / f"parent.{form}"
+    if form == "safetensors":
+        safetensors.torch.save_file(weights, path)
+    else:
+        torch.save(weights if form == "pt" else {"state_dict": {f"net.{k}": v for k, v in weights.items()}}, path)
+    result = job(f"pretrained={path}", "optim.optimizer.lr=0.0", "epochs=1")
+    assert torch.equal(result["state_dict"]["net.conv1.weight"], weights["conv1.weight"])
+
+
+def test_a_parent_of_another_net_is_refused_by_tensor(composed, tmp_path: Path) -> None:
+    weights = resnet8(num_classes=7).state_dict() | {"extra": torch.zeros(1)}
+    safetensors.torch.save_file(weights, tmp_path / "p.safetensors")
+    with pytest.raises(ValueError, match=r"extra is unknown; fc.weight is \(7, 64\), expected \(10, 64\)"):
+        run(composed(f"pretrained={tmp_path}/p.safetensors"))
+
+
+def test_on_given_weights_pruning_comes_first(composed, tmp_path: Path) -> None:
+    safetensors.torch.save_file(resnet8().state_dict(), tmp_path / "p.safetensors")
+    cfg = composed("prune=magnitude_global", "rate=0.5", f"pretrained={tmp_path}/p.safetensors")
+    assert cfg.prune.pruning.pruner.schedule.start == "0ep"
+    assert composed("prune=magnitude_global").prune.pruning.pruner.schedule.start == "3ep"
+
+
+def test_a_pickle_that_runs_code_is_refused(composed, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "ran").touch, ())
+
+    torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        run(composed(f"pretrained={tmp_path}/evil.pt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_diverged_job_names_the_layer_and_writes_no_result(composed, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"weight: its scores contain NaN"):
+        run(composed("prune=usp", "rate=0.5", "optim.optimizer.lr=1e30"))
+    assert not (tmp_path / "job" / "result.json").exists()
+
+
+def test_job_json_says_how_the_job_was_asked_for(job, tmp_path: Path) -> None:
+    job("prune=usp", "rate=0.5")
+    asked = json.loads((tmp_path / "job" / "job.json").read_text())["overrides"]
+    assert {"prune=usp", "rate=0.5", "epochs=3"} <= set(asked)

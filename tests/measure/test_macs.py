@@ -1,0 +1,131 @@
+"""MACs and zeros against values worked by hand."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunelab.measure.macs import applications, dense_cost, sparse_cost, uses
+from prunelab.measure.sparsity import sparsity_report
+from prunelab.models.cifar_resnet import resnet8
+from prunelab.models.densenet import densenet40
+from prunelab.models.keras_cnn import KerasCNN
+from prunelab.models.mobilenet_v2 import MobileNetV2
+from prunelab.models.resnet import resnet18
+from prunelab.models.vgg import vgg11
+
+
+def small() -> nn.Sequential:
+    """Convolution 2 -> 4 in two groups over 6x6 (no padding): 4x4 positions; then 64 -> 3."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def test_macs_and_bops_by_hand() -> None:
+    net = small()
+    applied = applications(net, torch.zeros(5, 2, 6, 6))
+    assert applied == {"0.weight": 16, "3.weight": 1}
+    cost = dense_cost(net, applied)
+    assert cost.params == 4 * 9 + 4 + 64 * 3 + 3
+    assert cost.macs == 16 * 36 + 192
+    assert cost.bops == cost.macs * 32 * 32
+
+
+def test_zero_weights_are_credited_where_they_are_applied() -> None:
+    net = small()
+    net[0].weight.data[0] = 0  # 9 weights, 16 times each
+    net[3].weight.data[:, :10] = 0  # 30 weights, once each
+    cost = sparse_cost(net, applications(net, torch.zeros(1, 2, 6, 6)))
+    assert cost.macs == 16 * (36 - 9) + 192 - 30
+    assert cost.nonzero == 235 - 9 - 30
+
+
+IMAGE = (3, 32, 32)
+NETS = {
+    "resnet8": (resnet8, IMAGE),
+    "resnet18": (resnet18, IMAGE),
+    "vgg11": (vgg11, IMAGE),
+    "densenet40": (densenet40, IMAGE),
+    "mobilenet_v2": (MobileNetV2, IMAGE),
+    "keras_cnn": (KerasCNN, IMAGE),
+    "grouped": (lambda: nn.Conv2d(6, 9, 3, groups=3, padding=1), (6, 7, 8)),
+    "dilated": (lambda: nn.Conv2d(4, 5, 3, dilation=2, stride=2), (4, 11, 13)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1, groups=2), (4, 5, 7)),
+    "transposed 1d, 3d": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(4, 6, 5), nn.Unflatten(1, (2, 3, 1)), nn.ConvTranspose3d(2, 3, 1)),
+        (4, 9),
+    ),
+    "conv 1d, 3d": (
+        lambda: nn.Sequential(nn.Conv1d(4, 6, 5), nn.Unflatten(1, (2, 3, 1)), nn.Conv3d(2, 3, 1)),
+        (4, 9),
+    ),
+    "sequences": (lambda: nn.Sequential(nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 3, bias=False)), (7, 5)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_dense_macs_equal_torchs_own_count(name: str) -> None:
+    make, shape = NETS[name]
+    net, x = make(), torch.zeros(2, *shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(x)
+    assert dense_cost(net, applications(net, x)).macs * 2 * 2 == counter.get_total_flops() > 0  # of two inputs
+
+
+def test_a_transposed_convolution_by_hand() -> None:
+    net = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)  # each of 5x5 inputs meets 4 x 3 x 9 = 108 weights
+    net.weight.data[0] = 0  # 27 weights
+    applied = applications(net, torch.zeros(3, 4, 5, 5))
+    assert applied == {"weight": 25}
+    assert (dense_cost(net, applied).macs, sparse_cost(net, applied).macs) == (25 * 108, 25 * 81)
+
+
+def test_each_call_is_told_with_the_bits_of_its_weight_and_input() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)).bfloat16()
+    net[1] = net[0]
+    first, second = uses(net, torch.zeros(4, 2, dtype=torch.bfloat16))
+    assert first == second  # one layer, called twice
+    assert (first.layer, first.weight, first.kind) == ("0", "0.weight", "Linear")
+    assert (first.positions, first.weights, first.macs, first.bits) == (4, 4, 16, 256)
+    assert applications(net, torch.zeros(4, 2, dtype=torch.bfloat16)) == {"0.weight": 2}
+
+
+def test_a_net_of_several_inputs_and_a_computed_weight_are_counted() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(4, 2)
+            prune.custom_from_mask(self.b, "weight", torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.a(input=x) + self.b(y)
+
+    a, b = uses(Sum(), (torch.zeros(5, 3), torch.zeros(5, 4)))
+    assert (a.weight, a.macs) == ("a.weight", 5 * 6)
+    assert (b.weight, b.macs, b.effective_macs) == ("b.weight", 5 * 8, 5)
+
+
+def test_counting_leaves_the_net_alone() -> None:
+    net = resnet8().train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    applications(net, torch.randn(2, 3, 32, 32))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(m.training for m in net.modules())
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_sparsity_counts_zeros_and_units_layer_by_layer() -> None:
+    net = small()
+    net[0].weight.data[0] = 0
+    report = sparsity_report(net, {"0.weight": (1, 4)})
+    assert report["layers"]["0.weight"] == {"units": 4, "removed": 1, "weights": 36, "zeros": 9}
+    assert report["layers"]["3.weight"] == {"units": 0, "removed": 0, "weights": 192, "zeros": 0}
+    assert report["attained"] == 0.25
+    assert report["zero_weights"] == 9 / 228
+
+
+def test_a_layer_with_a_single_unit_left_is_reported_as_collapsed() -> None:
+    net = nn.Sequential(nn.Linear(4, 1, bias=False), nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False))
+    report = sparsity_report(net, {"0.weight": (3, 4), "1.weight": (2, 4), "2.weight": (0, 8)})
+    assert report["collapsed"] == ["0.weight"]

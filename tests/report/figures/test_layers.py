@@ -1,0 +1,50 @@
+"""Sparsity by layer, and by layer over time: each cell holds what the result files say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from charting import only, svg, values
+
+from prunelab.report.figures import layers
+
+Add = Callable[..., Path]
+
+
+def of(zeros: int, weights: int) -> dict[str, int]:
+    return {"units": weights, "removed": zeros, "weights": weights, "zeros": zeros}
+
+
+def test_bars_are_the_zeros_of_each_layer_over_seeds(add: Add) -> None:
+    for seed, zeros in enumerate((10, 30)):
+        sparsity = {"attained": 0.2, "layers": {"a.weight": of(zeros, 100), "b.weight": of(5, 10)}}
+        job = add("usp", 0.2, seed, sparsity=sparsity)
+    group = only(job.parent)
+    spec = layers.by_layer(group, list(group.results))
+    rows = values(spec)
+    assert [(row["layer"], row["sparsity"], row["n"]) for row in rows] == [("a", 0.2, 2), ("b", 0.5, 2)]
+    assert ">a</text>" in svg(spec)
+
+
+def test_the_heat_map_has_a_cell_for_each_layer_and_epoch(add: Add) -> None:
+    group = only(add("usp", 0.4).parent)
+    spec = layers.by_time(group, group.results[0])
+    rows = values(spec)
+    cells = {(row["layer"], row["epoch"]): row["removed"] for row in rows}
+    assert len(cells) == len(rows) == 20
+    assert cells["conv", 5] == pytest.approx(0.2)
+    assert cells["fc", 1] == pytest.approx(0.4)
+
+
+def test_long_runs_have_no_more_columns_than_can_be_seen(add: Add) -> None:
+    rows = [{"epoch": e, "test_acc": 0.5, "seconds": 1.0, "layers": {"fc": e / 1000}} for e in range(1, 302)]
+    group = only(add("usp", 0.4, history=rows).parent)
+    spec = layers.by_time(group, group.results[0])
+    cells = values(spec)
+    assert [(c["epoch"], c["from"], c["to"]) for c in cells[:2]] == [(1, 0.5, 1.5), (7, 1.5, 7.5)]
+    assert cells[-1]["epoch"] == 301
+    assert len(cells) <= layers.TIMES
+
+
+def test_unpruned_nets_have_none(add: Add) -> None:
+    assert layers.charts(only(add("none", 0.0).parent)) == {}

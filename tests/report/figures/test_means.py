@@ -1,0 +1,87 @@
+"""Means over seeds: every line, in the right place, with its interval; and the unpruned net across."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from charting import marks, only, strokes, svg
+
+from prunelab.report.confidence import interval
+from prunelab.report.figures import means, palette
+
+Add = Callable[..., Path]
+
+
+def test_rate_figure_has_a_line_per_method_and_says_what_it_shows(sweep: Path) -> None:
+    text = svg(means.over_rate(only(sweep)))
+    assert strokes(text) == list(palette.OKABE_ITO[:2])
+    for words in (
+        "over rate",
+        "rate (fraction of units removed)",
+        "test accuracy (%)",
+        "method",
+        "usp",
+        "sp",
+    ):
+        assert words in text
+
+
+def test_the_unpruned_net_goes_across(add: Add) -> None:
+    add("none", 0.0)
+    text = svg(means.over_rate(only(add("usp", 0.5).parent)))
+    assert "stroke-dasharray" in text
+
+
+def test_a_rate_near_one_is_not_labelled_one(add: Add) -> None:
+    for rate in (0.0, 0.98):
+        job = add("usp", rate)
+    assert ">0.98</text>" in svg(means.over_rate(only(job.parent)))
+
+
+def test_the_band_is_the_interval_of_the_mean(add: Add) -> None:
+    accuracies = (0.5, 0.6, 0.8)
+    for rate in (0.2, 0.4):
+        for seed, accuracy in enumerate(accuracies):
+            job = add("usp", rate, seed, accuracy=accuracy)
+    spec = means.over_rate(only(job.parent))
+    [band] = marks(spec, "area")
+    assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == ("lower", "upper")
+    row = spec["datasets"]["points"][0]
+    assert (row["lower"], row["upper"]) == pytest.approx(interval([100 * a for a in accuracies]))
+    assert "faint: single jobs, band: the mean's 95 % confidence interval (Student's t)" in svg(spec)
+
+
+def test_single_jobs_tell_their_overrides_and_their_name(sweep: Path) -> None:
+    group = only(sweep)
+    rows = means.over_rate(group)["datasets"].get("jobs", [])
+    if max(group.seeds) > 1:
+        assert {row["job"] for row in rows} == {r.folder.name for r in group.results}
+        assert all(row["overrides"].startswith("prune=") for row in rows)
+    else:
+        assert rows == []  # the means are the jobs
+
+
+def test_costs_that_differ_have_a_figure_and_others_none(add: Add) -> None:
+    for rate in (0.2, 0.4):
+        job = add("usp", rate)
+    assert list(means.charts(only(job.parent))) == [
+        "accuracy_over_rate", "mean_accuracy_over_macs", "mean_accuracy_over_bops", "mean_accuracy_over_bytes",
+        "mean_accuracy_over_latency",
+    ]  # fmt: skip
+    assert list(means.charts(only(add("usp", 0.2, folder="x/x=1").parent))) == ["accuracy_over_rate"]
+
+
+def test_latency_is_a_share_of_the_parents(sweep: Path) -> None:
+    for result in only(sweep).results:
+        assert result.latency == pytest.approx(1 - result.rate / 2)
+
+
+def test_jobs_that_did_not_measure_a_cost_are_left_out_and_that_is_said(add: Add) -> None:
+    bare = {"params": 10, "nonzero": 5, "macs": 400, "bops": 1}
+    add("usp", 0.6, cost={"dense": bare, "pruned": bare})
+    add("usp", 0.4)
+    drawn = means.charts(only(add("usp", 0.2).parent))
+    assert "mean_accuracy_over_latency" in drawn
+    spec = drawn["mean_accuracy_over_latency"]()
+    assert [row["rate"] for row in spec["datasets"]["points"]] == [0.2, 0.4]
+    assert "2 of 3 jobs: the others did not measure it" in svg(spec)

@@ -1,0 +1,30 @@
+"""Pictures are sharp, not blank, and the same for the same results; specs are what Vega-Lite knows."""
+
+import struct
+from pathlib import Path
+
+import altair as alt
+from charting import only
+
+from prunelab.report.figures import means
+from prunelab.report.figures.catalogue import CHAPTERS
+from prunelab.report.figures.style import pictures
+from prunelab.report.results import load
+
+
+def test_png_is_sharp_and_not_blank(sweep: Path) -> None:
+    picture = pictures(means.over_rate(only(sweep)))["png"]
+    width, height = struct.unpack(">II", picture[16:24])
+    assert picture.startswith(b"\x89PNG")
+    assert 1100 < width < 1400
+    assert 700 < height < 1000
+    assert len(picture) > 20_000
+
+
+def test_every_figure_is_valid_and_the_same_file_each_time(sweep: Path) -> None:
+    results, _ = load(sweep)
+    drawings = [draw for chapter in CHAPTERS.values() for draw in chapter([only(sweep)], results).values()]
+    assert len(drawings) > 10
+    for draw in drawings:
+        alt.Chart.from_dict(draw(), validate=True)
+        assert pictures(draw()) == pictures(draw())

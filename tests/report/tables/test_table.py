@@ -1,0 +1,69 @@
+"""Do the numbers of the table agree with numbers worked by hand?"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunelab.report.groups import group
+from prunelab.report.results import load
+from prunelab.report.tables.table import Row, rows
+
+Add = Callable[..., Path]
+
+
+def table(sweep: Path) -> list[Row]:
+    [only] = group(load(sweep)[0])
+    return rows(only)
+
+
+def test_means_spread_and_change_over_two_seeds(add: Add) -> None:
+    for rate, seed, accuracy in ((0.0, 0, 0.80), (0.0, 1, 0.82), (0.5, 0, 0.70), (0.5, 1, 0.76)):
+        job = add("usp", rate, seed, accuracy=accuracy, seconds=10.0 + 2 * seed)
+    dense, half = table(job.parent)
+    assert (dense.accuracy, half.accuracy) == pytest.approx((81.0, 73.0))
+    assert (dense.std, half.std) == pytest.approx((2**0.5, 18**0.5))  # n - 1 in the denominator
+    assert (dense.change, half.change) == pytest.approx((0.0, -8.0))
+    assert (half.seeds, half.paired, half.seconds, half.attained) == ((0, 1), 2, 11.0, 0.5)
+    assert (half.nonzero, half.params) == (500, 1000)
+    assert (half.macs, half.dense_macs) == (20_000, 40_000)
+    assert (half.bops, half.dense_bops) == (20_480_000, 40_960_000)
+
+
+def test_a_single_seed_has_no_spread(add: Add) -> None:
+    [row] = table(add().parent)
+    assert row.std is None
+
+
+def test_change_falls_back_on_the_unpruned_net(add: Add) -> None:
+    add("none", 0.0, accuracy=0.9)
+    add("sp", 0.0, accuracy=0.8)
+    add("sp", 0.5, accuracy=0.7)
+    changes = [(r.method, r.rate, r.change) for r in table(add("usp", 0.5, accuracy=0.6).parent)]
+    expected = [("none", 0.0, 0.0), ("sp", 0.0, 0.0), ("sp", 0.5, -10.0), ("usp", 0.5, -30.0)]
+    assert changes == [(m, r, pytest.approx(c)) for m, r, c in expected]
+
+
+def test_change_is_taken_over_the_seeds_that_both_have(add: Add) -> None:
+    add("usp", 0.0, 0, accuracy=0.8)
+    add("usp", 0.5, 0, accuracy=0.7)
+    [_, half] = table(add("usp", 0.5, 1, accuracy=0.1).parent)
+    assert half.change == pytest.approx(-10.0)
+    assert (half.paired, len(half.seeds)) == (1, 2)
+
+
+def test_change_is_unknown_without_a_common_seed(add: Add) -> None:
+    add("usp", 0.0, 0)
+    [_, half] = table(add("usp", 0.5, 1).parent)
+    assert half.change is None
+
+
+def test_rows_go_by_method_then_by_rate(add: Add) -> None:
+    for method, rate in (("usp", 0.5), ("none", 0.0), ("usp", 0.05), ("sp", 0.9)):
+        job = add(method, rate)
+    assert [(r.method, r.rate) for r in table(job.parent)] == [
+        ("none", 0.0),
+        ("sp", 0.9),
+        ("usp", 0.05),
+        ("usp", 0.5),
+    ]

@@ -1,0 +1,162 @@
+"""One process at a time: on this machine by the kernel's lock, on another by watching its holder's touches."""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prunelab.store import lock
+from prunelab.store.lock import Busy, held, holder, is_held
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from prunelab.store.lock import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process of this machine that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "job" / ".lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_held_lock_is_refused_and_named_until_its_holder_is_killed(other, tmp_path: Path) -> None:
+    path = tmp_path / "job" / ".lock"
+    assert is_held(path)
+    with pytest.raises(Busy, match=f"process {other.pid} on"), held(path):
+        pass
+    other.kill()
+    other.wait()
+    assert not is_held(path)
+    assert holder(path)["pid"] == other.pid  # it did not end by itself
+    with held(path):
+        assert holder(path)["pid"] == os.getpid()
+    assert holder(path) == {}
+
+
+def test_two_threads_of_one_process_exclude_each_other(tmp_path: Path) -> None:
+    with held(tmp_path / ".lock"), pytest.raises(Busy), held(tmp_path / ".lock"):
+        pass
+
+
+def left_by_another_machine(path: Path) -> None:
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+
+
+@pytest.mark.parametrize("shift", [0, -86400, 86400])
+def test_a_holder_on_another_machine_is_known_by_its_touches_whatever_the_clocks_say(
+    shift: int, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    path = tmp_path / ".lock"
+    left_by_another_machine(path)
+    over = threading.Event()
+
+    def beat() -> None:
+        for i in range(1000):
+            if over.wait(0.02):
+                return
+            os.utime(path, (time.time() + shift + i, time.time() + shift + i))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(Busy, match="process 1 on elsewhere"), held(path):
+        pass
+    over.set()
+    thread.join()
+    with held(path):  # it beats no more
+        pass
+
+
+def test_a_lock_is_touched_while_it_is_held(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    with held(tmp_path / ".lock"):
+        before = (tmp_path / ".lock").stat().st_mtime_ns
+        deadline = time.monotonic() + 10
+        while (tmp_path / ".lock").stat().st_mtime_ns == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / ".lock").stat().st_mtime_ns > before
+
+
+def test_one_who_only_asks_does_not_disturb_a_claim(tmp_path: Path) -> None:
+    path, over = tmp_path / ".lock", threading.Event()
+    path.touch()
+
+    def ask() -> None:
+        while not over.is_set():
+            is_held(path)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for _ in range(200):
+        with held(path):
+            pass
+    over.set()
+    thread.join()
+
+
+def test_asking_needs_no_file_to_write_to(other, tmp_path: Path, monkeypatch) -> None:
+    """As on NFS, where an exclusive lock on a file that is open for reading is an error."""
+    flock = fcntl.flock
+
+    def nfs(file, kind: int) -> None:
+        if kind & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, "not open for writing")
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    assert is_held(tmp_path / "job" / ".lock")
+    other.kill()
+    other.wait()
+    assert not is_held(tmp_path / "job" / ".lock")
+
+
+def test_where_there_are_no_locks_touches_tell(tmp_path: Path, monkeypatch) -> None:
+    def none(file, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    path = tmp_path / ".lock"
+    assert not is_held(path)
+    with held(path):
+        assert is_held(path)
+        with pytest.raises(Busy, match=f"process {os.getpid()}"), held(path):
+            pass
+    assert not is_held(path)
+    path.write_text(json.dumps({"host": platform.node(), "pid": 1}))  # killed a while ago
+    os.utime(path, (0, 0))
+    assert not is_held(path)
+    with held(path):
+        pass
+
+
+@pytest.mark.parametrize("shift", [-7200, 7200])
+def test_whether_another_machine_is_at_it_is_told_by_the_clock_of_the_files(
+    shift: int, tmp_path: Path, monkeypatch
+) -> None:
+    left_by_another_machine(tmp_path / ".lock")
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + shift)
+    assert is_held(tmp_path / ".lock")
+    os.utime(tmp_path / ".lock", (0, 0))
+    assert not is_held(tmp_path / ".lock")

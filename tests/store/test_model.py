@@ -1,0 +1,139 @@
+"""The net that is built again from a job's folder is the one that its result tells of."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch.nn import functional as F
+
+import prunelab
+from prunelab.__main__ import VALUES, main
+from prunelab.compact import narrow
+from prunelab.data.normalise import Normalise
+from prunelab.store.model import net_of
+
+Job = Callable[..., dict[str, Any]]
+Compose = Callable[..., Any]
+Capture = pytest.CaptureFixture[str]
+Change = Callable[[Path], object]
+METHODS = (
+    "prune=none",
+    "prune=usp rate=0.5",
+    "prune=sp rate=0.5",
+    "prune=binary rate=0.5 prune.binarize.skip=['net.fc.*']",
+    "prune=binary prune.binarize.stochastic=true",
+    "prune=usp rate=0.5 model=keras_cnn model.dense_dropout=0.1",
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_net_has_the_loss_and_accuracy_of_the_result(
+    method: str, job: Job, composed: Compose, tmp_path: Path
+) -> None:
+    last = job(*method.split())["history"][-1]
+    splits = instantiate(composed(*method.split()).data).load()
+    x, y = Normalise(splits.mean, splits.std)(splits.test.x), splits.test.y
+    net = net_of(tmp_path / "job")
+    assert not any(module.training for module in net.modules())
+    with torch.no_grad():
+        logits = net(x)
+    assert F.cross_entropy(logits, y).item() == pytest.approx(last["test_loss"], rel=1e-5)
+    assert (logits.argmax(1) == y).float().mean().item() == pytest.approx(last["test_acc"])
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("method", ["prune=usp", "prune=sp"])
+def test_a_job_is_exported_beside_its_result(method: str, form: str, job: Job, tmp_path: Path, capsys: Capture) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime", reason="ONNX needs onnxruntime: pip install 'prunelab[export]'")
+    job(method, "rate=0.5")
+    before = set(tmp_path.rglob("*"))
+    assert main(["export", str(tmp_path / "job"), "--to", form]) == 0
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "job" / f"model.{form}"}
+    assert capsys.readouterr().out.endswith(f"{tmp_path}/job/model.{form}\n")
+
+
+def rewritten(**changes: Any) -> Change:
+    return lambda job: (job / "result.json").write_text(
+        json.dumps(json.loads((job / "result.json").read_text()) | changes)
+    )
+
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "absent": (lambda job: (job / "result.json").unlink(), "result.json: no such file, the job is interrupted: finish"),
+    "cut short": (lambda job: (job / "result.json").write_text('{"schema": 1,'), "result.json is damaged (Expecting"),
+    "no object": (lambda job: (job / "result.json").write_text("[]"), "result.json is damaged (TypeError"),
+    "incomplete": (rewritten(cost={}), "result.json is damaged (KeyError('dense')): the command that began the job"),
+    "newer": (rewritten(schema=2), "result.json: schema 2 is newer than 1: update prunelab"),
+    "no model": (
+        lambda job: (job / "model.safetensors").unlink(),
+        "model.safetensors: no such file; older jobs have none",
+    ),
+    "bad model": (lambda job: (job / "model.safetensors").write_bytes(b"x"), "model.safetensors: no whole safetensors"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_job_that_cannot_be_exported_is_an_error_in_one_line(
+    fault: str, job: Job, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "job"
+    job("epochs=1")
+    change, said = FAULTS[fault]
+    change(folder)
+    before = set(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert main(["export", str(folder), "--to", "pt2"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"prunelab export: {folder}/")
+    assert said in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert set(tmp_path.rglob("*")) == before
+    with pytest.raises(ValueError):
+        main(["export", str(folder), "--to", "pt2", "--traceback"])
+
+
+def test_a_failed_job_is_told_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "failure.json").write_text('{"reason": "ValueError: lr"}')
+    with pytest.raises(ValueError, match=r"the job is failed \(ValueError: lr\): finish it"):
+        net_of(tmp_path)
+    (tmp_path / "study").mkdir()
+    with pytest.raises(ValueError, match=r"study is no job's folder: `python -m prunelab ls` lists"):
+        net_of(tmp_path / "study")
+    with pytest.raises(ValueError, match=r"nowhere: no such folder; give a finished job's"):
+        net_of(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("values", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("method", ["prune=usp", "prune=sp"])
+def test_a_job_is_written_again_as_a_compact_file(
+    method: str, values: str, job: Job, tmp_path: Path, capsys: Capture
+) -> None:
+    job(method, "rate=0.5")
+    model, path = tmp_path / "job" / "model.safetensors", tmp_path / "job" / f"model-{values}.safetensors"
+    assert main(["export", str(tmp_path / "job"), "--to", "compact", "--values", values]) == 0
+    size, off = re.search(r"([\d,]+) bytes .* off by (\S+) of the largest\n$", capsys.readouterr().out).groups()
+    assert int(size.replace(",", "")) == path.stat().st_size
+    net, again = net_of(tmp_path / "job"), prunelab.load(path)
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        difference = float((again(x) - net(x)).abs().max() / net(x).abs().max())
+    assert (difference == float(off) == 0) if values == "float32" else 0 < difference < 0.1
+    assert path.stat().st_size < {"float32": 1.05, "float16": 0.7, "int8": 0.6}[values] * model.stat().st_size
+    for name, p in net.named_parameters():
+        assert torch.equal(p == 0, again.get_parameter(name) == 0)
+
+
+def test_only_compact_files_take_values(job: Job, tmp_path: Path, capsys: Capture) -> None:
+    job("epochs=1")
+    assert main(["export", str(tmp_path / "job"), "--to", "pt2", "--values", "int8"]) == 2
+    assert "--values int8: only compact files round weights" in capsys.readouterr().err
+
+
+def test_the_command_knows_the_values_of_compact_files() -> None:
+    assert VALUES == narrow.VALUES

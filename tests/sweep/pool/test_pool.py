@@ -1,0 +1,232 @@
+"""The pool: never two jobs on one seat, nothing left over when it is gone, memory and other sweeps heeded."""
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from prunelab.store.folder import Folder
+from prunelab.store.lock import BUSY, held
+from prunelab.store.signals import Stop
+from prunelab.sweep.pool.devices import CPU, Seats
+from prunelab.sweep.pool.pool import GRACE, Pool, Task
+
+NOTES = """
+import json, os, sys, time
+folder = sys.argv[1]
+began = time.monotonic()
+time.sleep(0.3)
+note = {"device": os.environ["CUDA_VISIBLE_DEVICES"], "began": began, "ended": time.monotonic()}
+open(folder + "/note.json", "w").write(json.dumps(note))
+"""
+
+
+def task(program: str, folder: Path, **more) -> Task:
+    return Task(lambda there: [sys.executable, "-c", program, str(there.path)], lambda: Folder(folder), **more)
+
+
+def test_eight_jobs_on_four_devices_never_two_on_one(tmp_path: Path) -> None:
+    tasks = [task(NOTES, tmp_path / f"job{i}") for i in range(8)]
+    pool = Pool(Seats(["a", "b", "c", "d"], 1), Stop())
+    pool.run(tasks)
+    assert [t.status for t in tasks] == [0] * 8
+    notes = [json.loads((tmp_path / f"job{i}" / "note.json").read_text()) for i in range(8)]
+    assert {note["device"] for note in notes} == {"a", "b", "c", "d"}
+    for device in "abcd":
+        spans = sorted((n["began"], n["ended"]) for n in notes if n["device"] == device)
+        assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+
+
+def test_a_job_that_fails_in_any_way_costs_the_others_nothing_and_is_explained(tmp_path: Path) -> None:
+    programs = ["raise SystemExit('no luck')", "import os; os.kill(os.getpid(), 9)", "print('well')"]
+    tasks = [task(program, tmp_path / str(i)) for i, program in enumerate(programs)]
+    Pool(Seats([CPU], 1), Stop()).run(tasks)
+    assert [t.status for t in tasks] == [1, -signal.SIGKILL, 0]
+    assert str(tasks[0].problem()) == "no luck (exit status 1)"
+    assert str(tasks[1].problem()) == "killed by SIGKILL"
+
+
+def test_one_that_ran_out_of_memory_beside_others_runs_once_more_alone(tmp_path: Path) -> None:
+    """The first attempt fails for want of memory; the second looks whether anything runs beside it."""
+    hungry = """
+import json, os, sys, time
+folder = sys.argv[1]
+if not os.path.exists(folder + "/again"):
+    open(folder + "/again", "w").close()
+    open(folder + "/failure.json", "w").write(json.dumps({"memory": True, "reason": "OutOfMemoryError"}))
+    sys.exit(1)
+beside = [name for name in os.listdir(folder + "/..") if os.path.exists(folder + "/../" + name + "/here")]
+open(folder + "/beside", "w").write(",".join(beside))
+if "always" in folder:
+    sys.exit(1)
+os.remove(folder + "/failure.json")
+"""
+    quiet = """
+import os, sys, time
+open(sys.argv[1] + "/here", "w").close(); time.sleep(0.5); os.remove(sys.argv[1] + "/here")
+"""
+    tasks = [task(hungry, tmp_path / "hungry"), *(task(quiet, tmp_path / f"quiet{i}") for i in range(3))]
+    tasks.append(task(hungry, tmp_path / "always"))
+    Pool(Seats(["0"], 2), Stop()).run(tasks)
+    assert [t.status for t in tasks] == [0, 0, 0, 0, 1]
+    assert (tmp_path / "hungry" / "beside").read_text() == ""
+
+
+def test_without_others_beside_it_memory_is_not_asked_for_again(tmp_path: Path) -> None:
+    count = """
+import sys
+open(sys.argv[1] + "/failure.json", "w").write('{"memory": true, "reason": "x"}')
+open(sys.argv[1] + "/count", "a").write("1"); sys.exit(1)
+"""
+    job = task(count, tmp_path / "job")
+    Pool(Seats(["0"], 1), Stop()).run([job])
+    assert (tmp_path / "job" / "count").read_text() == "1"
+
+
+def test_a_job_of_another_process_is_waited_for_and_taken_over_when_that_dies(tmp_path: Path) -> None:
+    job = task("open(__import__('sys').argv[1] + '/ran', 'w')", tmp_path / "job")
+    order: list[str] = []
+
+    def hold() -> None:
+        with held(tmp_path / "job" / ".lock"):
+            time.sleep(1)
+            order.append("released")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    time.sleep(0.2)
+    free = task("pass", tmp_path / "free")
+    pool = Pool(Seats([CPU], 1), Stop())
+    pool.run([job, free])
+    thread.join()
+    assert pool.done == [free, job]
+    assert (tmp_path / "job" / "ran").exists()
+    assert order == ["released"]
+
+
+def test_a_job_that_finds_its_folder_taken_comes_again(tmp_path: Path) -> None:
+    once = f"""
+import os, sys
+path = sys.argv[1] + "/again"
+if not os.path.exists(path):
+    open(path, "w").close(); sys.exit({BUSY})
+"""
+    job = task(once, tmp_path / "job")
+    Pool(Seats([CPU], 1), Stop()).run([job])
+    assert job.status == 0
+
+
+def test_a_job_that_another_sweep_has_finished_meanwhile_is_not_begun(tmp_path: Path) -> None:
+    finish = """
+import sys, time, os
+other = os.path.join(sys.argv[1], "..", "second"); os.makedirs(other)
+open(other + "/result.json", "w").write('{"accuracy": 0.5}')
+"""
+    second = task("open(__import__('sys').argv[1] + '/ran', 'w')", tmp_path / "second")
+    Pool(Seats([CPU], 1), Stop()).run([task(finish, tmp_path / "first"), second])
+    assert second.status == 0
+    assert not (tmp_path / "second" / "ran").exists()
+
+
+def test_asked_to_stop_it_passes_that_on_and_begins_nothing_more(tmp_path: Path) -> None:
+    heeds = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
+open(sys.argv[1] + "/ready", "w").close()
+time.sleep(60)
+"""
+    stop = Stop()
+    tasks = [task(heeds, tmp_path / str(i)) for i in range(2)]
+
+    def watch(pool: Pool) -> None:
+        if (tmp_path / "0" / "ready").exists():
+            stop.signal = signal.SIGTERM
+
+    Pool(Seats([CPU], 1), stop, watch).run(tasks)
+    assert [t.status for t in tasks] == [143, None]
+    assert str(tasks[0].problem()) == "asked to stop"
+
+
+def test_a_folder_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tasks = [task("pass", tmp_path / "file"), task("pass", tmp_path / "folder")]
+    Pool(Seats([CPU], 1), Stop()).run(tasks)
+    assert tasks[0].status
+    assert isinstance(tasks[0].problem(), FileExistsError)
+    assert tasks[1].status == 0
+
+
+@pytest.mark.parametrize(
+    ("seats", "told"), [(Seats([CPU], 1), "hydra.launcher.jobs=1"), (Seats(["0"], 2), "there are 1: 0")]
+)
+def test_more_devices_than_there_are_are_refused_before_any_job(seats: Seats, told: str, tmp_path: Path) -> None:
+    tasks = [task("pass", tmp_path / "one"), task("pass", tmp_path / "two", devices=2)]
+    with pytest.raises(ValueError, match=f"trainer.devices=2: .*{told}"):
+        Pool(seats, Stop()).run(tasks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    deaf = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1] + "/ready", "w").close()
+time.sleep(600)
+"""
+    job, stop = task(deaf, tmp_path / "job"), Stop()
+
+    def watch(pool: Pool) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        if (tmp_path / "job" / "ready").exists():
+            stop.signal = signal.SIGINT
+
+    began = time.monotonic()
+    pool = Pool(Seats([CPU], 1), stop, watch)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run([job])
+    assert not pool.running
+    assert job.status == -signal.SIGKILL
+    assert time.monotonic() - began < GRACE / 2
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from prunelab.sweep.pool.pool import GRACE, Pool, Task
+from prunelab.store.folder import Folder
+from prunelab.sweep.pool.devices import Seats
+from prunelab.store.signals import Stop
+child = '''
+import os, sys, time
+from prunelab.runs import lifeline
+lifeline.tie()
+open(sys.argv[1] + "/pid", "w").write(str(os.getpid()))
+time.sleep(600)
+'''
+folders = [Path(sys.argv[1]) / str(i) for i in range(2)]
+command = lambda there: [sys.executable, "-c", child, str(there.path)]
+Pool(Seats(["cpu"], 2), Stop()).run([Task(command, lambda f=f: Folder(f)) for f in folders])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_job_outlives_the_process_that_started_it(number: int, tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)])
+    notes = [tmp_path / str(i) / "pid" for i in range(2)]
+    until = time.monotonic() + 60
+    while not all(note.exists() and note.read_text() for note in notes):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    pids = [int(note.read_text()) for note in notes]
+    parent.send_signal(number)
+    parent.wait()
+    while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+        assert time.monotonic() < until + 60, pids
+        time.sleep(0.05)

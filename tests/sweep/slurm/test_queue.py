@@ -1,0 +1,162 @@
+"""What is concluded from Slurm's answers, and how a job leaves its node; no Slurm is needed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunelab.runs.environment import environments
+from prunelab.store.folder import Folder, write_json
+from prunelab.store.signals import Stop
+from prunelab.sweep.slurm import queue as slurm
+from prunelab.sweep.slurm.preemption import Preemption
+from prunelab.sweep.slurm.queue import Ticket
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files with what each command of Slurm prints, a line a call, then nothing more; FAIL: it fails."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(slurm, "OFTEN", 0.0)
+    for name in ("squeue", "scontrol"):
+        script = f"""#!/bin/sh
+        line=$(head -n 1 {tmp_path}/{name}.says); sed -i 1d {tmp_path}/{name}.says
+        [ "$line" != FAIL ] || exit 1
+        for word in $line; do echo "$word"; done"""
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+        (tmp_path / f"{name}.says").touch()
+    return tmp_path
+
+
+def jobs(tmp_path: Path, *names: str) -> dict[Ticket, Folder]:
+    return {Ticket(name, "said.out"): Folder(tmp_path / name) for name in names}
+
+
+def test_a_job_is_over_when_two_answers_in_a_row_lack_it(answers: Path) -> None:
+    (answers / "squeue.says").write_text("7_0 7_1\n7_1\n7_0\n7_0\nFAIL\nFAIL\n7_0\n\n9\nthe end")
+    asked = jobs(answers, "7_0", "7_1")
+    assert slurm.wait(asked, Stop()) == set()
+    assert (answers / "squeue.says").read_text() == "the end"
+
+
+def test_a_job_with_a_result_is_over_though_it_is_still_in_the_queue(answers: Path) -> None:
+    (answers / "squeue.says").write_text("7 8\n8\n\n\n")
+    asked = jobs(answers, "7")
+    write_json(answers / "7" / "result.json", {"accuracy": 1})
+    assert slurm.wait(asked, Stop()) == set()
+    assert (answers / "squeue.says").read_text() == "8\n\n\n"
+
+
+def test_who_is_asked_to_stop_waits_no_longer(answers: Path) -> None:
+    stop = Stop()
+    stop.ask(signal.SIGINT)
+    asked = jobs(answers, "7")
+    assert slurm.wait(asked, stop) == set(asked)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("JobState=OUT_OF_MEMORY ExitCode=0:125 NodeList=n1", "OUT_OF_MEMORY, exit 0:125, on n1; see said.out"),
+        ("FAIL", "state unknown, exit unknown, on no node"),
+        ("JobState=CANCELLED ExitCode=0:15", None),
+    ],
+)
+def test_a_folder_tells_how_slurm_ended_its_job(answers: Path, state: str, reason: str | None) -> None:
+    (answers / "scontrol.says").write_text(state)
+    ticket, folder = next(iter(jobs(answers, "7").items()))
+    slurm.settle(ticket, folder)
+    there = folder.read("failure.json")
+    assert (reason in there["reason"]) if reason and there else there is None
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [(["7"], "scancel 7"), (["7", "9_4", "9_1", "9_2", "9_0"], "scancel 7 '9_[0-2,4]'"), (["9_3"], "scancel '9_[3]'")],
+)
+def test_the_command_cancels_these_jobs_and_no_others(names: list[str], command: str) -> None:
+    assert slurm.cancel(Ticket(name, "") for name in names) == command
+
+
+def test_the_checkpoint_comes_before_the_job_is_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[object] = []
+    kept = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGALRM, signal.SIGTERM)}
+    monkeypatch.setattr(os, "_exit", order.append)
+    monkeypatch.setattr("prunelab.sweep.slurm.preemption.LINGER", 0)
+    try:
+        signal.signal(signal.SIGUSR2, lambda *_: order.append("queued again"))
+        stop = Stop()
+        preemption = Preemption(signal.SIGUSR2, stop, patience=60)
+        assert not stop
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert stop
+        assert order == []
+        order.append("checkpoint")
+        preemption.leave()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert order[:3] == ["checkpoint", "queued again", 1]
+
+
+def test_a_job_too_slow_to_leave_a_checkpoint_is_queued_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[object] = []
+    kept = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGALRM, signal.SIGTERM)}
+    monkeypatch.setattr(os, "_exit", order.append)
+    monkeypatch.setattr("prunelab.sweep.slurm.preemption.LINGER", 0)
+    try:
+        signal.signal(signal.SIGUSR2, lambda *_: order.append("queued again"))
+        Preemption(signal.SIGUSR2, Stop(), patience=0.05)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        signal.pause()  # until the alarm
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert order == ["queued again", 1]
+
+
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("env", "devices", "kind"),
+    [
+        ({}, 1, []),
+        (SLURM, 1, ["LightningEnvironment"]),  # a shell in an allocation of four tasks
+        (SLURM, 2, ["LightningEnvironment"]),
+        (SLURM | {"SLURM_STEP_NUM_TASKS": "4"}, 4, ["SLURMEnvironment"]),
+        (SLURM | {"SLURM_STEP_NUM_TASKS": "4", "TORCHELASTIC_RUN_ID": "x"}, 4, []),
+    ],
+)
+def test_only_processes_that_srun_started_are_slurms(
+    env: dict[str, str], devices: int, kind: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM", "TORCHELASTIC"))]:
+        monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    found = environments(devices)
+    assert [type(environment).__name__ for environment in found] == kind
+    assert not any(getattr(environment, "auto_requeue", False) for environment in found)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [("'hydra_plugins.hydra_submitit_launcher'", "pip install 'prunelab[slurm]'"), ("", "Slurm does not answer here")],
+)
+def test_what_is_missing_is_told_in_a_line(hidden: str, told: str, tmp_path: Path) -> None:
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys([{hidden}])); sys.argv[0] = 'train'\n"
+        "runpy.run_module('train', run_name='__main__')"
+    )
+    asked = ["-m", "hydra/launcher=slurm", "data=shapes", f"data.cache={tmp_path}/cache", "name=x"]
+    env = os.environ | {"PATH": "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", code, *asked], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,68 @@
+"""A study shows its figures and its charts in TensorBoard, once, and only where its jobs do."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import events
+import pytest
+from tensorboard.plugins.custom_scalar import metadata
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+from prunelab.__main__ import main
+
+CODE = "import sys; from prunelab.runs import gallery, hyperparameters; print('torch' in sys.modules)"
+
+
+@pytest.fixture
+def study(job, tmp_path: Path) -> Path:
+    for rate in ("0", "0.5"):
+        job("prune=usp", f"rate={rate}", "epochs=2", "logger=tensorboard", folder=tmp_path / "study" / f"rate={rate}")
+    return tmp_path / "study"
+
+
+def test_reports_leave_each_figure_once_and_as_it_stands_on_disk(study: Path) -> None:
+    for _ in range(3):
+        assert main(["report", str(study)]) == 0
+    assert len([path for path in study.glob("*tfevents*") if path.stat().st_size]) == 1
+    shown = events.tensors(study, "images")
+    drawn = sorted((study / "figures").glob("*.png"))
+    assert sorted(shown) == [f"figures/{path.stem}" for path in drawn] != []
+    for path in drawn:
+        [(width, height, png)] = shown[f"figures/{path.stem}"]
+        assert png == path.read_bytes()
+        assert (int(width), int(height)) == events.size(path)
+
+
+def test_every_chart_of_the_layout_finds_what_jobs_log(study: Path) -> None:
+    main(["report", str(study)])
+    [content] = events.tensors(study, metadata.PLUGIN_NAME)[metadata.CONFIG_SUMMARY_TAG]
+    charts = [chart for category in Layout.FromString(content.item()).category for chart in category.chart]
+    logged = events.steps(study / "rate=0.5")
+    assert len({chart.title for chart in charts}) == len(charts) >= 5
+    for chart in charts:
+        [pattern] = chart.multiline.tag
+        assert len([tag for tag in logged if re.match(pattern, tag)]) == 1, chart.title
+
+
+def test_a_study_without_tensorboard_gets_no_event_file(job, tmp_path: Path) -> None:
+    job("prune=usp", "rate=0.5", "epochs=1", folder=tmp_path / "study" / "one")
+    assert main(["report", str(tmp_path / "study")]) == 0
+    assert list(tmp_path.rglob("*tfevents*")) == []
+
+
+def test_where_the_event_file_cannot_be_written_the_table_stays(study: Path, monkeypatch, capsys) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("prunelab.tensorboard.events.replace", full)
+    assert main(["report", str(study)]) != 0
+    assert "No space left" in capsys.readouterr().err
+    assert (study / "summary.csv").exists()
+
+
+def test_a_report_takes_no_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
