@@ -7,7 +7,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import NM
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.criteria.norm import Norm
 from prunelab.measure.semi_structured import semi_structured
 

@@ -99,8 +99,8 @@ def digest(overrides: list[str]) -> str:
     """What such a job's result.json would hold."""
     from hydra.conf import ConfigSourceInfo
 
+    from prunelab.job.conf import conf_dir
     from prunelab.store.identity import asked, menu
-    from prunelab.store.naming import conf_dir
 
     return asked(overrides, menu([ConfigSourceInfo(path=str(conf_dir()), schema="file", provider="main")]))
 

@@ -7,9 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from prunelab.runs import lifeline
+from prunelab.job.conf import conf_dir, register_resolvers
+from prunelab.store import signals as lifeline
 from prunelab.store.lock import BUSY, Busy
-from prunelab.store.naming import conf_dir, register_resolvers
 from prunelab.store.signals import Interrupted, stoppable
 
 lifeline.tie()

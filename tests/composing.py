@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from prunelab.store.naming import conf_dir
+from prunelab.job.conf import conf_dir
 
 
 def tiny_job(images: Path) -> list[str]:

@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from prunelab.job import measurements as measured
+from prunelab.job.conf import register_resolvers
 from prunelab.job.run import run
-from prunelab.store.naming import register_resolvers
 
 register_resolvers()
 Compose = Callable[..., DictConfig]

@@ -22,11 +22,11 @@ from prunelab.core import distributed as ranks
 from prunelab.core.distributed import rank
 from prunelab.job import rounds
 from prunelab.job import run as job
+from prunelab.job.conf import register_resolvers
 from prunelab.job.rounds import RoundRecords
 from prunelab.lit import datamodule
 from prunelab.lit.history import History
 from prunelab.store.folder import Folder
-from prunelab.store.naming import register_resolvers
 
 
 class Look(L.Callback):

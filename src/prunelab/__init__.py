@@ -34,6 +34,6 @@ def profile(
     in `batches`. `print` shows tables, `dataclasses.asdict` gives what JSON takes. Raises ValueError for an example
     without a batch, for fewer than 2 rounds, and for nets on two devices (measure/profile.py).
     """
-    from prunelab.measure import profile as measuring
+    from prunelab.measure import profiler
 
-    return measuring.profile(net, example, dense, batches, rounds)
+    return profiler.profile(net, example, dense, batches, rounds)

@@ -15,7 +15,8 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Example, Progress
+from prunelab.core.time import Progress
+from prunelab.core.types import Example
 from prunelab.criteria.norm import Norm
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.densenet import densenet40

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prunelab.compact.codec import entropy
 from prunelab.compact.positions import Code, pack, unpack
-from prunelab.compact.size import entropy
 
 
 def at(n: int, *places: int) -> np.ndarray:

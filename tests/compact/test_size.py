@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from prunelab.channels.plan import Plan
-from prunelab.compact.codec import encode
+from prunelab.compact.codec import encode, entropy, size
 from prunelab.compact.file import save
-from prunelab.compact.size import entropy, size
 
 
 def test_entropy_is_as_worked_out_by_hand() -> None:

@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.job import run as job_module
+from prunelab.job.conf import conf_dir
 from prunelab.job.method import Method
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
-from prunelab.store.naming import conf_dir
 
 FILES = (conf_dir() / "prune").glob("*.yaml")
 METHODS = sorted(path.stem for path in FILES if not path.read_text().startswith("# A look, no method"))

@@ -13,7 +13,7 @@ from prunelab.core.granularity import NM, Weight
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from prunelab.core import allocation as allocations
-from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
-from prunelab.core.order import masks_at
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros, masks_at
 from prunelab.core.types import Masks
 
 RATES = [i / 40 for i in range(40)] + [0.001, 1 / 3, 0.999]

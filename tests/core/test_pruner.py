@@ -14,7 +14,8 @@ from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
-from prunelab.core.types import Masks, Progress, Scores
+from prunelab.core.time import Progress
+from prunelab.core.types import Masks, Scores
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random

@@ -18,7 +18,8 @@ from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Cubic, Rounds
-from prunelab.core.types import Progress, Scores
+from prunelab.core.time import Progress
+from prunelab.core.types import Scores
 from prunelab.criteria.gradient import Gradient
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm

@@ -3,8 +3,7 @@
 import pytest
 
 from prunelab.core.schedule import Cubic, Rounds
-from prunelab.core.time import to_step
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress, to_step
 
 
 def at(step: int, total: int = 1000, epoch: int = 100) -> Progress:

@@ -11,7 +11,7 @@ from prunelab.core.context import Context
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.criteria.bn_scale import BNScale, norm_scales
 
 EXAMPLE = torch.zeros(2, 1, 4, 4)

@@ -9,7 +9,7 @@ from prunelab.core.context import Context
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.criteria.lamp import LAMP
 
 

@@ -14,7 +14,8 @@ from prunelab.core.granularity import Weight
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Example, Progress
+from prunelab.core.time import Progress
+from prunelab.core.types import Example
 from prunelab.criteria.synflow import SynFlow
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from prunelab.data.holdout import hold_out
+from prunelab.data.dataset import hold_out
 
 Y = torch.arange(10).repeat(20)  # 20 of each of ten classes
 NAMES = tuple("abcdefghij")

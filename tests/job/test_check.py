@@ -9,10 +9,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from prunelab.job.check import check_launcher, check_values
+from prunelab.job.conf import conf_dir
 from prunelab.job.run import settle
 from prunelab.lit.device import check_devices
 from prunelab.store.identity import flat
-from prunelab.store.naming import conf_dir, job_folder, refuse_unwritable, weights_file
+from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
 
 
 @pytest.mark.parametrize(

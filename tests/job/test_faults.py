@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from prunelab.job.conf import conf_dir
 from prunelab.store.folder import Folder
-from prunelab.store.naming import conf_dir
 
 TRAIN = [sys.executable, "-m", "train"]
 

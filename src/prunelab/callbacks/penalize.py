@@ -8,13 +8,13 @@ import lightning as L
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.callbacks.progress import progress
 from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.scoring import progress
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 
 log = logging.getLogger(__name__)
 

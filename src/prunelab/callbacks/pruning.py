@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.callbacks.progress import progress
-from prunelab.callbacks.scoring import draw_batches
+from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.core import distributed as ranks
 from prunelab.core.context import Loss
 from prunelab.core.pruner import Pruner

@@ -6,15 +6,14 @@ from typing import Any
 import lightning as L
 import torch
 
-from prunelab.callbacks.progress import progress
 from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.scoring import progress
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds, Schedule
 from prunelab.core.seeding import own_stream
 from prunelab.core.snapshot import Snapshot
-from prunelab.core.time import Time, length, to_step
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress, Time, length, to_step
 
 log = logging.getLogger(__name__)
 CONTROLS = (None, "reinit", "shuffle")

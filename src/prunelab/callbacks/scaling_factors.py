@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.callbacks.progress import progress
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
+from prunelab.callbacks.scoring import progress
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.factors import Factors
 from prunelab.channels.units import Removable
 from prunelab.core.pruner import Pruner
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.criteria.factor import Factor
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from math import inf
 from typing import Any
 
 import lightning as L
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from prunelab.core.context import Batch
+from prunelab.core.time import Progress
 
 
 def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> list[Batch]:
@@ -54,3 +56,13 @@ def _borrowed(loader: Any, seed: int) -> Iterator[None]:
     finally:
         for generator, state in states:
             generator.set_state(state)
+
+
+def progress(trainer: L.Trainer, step: int) -> Progress:
+    """`step` of the trainer's run. Raises ValueError for a run without an end."""
+    total = trainer.estimated_stepping_batches
+    if not 0 < total < inf:
+        raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
+    batches = trainer.num_training_batches
+    epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)
+    return Progress(step, int(total), max(1, int(epoch)))

@@ -19,7 +19,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Removable
 from prunelab.core.pruner import Pruner
 from prunelab.core.seeding import own_stream
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.core.mismatch import mismatch
+from prunelab.core.snapshot import mismatch
 from prunelab.models import named
 
 FORMAT = 2

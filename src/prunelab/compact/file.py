@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import codec, description
-from prunelab.compact.codec import Coded
-from prunelab.compact.size import Size, size
+from prunelab.compact.codec import Coded, Size, size
 from prunelab.core.atomic import written_whole
 
 KEY = "prunelab"  # in the header's metadata; one key, for safetensors writes several in any order

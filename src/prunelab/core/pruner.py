@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.core.allocation import Allocation, Global, Uniform
-from prunelab.core.budget import Budget
+from prunelab.core.allocation import Allocation, Budget, Global, Uniform
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
-from prunelab.core.masking import as_factor, like, multiply
+from prunelab.core.masks import as_factor, like, multiply
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.seeding import own_stream
-from prunelab.core.types import Example, Masks, Progress, Scores
+from prunelab.core.time import Progress
+from prunelab.core.types import Example, Masks, Scores
 
 
 class Pruner:

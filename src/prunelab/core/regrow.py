@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from prunelab.core.criterion import Criterion
 from prunelab.core.masks import keep_top, refuse_nan
-from prunelab.core.time import Time, to_step
-from prunelab.core.types import Masks, Progress, Scores
+from prunelab.core.time import Progress, Time, to_step
+from prunelab.core.types import Masks, Scores
 
 
 @dataclass(frozen=True)

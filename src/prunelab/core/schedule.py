@@ -4,8 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
-from prunelab.core.time import Time, length, to_step
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress, Time, length, to_step
 
 
 class Schedule(ABC):

@@ -1,10 +1,19 @@
-"""At which optimizer step does "3ep", "500it" or half of the run fall?"""
+"""Times such as "3ep", "500it", "5min" or half of the run, as optimizer steps or seconds; needs no torch."""
 
 import re
-
-from prunelab.core.types import Progress
+from dataclasses import dataclass
 
 Time = str | float
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training has come, counted in optimizer steps."""
+
+    step: int  # steps done
+    total: int  # steps of the whole run
+    epoch: int  # steps of one epoch
 
 
 def to_step(when: Time, p: Progress) -> int:
@@ -34,3 +43,14 @@ def _count(when: Time, p: Progress) -> int:
     if isinstance(when, int | float) and not isinstance(when, bool) and 0 <= when <= 1:
         return round(when * p.total)
     raise ValueError(f'{when!r}: expected "3ep", "500it" or a fraction of the run in [0, 1]')
+
+
+def seconds(every: object) -> float | None:
+    """Of a time such as "90s", "5min" or "1h"; None for a number of steps, "500it" or "1ep".
+
+    Raises ValueError for what is neither, or nothing.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|it|ep)", str(every))
+    if not match or not float(match[1]):
+        raise ValueError(f'every={every}: expected steps ("500it", "1ep") or a time ("90s", "5min", "1h")')
+    return float(match[1]) * UNITS[match[2]] if match[2] in UNITS else None

@@ -13,7 +13,7 @@ from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageBatches

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
-from prunelab.core.mismatch import mismatch
+from prunelab.core.snapshot import mismatch
 from prunelab.store.naming import weights_file
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from prunelab.core.atomic import written_whole
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Masks, Progress
+from prunelab.core.time import Progress
+from prunelab.core.types import Masks
 from prunelab.measure.accuracy import accuracy
 from prunelab.store.identity import content
 

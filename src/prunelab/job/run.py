@@ -29,13 +29,13 @@ from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageBatches
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
 from prunelab.lit.history import History
-from prunelab.measure import training as memory
+from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import named
-from prunelab.runs.tensorboard import tell
 from prunelab.store.folder import Folder
 from prunelab.store.identity import describe
 from prunelab.store.signals import Stop, stoppable
+from prunelab.tensorboard.hparams import tell
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
         start,
         lambda: folder.claim(job),
     )
-    begun = memory.begin(trainer.strategy.root_device)
+    begun = memory.begin_training_peak(trainer.strategy.root_device)
     if run.total:
         trainer.fit(module, data, ckpt_path=start)
     else:  # the weights of a file are looked at as they are
         folder.claim(job)
         trainer.validate(module, data, verbose=False)
-    peak = memory.peak(trainer.strategy.root_device, begun)
+    peak = memory.training_peak(trainer.strategy.root_device, begun)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.claim(job)

@@ -14,12 +14,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 
+from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import SharedStatistics
 from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
 from prunelab.lit.device import expected_device
 from prunelab.lit.history import History
 from prunelab.lit.rng_state import RandomStreams
-from prunelab.runs.environment import environments
 from prunelab.store.folder import Folder
 from prunelab.store.signals import Interrupted, Stop
 from prunelab.tensorboard.histograms import Distributions

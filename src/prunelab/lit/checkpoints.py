@@ -15,8 +15,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from prunelab.core.atomic import written_whole
-from prunelab.core.interval import seconds
-from prunelab.core.time import length
+from prunelab.core.time import length, seconds
 
 log = logging.getLogger(__name__)
 LAST, BEFORE, DAMAGED = "last.ckpt", "previous.ckpt", "damaged.ckpt"

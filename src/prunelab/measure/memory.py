@@ -1,6 +1,7 @@
 """How much memory does a net take, and a forward pass at its peak, besides the net and its input?"""
 
 import weakref
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ METHODS = {  # by the type of the device: how
     "cuda": "most memory allocated at once (torch.cuda.max_memory_allocated) over that before the pass",
     "cpu": "most bytes at once of tensors that the pass made, without what a kernel takes for itself",
 }
+
+PROC = Path("/proc/self")  # Linux alone tells, and starts again, the peak of a process
 
 
 def stored(net: nn.Module) -> int:
@@ -75,3 +78,28 @@ class Alive(TorchDispatchMode):
     def _change(self, by: int) -> None:
         self.now += by
         self.peak = max(self.peak, self.now)
+
+
+def begin_training_peak(device: torch.device) -> int | None:
+    """Starts the peak again; returns what `training_peak` is to know of it, None where nobody can tell."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+        return 0
+    try:
+        (PROC / "clear_refs").write_text("5")
+        return _status("VmRSS:")
+    except OSError:
+        return None
+
+
+def training_peak(device: torch.device, begun: int | None) -> int | None:
+    """Bytes, in this process since `begin_training_peak`: most allocated on a GPU, else the most by which it grew."""
+    if begun is None:
+        return None
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status("VmHWM:") - begun
+
+
+def _status(key: str) -> int:
+    lines = (PROC / "status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))

@@ -1,21 +1,16 @@
-"""What does a net cost, beside its unpruned parent? Size, sparsity, MACs, BOPs, memory and latency in one call."""
+"""The costs of a network and its layers, and how a terminal shows them."""
 
+import io
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from statistics import quantiles
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
-from torch import Tensor, nn
+from rich.table import Table
+from rich.text import Text
 
-from prunelab.core.types import Example
-from prunelab.measure.latency import suited, timings
-from prunelab.measure.macs import Use, uses
-from prunelab.measure.memory import METHODS, peak, stored
-from prunelab.measure.uncounted import uncounted
-
-WARMUP = 5  # turns that do not count
+from prunelab.core.si_format import short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,108 +84,190 @@ class Profile:
     memory: str  # how peak_bytes was measured
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from prunelab.measure import tables  # which needs this file
-
-        yield from tables.page(self, console, options.max_width)
+        yield from page(self, console, options.max_width)
 
     def __str__(self) -> str:
-        from prunelab.measure import tables
-
-        return tables.text(self, shutil.get_terminal_size().columns)
+        return text(self, shutil.get_terminal_size().columns)
 
 
-def profile(
-    net: nn.Module,
-    example: Example,
-    dense: nn.Module | None = None,
-    batches: Sequence[int] = (1, 128),
-    rounds: int = 20,
-) -> Profile:
-    """As `prunelab.profile` says. Counts are of the first input of `example`; batches repeat its inputs in turn."""
-    nets = [net] if dense is None else [net, dense]
-    _check(nets, example, batches, rounds)
-    device = suited(net, example)[0].device
-    by_batch = [_passes(nets, resized(example, batch), rounds) for batch in batches]
-    one = resized(example, 1)
-    costs = [_costs(n, suited(n, one), passes) for n, passes in zip(nets, zip(*by_batch, strict=True), strict=True)]
-    return Profile(
-        net=costs[0],
-        dense=costs[1] if dense is not None else None,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        threads=torch.get_num_threads(),
-        rounds=rounds,
-        memory=METHODS.get(device.type, f"not measured: there is no way to on {device.type}"),
-    )
+Row = tuple[Layer, Layer | None]  # and the same one of the dense net
+Column = Callable[[Layer, Layer | None], str]
+
+COUNTS: dict[str, Callable[[Costs], float]] = {
+    "parameters": lambda c: c.params,
+    "non-zeros": lambda c: c.nonzero,
+    "MACs, dense": lambda c: c.macs,
+    "MACs, effective": lambda c: c.effective_macs,
+    "BOPs, dense": lambda c: c.bops,
+    "BOPs, effective": lambda c: c.effective_bops,
+}
+SIZES: dict[str, Callable[[Costs], float]] = {
+    "bytes, stored": lambda c: c.bytes,
+    "bytes, footprint": lambda c: c.footprint_bits / 8,
+}
+COLUMNS: dict[str, Column] = {
+    "layer": lambda a, _: a.name or "(the net itself)",
+    "kind": lambda a, _: a.kind,
+    "bits": lambda a, _: f"{a.weight_bits} x {a.activation_bits}" if a.weight_bits else "",
+    "parameters": lambda a, _: short(a.params),
+    "non-zeros": lambda a, _: short(a.nonzero),
+    "non-zeros left": lambda a, b: _left(a.nonzero, b.nonzero) if b else "",
+    "sparsity": lambda a, _: f"{a.sparsity:.3f}",
+    "MACs": lambda a, _: short(a.macs),
+    "effective MACs": lambda a, _: short(a.effective_macs),
+    "effective BOPs": lambda a, _: short(a.effective_bops),
+    "MACs left": lambda a, b: _left(a.effective_macs, b.effective_macs) if b else "",
+}
+COMPARED = ("non-zeros left", "MACs left")
+WORDS = ("layer", "kind")  # the others are numbers
+SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # what a narrow terminal does without, first to last
+UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
-def _check(nets: Sequence[nn.Module], example: Example, batches: Sequence[int], rounds: int) -> None:
-    inputs = example if isinstance(example, tuple) else (example,)
-    sizes = {len(x) if x.dim() else 0 for x in inputs}
-    if len(sizes) != 1 or 0 in sizes:
-        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise ValueError(f"example of shape {shapes}: expected a batch, its size (not 0) first and the same in each")
-    if rounds < 2:
-        raise ValueError(f"rounds={rounds}: quartiles need at least 2")
-    if not batches or min(batches) < 1:
-        raise ValueError(f"batches={tuple(batches)}: expected one size or more, each at least 1")
-    if len(devices := {suited(net, example)[0].device for net in nets}) > 1:
-        raise ValueError(f"the nets are on {' and '.join(sorted(map(str, devices)))}: move them to one device")
+def text(profile: Profile, width: int) -> str:
+    """Without colours, no line longer than `width`."""
+    out = io.StringIO()
+    Console(file=out, width=width).print(profile)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
-    """A batch of that size: the inputs of `example` in turn."""
-    inputs = example if isinstance(example, tuple) else (example,)
-    return tuple(x[torch.arange(batch, device=x.device) % len(x)] for x in inputs)
+def page(profile: Profile, console: Console, width: int) -> Iterator[Table | Text]:
+    yield Text(_heading(profile), style="bold")
+    yield from (_whole(profile), Text())
+    yield from (_by_layer(profile, console, width), Text())
+    yield from (Text(note, style="dim") for note in _notes(profile))
+    yield from (Text(caution, style="yellow") for caution in _cautions(profile))
 
 
-def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pass]:
-    """One for each net."""
-    size = len(example[0])
-    peaks = [peak(net, example) for net in nets]
-    spreads = [quantiles(seconds, method="inclusive") for seconds in timings(nets, example, rounds, WARMUP)]
-    return [Pass(size, median, lower, upper, most) for (lower, median, upper), most in zip(spreads, peaks, strict=True)]
+def _heading(profile: Profile) -> str:
+    beside = f" beside its dense parent, {profile.dense.name}" if profile.dense else ""
+    return f"{profile.net.name}{beside}, on {profile.device}, {_threads(profile.threads)}"
 
 
-def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) -> Costs:
-    """`one` is a batch of one input."""
-    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the net
-    calls = uses(net, one)
-    rest, layers = uncounted(net, one, calls), _layers(net, calls)
-    return Costs(
-        name=type(net).__name__,
-        **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
-        bytes=stored(net),
-        footprint_bits=sum(int(p.count_nonzero()) * p.element_size() * 8 for p in net.parameters()),
-        passes=passes,
-        layers=tuple(layers),
-        uncounted=rest.macs,
-        unseen=rest.unseen,
-    )
+def _threads(n: int) -> str:
+    return f"{n} thread" if n == 1 else f"{n} threads"
 
 
-def _layers(net: nn.Module, calls: Sequence[Use]) -> list[Layer]:
-    """In the order of registration."""
-    own: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in net.named_parameters():
-        own.setdefault(name.rpartition(".")[0], []).append(parameter)
-    called = {use.layer for use in calls}
-    return [
-        _layer(name, module, own.get(name, []), [use for use in calls if use.layer == name])
-        for name, module in net.named_modules()
-        if name in own or name in called
-    ]
+def _whole(profile: Profile) -> Table:
+    nets = [profile.net] if profile.dense is None else [profile.net, profile.dense]
+    table = _table(["", "this net", "dense", "this / dense"][: 2 * len(nets)], words=("",))
+    for name, of in COUNTS.items():
+        table.add_row(name, *_cells([of(c) for c in nets], short))
+        if name == "non-zeros":
+            table.add_row("sparsity", *(f"{c.sparsity:.3f}" for c in nets))
+    for name, of in SIZES.items():
+        table.add_row(name, *_cells([of(c) for c in nets], short))
+    for passes in zip(*(c.passes for c in nets), strict=True):
+        for row in _at(passes):
+            table.add_row(*row)
+    return table
 
 
-def _layer(name: str, module: nn.Module, own: Iterable[nn.Parameter], calls: Sequence[Use]) -> Layer:
+def _at(passes: Sequence[Pass]) -> Iterator[list[str]]:
+    """The rows of one batch size."""
+    yield [f"seconds, batch {passes[0].batch}", *_cells([p.seconds for p in passes], _seconds)]
+    yield ["  quartiles", *(_range(p.lower, p.upper) for p in passes)]
+    peaks = [p.peak_bytes for p in passes if p.peak_bytes is not None]
+    if len(peaks) == len(passes):
+        yield [f"peak bytes, batch {passes[0].batch}", *_cells(peaks, short)]
+
+
+def _cells(values: Sequence[float], shown: Callable[[float], str]) -> list[str]:
+    compared = [_left(values[0], values[1])] if len(values) == 2 else []
+    return [shown(value) for value in values] + compared
+
+
+def _seconds(s: float) -> str:
+    unit, scale = _unit(s)
+    return f"{s * scale:.3g} {unit}"
+
+
+def _range(lower: float, upper: float) -> str:
+    """Both in the unit of the upper one: 0.9 - 12.3 ms."""
+    unit, scale = _unit(upper)
+    return f"{lower * scale:.3g} - {upper * scale:.3g} {unit}"
+
+
+def _unit(s: float) -> tuple[str, float]:
+    return ("s", 1.0) if s >= 1 else ("ms", 1e3) if s >= 1e-3 else ("us", 1e6)
+
+
+def _left(now: float, before: float) -> str:
+    return f"{100 * now / before:.1f} %" if before else ""
+
+
+def _by_layer(profile: Profile, console: Console, width: int) -> Table:
+    """A row for each layer that multiplies; the others are summed up in the last one. Columns go until it fits."""
+    rows, names = list(_rows(profile)), list(COLUMNS)
+    if len({_bits(row) for row, _ in rows if row.weight_bits}) < 2:
+        names.remove("bits")  # a note says it
+    names = [n for n in names if profile.dense is not None or n not in COMPARED]
+    for spare in SPARE:
+        table = _layer_table(rows, names)
+        if console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum <= width:
+            break
+        names.remove(spare)
+    return _layer_table(rows, names)
+
+
+def _layer_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
+    table = _table(names, WORDS)
+    for layer, dense in rows:
+        table.add_row(*(Text(COLUMNS[name](layer, dense)) for name in names))
+    return table
+
+
+def _bits(layer: Layer) -> tuple[int | None, int | None]:
+    return layer.weight_bits, layer.activation_bits
+
+
+def _rows(profile: Profile) -> Iterator[Row]:
+    layers, parent = profile.net.layers, profile.dense.layers if profile.dense else ()
+    dense: Mapping[str, Layer] = {layer.name: layer for layer in parent}
+    yield from ((layer, dense.get(layer.name)) for layer in layers if layer.macs)
+    if others := [layer for layer in layers if not layer.macs]:
+        yield _sum(others), _sum([layer for layer in parent if not layer.macs]) if parent else None
+
+
+def _sum(others: Sequence[Layer]) -> Layer:
+    params, nonzero = sum(layer.params for layer in others), sum(layer.nonzero for layer in others)
     return Layer(
-        name=name,
-        kind=type(module).__name__,
-        params=sum(p.numel() for p in own),
-        nonzero=sum(int(p.count_nonzero()) for p in own),
-        macs=sum(use.macs for use in calls),
-        effective_macs=sum(use.effective_macs for use in calls),
-        bops=sum(use.macs * use.bits for use in calls),
-        effective_bops=sum(use.effective_macs * use.bits for use in calls),
-        weight_bits=max((use.weight_bits for use in calls), default=None),
-        activation_bits=max((use.activation_bits for use in calls), default=None),
+        name="all others", kind="norms, ...", params=params, nonzero=nonzero, weight_bits=None, activation_bits=None
     )
+
+
+def _table(names: Sequence[str], words: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+    for name in names:
+        head = Text(name.replace(" ", "\n", 1) if name in COLUMNS else name)
+        word = name in words
+        table.add_column(
+            head, justify="left" if word else "right", vertical="bottom", no_wrap=not word, overflow="fold"
+        )
+    return table
+
+
+def _notes(profile: Profile) -> Iterator[str]:
+    net = profile.net
+    yield "MACs and BOPs: of one input, of layers with weights; effective: without products whose weight is 0."
+    bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
+    yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
+    yield f"Seconds: median of {profile.rounds} passes, nets in turn. Peak: {profile.memory}."
+
+
+def _cautions(profile: Profile) -> Iterator[str]:
+    """What the numbers leave out."""
+    net = profile.net
+    if profile.dense and (gone := _gone(net, profile.dense)):
+        yield f"Layers of the dense net that are gone: {', '.join(gone)}."
+    for costs in (net, *([profile.dense] if profile.dense else [])):
+        which = "" if costs is net else " of the dense net"
+        for name, macs in costs.uncounted.items():
+            yield f"Not counted{which}: {short(macs)} MACs in {name or costs.name} that are no layer's."
+        if costs.unseen:
+            yield f"Not counted{which}: products, if there are any, with {', '.join(costs.unseen)}."
+
+
+def _gone(net: Costs, dense: Costs) -> list[str]:
+    left = {layer.name for layer in net.layers}
+    return [layer.name for layer in dense.layers if layer.macs and layer.name not in left]

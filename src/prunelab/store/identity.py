@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import platform
+import subprocess
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,6 @@ from hydra.conf import ConfigSourceInfo
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.runs.versions import versions
 from prunelab.store.naming import changes_result, weights_file
 from prunelab.store.result import SCHEMA
 
@@ -86,3 +88,35 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
         "config": OmegaConf.to_container(cfg, resolve=True),
         "versions": versions(),
     }
+
+
+CHECKOUT = Path(__file__).parents[3] / "conf"
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and the libraries; `commit` is that of a checkout, with + when it was changed since."""
+    names = ("prunelab", "torch", "torchvision", "lightning", "hydra-core")
+    return {
+        "python": platform.python_version(),
+        **{n: metadata.version(n) for n in names},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    if not CHECKOUT.is_dir():  # installed: the repository around it, if any, is somebody else's
+        return None
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -6,10 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-import prunelab
-
 # What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
@@ -17,12 +13,6 @@ NOT_RESULT = (
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
 LONGEST = 180  # of the 255 bytes a file name may have
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: inside an installed wheel, or beside `src` in a checkout."""
-    package = Path(prunelab.__file__).parent
-    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
 
 
 def changes_result(key: str) -> bool:
@@ -85,20 +75,3 @@ def refuse_unwritable(folder: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = "is not writable" if there.is_dir() else "is not a folder"
         raise PermissionError(f"{folder}: results cannot be written, {there} {what}; choose another name= or folder")
-
-
-def register_resolvers() -> None:
-    """The functions that conf/ uses in its interpolations."""
-    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-    OmegaConf.register_new_resolver("first_pruning", first_pruning, replace=True)
-    OmegaConf.register_new_resolver("training", training, replace=True)
-
-
-def training(pretrained: str | None, epochs: int) -> int:
-    """How long a net is trained that is only to be looked at: not at all on weights from a file."""
-    return epochs if pretrained in (None, "auto") else 0
-
-
-def first_pruning(pretrained: str | None, epochs: int) -> str:
-    """When a method that retrains prunes first: after one training, or at once on weights from a file."""
-    return f"{epochs}ep" if pretrained in (None, "auto") else "0ep"

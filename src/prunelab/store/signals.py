@@ -1,7 +1,9 @@
 """Ctrl-C, SIGTERM, or a cluster that wants its node back: how does work end without a loss?"""
 
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+VARIABLE = "PRUNELAB_LIFELINE"  # set for a job whose standard input is held open by the process that started it
 
 
 class Interrupted(Exception):
@@ -74,3 +77,19 @@ def stoppable() -> Iterator[Stop]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def tie() -> None:
+    """Sends this process SIGTERM, which it answers with a checkpoint, when the process that started it is gone.
+
+    That process sets `VARIABLE`, holds the other end of standard input and never writes, so even if it is killed the
+    end of the file tells.
+    """
+    if os.environ.get(VARIABLE):
+        threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """What does a finished job say on TensorBoard's page HParams?"""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from tensorboard.plugins.hparams.api_pb2 import (
 )
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
+from prunelab.store.failure import one_line
 from prunelab.store.naming import changes_result
 from prunelab.tensorboard import events
 
+log = logging.getLogger(__name__)
 KIND = "result"
 COLUMNS = {"method": str, "rate": float, "seed": float, "model": str, "data": str, "epochs": float, "lr": float}
 COLUMNS |= {"batch_size": float, "more": str}  # the overrides that no other column tells
@@ -87,3 +90,18 @@ def _session(result: dict[str, Any]) -> list[Summary.Value]:
         ),
     }
     return [events.plugin(tag, metadata.create_summary_metadata(of)) for tag, of in data.items()]
+
+
+def logs(config: dict[str, Any]) -> bool:
+    """Whether a job with this configuration writes event files."""
+    return str((config.get("logger") or {}).get("_target_")).endswith(("EpochLogger", "TensorBoardLogger"))
+
+
+def tell(folder: Path, result: dict[str, Any]) -> None:
+    """The entry of a job that logs there; a warning where it cannot be written, as the result is whole without it."""
+    if not logs(result["config"]):
+        return
+    try:
+        write(folder, result)
+    except Exception as error:  # whatever goes wrong in another program's files
+        log.warning("%s: not in TensorBoard: %s", folder, one_line(error))

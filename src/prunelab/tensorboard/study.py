@@ -6,9 +6,9 @@ from pathlib import Path
 from tensorboard.plugins.custom_scalar import metadata
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 
-from prunelab.runs.tensorboard import logs
 from prunelab.store.result import Result
 from prunelab.tensorboard import events
+from prunelab.tensorboard.hparams import logs
 
 KIND = "study"
 CHARTS = {  # a line for each job and tag that a pattern matches

@@ -19,7 +19,7 @@ from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.seeding import own_stream
-from prunelab.core.types import Progress
+from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random

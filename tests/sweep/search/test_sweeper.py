@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from prunelab.job.conf import conf_dir
 from prunelab.store.lock import held
-from prunelab.store.naming import conf_dir
 from prunelab.store.signals import Interrupted
 
 Job = Callable[[DictConfig], float]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.runs.environment import environments
+from prunelab.job.processes import environments
 from prunelab.store.folder import Folder, write_json
 from prunelab.store.signals import Stop
 from prunelab.sweep.slurm import queue as slurm

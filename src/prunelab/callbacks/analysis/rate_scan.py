@@ -8,7 +8,7 @@ import lightning as L
 from prunelab.callbacks.analysis.analysis import Masked
 from prunelab.callbacks.analysis.evaluator import Trial, Worth
 from prunelab.callbacks.analysis.knee import Window, finer, grid, knee, window
-from prunelab.core.order import masks_at
+from prunelab.core.allocation import masks_at
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Example, Scores
 

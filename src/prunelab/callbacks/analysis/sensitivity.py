@@ -9,8 +9,7 @@ from prunelab.callbacks.analysis.analysis import Masked
 from prunelab.callbacks.analysis.evaluator import Trial
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.channels.blocks import Block
-from prunelab.core.allocation import Uniform
-from prunelab.core.order import masks_at
+from prunelab.core.allocation import Uniform, masks_at
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Example, Scores
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from prunelab.runs.lifeline import VARIABLE
 from prunelab.store.failure import Failed
 from prunelab.store.folder import Folder
 from prunelab.store.lock import BUSY, is_held
-from prunelab.store.signals import SIGNALS, Interrupted, Stop
+from prunelab.store.signals import SIGNALS, VARIABLE, Interrupted, Stop
 from prunelab.sweep.pool.devices import Seats
 
 POLL = 0.05  # seconds between two looks at the processes

@@ -114,9 +114,9 @@ class SlurmLauncher(Submitit):
         """The job itself, in each of its processes, on the node."""
         from submitit import JobEnvironment
 
+        from prunelab.job.conf import register_resolvers
         from prunelab.store.folder import Folder
         from prunelab.store.lock import Busy
-        from prunelab.store.naming import register_resolvers
         from prunelab.store.signals import Interrupted, stoppable
         from prunelab.sweep.slurm.preemption import Preemption
 

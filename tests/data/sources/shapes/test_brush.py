@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from prunelab.data.brush import Brush, lay
+from prunelab.data.sources.shapes.drawing import Brush, lay
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from prunelab.measure.profile import Costs, Layer, Pass, Profile
-from prunelab.measure.tables import text
+from prunelab.measure.profile import Costs, Layer, Pass, Profile, text
 
 
 def layer(name: str, left: float, bits: int = 32) -> Layer:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prunelab.core.interval import seconds
+from prunelab.core.time import seconds
 
 
 @pytest.mark.parametrize(

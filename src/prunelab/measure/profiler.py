@@ -1,0 +1,114 @@
+"""Measures size, sparsity, MACs, BOPs, memory and latency of a network beside its unpruned parent."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from statistics import quantiles
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.core.types import Example
+from prunelab.measure.latency import suited, timings
+from prunelab.measure.macs import Use, uses
+from prunelab.measure.memory import METHODS, peak, stored
+from prunelab.measure.profile import Costs, Counts, Layer, Pass, Profile
+from prunelab.measure.uncounted import uncounted
+
+WARMUP = 5  # turns that do not count
+
+
+def profile(
+    net: nn.Module,
+    example: Example,
+    dense: nn.Module | None = None,
+    batches: Sequence[int] = (1, 128),
+    rounds: int = 20,
+) -> Profile:
+    """As `prunelab.profile` says. Counts are of the first input of `example`; batches repeat its inputs in turn."""
+    nets = [net] if dense is None else [net, dense]
+    _check(nets, example, batches, rounds)
+    device = suited(net, example)[0].device
+    by_batch = [_passes(nets, resized(example, batch), rounds) for batch in batches]
+    one = resized(example, 1)
+    costs = [_costs(n, suited(n, one), passes) for n, passes in zip(nets, zip(*by_batch, strict=True), strict=True)]
+    return Profile(
+        net=costs[0],
+        dense=costs[1] if dense is not None else None,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        threads=torch.get_num_threads(),
+        rounds=rounds,
+        memory=METHODS.get(device.type, f"not measured: there is no way to on {device.type}"),
+    )
+
+
+def _check(nets: Sequence[nn.Module], example: Example, batches: Sequence[int], rounds: int) -> None:
+    inputs = example if isinstance(example, tuple) else (example,)
+    sizes = {len(x) if x.dim() else 0 for x in inputs}
+    if len(sizes) != 1 or 0 in sizes:
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+        raise ValueError(f"example of shape {shapes}: expected a batch, its size (not 0) first and the same in each")
+    if rounds < 2:
+        raise ValueError(f"rounds={rounds}: quartiles need at least 2")
+    if not batches or min(batches) < 1:
+        raise ValueError(f"batches={tuple(batches)}: expected one size or more, each at least 1")
+    if len(devices := {suited(net, example)[0].device for net in nets}) > 1:
+        raise ValueError(f"the nets are on {' and '.join(sorted(map(str, devices)))}: move them to one device")
+
+
+def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
+    """A batch of that size: the inputs of `example` in turn."""
+    inputs = example if isinstance(example, tuple) else (example,)
+    return tuple(x[torch.arange(batch, device=x.device) % len(x)] for x in inputs)
+
+
+def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pass]:
+    """One for each net."""
+    size = len(example[0])
+    peaks = [peak(net, example) for net in nets]
+    spreads = [quantiles(seconds, method="inclusive") for seconds in timings(nets, example, rounds, WARMUP)]
+    return [Pass(size, median, lower, upper, most) for (lower, median, upper), most in zip(spreads, peaks, strict=True)]
+
+
+def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) -> Costs:
+    """`one` is a batch of one input."""
+    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the net
+    calls = uses(net, one)
+    rest, layers = uncounted(net, one, calls), _layers(net, calls)
+    return Costs(
+        name=type(net).__name__,
+        **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
+        bytes=stored(net),
+        footprint_bits=sum(int(p.count_nonzero()) * p.element_size() * 8 for p in net.parameters()),
+        passes=passes,
+        layers=tuple(layers),
+        uncounted=rest.macs,
+        unseen=rest.unseen,
+    )
+
+
+def _layers(net: nn.Module, calls: Sequence[Use]) -> list[Layer]:
+    """In the order of registration."""
+    own: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        own.setdefault(name.rpartition(".")[0], []).append(parameter)
+    called = {use.layer for use in calls}
+    return [
+        _layer(name, module, own.get(name, []), [use for use in calls if use.layer == name])
+        for name, module in net.named_modules()
+        if name in own or name in called
+    ]
+
+
+def _layer(name: str, module: nn.Module, own: Iterable[nn.Parameter], calls: Sequence[Use]) -> Layer:
+    return Layer(
+        name=name,
+        kind=type(module).__name__,
+        params=sum(p.numel() for p in own),
+        nonzero=sum(int(p.count_nonzero()) for p in own),
+        macs=sum(use.macs for use in calls),
+        effective_macs=sum(use.effective_macs for use in calls),
+        bops=sum(use.macs * use.bits for use in calls),
+        effective_bops=sum(use.effective_macs * use.bits for use in calls),
+        weight_bits=max((use.weight_bits for use in calls), default=None),
+        activation_bits=max((use.activation_bits for use in calls), default=None),
+    )
