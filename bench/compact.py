@@ -24,11 +24,11 @@ from torch import nn
 import prunelab
 from prunelab.channels.plan import Plan
 from prunelab.compact.file import origin_of, save
-from prunelab.compact.narrow import VALUES
+from prunelab.compact.quantize import VALUES
 from prunelab.core.allocation import Global
 from prunelab.core.prunable import prunable_weights
 from prunelab.data.normalise import Normalise
-from prunelab.models.named import build
+from prunelab.models.registry import build
 
 NETS = {"keras_cnn": "keras_cnn.KerasCNN", "vgg11": "vgg.vgg11"}
 RATES = (0.9, 0.95, 0.985)

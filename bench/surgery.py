@@ -18,7 +18,7 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from prunelab.channels.certificate import Witness
+from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
@@ -63,7 +63,7 @@ def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
     with torch.no_grad():
         for name, mask in units.expand(keep).items():
             net.get_parameter(name).mul_(mask)
-    witness = Witness(net, x)
+    witness = EquivalenceCheck(net, x)
     began = time.process_time()
     shrink(net, plan)
     took += time.process_time() - began

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from composing import compose_job, tiny_job
+from compose import compose_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
 

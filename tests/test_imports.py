@@ -3,57 +3,101 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import prunelab
 
-ROOT = Path(prunelab.__file__).parent
-# For each folder: what its files may import of prunelab, besides themselves, and of the frameworks.
-MAY = {
-    "core": (set(), {"torch"}),
-    "criteria": ({"core"}, {"torch"}),
-    "measure": ({"core"}, {"torch", "rich"}),
-    "channels": ({"core", "measure"}, {"torch"}),
-    "compact": ({"core", "channels", "models"}, {"torch", "numpy", "safetensors"}),
-    "models": ({"core"}, {"torch"}),
-    "data": ({"core"}, {"torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm"}),
-    "callbacks": ({"core", "criteria", "channels", "measure"}, {"torch", "lightning"}),
-    "lit": ({"core", "data", "measure"}, {"torch", "lightning", "torchmetrics"}),
-    "export": ({"core"}, {"torch", "onnx", "onnxscript", "onnxruntime"}),
-    "report": ({"core"}, {"altair", "vl_convert", "rich", "numpy", "safetensors"}),
-    "runs": (
-        {"core", "channels", "compact", "data", "measure", "models", "callbacks", "lit", "report", "__main__"},
-        {"torch", "lightning", "hydra", "omegaconf", "safetensors", "rich", "tensorboard", "google"},
-    ),
+SRC = Path(prunelab.__file__).parents[1]
+# From the ground up: a file may import from its own room and from those on lines above, of this project.
+FLOORS = (
+    {"core"},
+    {"criteria", "measure", "models", "data", "export"},
+    {"channels"},
+    {"compact", "callbacks"},
+    {"lit"},
+    {"store"},
+    {"tensorboard"},
+    {"report"},
+    {"job"},
+    {"sweep"},
+    {"prunelab", "prunelab.train", "prunelab.__main__", "hydra_plugins"},
+    {"train"},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# What each room may import of the frameworks; numbers and pictures have their libraries, Hydra has four rooms.
+FRAMEWORKS = {
+    "core": {"torch"},
+    "criteria": {"torch"},
+    "measure": {"torch", "rich"},
+    "models": {"torch"},
+    "data": {"torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm"},
+    "export": {"torch", "onnx", "onnxscript", "onnxruntime"},
+    "channels": {"torch"},
+    "compact": {"torch", "numpy", "safetensors"},
+    "callbacks": {"torch", "lightning"},
+    "lit": {"torch", "lightning", "torchmetrics"},
+    "store": {"torch", "hydra", "omegaconf"},
+    "tensorboard": {"torch", "lightning", "tensorboard", "google"},
+    "report": {"altair", "vl_convert", "rich", "numpy", "safetensors"},
+    "job": {"torch", "lightning", "hydra", "omegaconf", "safetensors"},
+    "sweep": {"hydra", "omegaconf", "rich", "submitit", "hydra_plugins", "optuna"},
+    "prunelab": {"torch"},
+    "prunelab.train": {"hydra", "omegaconf"},
+    "prunelab.__main__": {"rich"},
+    "hydra_plugins": {"hydra"},
+    "train": set(),
 }
-FILES = sorted(path for folder in MAY for path in (ROOT / folder).glob("*.py"))
+FILES = {
+    ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SRC.rglob("*.py"))
+}
+
+
+def room(module: str) -> str:
+    """The folder of a file: "core" of prunelab.core.masks; a file outside of them is a room of its own."""
+    top, *inside = module.split(".")
+    if top != "prunelab":
+        return top
+    return inside[0] if inside and (SRC / top / inside[0]).is_dir() else module
 
 
 def imported(path: Path) -> set[str]:
+    """Every module that a file imports, wherever the import stands; of `from a import b` a.b, where that is one."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            whole = {f"{node.module}.{alias.name}" for alias in node.names} & FILES.keys()
+            found |= whole or {node.module or ""}
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_a_file_imports_only_what_its_folder_may(path: Path) -> None:
-    ours, theirs = MAY[path.parent.name]
-    for module in imported(path):
-        top, _, rest = module.partition(".")
-        if top == "prunelab":
-            assert rest == "" or rest.split(".")[0] in ours | {path.parent.name}, module
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_imports_from_the_rooms_below_it_alone(module: str) -> None:
+    own = room(module)
+    for other in imported(FILES[module]):
+        top = other.partition(".")[0]
+        if other in FILES:
+            assert room(other) == own or FLOOR[room(other)] < FLOOR[own], f"{module} imports {other}"
         elif top not in sys.stdlib_module_names:
-            assert top in theirs, module
+            assert top in FRAMEWORKS[own], f"{module} imports {other}"
 
 
-def test_every_folder_is_in_the_table() -> None:
-    assert {path.parent.name for path in ROOT.glob("*/*.py")} == set(MAY)
+def test_no_files_import_each_other_in_a_circle() -> None:
+    arrows = {module: imported(path) & FILES.keys() - {module} for module, path in FILES.items()}
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
+
+
+def test_every_room_has_a_floor_and_its_frameworks() -> None:
+    rooms = {room(module) for module in FILES}
+    assert rooms == set(FLOOR) == set(FRAMEWORKS)
 
 
 COMPLETE = {"COMP_LINE": "prunelab-train prune=", "COMP_POINT": "21"}

@@ -1,39 +1,103 @@
-"""prunelab.load(path): a net that was made small, from its file. prunelab.profile(net, example): what a net costs."""
+"""prunelab for other Lightning projects: callbacks, the parts of a pruning method, `load` and `profile`.
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+Each name is imported when it is first used, so that composing a configuration does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from prunelab.callbacks.analysis.rate_scan import Scan as Scan
+    from prunelab.callbacks.analysis.sensitivity import Sensitivity as Sensitivity
+    from prunelab.callbacks.binarize import Binarize as Binarize
+    from prunelab.callbacks.penalize import Penalize as Penalize
+    from prunelab.callbacks.pruning import Pruning as Pruning
+    from prunelab.callbacks.rewind import Rewind as Rewind
+    from prunelab.callbacks.scaling_factors import ScalingFactors as ScalingFactors
+    from prunelab.callbacks.shrink import Shrink as Shrink
+    from prunelab.channels.blocks import Block as Block
+    from prunelab.channels.budget import Budget as Budget
+    from prunelab.channels.penalties import GroupLasso as GroupLasso
+    from prunelab.channels.penalties import ScaleL1 as ScaleL1
+    from prunelab.channels.units import Filter as Filter
+    from prunelab.channels.units import Neuron as Neuron
+    from prunelab.compact.file import load as load
+    from prunelab.core.allocation import ERK as ERK
+    from prunelab.core.allocation import Explicit as Explicit
+    from prunelab.core.allocation import Global as Global
+    from prunelab.core.allocation import Uniform as Uniform
+    from prunelab.core.allocation import Zeros as Zeros
+    from prunelab.core.context import Context as Context
+    from prunelab.core.criterion import Criterion as Criterion
+    from prunelab.core.granularity import NM as NM
+    from prunelab.core.granularity import Weight as Weight
+    from prunelab.core.pruner import Pruner as Pruner
+    from prunelab.core.regrow import Regrow as Regrow
+    from prunelab.core.schedule import Cubic as Cubic
+    from prunelab.core.schedule import Rounds as Rounds
+    from prunelab.criteria.bn_scale import BNScale as BNScale
+    from prunelab.criteria.factor import Factor as Factor
+    from prunelab.criteria.fpgm import FPGM as FPGM
+    from prunelab.criteria.gradient import Gradient as Gradient
+    from prunelab.criteria.grasp import GraSP as GraSP
+    from prunelab.criteria.lamp import LAMP as LAMP
+    from prunelab.criteria.movement import Movement as Movement
+    from prunelab.criteria.norm import Norm as Norm
+    from prunelab.criteria.random import Random as Random
+    from prunelab.criteria.synflow import SynFlow as SynFlow
+    from prunelab.criteria.taylor import Taylor as Taylor
+    from prunelab.measure.profiler import profile as profile
 
-    from prunelab.core.types import Example
-    from prunelab.measure.profile import Profile
+HOMES = {
+    "Binarize": "prunelab.callbacks.binarize",
+    "Penalize": "prunelab.callbacks.penalize",
+    "Pruning": "prunelab.callbacks.pruning",
+    "Rewind": "prunelab.callbacks.rewind",
+    "ScalingFactors": "prunelab.callbacks.scaling_factors",
+    "Scan": "prunelab.callbacks.analysis.rate_scan",
+    "Sensitivity": "prunelab.callbacks.analysis.sensitivity",
+    "Shrink": "prunelab.callbacks.shrink",
+    "Block": "prunelab.channels.blocks",
+    "Budget": "prunelab.channels.budget",
+    "GroupLasso": "prunelab.channels.penalties",
+    "ScaleL1": "prunelab.channels.penalties",
+    "Filter": "prunelab.channels.units",
+    "Neuron": "prunelab.channels.units",
+    "load": "prunelab.compact.file",
+    "ERK": "prunelab.core.allocation",
+    "Explicit": "prunelab.core.allocation",
+    "Global": "prunelab.core.allocation",
+    "Uniform": "prunelab.core.allocation",
+    "Zeros": "prunelab.core.allocation",
+    "Context": "prunelab.core.context",
+    "Criterion": "prunelab.core.criterion",
+    "NM": "prunelab.core.granularity",
+    "Weight": "prunelab.core.granularity",
+    "Pruner": "prunelab.core.pruner",
+    "Regrow": "prunelab.core.regrow",
+    "Cubic": "prunelab.core.schedule",
+    "Rounds": "prunelab.core.schedule",
+    "BNScale": "prunelab.criteria.bn_scale",
+    "Factor": "prunelab.criteria.factor",
+    "FPGM": "prunelab.criteria.fpgm",
+    "Gradient": "prunelab.criteria.gradient",
+    "GraSP": "prunelab.criteria.grasp",
+    "LAMP": "prunelab.criteria.lamp",
+    "Movement": "prunelab.criteria.movement",
+    "Norm": "prunelab.criteria.norm",
+    "Random": "prunelab.criteria.random",
+    "SynFlow": "prunelab.criteria.synflow",
+    "Taylor": "prunelab.criteria.taylor",
+    "profile": "prunelab.measure.profiler",
+}
+__all__ = list(HOMES)
 
 
-def load(path: str | Path, into: "nn.Module | None" = None) -> "nn.Module":
-    """The net in eval mode, on the CPU; `into` is a new, unpruned net where it is none of ours.
-
-    Raises ValueError for a file that is damaged, is something else or does not fit (compact/file.py).
-    """
-    from prunelab.compact import file  # torch takes seconds, and composing a configuration needs none
-
-    return file.load(path, into)
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'prunelab' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)
 
 
-def profile(
-    net: "nn.Module",
-    example: "Example",
-    dense: "nn.Module | None" = None,
-    batches: Sequence[int] = (1, 128),
-    rounds: int = 20,
-) -> "Profile":
-    """Size, sparsity, MACs, BOPs, memory and latency of `net`, beside its unpruned parent `dense` where given.
-
-    `example` is a batch of any size, or a tuple of tensors with one; latency and peak memory are those of each size
-    in `batches`. `print` shows tables, `dataclasses.asdict` gives what JSON takes. Raises ValueError for an example
-    without a batch, for fewer than 2 rounds, and for nets on two devices (measure/profile.py).
-    """
-    from prunelab.measure import profiler
-
-    return profiler.profile(net, example, dense, batches, rounds)
+def __dir__() -> list[str]:
+    return sorted([*globals(), *HOMES])

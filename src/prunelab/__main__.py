@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from prunelab.export import FORMATS, ExportError
-from prunelab.report import listing, summary
+from prunelab.report import listing
+from prunelab.report.publish import publish
 from prunelab.report.results import NothingToReport
 from prunelab.report.tables.terminal import UNBOUNDED
 
@@ -29,24 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(args: argparse.Namespace) -> int:
-    done = summary.write(args.folder)
-    Console().print(done, "")
-    pictures = [path for path in done.paths if path.suffix in (".png", ".svg")]
-    for path in done.paths:
-        if path not in pictures:
-            print(path)  # rich would break a long one
-    if pictures:
-        print(f"{pictures[0].parent}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
-    for failure in done.failures:
-        print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
-    from prunelab.tensorboard import study as gallery  # TensorBoard's files; other commands need none
-
-    try:
-        gallery.write(args.folder, [result for of, _ in done.tables for result in of.results], done.paths)
-    except Exception as error:  # whatever goes wrong in another program's files
-        print(f"prunelab report: not in TensorBoard: {error}", file=sys.stderr)
-        return 1
-    return 1 if done.failures else 0
+    return 0 if publish(args.folder) else 1
 
 
 def ls(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from prunelab.callbacks.scaling_factors import ScalingFactors
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.blocks import Block
 from prunelab.channels.factors import Factors, proximal_step
-from prunelab.channels.units import Channels, Filter, Removable
+from prunelab.channels.units import Channels, Filter, PrunableStructure
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context
 from prunelab.core.granularity import Weight
@@ -257,7 +257,7 @@ def test_coupled_residual_units_share_one_factor() -> None:
     """Those of the stream lie behind the stem and behind both blocks."""
     net = residual()
     factors = Factors(net, units_of(net))
-    assert set(factors.outlets) == {"1", "3.bn_a", "3.bn_b", "4.bn_a", "4.bn_b", "6"}
+    assert set(factors.scaling_modules) == {"1", "3.bn_a", "3.bn_b", "4.bn_a", "4.bn_b", "6"}
     assert len(factors.values) == 8 + 8 + 8 + 6
     with torch.no_grad():
         factors.values.copy_(torch.arange(1, 31))
@@ -313,7 +313,7 @@ def randomised(net: nn.Module) -> nn.Module:
     return net.double()
 
 
-def units_of(net: nn.Module, granularity: Removable | None = None) -> Removable:
+def units_of(net: nn.Module, granularity: PrunableStructure | None = None) -> PrunableStructure:
     example = torch.zeros(2, 1, 8, 8, dtype=next(net.parameters()).dtype)
     return (granularity or Channels()).bind(net, prunable_weights(net), example)
 
@@ -321,7 +321,7 @@ def units_of(net: nn.Module, granularity: Removable | None = None) -> Removable:
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("granularity", [Channels(), Filter(), Block()])
 @pytest.mark.parametrize("make", [plain, residual, grouped, Twice, Partly])
-def test_folding_keeps_the_function(make: Callable, granularity: Removable, training: bool) -> None:
+def test_folding_keeps_the_function(make: Callable, granularity: PrunableStructure, training: bool) -> None:
     torch.manual_seed(0)
     net = randomised(make()).train(training)
     if isinstance(granularity, Block) and make is not residual:
@@ -600,8 +600,8 @@ class Bare(Channels):
     """Units without an outlet."""
 
     @property
-    def outlets(self) -> dict[str, Tensor]:
-        return {path: units for path, units in super().outlets.items() if path != "body.3"}
+    def scaling_modules(self) -> dict[str, Tensor]:
+        return {path: units for path, units in super().scaling_modules.items() if path != "body.3"}
 
 
 def unaffine() -> nn.Sequential:

@@ -15,8 +15,8 @@ from torch.utils.data import TensorDataset
 
 from prunelab.callbacks import Pruning, Rewind, Shrink
 from prunelab.channels.blocks import Block
-from prunelab.channels.certificate import NotTheSameError
-from prunelab.channels.units import Channels, Neuron, Removable
+from prunelab.channels.certificate import EquivalenceError
+from prunelab.channels.units import Channels, Neuron, PrunableStructure
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
@@ -124,7 +124,7 @@ def test_the_small_net_is_trained_to_the_weights_of_the_masked_one(fit: Callable
 @pytest.mark.parametrize("units", [Channels(), Block()])
 @pytest.mark.parametrize("died", [STEPS, 2 * STEPS - 1, 2 * STEPS, 3 * STEPS + 3])  # surgery is at 2 * STEPS
 def test_killed_before_or_after_surgery_it_ends_in_the_same_bits(
-    fit: Callable, tmp_path: Path, died: int, units: Removable
+    fit: Callable, tmp_path: Path, died: int, units: PrunableStructure
 ) -> None:
     def callbacks() -> list[L.Callback]:
         saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
@@ -199,7 +199,7 @@ def test_what_cannot_be_cut_out_is_refused_before_training(fit: Callable, callba
 
 def test_a_net_that_computes_something_else_ends_the_training(fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pruner, "apply", lambda *_: None)  # so that nothing is masked
-    with pytest.raises(NotTheSameError, match="differs from the masked one"):
+    with pytest.raises(EquivalenceError, match="differs from the masked one"):
         fit([pruning(), Shrink()])
 
 

@@ -460,12 +460,12 @@ OUTLETS: dict[str, tuple[Build, dict[str, int]]] = {
 def test_a_block_scaled_by_0_at_its_outlet_is_as_masked(build: Build, channels: dict[str, int]) -> None:
     net = randomized(build()).eval()
     block = bound(net)
-    assert {name: len(unit) for name, unit in block.outlets.items()} == channels
+    assert {name: len(unit) for name, unit in block.scaling_modules.items()} == channels
     assert block.numbers["blocks"].tolist() == list(range(len(block.blocks)))
     for number in range(len(block.blocks)):
         keep = {"blocks": block.numbers["blocks"] != number}
         scaled, masked = deepcopy(net), deepcopy(net)
-        for name, unit in block.outlets.items():
+        for name, unit in block.scaling_modules.items():
             module = scaled.get_submodule(name)
             factor = (unit != number).float().view([-1] if isinstance(module, nn.Linear) else [-1, 1, 1])
             module.register_forward_hook(lambda _, args, out, factor=factor: out * factor)
@@ -494,4 +494,4 @@ def _twice_in_the_branch() -> nn.Module:
 def test_a_branch_that_no_layer_ends_has_no_outlet(branch: Build) -> None:
     block = bound(behind_a_conv(Skip(branch()), Skip(conv())))
     assert [b.path for b in block.blocks] == ["1", "2"]
-    assert {name: unit.tolist() for name, unit in block.outlets.items()} == {"2.branch": [1, 1, 1, 1]}
+    assert {name: unit.tolist() for name, unit in block.scaling_modules.items()} == {"2.branch": [1, 1, 1, 1]}

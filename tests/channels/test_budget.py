@@ -16,7 +16,7 @@ from prunelab.channels.blocks import Block
 from prunelab.channels.budget import Budget
 from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import ChannelGraph, Group
-from prunelab.channels.units import Channels, Filter, Neuron, Removable
+from prunelab.channels.units import Channels, Filter, Neuron, PrunableStructure
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.prunable import prunable_weights
@@ -106,7 +106,7 @@ def at_random(units: Scores, seed: int) -> Masks:
 )
 def test_what_masks_leave_is_what_surgery_leaves(build: Build, units: Units, seed: int) -> None:
     net, granularity = bound(build, units)
-    assert isinstance(granularity, Removable)
+    assert isinstance(granularity, PrunableStructure)
     keep = at_random(scores(build, units), seed)
     small = deepcopy(net)
     shrink(small, granularity.plan(keep))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.channels.certificate import NotTheSameError, Witness
+from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.prunable import prunable_weights
@@ -32,13 +32,13 @@ class Net(nn.Module):
         return self.compute(self, *x)
 
 
-def halve(net: nn.Module, inputs: Any = X) -> Witness:
+def halve(net: nn.Module, inputs: Any = X) -> EquivalenceCheck:
     """Masks and cuts out every second channel of whatever can go."""
     units = Channels().bind(net, prunable_weights(net), inputs)
     keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in units.numbers.items()}
     for name, mask in units.expand(keep).items():
         net.get_parameter(name).data.mul_(mask)
-    witness = Witness(net, inputs)
+    witness = EquivalenceCheck(net, inputs)
     shrink(net, units.plan(keep))
     return witness
 
@@ -93,10 +93,10 @@ CHANGES: dict[str, tuple[Callable[[Net], Any], set[str]]] = {
 @pytest.mark.parametrize(("change", "modes"), CHANGES.values(), ids=CHANGES)
 def test_any_change_is_told_with_the_modes_that_show_it(change: Callable[[Net], Any], modes: set[str]) -> None:
     net = Net()
-    witness = Witness(net, X)
+    witness = EquivalenceCheck(net, X)
     change(net)
     if modes:
-        with pytest.raises(NotTheSameError, match="the small net differs") as told:
+        with pytest.raises(EquivalenceError, match="the small net differs") as told:
             witness.certify(net)
         assert set(re.findall(r"in (\w+) mode", str(told.value))) == modes
     else:
@@ -107,20 +107,20 @@ def test_of_several_outputs_every_one_counts() -> None:
     """NaN too, which compares as neither more nor less."""
     for spoilt in range(3):
         net = Net(lambda m, x: [m.head(m.a(x).mean((2, 3))) for _ in range(3)])
-        witness = Witness(net, X)
+        witness = EquivalenceCheck(net, X)
         net.compute = lambda m, x, c=net.compute, i=spoilt: [
             y * float("nan") if j == i else y for j, y in enumerate(c(m, x))
         ]
         with pytest.raises(
-            NotTheSameError, match="inf in eval mode in torch.float32.*inf in train mode in torch.float64"
+            EquivalenceError, match="inf in eval mode in torch.float32.*inf in train mode in torch.float64"
         ):
             witness.certify(net)
 
 
 def test_a_masked_net_that_puts_out_nan_gets_no_certificate() -> None:
     net = Net(lambda m, x: m.head(m.a(x).mean((2, 3)) / 0))
-    with pytest.raises(NotTheSameError, match="differs"):
-        Witness(net, X).certify(net)
+    with pytest.raises(EquivalenceError, match="differs"):
+        EquivalenceCheck(net, X).certify(net)
 
 
 def test_rounding_that_the_net_itself_amplifies_is_allowed_in_float32_alone() -> None:
@@ -129,13 +129,13 @@ def test_rounding_that_the_net_itself_amplifies_is_allowed_in_float32_alone() ->
         return ((y + 1 / 3) - y) * 3  # 1, of which float32 keeps three digits
 
     net = Net(rough)
-    witness = Witness(net, X)
+    witness = EquivalenceCheck(net, X)
     net.compute = lambda m, x: rough(m, x, 0.7e5)
     certificate = witness.certify(net)
     assert certificate.eval_float32 > 1e-4
     assert certificate.eval_float64 < 1e-9
     net.compute = lambda m, x: rough(m, x) + 1e-7
-    with pytest.raises(NotTheSameError, match="float64") as told:
+    with pytest.raises(EquivalenceError, match="float64") as told:
         witness.certify(net)
     assert "float32" not in str(told.value)
 
@@ -160,15 +160,17 @@ def test_code_that_counts_channels_by_itself_is_told_with_the_line_and_the_remed
     witness = halve(net)
     here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1})")
     where = "the small net differs" if why == "differs" else f"the small net does not run in eval mode.*({why}).*{here}"
-    with pytest.raises(NotTheSameError, match=rf"{where}.*take the number from x.shape or write -1.*`skip`"):
+    with pytest.raises(EquivalenceError, match=rf"{where}.*take the number from x.shape or write -1.*`skip`"):
         witness.certify(net)
 
 
 def test_a_net_that_cannot_be_compared_is_told() -> None:
-    with pytest.raises(NotTheSameError, match="puts out no tensor"):
-        Witness(Net(lambda m, x: {"none": None}), X)
-    with pytest.raises(NotTheSameError, match=r"^the masked net does not run in eval mode.*RuntimeError: .*\(at .*\)$"):
-        Witness(Net(), X[:, :2])
+    with pytest.raises(EquivalenceError, match="puts out no tensor"):
+        EquivalenceCheck(Net(lambda m, x: {"none": None}), X)
+    with pytest.raises(
+        EquivalenceError, match=r"^the masked net does not run in eval mode.*RuntimeError: .*\(at .*\)$"
+    ):
+        EquivalenceCheck(Net(), X[:, :2])
 
 
 def test_looking_leaves_no_trace() -> None:
@@ -177,7 +179,7 @@ def test_looking_leaves_no_trace() -> None:
     net.train()
     net.bn.eval()
     before, stream = copy.deepcopy(net.state_dict()), torch.get_rng_state()
-    Witness(net, X).certify(net)
+    EquivalenceCheck(net, X).certify(net)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert [m.training for m in net.modules()] == [True, True, False, True, True, True]
     assert torch.equal(torch.get_rng_state(), stream)

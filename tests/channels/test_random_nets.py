@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.channels.certificate import Witness
+from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.units import Channels
@@ -335,7 +335,7 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
     with torch.no_grad():
         for name, mask in units.expand(keep).items():
             net.get_parameter(name).mul_(mask)
-    witness = Witness(net, example)
+    witness = EquivalenceCheck(net, example)
     shrink(net, units.plan(keep))
     witness.certify(net)
     return sum(float((~kept).sum()) for kept in keep.values()) / sum(len(kept) for kept in keep.values())

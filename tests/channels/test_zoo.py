@@ -8,7 +8,7 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from prunelab.channels.certificate import Certificate, Witness
+from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
@@ -54,7 +54,7 @@ def halved(name: str, seed: int) -> tuple[Certificate, float]:
     keep = Uniform()({name: torch.rand(len(numbers)) for name, numbers in units.numbers.items()}, 0.5)
     for parameter, mask in units.expand(keep).items():
         net.get_parameter(parameter).data.mul_(mask)
-    before, witness = sum(p.numel() for p in net.parameters()), Witness(net, x)
+    before, witness = sum(p.numel() for p in net.parameters()), EquivalenceCheck(net, x)
     shrink(net, units.plan(keep))
     return witness.certify(net), sum(p.numel() for p in net.parameters()) / before
 

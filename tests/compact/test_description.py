@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from forged import opened, rewritten
+from tampered_file import opened, rewritten
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -25,7 +25,7 @@ from prunelab.channels.units import Channels
 from prunelab.compact.file import origin_of, save
 from prunelab.core.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8, resnet20
-from prunelab.models.named import build
+from prunelab.models.registry import build
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 NAME, ARGS = "cifar_resnet.resnet8", {"num_classes": 10, "shortcut": "A"}
@@ -246,7 +246,7 @@ def test_a_net_that_is_more_than_its_state_is_not_written(tmp_path: Path, monkey
             super().__init__(2, 2)
             self.register_buffer("shift", torch.ones(2), persistent=False)
 
-    monkeypatch.setattr("prunelab.models.named.nets", lambda: {"own.Shifted": Shifted})
+    monkeypatch.setattr("prunelab.models.registry.nets", lambda: {"own.Shifted": Shifted})
     with pytest.raises(ValueError, match="own.Shifted has shift, .*persistent"):
         save(tmp_path / "net", Shifted(), Plan(), "own.Shifted", {})
 

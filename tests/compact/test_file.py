@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from forged import digest, opened, rewritten
+from tampered_file import digest, opened, rewritten
 from torch import Tensor, nn
 
 import prunelab
@@ -17,7 +17,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.compact import codec
 from prunelab.compact.file import Compact, save
 from prunelab.job.pretrained import load_weights
-from prunelab.models.named import build
+from prunelab.models.registry import build
 
 NAME = "cifar_resnet.resnet8"
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from prunelab.job import run as job_module
 from prunelab.job.conf import conf_dir
 from prunelab.job.method import Method
 from prunelab.lit.classifier import Classifier
-from prunelab.lit.datamodule import ImageBatches
+from prunelab.lit.datamodule import ImageDataModule
 
 FILES = (conf_dir() / "prune").glob("*.yaml")
 METHODS = sorted(path.stem for path in FILES if not path.read_text().startswith("# A look, no method"))
@@ -231,7 +231,7 @@ def test_callbacks_used_for_two_fits_in_a_row_do_the_same_twice(method: str, com
     ends = []
     for _ in range(2):
         L.seed_everything(0, verbose=False)
-        data = ImageBatches(splits, cfg.optim.batch_size, seed=0)
+        data = ImageDataModule(splits, cfg.optim.batch_size, seed=0)
         run = parts.run(cfg.epochs, data.steps_of_an_epoch())
         module = job_module.build_module(cfg, job_module.build_net(cfg, 10), 10, False, cfg.epochs)
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

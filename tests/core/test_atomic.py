@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from prunelab.core import atomic as files
-from prunelab.core.atomic import remove_abandoned, remove_partial, written_whole
+from prunelab.core.atomic import atomic_write, remove_abandoned, remove_partial
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "result.json"
     target.write_text("old")
-    with pytest.raises(RuntimeError), written_whole(target) as file:
+    with pytest.raises(RuntimeError), atomic_write(target) as file:
         file.write(b"half")
         raise RuntimeError
     assert target.read_text() == "old"
@@ -24,7 +24,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 def test_a_write_that_ends_well_takes_the_files_place_readable_for_others(tmp_path: Path) -> None:
     target = tmp_path / "new" / "result.json"
-    with written_whole(target) as file:
+    with atomic_write(target) as file:
         file.write(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
@@ -34,7 +34,7 @@ def test_a_write_that_ends_well_takes_the_files_place_readable_for_others(tmp_pa
 
 def test_a_full_disk_is_told_as_such_whatever_a_library_says(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=files.FULL - 1))
-    with pytest.raises(OSError, match="No space left on device"), written_whole(tmp_path / "last.ckpt"):
+    with pytest.raises(OSError, match="No space left on device"), atomic_write(tmp_path / "last.ckpt"):
         raise RuntimeError("unexpected pos 371584 vs 371472")
     assert list(tmp_path.iterdir()) == []
 
@@ -44,7 +44,7 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
     kept = [tmp_path / ".lock", tmp_path / "checkpoints" / "last.ckpt"]
     for path in kept:
         path.touch()
-    writing = written_whole(tmp_path / "checkpoints" / "last.ckpt")
+    writing = atomic_write(tmp_path / "checkpoints" / "last.ckpt")
     writing.__enter__().write(b"half")  # and no more is heard of it
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
     remove_partial(tmp_path)
@@ -52,7 +52,7 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
 
 
 def test_what_is_being_written_is_no_file_of_its_kind_by_its_name(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "events.out.tfevents.1.png"):
+    with atomic_write(tmp_path / "events.out.tfevents.1.png"):
         [partial] = tmp_path.iterdir()
         assert not any(part in partial.name for part in ("events", "tfevents", "png"))
 
@@ -65,6 +65,6 @@ def test_where_others_may_be_writing_only_what_is_days_old_goes_and_nothing_belo
     for path in (abandoned, below, kept):
         path.touch()
         os.utime(path, (old, old))
-    with written_whole(tmp_path / "summary.csv"):
+    with atomic_write(tmp_path / "summary.csv"):
         remove_abandoned(tmp_path)
     assert sorted(tmp_path.rglob("*.*")) == sorted([below, kept, tmp_path / "summary.csv"])

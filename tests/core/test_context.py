@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.context import Batch, Context
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.prunable import prunable_weights
 
 
@@ -120,7 +120,7 @@ def test_a_scoring_leaves_no_trace_also_when_it_fails(loss: Callable[..., Tensor
 def test_a_glance_takes_gradients_in_training_mode_alone(training: bool) -> None:
     model = net()
     for outside in (True, False):
-        with torch.set_grad_enabled(outside), glance(model, training):
+        with torch.set_grad_enabled(outside), preserve_state(model, training):
             assert torch.is_grad_enabled() == training
             assert all(m.training == training for m in model.modules())
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 
 
 def draws(generator: torch.Generator) -> list[float]:
@@ -10,7 +10,7 @@ def draws(generator: torch.Generator) -> list[float]:
 
 
 def test_purpose_and_seed_make_the_stream_and_the_global_one_is_another() -> None:
-    first = draws(own_stream("pruner", 0))
-    assert draws(own_stream("pruner", 0)) == first
-    others = [own_stream("pruner", 1), own_stream("reinit", 0), torch.Generator().manual_seed(0)]
+    first = draws(derived_generator("pruner", 0))
+    assert draws(derived_generator("pruner", 0)) == first
+    others = [derived_generator("pruner", 1), derived_generator("reinit", 0), torch.Generator().manual_seed(0)]
     assert all(draws(other) != first for other in others)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import compose_job
+from compose import compose_job
 
 from prunelab.__main__ import main
 from prunelab.callbacks import Scan

@@ -1,7 +1,7 @@
 """One job on two devices, here processes: the net and the numbers of one process, and of the same job resumed.
 
-Two processes that torchrun might have started go through several jobs (pair.py), so that torch is imported once; the
-command itself trains one job three times: whole, killed, resumed.
+Two processes that torchrun might have started go through several jobs (two_ranks.py), so that torch is imported once;
+the command itself trains one job three times: whole, killed, resumed.
 """
 
 import json
@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 import torch
-from composing import compose_job, tiny_job
+from compose import compose_job, tiny_job
 
-from prunelab.core import distributed as ranks
+from prunelab.core import distributed
 from prunelab.data.images import Images, Splits
 from prunelab.job.run import run
-from prunelab.lit.datamodule import ImageBatches
+from prunelab.lit.datamodule import ImageDataModule
 
 TESTS = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
@@ -40,7 +40,7 @@ JOBS = {
     "dsss": ["prune=dsss", "rate=0.3", "epochs=1", "model=keras_cnn", "prune.scaling_factors.gamma=0.1"],
 }
 REFUSED = {
-    "tampered": ["prune=random", "rate=0.5", "epochs=1", "+prune.tamper._target_=pair.Tamper"],
+    "tampered": ["prune=random", "rate=0.5", "epochs=1", "+prune.tamper._target_=two_ranks.Tamper"],
     "strangers": ["prune=usp", "rate=0.5", "epochs=1", "seed={rank}"],
 }
 
@@ -62,7 +62,7 @@ def seen(home: Path, tiny_images: Path) -> dict[str, list[dict[str, Any]]]:
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": PATH}
     pair = [
         subprocess.Popen(
-            [sys.executable, str(TESTS / "pair.py"), str(home / "jobs.json")],
+            [sys.executable, str(TESTS / "two_ranks.py"), str(home / "jobs.json")],
             env=os.environ | meeting | {"LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -197,10 +197,10 @@ def test_on_one_device_it_is_the_same_job_also_where_filters_are_cut_out(tiny_im
     assert one["identity"] == other["identity"]
 
 
-def share(rank: int, of: int, batch_size: int = 12) -> ImageBatches:
+def share(rank: int, of: int, batch_size: int = 12) -> ImageDataModule:
     images = [Images(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), torch.arange(n)) for n in (50, 7, 13)]
     splits = Splits(*images, ("a",), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "")  # a label is its image's number
-    data = ImageBatches(splits, batch_size, seed=3)
+    data = ImageDataModule(splits, batch_size, seed=3)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(global_rank=rank, world_size=of, strategy=strategy)  # type: ignore[assignment]
     return data
@@ -241,5 +241,5 @@ def test_a_checksum_sees_a_single_unit_and_its_place() -> None:
     for i in range(100):
         masks[i][i] = False
     one_and_two = [torch.arange(6).eq(i) | torch.arange(6).eq(5 - i) for i in range(3)]  # sums of places are equal
-    assert len({int(ranks.checksum(mask)) for mask in masks}) == 101
-    assert len({int(ranks.checksum(mask)) for mask in one_and_two}) == 3
+    assert len({int(distributed.checksum(mask)) for mask in masks}) == 101
+    assert len({int(distributed.checksum(mask)) for mask in one_and_two}) == 3

@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunelab.job.conf import conf_dir
-from prunelab.store.folder import Folder
+from prunelab.store.folder import RunDir
 
 TRAIN = [sys.executable, "-m", "train"]
 
@@ -33,11 +33,11 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*TRAIN, *command], cwd=cwd, capture_output=True, text=True)
 
 
-def only(root: Path) -> Folder:
-    return Folder(next(root.glob("outputs/study/prune*")))
+def only(root: Path) -> RunDir:
+    return RunDir(next(root.glob("outputs/study/prune*")))
 
 
-def losses(folder: Folder) -> list[float]:
+def losses(folder: RunDir) -> list[float]:
     result = folder.read("result.json")
     assert result is not None
     return [epoch["test_loss"] for epoch in result["history"]] + [epoch["train_loss"] for epoch in result["history"]]

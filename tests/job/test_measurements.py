@@ -11,9 +11,9 @@ from torch import nn
 
 import prunelab
 from prunelab.channels.plan import Plan
-from prunelab.job.measurements import alive
+from prunelab.job.measurements import survivor_masks
 from prunelab.job.rounds import read_masks
-from prunelab.models.named import build
+from prunelab.models.registry import build
 
 Job = Callable[..., dict[str, Any]]
 
@@ -58,7 +58,9 @@ def test_the_masks_of_a_small_net_are_in_the_shapes_of_its_parent() -> None:
     with torch.no_grad():
         small[0].weight[:] = torch.tensor([[1.0, 0.0], [1.0, 1.0]])[..., None, None]
     kept = torch.tensor([0, 2])
-    masks = alive(parent, small, Plan({("0.weight", 0): kept, ("1.weight", 1): kept}, blocks={"2": "Identity"}))
+    masks = survivor_masks(
+        parent, small, Plan({("0.weight", 0): kept, ("1.weight", 1): kept}, blocks={"2": "Identity"})
+    )
     assert masks["0.weight"][..., 0, 0].tolist() == [[True, False], [False, False], [True, True]]
     assert masks["1.weight"][..., 0, 0].tolist() == [[True, False, True]] * 2
     assert not masks["2.0.weight"].any()

@@ -10,7 +10,7 @@ import torch
 
 from prunelab.data.sources.image_folder import ImageFolder
 from prunelab.job.run import run
-from prunelab.lit.classifier import Tally
+from prunelab.lit.classifier import EpochMetrics
 from prunelab.models.cifar_resnet import resnet8
 
 
@@ -92,7 +92,7 @@ def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_the_loss_is_the_mean_over_images_not_over_batches() -> None:
-    tally = Tally(10)
+    tally = EpochMetrics(10)
     logits = torch.zeros(550, 10)
     losses = torch.cat([torch.full((500,), 1.0), torch.full((50,), 3.0)])
     for part in (slice(0, 500), slice(500, 550)):

@@ -2,14 +2,14 @@
 
 import torch
 
-from prunelab.lit.rng_state import RandomStreams
+from prunelab.lit.rng_state import RngState
 
 
 def test_streams_are_put_back_once_as_training_starts() -> None:
     torch.manual_seed(5)
-    saved = RandomStreams().state_dict()
+    saved = RngState().state_dict()
     expected = torch.rand(3)
-    streams = RandomStreams()
+    streams = RngState()
     streams.load_state_dict(saved)
     torch.rand(7)  # what building the net and the loaders may draw
     streams.on_train_start(None, None)

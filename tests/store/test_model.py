@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import prunelab
 from prunelab.__main__ import VALUES, main
-from prunelab.compact import narrow
+from prunelab.compact import quantize
 from prunelab.data.normalise import Normalise
 from prunelab.store.model import net_of
 
@@ -136,4 +136,4 @@ def test_only_compact_files_take_values(job: Job, tmp_path: Path, capsys: Captur
 
 
 def test_the_command_knows_the_values_of_compact_files() -> None:
-    assert VALUES == narrow.VALUES
+    assert VALUES == quantize.VALUES

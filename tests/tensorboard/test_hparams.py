@@ -129,7 +129,7 @@ def test_a_job_that_tensorboard_cannot_be_told_of_has_its_result_and_says_why(
 def test_what_goes_to_tensorboard_changes_no_bit_of_the_training(job, tmp_path: Path) -> None:
     quiet = job(*USP, folder=tmp_path / "a")["checkpoint"]
     shown = job(*USP, BOARD, folder=tmp_path / "b")["checkpoint"]
-    assert torch.equal(quiet["callbacks"]["RandomStreams"]["cpu"], shown["callbacks"]["RandomStreams"]["cpu"])
+    assert torch.equal(quiet["callbacks"]["RngState"]["cpu"], shown["callbacks"]["RngState"]["cpu"])
     assert all(torch.equal(tensor, shown["state_dict"][name]) for name, tensor in quiet["state_dict"].items())
 
 

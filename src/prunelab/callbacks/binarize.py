@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.core.prunable import prunable_weights
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 from prunelab.core.types import Masks
 
 
@@ -83,7 +83,7 @@ class Binarize(L.Callback):
     def _forget(self) -> None:
         self._pruned_by: list[Masks] = []  # the masks as they came, to notice new ones
         self._alive: Masks = {}  # the same, one a weight and on its device
-        self._generator = own_stream(f"binarize {self.skip}", self.seed)
+        self._generator = derived_generator(f"binarize {self.skip}", self.seed)
 
     @property
     def state_key(self) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.scoring import draw_batches, progress
-from prunelab.core import distributed as ranks
+from prunelab.core import distributed
 from prunelab.core.context import Loss
 from prunelab.core.pruner import Pruner
 
@@ -55,7 +55,7 @@ class Pruning(L.Callback):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
         loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
         removed = self._loaded is not None and self._loaded["removed"]
-        average = ranks.average if trainer.world_size > 1 else None
+        average = distributed.average if trainer.world_size > 1 else None
         self.pruner.attach(
             pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed, average
         )
@@ -82,13 +82,13 @@ class Pruning(L.Callback):
         if not self.pruner.update(run):
             return
         self.pruner.apply(trainer.optimizers[0])
-        ranks.check_same(masks := self.pruner.masks, pl_module.device)
+        distributed.check_same(masks := self.pruner.masks, pl_module.device)
         if self.pruner.rate > before:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if hasattr(callback, "on_pruned"):
                     callback.on_pruned(trainer, pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled
-            ranks.check_same(self.pruner.masks, pl_module.device)
+            distributed.check_same(self.pruner.masks, pl_module.device)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

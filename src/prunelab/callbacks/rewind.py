@@ -11,7 +11,7 @@ from prunelab.callbacks.scoring import progress
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds, Schedule
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 from prunelab.core.snapshot import Snapshot
 from prunelab.core.time import Progress, Time, length, to_step
 
@@ -135,7 +135,7 @@ class Rewind(L.Callback):
         start = self.snapshots["start"]
         start.restore_net(pl_module)
         trainer.optimizers[0].state.clear()
-        generator = own_stream("reinit", self.seed)
+        generator = derived_generator("reinit", self.seed)
         with torch.no_grad():
             for weight in prunable_weights(pl_module).values():
                 order = torch.randperm(weight.numel(), generator=generator).to(weight.device)

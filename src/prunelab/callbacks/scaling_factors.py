@@ -14,7 +14,7 @@ from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.factors import Factors
-from prunelab.channels.units import Removable
+from prunelab.channels.units import PrunableStructure
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 from prunelab.criteria.factor import Factor
@@ -64,7 +64,7 @@ class ScalingFactors(L.Callback):
         if not _is_to_come(pruner, progress(trainer, 0)):
             return
         _check_run(trainer)
-        assert isinstance(pruner.granularity, Removable)
+        assert isinstance(pruner.granularity, PrunableStructure)
         self.factors = Factors(pl_module, pruner.granularity)
         self._take_up(self.factors)
         self._hooks = self.factors.hook(pl_module)
@@ -81,7 +81,7 @@ class ScalingFactors(L.Callback):
                 name = type(other).__name__
                 raise ValueError(f"{name} comes before ScalingFactors, which would be late: list ScalingFactors first")
         pruner = prunings[0].pruner
-        if not isinstance(pruner.granularity, Removable):
+        if not isinstance(pruner.granularity, PrunableStructure):
             kind = type(pruner.granularity).__name__
             raise ValueError(f"factors scale filters, neurons or blocks, not {kind}: use prune/granularity=channels")
         return pruner
@@ -98,7 +98,7 @@ class ScalingFactors(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.factors is not None and isinstance((pruner := self._pruner(trainer)).criterion, Factor):
-            pruner.remember(self.factors.scores())
+            pruner.set_scores(self.factors.scores())
 
     def on_before_zero_grad(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

@@ -13,12 +13,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.channels.certificate import Certificate, Witness
+from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.channels.units import Removable
+from prunelab.channels.units import PrunableStructure
 from prunelab.core.pruner import Pruner
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Shrink(L.Callback):
 
     Parameters keep their identity; the optimizer's state, averaged copies of the net that other callbacks hold
     (EMA) and the compiled graph follow. That the small net computes what the masked one did is certified on
-    `images` training images, or the training ends in NotTheSameError. Checkpoints from before and after both
+    `images` training images, or the training ends in EquivalenceError. Checkpoints from before and after both
     resume. Stands last among the callbacks of a method, beside one Pruning callback whose units can be cut out;
     anything else is a ValueError before training. On several devices the net becomes small when training ends:
     DistributedDataParallel would not follow.
@@ -88,7 +88,7 @@ class Shrink(L.Callback):
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
         """Raises ValueError unless there is one pruner, whose units can be cut out."""
-        if len(pruners) != 1 or not isinstance(pruners[0].granularity, Removable):
+        if len(pruners) != 1 or not isinstance(pruners[0].granularity, PrunableStructure):
             kinds = ", ".join(type(p.granularity).__name__ for p in pruners) or "no Pruning callback"
             raise ValueError(
                 f"Shrink cuts out filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
@@ -113,16 +113,16 @@ class Shrink(L.Callback):
         return trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy)
 
     def _shrink(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
-        assert isinstance(pruner.granularity, Removable)
+        assert isinstance(pruner.granularity, PrunableStructure)
         plan = pruner.granularity.plan(pruner.keep)
-        inputs = draw_batches(trainer, 1, own_stream("shrink", 0))[0][0]
-        witness = Witness(module, inputs[: self.images])
+        inputs = draw_batches(trainer, 1, derived_generator("shrink", 0))[0][0]
+        witness = EquivalenceCheck(module, inputs[: self.images])
         before = _parameters(module)
         shrink(module, plan, trainer.optimizers)
         for average in _averages(trainer):
             shrink(average, plan)
         self.plan = plan
-        pruner.let_go()
+        pruner.detach_masks()
         self.certificate = witness.certify(module)
         torch.compiler.reset()  # the graph of the large net
         log.info(

@@ -20,8 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.graph import export
-from prunelab.channels.units import Removable
-from prunelab.core.preserve import glance
+from prunelab.channels.units import PrunableStructure
+from prunelab.core.preserve import preserve_state
 from prunelab.core.prunable import PRUNABLE, prunable_weights
 from prunelab.core.types import Example, Masks, Scores
 
@@ -41,7 +41,7 @@ class Residual:
 
 
 @dataclass(frozen=True)
-class Block(Removable):
+class Block(PrunableStructure):
     """Residual blocks. A score is the mean over all prunable weights of the block that are not gone already.
 
     Of blocks within blocks the innermost are units. A block with a weight that is skipped stays.
@@ -91,7 +91,7 @@ class Block(Removable):
         return {"blocks": torch.arange(len(self.blocks))}
 
     @property
-    def outlets(self) -> Mapping[str, Tensor]:
+    def scaling_modules(self) -> Mapping[str, Tensor]:
         return {b.outlet[0]: torch.full((b.outlet[1],), i) for i, b in enumerate(self.blocks) if b.outlet}
 
     def plan(self, keep: Masks) -> Plan:
@@ -131,15 +131,15 @@ def residual_blocks(net: nn.Module, example: Example) -> tuple[Residual, ...]:
     program = export(net, example, training=False)
     found = [s for path, nodes in _calls(program).items() if path and (s := _sum(program, path, nodes))]
     found = [s for s in found if not any(other.path.startswith(f"{s.path}.") for other in found)]
-    outlets = {s: outlet for s in found if (outlet := _outlet(net, s.branch))}
+    scaling_modules = {s: outlet for s in found if (outlet := _outlet(net, s.branch))}
     blocks = []
-    with glance(net), torch.compiler.set_stance("force_eager"):
-        runs = _runs(net, [*(s.path for s in found), *(path for path, _ in outlets.values())], example)
+    with preserve_state(net), torch.compiler.set_stance("force_eager"):
+        runs = _runs(net, [*(s.path for s in found), *(path for path, _ in scaling_modules.values())], example)
         for s in found:
             if why := _objection(net, s, runs[s.path]):
                 log.warning("%s is no block that could be removed: %s", s.path, why)
             else:
-                outlet = outlets.get(s)
+                outlet = scaling_modules.get(s)
                 blocks.append(Residual(s.path, s.stand_in, outlet if outlet and len(runs[outlet[0]]) == 1 else None))
     return tuple(blocks)
 

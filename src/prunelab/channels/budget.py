@@ -11,9 +11,9 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels.cost_model import Footprint
+from prunelab.channels.cost_model import CostModel
 from prunelab.channels.surgery import shrink
-from prunelab.channels.units import Channels, Removable
+from prunelab.channels.units import Channels, PrunableStructure
 from prunelab.core.allocation import Allocation, Explicit, Zeros
 from prunelab.core.granularity import NM, Granularity
 from prunelab.core.masks import pruned_count
@@ -31,7 +31,7 @@ TIMED = 6  # the same where each is measured, besides the two ends
 ROUNDS = 30  # of a measurement
 
 
-class Trial(NamedTuple):
+class Candidate(NamedTuple):
     """What an allocation makes of a rate of units, and the fraction of the cost that it removes."""
 
     inner: float
@@ -44,7 +44,7 @@ class Stopwatch:
     """What is saved of the time of a net on `example`, by a copy of it that is made small."""
 
     net: nn.Module
-    units: Removable
+    units: PrunableStructure
     example: Example
 
     def saved(self, keep: Masks) -> float:
@@ -78,7 +78,7 @@ class Budget:
     """
 
     of: str = "units"
-    footprint: Footprint | None = field(default=None, compare=False)
+    footprint: CostModel | None = field(default=None, compare=False)
     stopwatch: Stopwatch | None = field(default=None, compare=False)
     reachable: float = field(default=1.0, compare=False)  # before anything is gone
 
@@ -96,14 +96,14 @@ class Budget:
         if isinstance(granularity, NM):
             raise ValueError(f"budget={self.of}: of m weights N go, whatever they cost: use budget=units")
         if self.of == "latency":
-            if not isinstance(granularity, Removable) or example is None:
+            if not isinstance(granularity, PrunableStructure) or example is None:
                 raise ValueError(
                     "budget=latency: a net is faster without filters, neurons or blocks, timed on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
             stopwatch = Stopwatch(net, granularity, example)
             return replace(self, stopwatch=stopwatch, reachable=stopwatch.reachable)
-        footprint = Footprint.of(net, granularity, self._prices(net, example))
+        footprint = CostModel.of(net, granularity, self._prices(net, example))
         return replace(self, footprint=footprint, reachable=footprint.reachable)
 
     def _prices(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
@@ -153,11 +153,11 @@ class Budget:
     def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
         best = {name: _best(score) for name, score in units.items()}
 
-        def candidate(inner: float) -> Trial:
+        def candidate(inner: float) -> Candidate:
             keep = {n: kept & (units[n] > -torch.inf) | best[n] for n, kept in allocation(units, inner).items()}
-            return Trial(inner, keep, self.attained(keep))
+            return Candidate(inner, keep, self.attained(keep))
 
-        most = Trial(1.0, best, self.attained(best) if self.footprint else self.reachable)
+        most = Candidate(1.0, best, self.attained(best) if self.footprint else self.reachable)
         below, above = self._bracket(candidate, candidate(0.0), most, rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
         if self.footprint is None:
@@ -173,8 +173,8 @@ class Budget:
         return keep
 
     def _bracket(
-        self, candidate: Callable[[float], Trial], below: Trial, above: Trial, rate: float
-    ) -> tuple[Trial, Trial]:
+        self, candidate: Callable[[float], Candidate], below: Candidate, above: Candidate, rate: float
+    ) -> tuple[Candidate, Candidate]:
         """The nearest trials that remove less than `rate`, and as much or more.
 
         By the Illinois method (Dowell & Jarratt 1971), every third time by bisection: masks change in steps.
@@ -199,7 +199,7 @@ class Budget:
         return below, above
 
     def _adjust(
-        self, footprint: Footprint, keep: Masks, units: Scores, rate: float, names: Sequence[str]
+        self, footprint: CostModel, keep: Masks, units: Scores, rate: float, names: Sequence[str]
     ) -> tuple[Masks, float]:
         """Removes or spares units of these groups one by one, always the one that comes nearest to `rate`."""
         keep, left = dict(keep), footprint.left(keep)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from prunelab.channels.tracing.graph import told
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
@@ -25,7 +25,7 @@ REMEDY = (
 )
 
 
-class NotTheSameError(RuntimeError):
+class EquivalenceError(RuntimeError):
     """A net that was made smaller computes something else."""
 
 
@@ -43,7 +43,7 @@ class Certificate:
         return asdict(self)
 
 
-class Witness:
+class EquivalenceCheck:
     """Remembers what a net puts out on `inputs`, to be compared with what it puts out after surgery.
 
     Dropout is off in both modes, since a smaller net draws other numbers; batch norms take the batch's statistics
@@ -55,7 +55,7 @@ class Witness:
         self.before = _outputs(net, inputs, "masked")
 
     def certify(self, net: nn.Module) -> Certificate:
-        """Raises NotTheSameError unless the net runs and the outputs agree: 1e-5 in float32, 1e-9 in float64."""
+        """Raises EquivalenceError unless the net runs and the outputs agree: 1e-5 in float32, 1e-9 in float64."""
         after = _outputs(net, self.inputs, "small")
         errors, wrong = {}, []
         for (mode, dtype), outputs in after.items():
@@ -69,7 +69,7 @@ class Witness:
             if not error <= allowed or error == float("inf"):
                 wrong.append(f"{error:.2g} in {mode} mode in {dtype}, allowed are {allowed:.2g}")
         if wrong:
-            raise NotTheSameError(f"the small net differs from the masked one: {'; '.join(wrong)}. {REMEDY}")
+            raise EquivalenceError(f"the small net differs from the masked one: {'; '.join(wrong)}. {REMEDY}")
         first = self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs
         return Certificate(**errors, inputs=len(first))
 
@@ -98,16 +98,20 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
     found = {}
     for mode in ("eval", "train"):
         for dtype in TOLERANCE:
-            with glance(net, training=mode == "train"), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            with (
+                preserve_state(net, training=mode == "train"),
+                torch.no_grad(),
+                torch.compiler.set_stance("force_eager"),
+            ):
                 try:
                     found[mode, dtype] = _forward(net, inputs, dtype)
                 except Exception as error:  # whatever the net's own code raises
                     remedy = f". {REMEDY}" if which == "small" else ""
-                    raise NotTheSameError(
+                    raise EquivalenceError(
                         f"the {which} net does not run in {mode} mode in {dtype}: {told(error)}{remedy}"
                     ) from error
             if not found[mode, dtype]:
-                raise NotTheSameError(f"{type(net).__name__} puts out no tensor that could be compared")
+                raise EquivalenceError(f"{type(net).__name__} puts out no tensor that could be compared")
     return found
 
 

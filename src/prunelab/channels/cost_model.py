@@ -14,7 +14,7 @@ from prunelab.core.types import Masks
 
 
 @dataclass(frozen=True)
-class Footprint:
+class CostModel:
     """What a net costs, given how many units of each kind are left: to know it, none need be removed.
 
     Of a parameter there are left, along each axis, the channels of units that are left and those of no unit; their
@@ -82,7 +82,7 @@ class Footprint:
 
 
 def _layout(net: nn.Module, granularity: Granularity) -> tuple[dict[str, Tensor], Tensor, list[str], Tensor, Tensor]:
-    """Kinds and whole as in Footprint; the parameter at each place; per and fixed, without the last place."""
+    """Kinds and whole as in CostModel; the parameter at each place; per and fixed, without the last place."""
     if isinstance(granularity, Channels):
         return _of_channels(granularity)
     sizes = {name: p.numel() for name, p in net.named_parameters()}

@@ -9,8 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.channels.units import Removable
-from prunelab.core import distributed as ranks
+from prunelab.channels.units import PrunableStructure
+from prunelab.core import distributed
 from prunelab.core.prunable import PRUNABLE
 from prunelab.core.types import Masks, Scores
 
@@ -39,17 +39,19 @@ class Factors:
     Raises ValueError for units without an outlet, and for outlets that the factors could not be folded into.
     """
 
-    def __init__(self, net: nn.Module, units: Removable) -> None:
+    def __init__(self, net: nn.Module, units: PrunableStructure) -> None:
         self.sizes = {group: len(numbers) for group, numbers in units.numbers.items()}
         numbers = torch.cat(list(units.numbers.values()))
         count, device = len(numbers), next(net.parameters()).device
         place = torch.full((int(numbers.max()) + 2,), count)  # the last one, also at -1: no unit, its factor is 1
         place[numbers] = torch.arange(count)
         first = {module: name for name, module in net.named_modules()}  # a module may have several names
-        found = {first[net.get_submodule(path)]: place[numbers] for path, numbers in units.outlets.items()}
+        found = {first[net.get_submodule(path)]: place[numbers] for path, numbers in units.scaling_modules.items()}
         _check_folds(net, found)
         self._check_scaled(torch.cat(list(found.values())))
-        self.outlets = {path: places.to(device) for path, places in found.items()}  # the place of each channel's factor
+        self.scaling_modules = {
+            path: places.to(device) for path, places in found.items()
+        }  # the place of each channel's factor
         self.values = torch.ones(count, device=device).requires_grad_()
         self.velocity = torch.zeros(count, device=device)
 
@@ -75,9 +77,11 @@ class Factors:
 
     def hook(self, net: nn.Module) -> list[RemovableHandle]:
         """Lets the factors act on `net`, until the handles are removed."""
-        modules = {path: net.get_submodule(path) for path in self.outlets}
+        modules = {path: net.get_submodule(path) for path in self.scaling_modules}
         return [
-            module.register_forward_hook(_scaling(self.values, self.outlets[path], isinstance(module, nn.Linear)))
+            module.register_forward_hook(
+                _scaling(self.values, self.scaling_modules[path], isinstance(module, nn.Linear))
+            )
             for path, module in modules.items()
         ]
 
@@ -85,7 +89,7 @@ class Factors:
     def step(self, lr: float, gamma: float, momentum: float) -> None:
         """In place: the hooks hold the values. Without a gradient nothing moves, as in any optimizer."""
         if self.values.grad is not None:
-            ranks.average([self.values.grad])  # DDP does so for the parameters alone
+            distributed.average([self.values.grad])  # DDP does so for the parameters alone
             values, velocity = proximal_step(self.values, self.velocity, self.values.grad, lr, gamma, momentum)
             self.values.copy_(values)
             self.velocity.copy_(velocity)
@@ -100,9 +104,9 @@ class Factors:
     @torch.no_grad()
     def fold(self, net: nn.Module) -> None:
         """Into weights and biases, a shared one once: `net` computes without hooks what it did with them."""
-        params = {p: path for path in self.outlets for p in _weight_and_bias(net.get_submodule(path))}
+        params = {p: path for path in self.scaling_modules for p in _weight_and_bias(net.get_submodule(path))}
         for p, path in params.items():
-            own = torch.cat([self.values, self.values.new_ones(1)])[self.outlets[path]]
+            own = torch.cat([self.values, self.values.new_ones(1)])[self.scaling_modules[path]]
             p.mul_(own.view(-1, *[1] * (p.dim() - 1)))
 
 
@@ -121,12 +125,12 @@ def _weight_and_bias(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in (module.weight, module.bias) if isinstance(p, nn.Parameter)]
 
 
-def _check_folds(net: nn.Module, outlets: dict[str, Tensor]) -> None:
+def _check_folds(net: nn.Module, scaling_modules: dict[str, Tensor]) -> None:
     owners: dict[nn.Parameter, list[str]] = {}
     for name, module in net.named_modules():
         for p in module.parameters(recurse=False):
             owners.setdefault(p, []).append(name)
-    for path, places in outlets.items():
+    for path, places in scaling_modules.items():
         module = net.get_submodule(path)
         if not isinstance(module, FOLDABLE) or not isinstance(module.weight, nn.Parameter):
             kind = type(module).__name__
@@ -135,5 +139,5 @@ def _check_folds(net: nn.Module, outlets: dict[str, Tensor]) -> None:
                 "give a norm affine=True, or skip the layer (prune.pruning.pruner.skip)"
             )
         for other in (name for p in _weight_and_bias(module) for name in owners[p]):
-            if other not in outlets or not torch.equal(outlets[other], places):
+            if other not in scaling_modules or not torch.equal(scaling_modules[other], places):
                 raise ValueError(f"{path} shares a parameter with {other}, where other factors act: skip one of them")

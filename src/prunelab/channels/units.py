@@ -17,7 +17,7 @@ from prunelab.core.types import Example, Masks, Scores
 log = logging.getLogger(__name__)
 
 
-class Removable(Granularity):
+class PrunableStructure(Granularity):
     """Units that a net can go without: what is masked can be cut out, and the net becomes smaller.
 
     The units of all groups are numbered through.
@@ -30,7 +30,7 @@ class Removable(Granularity):
 
     @property
     @abstractmethod
-    def outlets(self) -> Mapping[str, Tensor]:
+    def scaling_modules(self) -> Mapping[str, Tensor]:
         """The modules whose output is the units' own: the unit's number for each output channel, -1 for none.
 
         The channels lie along axis 1 of the output, of a linear layer along the last. They are the norms behind the
@@ -43,7 +43,7 @@ class Removable(Granularity):
 
 
 @dataclass(frozen=True)
-class Channels(Removable):
+class Channels(PrunableStructure):
     """Output channels of convolutions (filters) and of linear layers (neurons), with all that is coupled to them.
 
     That is every filter or row that makes the channel, its bias, the scale and shift of its norms, and the weights
@@ -124,11 +124,11 @@ class Channels(Removable):
         return {group.name: group.units for group in self.groups}
 
     @property
-    def outlets(self) -> Mapping[str, Tensor]:
+    def scaling_modules(self) -> Mapping[str, Tensor]:
         chosen = torch.zeros(self._graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
         for group in self.groups:
             chosen[group.units] = True
-        found = {module: units.where(chosen[units], -1) for module, units in self._graph.outlets.items()}
+        found = {module: units.where(chosen[units], -1) for module, units in self._graph.scaling_modules.items()}
         return {module: units for module, units in found.items() if (units >= 0).any()}
 
     def plan(self, keep: Masks) -> Plan:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunelab.compact import narrow, positions
+from prunelab.compact import quantize, rice
 
 DTYPES = {str(d).removeprefix("torch."): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
 SIGNED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # all of their bits but the first are 0: -0.0
@@ -45,7 +45,7 @@ def encode(tensor: Tensor, values: str = "float32", signed_zeros: bool = True) -
     flat = tensor.detach().cpu().contiguous().flatten()
     if flat.element_size() not in BITS:
         return Coded({}, {"whole": flat.view(tensor.shape)}, tensor, flat.numel())
-    narrowed = values if narrow.narrows(tensor, values) else None
+    narrowed = values if quantize.narrows(tensor, values) else None
     if flat.dtype in SIGNED and (narrowed or not signed_zeros):
         flat = flat.masked_fill(_minus(flat), 0)
     kept = _kept(flat)
@@ -69,7 +69,7 @@ def decode(record: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:
         raise ValueError(f"it has {values.numel()} values, expected {k}")
     flat = torch.zeros(len(kept), dtype=dtype)
     if values.dtype != dtype:
-        values = narrow.widen(parts, _rows(kept, shape), dtype)
+        values = quantize.widen(parts, _rows(kept, shape), dtype)
     _bits(flat)[kept] = _bits(values)
     if "minus" in record:
         _bits(flat)[_unpacked(record["minus"], parts.get("minus"), len(kept))] = torch.iinfo(_bits(flat).dtype).min
@@ -83,14 +83,14 @@ def names(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _sparse(tensor: Tensor, flat: Tensor, kept: Tensor, values: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The record, and the parts that have anything in them."""
-    code, places = positions.pack(kept.numpy())
+    code, places = rice.pack(kept.numpy())
     record: dict[str, Any] = {"dtype": str(flat.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
     record["kept"] = list(code)
     chosen = flat[kept]
-    parts = narrow.narrow(chosen, _rows(kept, tensor.shape), values) if values else {"values": chosen}
+    parts = quantize.narrow(chosen, _rows(kept, tensor.shape), values) if values else {"values": chosen}
     parts["kept"] = torch.from_numpy(places)
     if flat.dtype in SIGNED and (minus := _minus(flat)).any():
-        code, places = positions.pack(minus.numpy())
+        code, places = rice.pack(minus.numpy())
         record["minus"], parts["minus"] = list(code), torch.from_numpy(places)
     return record, {name: part for name, part in parts.items() if part.numel()}
 
@@ -132,7 +132,7 @@ def _unpacked(code: Any, part: Tensor | None, n: int) -> Tensor:
     data = part.numpy() if part is not None else np.empty(0, np.uint8)
     if data.dtype != np.uint8 or data.ndim != 1:
         raise ValueError(f"its positions are {data.dtype} with {data.ndim} axes, expected bytes")
-    return torch.from_numpy(positions.unpack(code, data, n))
+    return torch.from_numpy(rice.unpack(code, data, n))
 
 
 @dataclass(frozen=True)

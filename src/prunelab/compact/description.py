@@ -14,8 +14,8 @@ from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.core.snapshot import mismatch
-from prunelab.models import named
+from prunelab.core.snapshot import state_dict_mismatch
+from prunelab.models import registry
 
 FORMAT = 2
 FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
@@ -66,7 +66,7 @@ def _rebuilt(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Modu
     if about["net"] is None:
         raise ValueError("its net is none of ours: give a new, unpruned one, load(path, into=net)")
     with torch.device("meta"):
-        net = named.build(about["net"], about["args"])
+        net = registry.build(about["net"], about["args"])
     _cut(net, unpacked(about["plan"]), tensors)
     net.load_state_dict(tensors, assign=True)
     if empty := [name for name, t in [*net.named_parameters(), *net.named_buffers()] if t.is_meta]:
@@ -85,7 +85,7 @@ def _cut(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module
         shrink(net, plan)
     except Exception as error:  # a plan from a file may be any, and so may a net
         raise ValueError(f"its plan does not fit {kind}, which must be new and unpruned: {error}") from error
-    if wrong := mismatch(net, tensors):
+    if wrong := state_dict_mismatch(net, tensors):
         raise ValueError(f"it does not fit {kind}, new and cut by its plan: {wrong}")
     return net
 

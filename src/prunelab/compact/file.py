@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunelab.channels.plan import Plan
 from prunelab.compact import codec, description
 from prunelab.compact.codec import Coded, Size, size
-from prunelab.core.atomic import written_whole
+from prunelab.core.atomic import atomic_write
 
 KEY = "prunelab"  # in the header's metadata; one key, for safetensors writes several in any order
 BROKEN, AGAIN = "no whole safetensors file", "look for the path, or copy it again"
@@ -52,7 +52,7 @@ def save(
         whole = safetensors.torch.save(_parts(coded), {KEY: header})
     except ValueError as error:
         raise ValueError(f"{path} is not written: {error}") from error
-    with written_whole(Path(path)) as file:
+    with atomic_write(Path(path)) as file:
         file.write(whole)
     return size(len(whole), coded.values())
 

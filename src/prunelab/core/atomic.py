@@ -16,7 +16,7 @@ DAY = 24 * 3600  # seconds; the clock of a file server is not as wrong as that
 
 
 @contextmanager
-def written_whole(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """A binary file, to write and to read back, that takes the place of `path` when the block ends well; else it goes.
 
     It is on the disk (fsync) before it is renamed, so that a crash leaves the old file or the new one. The old one

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example, Scores
 
 Batch = Sequence[Any]  # (inputs, targets)
@@ -44,7 +44,7 @@ class Context:
         total = {name: torch.zeros_like(p) for name, p in self.params.items()}
         for loss in self._losses(batches, temperature):
             self._add(total, self._derive(loss), len(batches))
-        return self.agreed(total)
+        return self.all_reduce_mean(total)
 
     def curvature(self, vector: Scores, batches: Sequence[Batch], temperature: float = 1.0) -> Scores:
         """The Hessian of the mean loss times `vector`, by differentiating twice (Pearlmutter 1994)."""
@@ -54,9 +54,9 @@ class Context:
             along = sum((slope * vector[name]).sum() for name, slope in slopes.items())
             assert isinstance(along, Tensor)
             self._add(total, self._derive(along), len(batches))
-        return self.agreed(total)
+        return self.all_reduce_mean(total)
 
-    def agreed(self, slopes: Scores) -> Scores:
+    def all_reduce_mean(self, slopes: Scores) -> Scores:
         """The mean over the processes that train the net together, in place: the same bits on all of them.
 
         For whatever may differ between them, as gradients do even on the same data: GPUs add in any order.
@@ -67,7 +67,7 @@ class Context:
 
     def _losses(self, batches: Sequence[Batch], temperature: float) -> Iterator[Tensor]:
         # A compiled net cannot be differentiated twice, and is not worth compiling for a glance.
-        with glance(self.net, training=True), torch.compiler.set_stance("force_eager"):
+        with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):
             for inputs, targets in batches:
                 yield self.loss(self.net(inputs) / temperature, targets)
 

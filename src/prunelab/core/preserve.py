@@ -8,7 +8,7 @@ from torch import nn
 
 
 @contextmanager
-def glance(net: nn.Module, training: bool = False) -> Iterator[None]:
+def preserve_state(net: nn.Module, training: bool = False) -> Iterator[None]:
     """A block in eval mode without gradients, or in `training` mode with them.
 
     Modes, buffers and random streams are put back.

@@ -16,7 +16,7 @@ from prunelab.core.masks import as_factor, like, multiply
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.core.types import Example, Masks, Scores
 
@@ -77,7 +77,7 @@ class Pruner:
         self._memory: Scores = {}  # of a criterion that watches training
         self.removed = False  # whether surgery has cut out what was masked: there is nothing left to mask
         self._regrown = 0  # the step of the last exchange: asked twice at one step, it is done once
-        self._generator = own_stream("pruner", self.seed)
+        self._generator = derived_generator("pruner", self.seed)
 
     def attach(
         self,
@@ -141,11 +141,11 @@ class Pruner:
             raise ValueError("this criterion watches training, and has seen none of it at step 0: prune later")
         final = self.schedule(replace(p, step=p.total))
         if final:
-            self.rehearse(final)
+            self.dry_run(final)
             if self.regrow:
                 self.regrow.check(p)
 
-    def rehearse(self, rate: float) -> None:
+    def dry_run(self, rate: float) -> None:
         """Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
         # Made up, and alike in all layers: a threshold for all of them shall not be said to empty one.
@@ -192,7 +192,7 @@ class Pruner:
             scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
         return scores if self.criterion.of_units else self.granularity.reduce(scores)
 
-    def remember(self, scores: Scores) -> None:
+    def set_scores(self, scores: Scores) -> None:
         """Hands `scores` to a criterion that goes by what a callback finds out, as its memory."""
         self._memory = scores
 
@@ -247,7 +247,7 @@ class Pruner:
         pairs = [(p.grad, f) for p, f in zip(params, factors, strict=True) if p.grad is not None]
         multiply([grad for grad, _ in pairs], [f for _, f in pairs])
 
-    def let_go(self) -> None:
+    def detach_masks(self) -> None:
         """What is masked has been cut out: masks are no longer held to the net, the verdict on units is kept."""
         self.removed, self.masks, self._factors, self._memory = True, {}, {}, {}
 

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 
-def own_stream(purpose: str, seed: int) -> torch.Generator:
+def derived_generator(purpose: str, seed: int) -> torch.Generator:
     """A generator on the CPU for one purpose.
 
     Not `manual_seed(seed)`: the global stream, seeded alike, has drawn the initial weights from the same numbers.

@@ -1,7 +1,7 @@
 """How is a large number written for people?"""
 
 
-def short(number: float) -> str:
+def si_format(number: float) -> str:
     """Three significant digits: 1.23M."""
     for unit in ("", "k", "M", "G"):
         if number < 999.5:

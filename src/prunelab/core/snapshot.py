@@ -75,7 +75,7 @@ class Snapshot:
 TOLD = 3  # of the differences
 
 
-def mismatch(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+def state_dict_mismatch(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     """What is missing, unknown or of another shape; "" where `tensors` fit into `net`."""
     own = net.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in tensors]

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Scores
 
 
@@ -29,12 +29,14 @@ class SynFlow(Criterion):
         ones = tuple(torch.ones_like(x[:1], dtype=torch.float64, device=device) for x in inputs)
         state = {name: _positive(name, tensor) for name, tensor in _state(ctx)}
         weights = [state[name].requires_grad_() for name in ctx.params]
-        with glance(ctx.net), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+        with preserve_state(ctx.net), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
             flow = functional_call(ctx.net, state, ones).sum()
             slopes = torch.autograd.grad(flow, weights)
         if not flow.isfinite():
             raise ValueError(f"SynFlow: the flow through {type(ctx.net).__name__} is {flow.item()}, beyond float64")
-        return ctx.agreed({name: (w * g).detach() for name, w, g in zip(ctx.params, weights, slopes, strict=True)})
+        return ctx.all_reduce_mean(
+            {name: (w * g).detach() for name, w, g in zip(ctx.params, weights, slopes, strict=True)}
+        )
 
 
 def _state(ctx: Context) -> list[tuple[str, Tensor]]:

@@ -4,16 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunelab.export.error import ExportError
+
 if TYPE_CHECKING:
     from torch import nn
 
     from prunelab.core.types import Example
 
 Format = Callable[["nn.Module", "Example", str | Path], None]
-
-
-class ExportError(RuntimeError):
-    """A net that a format cannot express, or a file that computes something else; the message is one line."""
 
 
 def onnx(net: "nn.Module", example: "Example", path: str | Path) -> None:
@@ -36,5 +34,6 @@ def pt2(net: "nn.Module", example: "Example", path: str | Path) -> None:
     program_file.write(net, example, Path(path))
 
 
+__all__ = ["FORMATS", "ExportError", "onnx", "pt2"]
 # What `--to` knows: a further format is a function and its line here.
 FORMATS: dict[str, Format] = {"onnx": onnx, "pt2": pt2}

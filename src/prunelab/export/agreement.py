@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from prunelab.export import ExportError
+from prunelab.export.error import ExportError
 from prunelab.export.program import told
 
 TOLERANCE = 1e-4  # of the largest output

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from prunelab.core.atomic import written_whole
+from prunelab.core.atomic import atomic_write
 from prunelab.core.types import Example
-from prunelab.export import ExportError
 from prunelab.export.agreement import check
+from prunelab.export.error import ExportError
 from prunelab.export.program import on_cpu, quiet, told, traced
 
 QUIET = 4  # onnxruntime's level for what is fatal
@@ -25,7 +25,7 @@ def write(net: nn.Module, example: Example, path: Path) -> None:
     _require()
     net, inputs = on_cpu(net, example)
     model = converted(traced(net, inputs), type(net).__name__)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(model)
         check(net, inputs, runner(file))
 

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from prunelab.core.types import Example
-from prunelab.export import ExportError
+from prunelab.export.error import ExportError
 
 TORCH = Path(torch.__file__).parent
 

@@ -7,7 +7,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.atomic import written_whole
+from prunelab.core.atomic import atomic_write
 from prunelab.core.types import Example
 from prunelab.export.agreement import check, outputs
 from prunelab.export.program import on_cpu, traced
@@ -17,7 +17,7 @@ def write(net: nn.Module, example: Example, path: Path) -> None:
     """See prunelab.export.pt2."""
     net, inputs = on_cpu(net, example)
     program = traced(net, inputs)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         torch.export.save(program, file)
         check(net, inputs, runner(file))
 

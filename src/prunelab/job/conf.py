@@ -4,13 +4,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-import prunelab
 from prunelab.store.naming import job_folder
 
 
 def conf_dir() -> Path:
     """The folder of YAML files: inside an installed wheel, or beside `src` in a checkout."""
-    package = Path(prunelab.__file__).parent
+    package = Path(__file__).parents[1]
     return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
 
 

@@ -49,7 +49,7 @@ def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device
     return sides | {"timed": timed | {"rounds": rounds}}
 
 
-def alive(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
+def survivor_masks(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
     """True where a prunable weight of the parent is not 0 in `net`, which `plan` made small: in the parent's shapes."""
     small, masks = dict(net.named_parameters()), {}
     for name, weight in prunable_weights(parent).items():

@@ -7,7 +7,7 @@ import lightning as L
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunelab.callbacks.analysis.analysis import Masked
+from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.shrink import Shrink
@@ -45,14 +45,18 @@ class Method:
         return next((callback for callback in self.callbacks if isinstance(callback, Shrink)), None)
 
     @property
-    def looks(self) -> list[Masked]:
+    def analyses(self) -> list[PostTrainingAnalysis]:
         """What only looks at the net that training ends with."""
-        return [callback for callback in self.callbacks if isinstance(callback, Masked)]
+        return [callback for callback in self.callbacks if isinstance(callback, PostTrainingAnalysis)]
 
     @property
     def others(self) -> list[L.Callback]:
         """What acts on training besides pruning and what follows it."""
-        return [callback for callback in self.callbacks if not isinstance(callback, Pruning | Rewind | Shrink | Masked)]
+        return [
+            callback
+            for callback in self.callbacks
+            if not isinstance(callback, Pruning | Rewind | Shrink | PostTrainingAnalysis)
+        ]
 
     def run(self, epochs: int, epoch: int) -> Progress:
         """The whole run, where one training has `epochs` and each of them `epoch` steps."""
@@ -71,7 +75,7 @@ class Method:
 
     def found(self) -> dict[str, Any]:
         """What a look at the net came to, by the name of the look."""
-        return {look.name: look.result for look in self.looks}
+        return {look.name: look.result for look in self.analyses}
 
     def attained(self) -> float:
         """What is gone of that which the budget counts, a fraction; 0 without pruning."""

@@ -7,22 +7,22 @@ from omegaconf import DictConfig
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
-from prunelab.lit.datamodule import ImageBatches
+from prunelab.lit.datamodule import ImageDataModule
 from prunelab.store.naming import refuse_unwritable
 
 
-def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBatches, run: Progress) -> None:
+def preflight(cfg: DictConfig, method: Method, module: Classifier, data: ImageDataModule, run: Progress) -> None:
     """Raises ValueError, naming the value and the remedy, for what would fail in the course of the run."""
     for pruner in method.pruners:
         pruner.attach(module, EXAMPLE)
         pruner.check(run)
         data.check_scoring(pruner.batches)
-    if method.looks and cfg.trainer.devices > 1:
+    if method.analyses and cfg.trainer.devices > 1:
         raise ValueError(
-            f"trainer.devices={cfg.trainer.devices}: {type(method.looks[0]).__name__} works on one, and more would do "
-            "the same; drop it"
+            f"trainer.devices={cfg.trainer.devices}: {type(method.analyses[0]).__name__} works on one, "
+            "and more would do the same; drop it"
         )
-    for look in method.looks:
+    for look in method.analyses:
         look.check(module, EXAMPLE)
         data.check_scoring(look.pruner.batches)
         data.check_scoring(look.batches, "prune.pruning.batches")
@@ -46,7 +46,7 @@ def rehearse(cfg: DictConfig, method: Method, module: Classifier, data: ImageBat
 
 def _check_shared(cfg: DictConfig, method: Method, run: Progress) -> None:
     """The dense training that jobs share is `epochs` long, and nothing but the optimizer acts on it."""
-    if not method.rounds and method.callbacks != tuple(method.looks):
+    if not method.rounds and method.callbacks != tuple(method.analyses):
         raise ValueError("pretrained=auto: this method prunes from scratch; give the PATH of weights, or drop it")
     if any(pruner.watches for pruner in method.pruners):
         raise ValueError("pretrained=auto: this criterion watches the dense training too; drop pretrained=auto")

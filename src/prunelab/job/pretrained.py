@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
-from prunelab.core.snapshot import mismatch
+from prunelab.core.snapshot import state_dict_mismatch
 from prunelab.store.naming import weights_file
 
 
@@ -24,7 +24,7 @@ def load_weights(net: nn.Module, path: Path) -> Plan:
         file.load(path, into=net).train(was_training)
         return origin.plan
     saved = _read(path)
-    if wrong := mismatch(net, saved):
+    if wrong := state_dict_mismatch(net, saved):
         raise ValueError(f"pretrained={path} does not fit {type(net).__name__}: {wrong}")
     net.load_state_dict(saved)
     return Plan()

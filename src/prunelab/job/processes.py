@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments import (
 )
 from omegaconf import DictConfig
 
-from prunelab.core import distributed as ranks
+from prunelab.core import distributed
 
 SET_BY_LAUNCHERS = ("RANK", "LOCAL_RANK")  # torchrun, Lightning; on one node
 
@@ -31,7 +31,7 @@ def quiet_others(rank: int) -> None:
         logging.getLogger("prunelab").setLevel(logging.ERROR)
 
 
-class SameJob(L.Callback):
+class CheckRanksAgree(L.Callback):
     """Before training: are as many processes there as were asked for, and all at the same job?
 
     Raises RuntimeError where one of them would train alone, as when a sweep starts itself anew in each.
@@ -42,13 +42,13 @@ class SameJob(L.Callback):
         self.devices = devices
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        there = ranks.world_size()
+        there = distributed.world_size()
         if not there == trainer.world_size == self.devices:
             raise RuntimeError(
                 f"trainer.devices={self.devices}, but {there} processes have met and Lightning counts on "
                 f"{trainer.world_size}: start one job by itself, or a sweep with hydra/launcher=pool"
             )
-        if len(set(ranks.gather(self.identity))) > 1:
+        if len(set(distributed.gather(self.identity))) > 1:
             raise RuntimeError("the processes of this job train different ones: start it again")
 
 

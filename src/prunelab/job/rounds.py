@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from prunelab.core.atomic import written_whole
+from prunelab.core.atomic import atomic_write
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress
@@ -25,12 +25,12 @@ BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
 
 class RoundRecords(L.Callback):
     """After each pruning of a method that prunes in rounds: its masks as `round-<i>.safetensors` in `folder`, and
-    the test accuracy that the retraining begins with, in `begins` by round.
+    the test accuracy that the retraining begins with, in `initial` by round.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.begins: dict[int, float] = {}
+        self.initial: dict[int, float] = {}
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning, after the other callbacks that it tells: what is rewound or cut out is so by now."""
@@ -39,14 +39,14 @@ class RoundRecords(L.Callback):
             if trainer.is_global_zero:
                 write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
             *_, test = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-            self.begins[number] = accuracy(pl_module, test)
-            log.info("round %d begins with test %.1f %%", number, 100 * self.begins[number])
+            self.initial[number] = accuracy(pl_module, test)
+            log.info("round %d begins with test %.1f %%", number, 100 * self.initial[number])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"begins": self.begins}
+        return {"begins": self.initial}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.begins = dict(state_dict["begins"])
+        self.initial = dict(state_dict["begins"])
 
 
 def rounds_of(
@@ -62,7 +62,7 @@ def rounds_of(
             }
             if number:
                 file = mask_file(records.folder, number)
-                entry |= {"begins_test_acc": records.begins[number], "masks": file.name, "sha256": content(file)}
+                entry |= {"begins_test_acc": records.initial[number], "masks": file.name, "sha256": content(file)}
             rounds.append(entry)
     return rounds
 
@@ -76,7 +76,7 @@ def write_masks(path: Path, masks: Masks) -> None:
     """Eight weights a byte, first weight first; the shapes stand in the file's metadata."""
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     packed = safetensors.torch.save({name: _pack(mask) for name, mask in masks.items()}, {"shapes": json.dumps(shapes)})
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(packed)
 
 

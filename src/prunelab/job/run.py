@@ -16,26 +16,26 @@ from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.data.images import Splits
 from prunelab.job.check import check_launcher, check_retrain, check_values
-from prunelab.job.dense_parent import dense_phase, shared
-from prunelab.job.measurements import alive, costs
+from prunelab.job.dense_checkpoint import dense_phase, shared
+from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
-from prunelab.job.preflight import rehearse
+from prunelab.job.preflight import preflight
 from prunelab.job.pretrained import load_weights
-from prunelab.job.processes import SameJob, quiet_others, rank_of
+from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_whole, newest
 from prunelab.lit.classifier import Classifier
-from prunelab.lit.datamodule import ImageBatches
+from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
 from prunelab.lit.history import History
 from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
-from prunelab.models import named
-from prunelab.store.folder import Folder
+from prunelab.models import registry
+from prunelab.store.folder import RunDir
 from prunelab.store.identity import describe
-from prunelab.store.signals import Stop, stoppable
-from prunelab.tensorboard.hparams import tell
+from prunelab.store.signals import StopRequest, stoppable
+from prunelab.tensorboard.hparams import write_event
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ def run(cfg: DictConfig) -> float:
     check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     check_retrain(cfg, HydraConfig.get().overrides.task)
     splits: Splits = instantiate(cfg.data).load()
-    folder = Folder(Path(HydraConfig.get().runtime.output_dir))
-    job = describe(cfg, settle(cfg, splits))
+    folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    job = describe(cfg, resolve_auto(cfg, splits))
     folder.refuse_other(job)
     if folder.result(job["identity"]) is None:
         with stoppable() as stop, folder.attempt() if rank_of(cfg) == 0 else nullcontext():
@@ -65,40 +65,40 @@ def run(cfg: DictConfig) -> float:
     return float(done["accuracy"])
 
 
-def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, stop: Stop) -> float:
+def train(cfg: DictConfig, folder: RunDir, job: dict[str, Any], splits: Splits, stop: StopRequest) -> float:
     """One job in its folder, whether or not it was begun there."""
     method = Method.of(cfg)
     L.seed_everything(cfg.seed, verbose=False)
     net = build_net(cfg, len(splits.classes))
     example = torch.zeros(1, *splits.test.pool.shape[1:])
     cut = start_from(net, cfg.pretrained)
-    data = ImageBatches(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
+    data = ImageDataModule(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
     run = method.run(cfg.epochs, data.steps_of_an_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
     epochs = method.schedule_epochs(cfg.epochs, run.epoch)
     module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], epochs)
-    rehearse(cfg, method, module, data, run)
+    preflight(cfg, method, module, data, run)
     start = newest(folder.checkpoint.parent) or (parent(cfg, splits, stop) if cfg.pretrained == "auto" else None)
     history, records = History(), RoundRecords(folder.masks)
     trainer = make_trainer(
         cfg,
         folder,
         job["values"]["precision"],
-        [SameJob(job["identity"], cfg.trainer.devices), *method.callbacks, records, history],
+        [CheckRanksAgree(job["identity"], cfg.trainer.devices), *method.callbacks, records, history],
         run.total // run.epoch,
         stop,
         start,
-        lambda: folder.claim(job),
+        lambda: folder.write_job(job),
     )
     begun = memory.begin_training_peak(trainer.strategy.root_device)
     if run.total:
         trainer.fit(module, data, ckpt_path=start)
     else:  # the weights of a file are looked at as they are
-        folder.claim(job)
+        folder.write_job(job)
         trainer.validate(module, data, verbose=False)
     peak = memory.training_peak(trainer.strategy.root_device, begun)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
-            folder.claim(job)
+            folder.write_job(job)
         trainer.save_checkpoint(folder.checkpoint)
     if len(history.epochs) * run.epoch < run.total:
         raise RuntimeError(
@@ -113,7 +113,7 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
     save_model(cfg, folder, net, len(splits.classes), cut)
     unpruned = build_net(cfg, len(splits.classes))
     if method.pruners:
-        write_masks(folder.masks / "last.safetensors", alive(unpruned, net, cut))
+        write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, cut))
     measured: dict[str, Any] = {
         "device": str(trainer.strategy.root_device),
         "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
@@ -129,11 +129,11 @@ def train(cfg: DictConfig, folder: Folder, job: dict[str, Any], splits: Splits, 
     return finish(folder, job, history.epochs, measured | method.found())
 
 
-def parent(cfg: DictConfig, splits: Splits, stop: Stop) -> Path:
+def parent(cfg: DictConfig, splits: Splits, stop: StopRequest) -> Path:
     """The checkpoint at the end of the dense training that this job begins with; trained, if nobody has yet."""
     dense = dense_phase(cfg)
-    described = describe(dense, settle(cfg, splits)) | {"method": "none"}
-    home = Folder(Path(cfg.parents) / described["identity"])
+    described = describe(dense, resolve_auto(cfg, splits)) | {"method": "none"}
+    home = RunDir(Path(cfg.parents) / described["identity"])
     shared(
         home.path,
         lambda: home.result(described["identity"]) is not None and is_whole(home.checkpoint),
@@ -156,11 +156,11 @@ def start_from(net: nn.Module, pretrained: str | None) -> Plan:
     return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
 
 
-def save_model(cfg: DictConfig, folder: Folder, net: nn.Module, classes: int, plan: Plan) -> None:
+def save_model(cfg: DictConfig, folder: RunDir, net: nn.Module, classes: int, plan: Plan) -> None:
     """The net that was tested as one file, about as small as its zeros allow, for `prunelab.load`."""
     args = {key: value for key, value in cfg.model.items() if key != "_target_"} | {"num_classes": classes}
     # Nothing divides by a weight, so the sign of a zero changes no output; it would be most of the file.
-    size = file.save(folder.model, net, plan, named.name_of(cfg.model._target_), args, signed_zeros=False)
+    size = file.save(folder.model, net, plan, registry.name_of(cfg.model._target_), args, signed_zeros=False)
     log.info("model.safetensors: %s bytes", f"{size.bytes:,}")
 
 
@@ -172,7 +172,7 @@ def build_module(cfg: DictConfig, net: nn.Module, classes: int, compiled: bool, 
     )
 
 
-def settle(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
+def resolve_auto(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
     """What the configuration leaves open and the result depends on: the images, and what "auto" is here."""
     device = expected_device(cfg.trainer.accelerator)
     # Batch norm and drop-out see each device's share alone. One device is what there was before, under any strategy.
@@ -184,12 +184,12 @@ def settle(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
     }
 
 
-def finish(folder: Folder, job: dict[str, Any], epochs: list[dict[str, Any]], measured: dict[str, Any]) -> float:
+def finish(folder: RunDir, job: dict[str, Any], epochs: list[dict[str, Any]], measured: dict[str, Any]) -> float:
     """Writes result.json, the last file of a job; returns the accuracy in it."""
     accuracy = epochs[-1]["test_acc"]
     seconds = sum(epoch["seconds"] for epoch in epochs)
     result = job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds}
-    tell(folder.path, result)
+    write_event(folder.path, result)
     folder.finish(result)
     log.info(
         "test %.2f %%, sparsity %.2f %%, %.0f s",

@@ -15,23 +15,23 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 
 from prunelab.job.processes import environments
-from prunelab.lit.buffer_sync import SharedStatistics
+from prunelab.lit.buffer_sync import BufferSync
 from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
 from prunelab.lit.device import expected_device
 from prunelab.lit.history import History
-from prunelab.lit.rng_state import RandomStreams
-from prunelab.store.folder import Folder
-from prunelab.store.signals import Interrupted, Stop
+from prunelab.lit.rng_state import RngState
+from prunelab.store.folder import RunDir
+from prunelab.store.signals import Interrupted, StopRequest
 from prunelab.tensorboard.histograms import Distributions
 
 
 def make_trainer(
     cfg: DictConfig,
-    folder: Folder,
+    folder: RunDir,
     precision: str,
     callbacks: list[L.Callback],
     epochs: int,
-    stop: Stop,
+    stop: StopRequest,
     start: Path | None,
     on_start: Callable[[], None],
 ) -> L.Trainer:
@@ -67,8 +67,8 @@ def make_trainer(
         callbacks=[
             *callbacks,
             Distributions(),
-            RandomStreams(),
-            SharedStatistics(),
+            RngState(),
+            BufferSync(),
             LambdaCallback(on_train_start=begin, on_validation_start=lambda *_: stop.listen()),
             checkpoints,
         ],
@@ -85,7 +85,7 @@ def make_trainer(
 
 def _strategy(devices: int) -> str | Strategy:
     """One device is the same job under trainer=ddp, also where the net becomes smaller, which DDP does not follow."""
-    return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # SharedStatistics does it otherwise
+    return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # BufferSync does it otherwise
 
 
 def _logger(cfg: DictConfig, start: Path | None) -> Logger | bool:

@@ -5,10 +5,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from prunelab.core import distributed as ranks
+from prunelab.core import distributed
 
 
-class SharedStatistics(L.Callback):
+class BufferSync(L.Callback):
     """After each batch of training, buffers are averaged over ranks: evaluation and checkpoints see one net.
 
     Batch norm normalises by the statistics of its own rank's images; the running ones it keeps come from all of
@@ -21,4 +21,4 @@ class SharedStatistics(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.world_size > 1:
-            ranks.average([b for b in pl_module.buffers() if b.is_floating_point()], torch.float64)
+            distributed.average([b for b in pl_module.buffers() if b.is_floating_point()], torch.float64)

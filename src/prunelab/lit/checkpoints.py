@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from prunelab.core.atomic import written_whole
+from prunelab.core.atomic import atomic_write
 from prunelab.core.time import length, seconds
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         path = Path(path)
-        with written_whole(path, path.with_name(BEFORE) if path.name == LAST else None) as file:
+        with atomic_write(path, path.with_name(BEFORE) if path.name == LAST else None) as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(
@@ -96,7 +96,7 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._end(trainer)
 
-    def on_tried(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_mask_evaluated(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Called by Scan and Sensitivity between two masks: training is safe by now, and they begin again."""
         if self.asked():
             raise self.stop("interrupted while masks were tried on the trained net")

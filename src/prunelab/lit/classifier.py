@@ -13,13 +13,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from prunelab.core import distributed as ranks
+from prunelab.core import distributed
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders
 
 
-class Tally(nn.Module):
+class EpochMetrics(nn.Module):
     """Mean loss and accuracy of an epoch, summed up on the device: no synchronisation at a step."""
 
     def __init__(self, num_classes: int) -> None:
@@ -77,15 +77,15 @@ class Classifier(L.LightningModule):
         self.compiled = compiled
         self.epochs = epochs
         self.finetune = finetune
-        self.tallies = nn.ModuleList(Tally(num_classes) for _ in SPLITS)
+        self.tallies = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
         self.example_input_array = EXAMPLE
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tally"] = ranks.gather({name: t.cpu() for name, t in self._tally("train").sums().items()})
+        checkpoint["tally"] = distributed.gather({name: t.cpu() for name, t in self._tally("train").sums().items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "tally" in checkpoint:  # a file with weights alone has none
-            self._tally("train").restore(checkpoint["tally"][ranks.rank()])
+            self._tally("train").restore(checkpoint["tally"][distributed.rank()])
 
     def on_fit_start(self) -> None:
         if self.compiled:
@@ -118,8 +118,8 @@ class Classifier(L.LightningModule):
         for split in SPLITS[1:]:
             self._log(split)
 
-    def _tally(self, split: str) -> Tally:
-        return cast(Tally, self.tallies[SPLITS.index(split)])
+    def _tally(self, split: str) -> EpochMetrics:
+        return cast(EpochMetrics, self.tallies[SPLITS.index(split)])
 
     def _log(self, split: str) -> None:
         self.log_dict({f"{split}/{name}": value for name, value in self._tally(split).take().items()})

@@ -16,7 +16,7 @@ from prunelab.data.sampling import Sampling
 EVALUATION_BATCH = 500  # images on each device; no gradients are kept, so more fit than in training
 
 
-class ImageBatches(L.LightningDataModule):
+class ImageDataModule(L.LightningDataModule):
     """Batches made whole on the training device; the evaluation loaders are [val, test].
 
     `batch_size` counts the images of all ranks. Each has its share of every batch, in training and evaluation; what

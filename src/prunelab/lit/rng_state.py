@@ -5,11 +5,11 @@ from typing import Any
 import lightning as L
 import torch
 
-from prunelab.core import distributed as ranks
-from prunelab.core.seeding import own_stream
+from prunelab.core import distributed
+from prunelab.core.seeding import derived_generator
 
 
-class RandomStreams(L.Callback):
+class RngState(L.Callback):
     """Carries torch's global random streams (dropout draws from them) in the checkpoint.
 
     They are put back as training starts, after everything that might draw in between. Of GPUs it is the one
@@ -22,7 +22,7 @@ class RandomStreams(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-        first, *others = ranks.gather({"cpu": torch.get_rng_state(), "cuda": cuda})
+        first, *others = distributed.gather({"cpu": torch.get_rng_state(), "cuda": cuda})
         return first | ({"others": others} if others else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -30,13 +30,13 @@ class RandomStreams(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         state, self._loaded = self._loaded, {}
-        rank, streams = ranks.rank(), [state, *state.get("others", [])]
+        rank, streams = distributed.rank(), [state, *state.get("others", [])]
         known = rank < len(streams)
         if state:
             _put_back(streams[rank if known else 0])
         if rank and not (state and known):
             drawn = int(torch.randint(2**62, ()))
-            torch.manual_seed(own_stream(f"rank {rank}", drawn).initial_seed())
+            torch.manual_seed(derived_generator(f"rank {rank}", drawn).initial_seed())
 
 
 def _put_back(streams: dict[str, Any]) -> None:

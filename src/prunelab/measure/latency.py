@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 
 
@@ -34,7 +34,7 @@ def timings(nets: Sequence[nn.Module], example: Example, rounds: int = 30, warmu
     taken: list[list[float]] = [[] for _ in nets]
     with ExitStack() as stack:
         for net in nets:
-            stack.enter_context(glance(net))
+            stack.enter_context(preserve_state(net))
         for _ in range(warmup + rounds):
             for net, inputs, seconds in zip(nets, given, taken, strict=True):
                 seconds.append(_seconds(net, inputs))

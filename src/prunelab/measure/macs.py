@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -66,7 +66,7 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
             if isinstance(module, COUNTED):
                 hook = _recorder(layer, names, found)
                 stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
-        stack.enter_context(glance(net))
+        stack.enter_context(preserve_state(net))
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # one image is not worth compiling for
         net(*(example if isinstance(example, tuple) else (example,)))
     return found

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 
@@ -36,7 +36,7 @@ def peak(net: nn.Module, example: Example) -> int | None:
     measure = {"cuda": _allocated, "cpu": _made}.get(inputs[0].device.type)
     if measure is None:
         return None
-    with glance(net):
+    with preserve_state(net):
         return measure(net, inputs)
 
 

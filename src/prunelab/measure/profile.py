@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.core.si_format import short
+from prunelab.core.si_format import si_format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +109,13 @@ COLUMNS: dict[str, Column] = {
     "layer": lambda a, _: a.name or "(the net itself)",
     "kind": lambda a, _: a.kind,
     "bits": lambda a, _: f"{a.weight_bits} x {a.activation_bits}" if a.weight_bits else "",
-    "parameters": lambda a, _: short(a.params),
-    "non-zeros": lambda a, _: short(a.nonzero),
+    "parameters": lambda a, _: si_format(a.params),
+    "non-zeros": lambda a, _: si_format(a.nonzero),
     "non-zeros left": lambda a, b: _left(a.nonzero, b.nonzero) if b else "",
     "sparsity": lambda a, _: f"{a.sparsity:.3f}",
-    "MACs": lambda a, _: short(a.macs),
-    "effective MACs": lambda a, _: short(a.effective_macs),
-    "effective BOPs": lambda a, _: short(a.effective_bops),
+    "MACs": lambda a, _: si_format(a.macs),
+    "effective MACs": lambda a, _: si_format(a.effective_macs),
+    "effective BOPs": lambda a, _: si_format(a.effective_bops),
     "MACs left": lambda a, b: _left(a.effective_macs, b.effective_macs) if b else "",
 }
 COMPARED = ("non-zeros left", "MACs left")
@@ -152,11 +152,11 @@ def _whole(profile: Profile) -> Table:
     nets = [profile.net] if profile.dense is None else [profile.net, profile.dense]
     table = _table(["", "this net", "dense", "this / dense"][: 2 * len(nets)], words=("",))
     for name, of in COUNTS.items():
-        table.add_row(name, *_cells([of(c) for c in nets], short))
+        table.add_row(name, *_cells([of(c) for c in nets], si_format))
         if name == "non-zeros":
             table.add_row("sparsity", *(f"{c.sparsity:.3f}" for c in nets))
     for name, of in SIZES.items():
-        table.add_row(name, *_cells([of(c) for c in nets], short))
+        table.add_row(name, *_cells([of(c) for c in nets], si_format))
     for passes in zip(*(c.passes for c in nets), strict=True):
         for row in _at(passes):
             table.add_row(*row)
@@ -169,7 +169,7 @@ def _at(passes: Sequence[Pass]) -> Iterator[list[str]]:
     yield ["  quartiles", *(_range(p.lower, p.upper) for p in passes)]
     peaks = [p.peak_bytes for p in passes if p.peak_bytes is not None]
     if len(peaks) == len(passes):
-        yield [f"peak bytes, batch {passes[0].batch}", *_cells(peaks, short)]
+        yield [f"peak bytes, batch {passes[0].batch}", *_cells(peaks, si_format)]
 
 
 def _cells(values: Sequence[float], shown: Callable[[float], str]) -> list[str]:
@@ -251,7 +251,7 @@ def _notes(profile: Profile) -> Iterator[str]:
     net = profile.net
     yield "MACs and BOPs: of one input, of layers with weights; effective: without products whose weight is 0."
     bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
-    yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
+    yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). CostModel: non-zeros x their bits."
     yield f"Seconds: median of {profile.rounds} passes, nets in turn. Peak: {profile.memory}."
 
 
@@ -263,7 +263,7 @@ def _cautions(profile: Profile) -> Iterator[str]:
     for costs in (net, *([profile.dense] if profile.dense else [])):
         which = "" if costs is net else " of the dense net"
         for name, macs in costs.uncounted.items():
-            yield f"Not counted{which}: {short(macs)} MACs in {name or costs.name} that are no layer's."
+            yield f"Not counted{which}: {si_format(macs)} MACs in {name or costs.name} that are no layer's."
         if costs.unseen:
             yield f"Not counted{which}: products, if there are any, with {', '.join(costs.unseen)}."
 

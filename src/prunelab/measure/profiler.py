@@ -24,7 +24,13 @@ def profile(
     batches: Sequence[int] = (1, 128),
     rounds: int = 20,
 ) -> Profile:
-    """As `prunelab.profile` says. Counts are of the first input of `example`; batches repeat its inputs in turn."""
+    """Size, sparsity, MACs, BOPs, memory and latency of `net`, beside its unpruned parent `dense` where given.
+
+    `example` is a batch of any size, or a tuple of tensors with one. Counts are of its first input; latency and peak
+    memory are those of each size in `batches`, which repeat its inputs in turn. `print` shows tables,
+    `dataclasses.asdict` gives what JSON takes. Raises ValueError for an example without a batch, for fewer than 2
+    rounds, and for networks on two devices.
+    """
     nets = [net] if dense is None else [net, dense]
     _check(nets, example, batches, rounds)
     device = suited(net, example)[0].device

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 from prunelab.measure.macs import Use
 
@@ -59,7 +59,7 @@ def _flops(net: nn.Module, example: Example) -> dict[str, int]:
     """Of each module that was called, without those that it called itself."""
     own: dict[str, int] = {}
     with ExitStack() as stack:
-        stack.enter_context(glance(net))
+        stack.enter_context(preserve_state(net))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_unfused())
         counter = stack.enter_context(FlopCounterMode(display=False))

@@ -12,9 +12,9 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.report.results import NothingToReport, Unusable, outcome
+from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
-from prunelab.store.folder import Folder
+from prunelab.store.folder import RunDir
 from prunelab.store.result import Result
 
 MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # of a job's folder, whatever its name
@@ -97,9 +97,9 @@ def _entry(root: Path, job: Path, now: float) -> Entry:
     return Entry(_study(root, job), job.absolute().name, state, _age(job, now), reason=reason)
 
 
-def _state(job: Path, found: Unusable) -> tuple[str, str]:
+def _state(job: Path, found: InvalidRun) -> tuple[str, str]:
     """And the reason, where there is one. A damaged result is none, unless it is being made anew."""
-    folder = Folder(job)
+    folder = RunDir(job)
     state = folder.state()
     if state != "running" and (job / "result.json").exists():
         return "damaged", found.reason

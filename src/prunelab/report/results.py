@@ -15,14 +15,14 @@ class NothingToReport(Exception):
 
 
 @dataclass(frozen=True)
-class Unusable:
+class InvalidRun:
     """A job that no table may count, and why; never dropped in silence."""
 
     folder: Path
     reason: str
 
 
-def load(folder: Path) -> tuple[list[Result], list[Unusable]]:
+def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
     """Every job of a sweep, in the order of the folder names: the finished ones, and the others.
 
     Raises NothingToReport if `folder` is not a folder or none of its jobs is usable.
@@ -39,7 +39,7 @@ def load(folder: Path) -> tuple[list[Result], list[Unusable]]:
             if first is one:
                 continue
             # As one more seed it would make the spread look smaller than it is.
-            one = Unusable(one.folder, f"same method, rate and seed as {first.folder.name}")
+            one = InvalidRun(one.folder, f"same method, rate and seed as {first.folder.name}")
         unusable.append(one)
     if not cells:
         raise NothingToReport(_nothing(folder, unusable))
@@ -58,14 +58,14 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def outcome(job: Path) -> Result | Unusable:
+def outcome(job: Path) -> Result | InvalidRun:
     """What one job's folder came to; raises nothing."""
     try:
         return read(job)
     except FileNotFoundError:
-        return Unusable(job, "unfinished: no result.json")
+        return InvalidRun(job, "unfinished: no result.json")
     except Exception as error:  # whatever a damaged file provokes must not hide the other jobs
-        return Unusable(job, _reason(error))
+        return InvalidRun(job, _reason(error))
 
 
 def _is_job(child: Path) -> bool:
@@ -79,7 +79,7 @@ def _reason(error: Exception) -> str:
     return kind.get(type(error), "result.json: ") + " ".join(str(error).split())
 
 
-def _nothing(folder: Path, unusable: list[Unusable]) -> str:
+def _nothing(folder: Path, unusable: list[InvalidRun]) -> str:
     if unusable:
         first = unusable[0]
         return f"{folder}: none of {len(unusable)} jobs is usable; {first.folder.name}: {first.reason}"

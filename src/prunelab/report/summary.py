@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from prunelab.core.atomic import remove_abandoned, written_whole
+from prunelab.core.atomic import atomic_write, remove_abandoned
 from prunelab.report.groups import Group, group
 from prunelab.report.html import page
 from prunelab.report.html.page import Section
-from prunelab.report.results import Unusable, load
+from prunelab.report.results import InvalidRun, load
 from prunelab.report.tables import formats, terminal
 from prunelab.report.tables.table import rows
 from prunelab.store.result import Result
@@ -20,7 +20,7 @@ class Summary:
     """The tables of a sweep, printable with rich, and the files that say the same."""
 
     tables: tuple[formats.Entry, ...]
-    unusable: tuple[Unusable, ...]
+    unusable: tuple[InvalidRun, ...]
     paths: tuple[Path, ...]  # files written, in order
     failures: tuple[str, ...]  # figures that could not be drawn, and why
 
@@ -88,6 +88,6 @@ def _complaint(name: str, error: Exception) -> str:
 
 
 def _file(path: Path, content: bytes) -> Path:
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
     return path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prunelab.core.atomic import remove_partial, written_whole
+from prunelab.core.atomic import atomic_write, remove_partial
 from prunelab.store import failure
 from prunelab.store.lock import held, is_held
 from prunelab.store.signals import Interrupted
@@ -18,7 +18,7 @@ State = Literal["finished", "running", "failed", "interrupted", "not begun"]
 
 
 @dataclass(frozen=True)
-class Folder:
+class RunDir:
     """job.json from the start, checkpoints/ in the course, masks/ by round, result.json or failure.json last of all."""
 
     path: Path
@@ -76,7 +76,7 @@ class Folder:
                     self.fail(error)
                 raise
 
-    def claim(self, job: dict[str, Any]) -> None:
+    def write_job(self, job: dict[str, Any]) -> None:
         """Says whose folder it is, and how the job was asked for."""
         write_json(self.path / "job.json", job)
 
@@ -101,5 +101,5 @@ class Folder:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Whole or not at all. Raises ValueError for a NaN, which JSON does not know."""
     text = json.dumps(value, indent=1, allow_nan=False)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())

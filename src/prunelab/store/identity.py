@@ -47,15 +47,15 @@ def weights_content(pretrained: str | None) -> str | None:
     return None if pretrained in (None, "auto") else content(weights_file(pretrained))
 
 
-def menu(sources: Iterable[ConfigSourceInfo]) -> str:
+def config_digest(sources: Iterable[ConfigSourceInfo]) -> str:
     """A digest of every YAML file that a configuration may be composed from; `sources` are Hydra's."""
     folders = sorted(source.path for source in sources if source.schema == "file")
     return digest({"conf": [content(path) for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))]})
 
 
-def asked(overrides: Sequence[str], menu: str) -> str:
+def asked(overrides: Sequence[str], config_digest: str) -> str:
     """A digest of what was typed: where it is equal the composed jobs are, and need not be composed to know."""
-    return digest({"asked": sorted(overrides), "menu": menu})
+    return digest({"asked": sorted(overrides), "menu": config_digest})
 
 
 def comparable(values: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def describe(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:
         "rate": cfg.rate,
         "seed": cfg.seed,
         "overrides": typed,
-        "asked": asked(typed, menu(hydra.runtime.config_sources)),
+        "asked": asked(typed, config_digest(hydra.runtime.config_sources)),
         "labels": {group: chosen[group] for group in ("model", "data", "optim")},
         "values": values,
         "config": OmegaConf.to_container(cfg, resolve=True),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from prunelab.compact import file
 from prunelab.lit.classifier import EXAMPLE
-from prunelab.store.folder import Folder
+from prunelab.store.folder import RunDir
 from prunelab.store.result import read
 
 
@@ -17,7 +17,7 @@ def net_of(path: Path) -> nn.Module:
     Nothing in the folder is run or unpickled. Raises ValueError, with the path and what to do, where there is no
     result or a damaged one, a newer version's, or no whole net, and for a net that is none of ours.
     """
-    folder = Folder(path)
+    folder = RunDir(path)
     _check(folder)
     if not folder.model.exists():
         raise ValueError(f"{folder.model}: no such file; older jobs have none: train again with rerun=true")
@@ -30,7 +30,7 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     Returns, in words, how many bytes it has and how far outputs on noise are off. Raises ValueError as `net_of`, and
     for weights that are not in `values`.
     """
-    net, model = net_of(path), Folder(path).model
+    net, model = net_of(path), RunDir(path).model
     origin = file.origin_of(model)
     assert origin is not None
     size = file.save(to, net, *origin, values, signed_zeros=False)
@@ -46,7 +46,7 @@ def with_example(path: Path) -> tuple[nn.Module, Tensor]:
     return net_of(path), EXAMPLE
 
 
-def _check(folder: Folder) -> None:
+def _check(folder: RunDir) -> None:
     """Whether result.json is there, and every entry that reports use can be read."""
     result = folder.path / "result.json"
     if not folder.path.is_dir():
@@ -67,7 +67,7 @@ def _check(folder: Folder) -> None:
         raise _damaged(result, repr(error)) from error
 
 
-def _told(folder: Folder) -> str:
+def _told(folder: RunDir) -> str:
     there = (folder.read("failure.json") or {}) if (state := folder.state()) == "failed" else {}
     return f"failed ({there['reason']})" if there.get("reason") else state
 

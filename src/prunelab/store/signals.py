@@ -19,7 +19,7 @@ class Interrupted(Exception):
     """Ended because a signal asked for it; what was done is safe, and the same command goes on from there."""
 
 
-class Stop:
+class StopRequest:
     """Remembers the first signal; a second Ctrl-C ends at once, by KeyboardInterrupt."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Stop:
             log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, again)
 
 
-_listening: list[Stop] = []
+_listening: list[StopRequest] = []
 
 
 def heeded() -> bool:
@@ -61,13 +61,13 @@ def heeded() -> bool:
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Signals are remembered instead of ending the process; a block inside another one shares its Stop."""
+def stoppable() -> Iterator[StopRequest]:
+    """Signals are remembered instead of ending the process; a block inside another one shares its StopRequest."""
     if _listening:
         yield _listening[0]
         return
     before: dict[int, Callable[..., Any] | int | None] = {number: signal.getsignal(number) for number in SIGNALS}
-    stop = Stop()
+    stop = StopRequest()
     stop.listen()
     _listening.append(stop)
     try:
@@ -79,7 +79,7 @@ def stoppable() -> Iterator[Stop]:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def tie() -> None:
+def start_parent_watchdog() -> None:
     """Sends this process SIGTERM, which it answers with a checkpoint, when the process that started it is gone.
 
     That process sets `VARIABLE`, holds the other end of standard input and never writes, so even if it is killed the

@@ -38,7 +38,7 @@ class GridSweeper(BasicSweeper):
         todo = sweep.unfinished(jobs)
         with stoppable() as stop:
             returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []
-        sweep.heed(todo, returns)
-        complete = sweep.tell(jobs)
+        sweep.record_returns(todo, returns)
+        complete = sweep.print_summary(jobs)
         if not complete:
             sys.exit(stop.status if stop else 1)

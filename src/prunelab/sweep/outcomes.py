@@ -17,7 +17,7 @@ NEXT = {
 }
 
 
-class Outcomes:
+class SweepSummary:
     """Printable with rich; `jobs` are (name, state, reason or "")."""
 
     def __init__(self, jobs: Iterable[tuple[str, State, str]]) -> None:

@@ -14,14 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from prunelab.__main__ import main as prunelab
 from prunelab.job.check import check_launcher, check_values
+from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
-from prunelab.store.folder import Folder, State
-from prunelab.store.identity import asked, flat, menu, weights_content
+from prunelab.store.folder import RunDir, State
+from prunelab.store.identity import asked, config_digest, flat, weights_content
 from prunelab.store.naming import refuse_unwritable
 from prunelab.store.signals import Interrupted
-from prunelab.sweep.outcomes import Outcomes
+from prunelab.sweep.outcomes import SweepSummary
 
 log = logging.getLogger(__name__)
 MANY = 100  # jobs; to compose so many takes longer than one waits without a word
@@ -33,7 +33,7 @@ class Job:
     """One job of a sweep: what was asked of it, and where it stands."""
 
     overrides: tuple[str, ...]
-    folder: Folder
+    folder: RunDir
     values: dict[str, Any] = field(default_factory=dict)  # that can change its result
     accuracy: float | None = None  # where it was finished before, and is not to be looked at again
     problem: BaseException | None = None  # what its launcher said went wrong
@@ -61,7 +61,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
         log.info("looking at %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
     _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
-    before, conf = _finished(Path(config.hydra.sweep.dir)), menu(config.hydra.runtime.config_sources)
+    before, conf = _finished(Path(config.hydra.sweep.dir)), config_digest(config.hydra.runtime.config_sources)
     jobs: dict[Path, Job] = {}
     data: dict[str, DictConfig] = {}
     for overrides in todo:
@@ -94,7 +94,7 @@ def unfinished(jobs: Iterable[Job]) -> list[Job]:
     return left
 
 
-def heed(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> None:
+def record_returns(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> None:
     """Notes what a launcher says of its jobs; it may have ended before all of them began."""
     for job, told in zip(jobs, returns, strict=False):
         if told.status == JobStatus.FAILED:
@@ -103,27 +103,27 @@ def heed(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> None:
                 job.folder.fail(job.problem)
 
 
-def tell(jobs: Sequence[Job]) -> bool:
+def print_summary(jobs: Sequence[Job]) -> bool:
     """Prints the tables of all finished jobs, and what has become of the others; whether there are none of those."""
     for study in dict.fromkeys(job.folder.path.parent for job in jobs):
         if study.is_dir():
-            prunelab(["report", str(study)])
-    outcomes = Outcomes([(job.folder.path.name, job.state, job.reason) for job in jobs])
+            publish_if_any(study)
+    outcomes = SweepSummary([(job.folder.path.name, job.state, job.reason) for job in jobs])
     Console().print(outcomes)
     return outcomes.complete
 
 
-def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[DictConfig, Folder]:
+def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[DictConfig, RunDir]:
     """The configuration of one job of the sweep `config`, as Hydra composes it, and its folder."""
     cfg: DictConfig = loader.load_sweep_config(config, list(overrides))
     HydraConfig.instance().set_config(cfg)  # interpolations ask it
-    folder = Folder(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
+    folder = RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg, folder
 
 
-def _finished(study: Path) -> dict[str, tuple[Folder, float]]:
+def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
     """The finished jobs of a study and their accuracies, by what was asked of them."""
     jobs, weights = {}, cache(weights_content)
     for path in study.glob("*/result.json"):
@@ -132,13 +132,13 @@ def _finished(study: Path) -> dict[str, tuple[Folder, float]]:
             config = there["config"]
             again = config.get("rerun") is True  # which makes one more folder each time it is asked
             if not again and there["values"]["pretrained"] == weights(config["pretrained"]):
-                jobs[str(there["asked"])] = Folder(path.parent), float(there["accuracy"])
+                jobs[str(there["asked"])] = RunDir(path.parent), float(there["accuracy"])
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
             continue  # damaged, or from an older version
     return jobs
 
 
-def _refuse(folder: Folder, there: dict[str, Any], here: dict[str, Any], why: str) -> None:
+def _refuse(folder: RunDir, there: dict[str, Any], here: dict[str, Any], why: str) -> None:
     differ = [key for key in here if key not in OPEN and there.get(key) != here[key]]
     if differ and there:
         raise ValueError(f"{folder.path}: {why}, with other {', '.join(differ)}; choose another name=")

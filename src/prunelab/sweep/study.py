@@ -13,7 +13,7 @@ from prunelab.job.check import check_launcher, check_values
 from prunelab.store.naming import refuse_unwritable
 
 
-class Study(Callback):
+class ValidateConfig(Callback):
     """Ends the command with one line and status 1 when it cannot succeed; a sweep's own plan does so for its jobs.
 
     Hydra turns exceptions of callbacks into warnings, but lets SystemExit through.

@@ -14,7 +14,7 @@ from tensorboard.plugins.scalar.metadata import create_summary_metadata as scala
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from prunelab.core.atomic import written_whole
+from prunelab.core.atomic import atomic_write
 
 
 def replace(folder: Path, kind: str, values: Iterable[Summary.Value], step: int) -> None:
@@ -26,7 +26,7 @@ def replace(folder: Path, kind: str, values: Iterable[Summary.Value], step: int)
     begin, end = "events.out.tfevents.", f".{kind}"
     before = [path.name.removeprefix(begin).removesuffix(end) for path in folder.glob(f"{begin}*{end}")]
     now = max([time.time(), *(float(stamp) + 1e-5 for stamp in before)])
-    with written_whole(folder / f"{begin}{now:017.6f}{end}") as file:
+    with atomic_write(folder / f"{begin}{now:017.6f}{end}") as file:
         writer = RecordWriter(file)
         writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
         for value in values:

@@ -97,7 +97,7 @@ def logs(config: dict[str, Any]) -> bool:
     return str((config.get("logger") or {}).get("_target_")).endswith(("EpochLogger", "TensorBoardLogger"))
 
 
-def tell(folder: Path, result: dict[str, Any]) -> None:
+def write_event(folder: Path, result: dict[str, Any]) -> None:
     """The entry of a job that logs there; a warning where it cannot be written, as the result is whole without it."""
     if not logs(result["config"]):
         return

@@ -18,7 +18,7 @@ from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
@@ -164,7 +164,7 @@ def test_the_other_curve_is_that_of_running_statistics_of_the_pruned_net(trained
             norm.momentum = None
         module.train()
         module.body[3].eval()
-        for x, _ in Data().scoring_batches(6, own_stream("scan", 0)):
+        for x, _ in Data().scoring_batches(6, derived_generator("scan", 0)):
             module(x)
         expected.append(accuracy(module, Data().test_dataloader()))
     assert scan.result["reestimated"] == pytest.approx(expected)
@@ -364,7 +364,7 @@ def test_scores_are_computed_once_for_all_rates(trained) -> None:
 
 def test_the_net_is_put_back_before_others_are_told_and_where_a_mask_ends_in_an_error(trained) -> None:
     class Told(L.Callback):
-        def on_tried(self, trainer, module) -> None:
+        def on_mask_evaluated(self, trainer, module) -> None:
             assert unchanged(module, before)
             told.append(1)
 

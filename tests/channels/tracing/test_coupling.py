@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, thin, varying
 from prunelab.channels.tracing.coupling import Coupling
-from prunelab.channels.tracing.labels import along, channels_of, concatenate, thin, varying
 
 
 def searched(count: int, pairs: list[tuple[int, int]]) -> list[int]:

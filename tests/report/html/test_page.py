@@ -16,7 +16,7 @@ from prunelab.report.groups import group
 from prunelab.report.html import page
 from prunelab.report.html.jobs import compact
 from prunelab.report.html.page import Section
-from prunelab.report.results import Unusable, load
+from prunelab.report.results import InvalidRun, load
 from prunelab.report.tables import formats
 from prunelab.report.tables.columns import KEYS, VALUES
 from prunelab.report.tables.table import rows
@@ -260,5 +260,5 @@ def test_what_was_measured_is_there(add: Add) -> None:
 
 def test_an_unusable_job_may_have_any_name(add: Add) -> None:
     results, _ = load(add().parent)
-    text = page.html("x", [], [], results, [Unusable(Path("<b>&"), "failed: <i>")])
+    text = page.html("x", [], [], results, [InvalidRun(Path("<b>&"), "failed: <i>")])
     assert "<code>&lt;b&gt;&amp;</code>: failed: &lt;i&gt;" in text

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from prunelab.report.groups import group
-from prunelab.report.results import Unusable, load
+from prunelab.report.results import InvalidRun, load
 from prunelab.report.tables import formats, terminal
 from prunelab.report.tables.columns import KEYS, VALUES
 from prunelab.report.tables.formats import Entry
@@ -53,7 +53,7 @@ def test_csv_leaves_unknown_fields_empty_and_floats_clean(add: Add) -> None:
 
 def test_markdown_is_a_table_github_accepts(add: Add) -> None:
     job = add("usp", 0.2, overrides=["prune.layers=a|b"], accuracy=0.789)
-    text = formats.markdown(tables(job.parent), [Unusable(Path("prune=sp"), "unfinished")])
+    text = formats.markdown(tables(job.parent), [InvalidRun(Path("prune=sp"), "unfinished")])
     head, rule, row = [line for line in text.splitlines() if line.startswith("|")]
     assert head.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == len(KEYS | VALUES) + 1
     assert (

@@ -5,25 +5,25 @@ import random
 
 import pytest
 
-from prunelab.sweep.pool.devices import CPU, Seats, visible_gpus
+from prunelab.sweep.pool.devices import CPU, DeviceSlots, visible_gpus
 
 
 def test_jobs_spread_over_devices_and_no_seat_is_given_twice() -> None:
-    seats = Seats(["0", "1"], 2)
+    seats = DeviceSlots(["0", "1"], 2)
     assert [seats.take(1) for _ in range(5)] == [["0"], ["1"], ["0"], ["1"], None]
     seats.give(["1"])
     assert seats.take(1) == ["1"]
 
 
 def test_a_job_of_two_devices_gets_two_different_ones() -> None:
-    seats = Seats(["0", "1", "2"], 1)
+    seats = DeviceSlots(["0", "1", "2"], 1)
     assert seats.take(1) == ["0"]
     assert seats.take(2) == ["1", "2"]
     assert seats.most == 3
 
 
 def test_alone_is_the_whole_device() -> None:
-    seats = Seats(["0", "1"], 2)
+    seats = DeviceSlots(["0", "1"], 2)
     taken = seats.take(1)
     assert seats.take(1, alone=True) == ["1", "1"]
     assert seats.take(2, alone=True) is None
@@ -32,7 +32,7 @@ def test_alone_is_the_whole_device() -> None:
 
 
 def test_on_the_cpu_every_process_of_a_job_takes_a_seat() -> None:
-    seats = Seats([CPU], 3)
+    seats = DeviceSlots([CPU], 3)
     assert seats.most == len(seats) == 3
     assert seats.take(2) == [CPU, CPU]
     assert seats.take(2) is None
@@ -43,7 +43,7 @@ def test_on_the_cpu_every_process_of_a_job_takes_a_seat() -> None:
 def test_whatever_comes_and_goes_no_device_has_more_jobs_than_seats(seed: int) -> None:
     rng = random.Random(seed)
     devices, jobs = [str(i) for i in range(rng.randint(1, 4))], rng.randint(1, 3)
-    seats, given = Seats(devices, jobs), []
+    seats, given = DeviceSlots(devices, jobs), []
     for _ in range(200):
         if given and rng.random() < 0.5:
             seats.give(given.pop(rng.randrange(len(given))))
@@ -55,10 +55,10 @@ def test_whatever_comes_and_goes_no_device_has_more_jobs_than_seats(seed: int) -
 
 def test_a_job_sees_its_own_devices_alone(monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert Seats(["GPU-a", "1"], 1).environment(["1"])["CUDA_VISIBLE_DEVICES"] == "1"
-    assert Seats(["0", "1"], 2).environment(["1", "1"])["CUDA_VISIBLE_DEVICES"] == "1"
+    assert DeviceSlots(["GPU-a", "1"], 1).environment(["1"])["CUDA_VISIBLE_DEVICES"] == "1"
+    assert DeviceSlots(["0", "1"], 2).environment(["1", "1"])["CUDA_VISIBLE_DEVICES"] == "1"
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    cpu = Seats([CPU], 4).environment([CPU])
+    cpu = DeviceSlots([CPU], 4).environment([CPU])
     assert cpu == {"OMP_NUM_THREADS": "2"}
 
 

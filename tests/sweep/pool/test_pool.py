@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.store.folder import Folder
+from prunelab.store.folder import RunDir
 from prunelab.store.lock import BUSY, held
-from prunelab.store.signals import Stop
-from prunelab.sweep.pool.devices import CPU, Seats
+from prunelab.store.signals import StopRequest
+from prunelab.sweep.pool.devices import CPU, DeviceSlots
 from prunelab.sweep.pool.pool import GRACE, Pool, Task
 
 NOTES = """
@@ -28,12 +28,12 @@ open(folder + "/note.json", "w").write(json.dumps(note))
 
 
 def task(program: str, folder: Path, **more) -> Task:
-    return Task(lambda there: [sys.executable, "-c", program, str(there.path)], lambda: Folder(folder), **more)
+    return Task(lambda there: [sys.executable, "-c", program, str(there.path)], lambda: RunDir(folder), **more)
 
 
 def test_eight_jobs_on_four_devices_never_two_on_one(tmp_path: Path) -> None:
     tasks = [task(NOTES, tmp_path / f"job{i}") for i in range(8)]
-    pool = Pool(Seats(["a", "b", "c", "d"], 1), Stop())
+    pool = Pool(DeviceSlots(["a", "b", "c", "d"], 1), StopRequest())
     pool.run(tasks)
     assert [t.status for t in tasks] == [0] * 8
     notes = [json.loads((tmp_path / f"job{i}" / "note.json").read_text()) for i in range(8)]
@@ -46,7 +46,7 @@ def test_eight_jobs_on_four_devices_never_two_on_one(tmp_path: Path) -> None:
 def test_a_job_that_fails_in_any_way_costs_the_others_nothing_and_is_explained(tmp_path: Path) -> None:
     programs = ["raise SystemExit('no luck')", "import os; os.kill(os.getpid(), 9)", "print('well')"]
     tasks = [task(program, tmp_path / str(i)) for i, program in enumerate(programs)]
-    Pool(Seats([CPU], 1), Stop()).run(tasks)
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run(tasks)
     assert [t.status for t in tasks] == [1, -signal.SIGKILL, 0]
     assert str(tasks[0].problem()) == "no luck (exit status 1)"
     assert str(tasks[1].problem()) == "killed by SIGKILL"
@@ -73,7 +73,7 @@ open(sys.argv[1] + "/here", "w").close(); time.sleep(0.5); os.remove(sys.argv[1]
 """
     tasks = [task(hungry, tmp_path / "hungry"), *(task(quiet, tmp_path / f"quiet{i}") for i in range(3))]
     tasks.append(task(hungry, tmp_path / "always"))
-    Pool(Seats(["0"], 2), Stop()).run(tasks)
+    Pool(DeviceSlots(["0"], 2), StopRequest()).run(tasks)
     assert [t.status for t in tasks] == [0, 0, 0, 0, 1]
     assert (tmp_path / "hungry" / "beside").read_text() == ""
 
@@ -85,7 +85,7 @@ open(sys.argv[1] + "/failure.json", "w").write('{"memory": true, "reason": "x"}'
 open(sys.argv[1] + "/count", "a").write("1"); sys.exit(1)
 """
     job = task(count, tmp_path / "job")
-    Pool(Seats(["0"], 1), Stop()).run([job])
+    Pool(DeviceSlots(["0"], 1), StopRequest()).run([job])
     assert (tmp_path / "job" / "count").read_text() == "1"
 
 
@@ -102,7 +102,7 @@ def test_a_job_of_another_process_is_waited_for_and_taken_over_when_that_dies(tm
     thread.start()
     time.sleep(0.2)
     free = task("pass", tmp_path / "free")
-    pool = Pool(Seats([CPU], 1), Stop())
+    pool = Pool(DeviceSlots([CPU], 1), StopRequest())
     pool.run([job, free])
     thread.join()
     assert pool.done == [free, job]
@@ -118,7 +118,7 @@ if not os.path.exists(path):
     open(path, "w").close(); sys.exit({BUSY})
 """
     job = task(once, tmp_path / "job")
-    Pool(Seats([CPU], 1), Stop()).run([job])
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run([job])
     assert job.status == 0
 
 
@@ -129,7 +129,7 @@ other = os.path.join(sys.argv[1], "..", "second"); os.makedirs(other)
 open(other + "/result.json", "w").write('{"accuracy": 0.5}')
 """
     second = task("open(__import__('sys').argv[1] + '/ran', 'w')", tmp_path / "second")
-    Pool(Seats([CPU], 1), Stop()).run([task(finish, tmp_path / "first"), second])
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run([task(finish, tmp_path / "first"), second])
     assert second.status == 0
     assert not (tmp_path / "second" / "ran").exists()
 
@@ -141,14 +141,14 @@ signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
 open(sys.argv[1] + "/ready", "w").close()
 time.sleep(60)
 """
-    stop = Stop()
+    stop = StopRequest()
     tasks = [task(heeds, tmp_path / str(i)) for i in range(2)]
 
     def watch(pool: Pool) -> None:
         if (tmp_path / "0" / "ready").exists():
             stop.signal = signal.SIGTERM
 
-    Pool(Seats([CPU], 1), stop, watch).run(tasks)
+    Pool(DeviceSlots([CPU], 1), stop, watch).run(tasks)
     assert [t.status for t in tasks] == [143, None]
     assert str(tasks[0].problem()) == "asked to stop"
 
@@ -156,19 +156,19 @@ time.sleep(60)
 def test_a_folder_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     tasks = [task("pass", tmp_path / "file"), task("pass", tmp_path / "folder")]
-    Pool(Seats([CPU], 1), Stop()).run(tasks)
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run(tasks)
     assert tasks[0].status
     assert isinstance(tasks[0].problem(), FileExistsError)
     assert tasks[1].status == 0
 
 
 @pytest.mark.parametrize(
-    ("seats", "told"), [(Seats([CPU], 1), "hydra.launcher.jobs=1"), (Seats(["0"], 2), "there are 1: 0")]
+    ("seats", "told"), [(DeviceSlots([CPU], 1), "hydra.launcher.jobs=1"), (DeviceSlots(["0"], 2), "there are 1: 0")]
 )
-def test_more_devices_than_there_are_are_refused_before_any_job(seats: Seats, told: str, tmp_path: Path) -> None:
+def test_more_devices_than_there_are_are_refused_before_any_job(seats: DeviceSlots, told: str, tmp_path: Path) -> None:
     tasks = [task("pass", tmp_path / "one"), task("pass", tmp_path / "two", devices=2)]
     with pytest.raises(ValueError, match=f"trainer.devices=2: .*{told}"):
-        Pool(seats, Stop()).run(tasks)
+        Pool(seats, StopRequest()).run(tasks)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +179,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(sys.argv[1] + "/ready", "w").close()
 time.sleep(600)
 """
-    job, stop = task(deaf, tmp_path / "job"), Stop()
+    job, stop = task(deaf, tmp_path / "job"), StopRequest()
 
     def watch(pool: Pool) -> None:
         if stop:
@@ -188,7 +188,7 @@ time.sleep(600)
             stop.signal = signal.SIGINT
 
     began = time.monotonic()
-    pool = Pool(Seats([CPU], 1), stop, watch)
+    pool = Pool(DeviceSlots([CPU], 1), stop, watch)
     with pytest.raises(KeyboardInterrupt):
         pool.run([job])
     assert not pool.running
@@ -200,9 +200,9 @@ PARENT = """
 import sys
 from pathlib import Path
 from prunelab.sweep.pool.pool import GRACE, Pool, Task
-from prunelab.store.folder import Folder
-from prunelab.sweep.pool.devices import Seats
-from prunelab.store.signals import Stop
+from prunelab.store.folder import RunDir
+from prunelab.sweep.pool.devices import DeviceSlots
+from prunelab.store.signals import StopRequest
 child = '''
 import os, sys, time
 from prunelab.runs import lifeline
@@ -212,7 +212,7 @@ time.sleep(600)
 '''
 folders = [Path(sys.argv[1]) / str(i) for i in range(2)]
 command = lambda there: [sys.executable, "-c", child, str(there.path)]
-Pool(Seats(["cpu"], 2), Stop()).run([Task(command, lambda f=f: Folder(f)) for f in folders])
+Pool(DeviceSlots(["cpu"], 2), StopRequest()).run([Task(command, lambda f=f: RunDir(f)) for f in folders])
 """
 
 

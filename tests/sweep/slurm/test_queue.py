@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from prunelab.job.processes import environments
-from prunelab.store.folder import Folder, write_json
-from prunelab.store.signals import Stop
+from prunelab.store.folder import RunDir, write_json
+from prunelab.store.signals import StopRequest
 from prunelab.sweep.slurm import queue as slurm
 from prunelab.sweep.slurm.preemption import Preemption
-from prunelab.sweep.slurm.queue import Ticket
+from prunelab.sweep.slurm.queue import SlurmJobId
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def jobs(tmp_path: Path, *names: str) -> dict[Ticket, Folder]:
-    return {Ticket(name, "said.out"): Folder(tmp_path / name) for name in names}
+def jobs(tmp_path: Path, *names: str) -> dict[SlurmJobId, RunDir]:
+    return {SlurmJobId(name, "said.out"): RunDir(tmp_path / name) for name in names}
 
 
 def test_a_job_is_over_when_two_answers_in_a_row_lack_it(answers: Path) -> None:
     (answers / "squeue.says").write_text("7_0 7_1\n7_1\n7_0\n7_0\nFAIL\nFAIL\n7_0\n\n9\nthe end")
     asked = jobs(answers, "7_0", "7_1")
-    assert slurm.wait(asked, Stop()) == set()
+    assert slurm.wait(asked, StopRequest()) == set()
     assert (answers / "squeue.says").read_text() == "the end"
 
 
@@ -47,12 +47,12 @@ def test_a_job_with_a_result_is_over_though_it_is_still_in_the_queue(answers: Pa
     (answers / "squeue.says").write_text("7 8\n8\n\n\n")
     asked = jobs(answers, "7")
     write_json(answers / "7" / "result.json", {"accuracy": 1})
-    assert slurm.wait(asked, Stop()) == set()
+    assert slurm.wait(asked, StopRequest()) == set()
     assert (answers / "squeue.says").read_text() == "8\n\n\n"
 
 
 def test_who_is_asked_to_stop_waits_no_longer(answers: Path) -> None:
-    stop = Stop()
+    stop = StopRequest()
     stop.ask(signal.SIGINT)
     asked = jobs(answers, "7")
     assert slurm.wait(asked, stop) == set(asked)
@@ -79,7 +79,7 @@ def test_a_folder_tells_how_slurm_ended_its_job(answers: Path, state: str, reaso
     [(["7"], "scancel 7"), (["7", "9_4", "9_1", "9_2", "9_0"], "scancel 7 '9_[0-2,4]'"), (["9_3"], "scancel '9_[3]'")],
 )
 def test_the_command_cancels_these_jobs_and_no_others(names: list[str], command: str) -> None:
-    assert slurm.cancel(Ticket(name, "") for name in names) == command
+    assert slurm.cancel(SlurmJobId(name, "") for name in names) == command
 
 
 def test_the_checkpoint_comes_before_the_job_is_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_the_checkpoint_comes_before_the_job_is_queued_again(monkeypatch: pytest
     monkeypatch.setattr("prunelab.sweep.slurm.preemption.LINGER", 0)
     try:
         signal.signal(signal.SIGUSR2, lambda *_: order.append("queued again"))
-        stop = Stop()
+        stop = StopRequest()
         preemption = Preemption(signal.SIGUSR2, stop, patience=60)
         assert not stop
         os.kill(os.getpid(), signal.SIGUSR2)
@@ -111,7 +111,7 @@ def test_a_job_too_slow_to_leave_a_checkpoint_is_queued_again_all_the_same(monke
     monkeypatch.setattr("prunelab.sweep.slurm.preemption.LINGER", 0)
     try:
         signal.signal(signal.SIGUSR2, lambda *_: order.append("queued again"))
-        Preemption(signal.SIGUSR2, Stop(), patience=0.05)
+        Preemption(signal.SIGUSR2, StopRequest(), patience=0.05)
         os.kill(os.getpid(), signal.SIGUSR2)
         signal.pause()  # until the alarm
     finally:

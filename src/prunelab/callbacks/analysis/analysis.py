@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.trainer.states import TrainerFn
 
-from prunelab.callbacks.analysis.evaluator import Trial, loader_of_tests
+from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.core.allocation import Explicit, Zeros
 from prunelab.core.context import Batch
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.pruner import Pruner
-from prunelab.core.seeding import own_stream
+from prunelab.core.seeding import derived_generator
 from prunelab.core.types import Example, Scores
 from prunelab.measure.batch_norm import norms
 
 log = logging.getLogger(__name__)
 
 
-class Masked(L.Callback):
+class PostTrainingAnalysis(L.Callback):
     """Looks at a net when its training ends, or after the `validate` or `test` of a Trainer that has trained nothing.
 
     The parts of `pruner` score, group and allocate; its schedule is not asked. Accuracy is that of
@@ -50,7 +50,7 @@ class Masked(L.Callback):
         self.result: dict[str, Any] | None = None
 
     @abstractmethod
-    def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
+    def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
         """What masks of these units, by score, come to."""
 
     @property
@@ -79,7 +79,7 @@ class Masked(L.Callback):
         pruner.attach(module, example)
         for rate in rates:
             pruner.granularity.check(rate)
-        pruner.rehearse(rates[-1])
+        pruner.dry_run(rates[-1])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict" or (stage != "fit" and trainer.global_step):
@@ -125,15 +125,15 @@ class Masked(L.Callback):
         def draw(count: int, generator: torch.Generator) -> list[Batch]:
             return draw_batches(trainer, count, generator)
 
-        with _where_it_trained(trainer, module), _testing(trainer), torch.inference_mode(False), glance(module):
+        with _where_it_trained(trainer, module), _testing(trainer), torch.inference_mode(False), preserve_state(module):
             # Anew: training may have made the net smaller.
             self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", F.cross_entropy))
             units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
             count = self.batches if norms(module) else 0
-            drawn = draw(count, own_stream(self.name, self.pruner.seed)) if count else []
+            drawn = draw(count, derived_generator(self.name, self.pruner.seed)) if count else []
             most = max((len(inputs) for inputs, _ in drawn), default=0)
             seen = [inputs for inputs, _ in drawn if len(inputs) > 1 or most == 1]  # a rest of one has no variance
-            trial = Trial(trainer, module, self.pruner, seen)
+            trial = MaskEvaluator(trainer, module, self.pruner, seen)
             found = self.find(trial, units)
         parts = {
             "criterion": repr(self.pruner.criterion),

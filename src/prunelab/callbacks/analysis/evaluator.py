@@ -9,17 +9,17 @@ from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from prunelab.core.preserve import glance
+from prunelab.core.preserve import preserve_state
 from prunelab.core.pruner import Pruner
 from prunelab.core.snapshot import Snapshot
 from prunelab.core.types import Masks
 from prunelab.measure.accuracy import accuracy
 from prunelab.measure.batch_norm import reestimate
 
-Worth = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
+Accuracies = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
 
 
-class Trial:
+class MaskEvaluator:
     """The accuracy of one net under any masks, on all of its test data; each time the net is put back to the bit."""
 
     def __init__(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner, batches: list[Tensor]) -> None:
@@ -28,7 +28,7 @@ class Trial:
         self.test = loader_of_tests(trainer, module, ready=True)
         self.images = 0
 
-    def __call__(self, keep: Masks) -> Worth:
+    def __call__(self, keep: Masks) -> Accuracies:
         """Where units are False in `keep`, what they cover is 0."""
         params = dict(self.module.named_parameters())
         try:
@@ -38,14 +38,14 @@ class Trial:
                 plain = accuracy(self.module, self._counted())
                 if not self.batches:
                     return plain, None
-                with glance(self.module):
+                with preserve_state(self.module):
                     reestimate(self.module, self.batches)
                 return plain, accuracy(self.module, self._counted())
         finally:
             self.as_it_was.restore_net(self.module)
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if hasattr(callback, "on_tried"):
-                    callback.on_tried(self.trainer, self.module)
+                    callback.on_mask_evaluated(self.trainer, self.module)
 
     def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.images = 0

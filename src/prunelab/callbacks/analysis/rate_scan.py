@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import lightning as L
 
-from prunelab.callbacks.analysis.analysis import Masked
-from prunelab.callbacks.analysis.evaluator import Trial, Worth
+from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
+from prunelab.callbacks.analysis.evaluator import Accuracies, MaskEvaluator
 from prunelab.callbacks.analysis.knee import Window, finer, grid, knee, window
 from prunelab.core.allocation import masks_at
 from prunelab.core.pruner import Pruner
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 CURVES = ("accuracy", "reestimated")
 
 
-class Scan(Masked):
+class Scan(PostTrainingAnalysis):
     """Accuracy over `rates`: so many equal steps, or a list; then `zoom` parts of each step next to the knees.
 
     Scores are computed, and sorted, once. `accuracy` is that of the net as it is; `reestimated` with the running
@@ -49,10 +49,10 @@ class Scan(Masked):
                 f"zoom={self.zoom}, reach={self.reach}: expected whole numbers of at least 1; zoom=1 is no closer look"
             )
 
-    def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
+    def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
         masks, rates = masks_at(self.pruner.allocation, units), grid(self.rates)
 
-        def worth(rate: float) -> Worth:
+        def worth(rate: float) -> Accuracies:
             found = trial(masks(rate))
             log.info("scan: rate %g  test %s", rate, "  ".join(f"{100 * a:.1f} %" for a in found if a is not None))
             return found
@@ -66,17 +66,17 @@ class Scan(Masked):
             log.info("scan: knee of %s at %s", name, "no rate of these" if at is None else f"{at:g}")
         return {"rates": sorted(found), **curves, "knee": knees, "tolerance": self.tolerance, "windows": windows}
 
-    def _windows(self, found: dict[float, Worth]) -> list[Window]:
+    def _windows(self, found: dict[float, Accuracies]) -> list[Window]:
         if self.zoom == 1 or self.pruner.in_groups:
             return []
         knees = {at for at in self._knees(found).values() if at is not None}
         return [window(sorted(found), at, self.reach) for at in sorted(knees)]
 
-    def _knees(self, found: dict[float, Worth]) -> dict[str, float | None]:
+    def _knees(self, found: dict[float, Accuracies]) -> dict[str, float | None]:
         curves = self._curves(found)
         return {name: knee(sorted(found), curve, self.tolerance) for name, curve in curves.items() if curve}
 
-    def _curves(self, found: dict[float, Worth]) -> dict[str, Any]:
+    def _curves(self, found: dict[float, Accuracies]) -> dict[str, Any]:
         ordered = [found[rate] for rate in sorted(found)]
         return {
             name: [worth[i] for worth in ordered] if ordered[0][i] is not None else None

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import lightning as L
 
-from prunelab.callbacks.analysis.analysis import Masked
-from prunelab.callbacks.analysis.evaluator import Trial
+from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
+from prunelab.callbacks.analysis.evaluator import MaskEvaluator
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.channels.blocks import Block
 from prunelab.core.allocation import Uniform, masks_at
@@ -16,7 +16,7 @@ from prunelab.core.types import Example, Scores
 log = logging.getLogger(__name__)
 
 
-class Sensitivity(Masked):
+class Sensitivity(PostTrainingAnalysis):
     """Accuracy with one layer pruned, or one group of coupled channels, and the others whole (Li et al. 2017, fig. 2b).
 
     `layers` has accuracies by layer, one for each of `rates`, of which the first is 0. With `batches` of training data
@@ -36,7 +36,7 @@ class Sensitivity(Masked):
             raise ValueError("Sensitivity prunes a part of each layer, and blocks go whole: use another granularity")
         super().check(module, example)
 
-    def find(self, trial: Trial, units: Scores) -> dict[str, Any]:
+    def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
         rates = grid(self.rates)
         whole = trial({})
         layers = {}

@@ -14,8 +14,8 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 from prunelab.channels.tracing.rules import RULES
-from prunelab.channels.tracing.trace import Walk, couple, first_names
-from prunelab.core.preserve import glance
+from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
+from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ChannelGraph:
 
     groups: tuple[Group, ...]
     places: Mapping[Place, Tensor]  # the unit at each position along an axis; -1: no unit, it stays
-    outlets: Mapping[str, Tensor]  # modules whose output units scale last -> the unit at each of its channels
+    scaling_modules: Mapping[str, Tensor]  # modules whose output units scale last -> the unit at each of its channels
     stays: Mapping[str, str]  # weights that make channels which must stay -> why
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
 
@@ -78,7 +78,7 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
     inputs = example if isinstance(example, tuple) else (example,)
     like = next(net.parameters())
-    with glance(net, training), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with preserve_state(net, training), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         try:
             with redirect_stderr(StringIO()):  # where torch.export puts half a graph
                 program = torch.export.export(net, tuple(_as(x, like) for x in inputs))
@@ -130,7 +130,7 @@ def _unused(net: nn.Module, program: ExportedProgram) -> bool:
     return any(name not in used for name, _ in net.named_parameters())
 
 
-def _resolve(walk: Walk) -> ChannelGraph:
+def _resolve(walk: ChannelTrace) -> ChannelGraph:
     classes, stays = walk.coupling.classes(), walk.coupling.stays()
     where = {place: classes[channels] for place, channels in walk.sites.items()}
     pads = {module: classes[channels] for module, (_, _, channels) in walk.pads.items()}
@@ -165,11 +165,11 @@ def _resolve(walk: Walk) -> ChannelGraph:
         for weight, channels in made.items()
         if any(c in stays for c in channels)
     }
-    outlets = {module: unit_of[classes[channels]] for module, channels in walk.outlets.items()}
+    scaling_modules = {module: unit_of[classes[channels]] for module, channels in walk.scaling_modules.items()}
     return ChannelGraph(
         tuple(groups),
         places,
-        {module: units for module, units in outlets.items() if (units >= 0).any()},
+        {module: units for module, units in scaling_modules.items() if (units >= 0).any()},
         reasons,
         {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in walk.pads.items()},
     )

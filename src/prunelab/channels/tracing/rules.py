@@ -11,9 +11,9 @@ from torch.fx.node import map_aggregate
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from prunelab.channels.tracing.labels import along, channels_of, concatenate, thin, varying
+from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, thin, varying
 from prunelab.channels.tracing.operations import CONVOLUTIONS, MOVEMENTS, NORMS, POOLINGS, POSITIONWISE, REDUCTIONS
-from prunelab.channels.tracing.trace import Call, Labels, Rule, UnknownError, Walk
+from prunelab.channels.tracing.trace import Call, ChannelTrace, Labels, Rule, UnknownError
 
 aten = torch.ops.aten
 PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
@@ -23,14 +23,14 @@ def _argument(node: Call, index: int, name: str, default: Any = None) -> Any:
     return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
 
 
-def _divide(walk: Walk, node: Call) -> Labels:
+def _divide(walk: ChannelTrace, node: Call) -> Labels:
     """By a channel that is masked it would be a division by 0, and so it is to a negative power."""
     if walk.labels(node.args[1]) is not None or (isinstance(node.args[1], int | float) and node.args[1] < 0):
         raise UnknownError(f"{node.target} by channels")
     return _positionwise(walk, node)
 
 
-def _positionwise(walk: Walk, node: Call) -> Labels:
+def _positionwise(walk: ChannelTrace, node: Call) -> Labels:
     shape = node.meta["val"].shape
     labelled = [walk.given(arg) for arg in node.all_input_nodes if walk.labels(arg) is not None]
     others = [arg for arg in node.all_input_nodes if walk.labels(arg) is None]
@@ -47,7 +47,7 @@ def _positionwise(walk: Walk, node: Call) -> Labels:
     return result
 
 
-def _elementwise_tensor(walk: Walk, arg: Call, met: list[Tensor]) -> Tensor | None:
+def _elementwise_tensor(walk: ChannelTrace, arg: Call, met: list[Tensor]) -> Tensor | None:
     """A parameter or constant that meets channels: labels of its own, None where it has no axis of channels."""
     if not isinstance(arg.meta.get("val"), Tensor):  # a number that was computed
         return None
@@ -70,7 +70,7 @@ def _plain(met: list[Tensor], axis: int, size: int) -> bool:
     return bool(there) and not any(labels.dim() + axis in varying(labels) for labels in there)
 
 
-def _pool(walk: Walk, node: Call) -> Labels:
+def _pool(walk: ChannelTrace, node: Call) -> Labels:
     labels, value = walk.given(node.args[0]), node.meta["val"]
     for axis in range(labels.dim() - POOLINGS[node.target.overloadpacket], labels.dim()):
         if axis in varying(labels):
@@ -79,7 +79,7 @@ def _pool(walk: Walk, node: Call) -> Labels:
     return labels.expand(value.shape) if isinstance(value, Tensor) else [labels.expand(v.shape) for v in value]
 
 
-def _reduce(walk: Walk, node: Call) -> Labels:
+def _reduce(walk: ChannelTrace, node: Call) -> Labels:
     labels, axes = walk.given(node.args[0]), _argument(node, 1, "dim")
     if not isinstance(axes, list | tuple) or not axes:
         raise UnknownError("over everything")
@@ -90,7 +90,7 @@ def _reduce(walk: Walk, node: Call) -> Labels:
     return labels
 
 
-def _move(walk: Walk, node: Call) -> Labels:
+def _move(walk: ChannelTrace, node: Call) -> Labels:
     """The operation itself, on labels. Where an axis of channels was split in two, both ends stay rectangular."""
     args = map_aggregate(node.args, lambda a: walk.given(a) if isinstance(a, Node) else a)
     packet = node.target.overloadpacket
@@ -109,7 +109,7 @@ def _move(walk: Walk, node: Call) -> Labels:
     return moved
 
 
-def _cat(walk: Walk, node: Call) -> Labels:
+def _cat(walk: ChannelTrace, node: Call) -> Labels:
     parts = [walk.given(part) for part in node.args[0]]
     axis = _argument(node, 1, "dim", 0) % parts[0].dim()
     if all(varying(part) in ([], [axis]) for part in parts):
@@ -122,7 +122,7 @@ def _cat(walk: Walk, node: Call) -> Labels:
     return widest.narrow(axis, 0, 1).expand(node.meta["val"].shape)
 
 
-def _shuffle(walk: Walk, node: Call) -> Labels:
+def _shuffle(walk: ChannelTrace, node: Call) -> Labels:
     labels, groups = walk.given(node.args[0]), node.args[1]
     channels = channels_of(labels, 1)
     if channels is None:
@@ -132,7 +132,7 @@ def _shuffle(walk: Walk, node: Call) -> Labels:
     return along(rows.T.flatten(), 1, labels.shape)
 
 
-def _split(walk: Walk, node: Call) -> Labels:
+def _split(walk: ChannelTrace, node: Call) -> Labels:
     """Equal parts, which keep the same positions, so that code that divides a size goes on dividing it."""
     labels = walk.given(node.args[0])
     parts = node.target(labels, *node.args[1:], **node.kwargs)
@@ -145,7 +145,7 @@ def _split(walk: Walk, node: Call) -> Labels:
     return [thin(part) for part in parts]
 
 
-def _slice(walk: Walk, node: Call) -> Labels:
+def _slice(walk: ChannelTrace, node: Call) -> Labels:
     labels = walk.given(node.args[0])
     part = node.target(*[labels, *node.args[1:]], **node.kwargs)
     axis = _argument(node, 1, "dim", 0) % labels.dim()
@@ -160,12 +160,12 @@ def _slice(walk: Walk, node: Call) -> Labels:
     return thin(part)
 
 
-def _getitem(walk: Walk, node: Call) -> Labels:
+def _getitem(walk: ChannelTrace, node: Call) -> Labels:
     labels = walk.labels(node.args[0])
     return labels[node.args[1]] if isinstance(labels, list) else None
 
 
-def _pad(walk: Walk, node: Call) -> Labels:
+def _pad(walk: ChannelTrace, node: Call) -> Labels:
     """Appended zeros are channels that no weight makes; they can go where their number stands in a module."""
     labels, amounts, shape = walk.given(node.args[0]), list(node.args[1]), node.meta["val"].shape
     for i, axis in enumerate(range(labels.dim() - 1, labels.dim() - 1 - len(amounts) // 2, -1)):
@@ -192,7 +192,7 @@ def _pad(walk: Walk, node: Call) -> Labels:
     return labels
 
 
-def _convolution(walk: Walk, node: Call) -> Labels:
+def _convolution(walk: ChannelTrace, node: Call) -> Labels:
     weight, bias = node.args[1], _argument(node, 2, "bias")
     groups = _argument(node, 6, "groups", 1)
     shape, out = weight.meta["val"].shape, node.meta["val"].shape
@@ -207,7 +207,7 @@ def _convolution(walk: Walk, node: Call) -> Labels:
     return _maker(walk, node, name, "conv", made, bias, along(made, -len(shape) + 1, out))
 
 
-def _linear(walk: Walk, node: Call) -> Labels:
+def _linear(walk: ChannelTrace, node: Call) -> Labels:
     weight, bias = node.args[1], _argument(node, 2, "bias")
     inputs, name = _read(walk, node, -1)
     made = walk.made(name, weight.meta["val"].shape[0])
@@ -215,7 +215,7 @@ def _linear(walk: Walk, node: Call) -> Labels:
     return _maker(walk, node, name, "linear", made, bias, along(made, -1, node.meta["val"].shape))
 
 
-def _read(walk: Walk, node: Call, axis: int) -> tuple[Tensor, str]:
+def _read(walk: ChannelTrace, node: Call, axis: int) -> tuple[Tensor, str]:
     """The channels that a layer reads along `axis`, and the name of its weight."""
     inputs, name = channels_of(walk.given(node.args[0]), axis), walk.tensor(node.args[1])
     if inputs is None:
@@ -225,7 +225,7 @@ def _read(walk: Walk, node: Call, axis: int) -> tuple[Tensor, str]:
     return inputs, name
 
 
-def _owns(walk: Walk, node: Call, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
+def _owns(walk: ChannelTrace, node: Call, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
     """Is an operation that of a module of this kind, on its own weight? Then surgery tells the module its new size."""
     module = walk.module(node)[1]
     name = walk.tensor(_argument(node, 2 if kind is nn.GroupNorm else 1, "weight"))
@@ -233,13 +233,13 @@ def _owns(walk: Walk, node: Call, kind: type[nn.Module] | tuple[type[nn.Module],
 
 
 def _maker(
-    walk: Walk, node: Call, name: str, kind: Literal["conv", "linear"], made: Tensor, bias: Any, out: Tensor
+    walk: ChannelTrace, node: Call, name: str, kind: Literal["conv", "linear"], made: Tensor, bias: Any, out: Tensor
 ) -> Tensor:
     walk.site(node.args[1], 0, made)
     walk.site(bias, 0, made)
     walk.makers.setdefault(name, kind)
     if not _goes_into_norms(node) and _owns(walk, node, (_ConvNd, nn.Linear)):
-        walk.outlets[walk.module(node)[0]] = made
+        walk.scaling_modules[walk.module(node)[0]] = made
     return out
 
 
@@ -247,7 +247,7 @@ def _goes_into_norms(node: Call) -> bool:
     return all(getattr(user.target, "overloadpacket", None) in NORMS for user in node.users)
 
 
-def _norm(walk: Walk, node: Call) -> Labels:
+def _norm(walk: ChannelTrace, node: Call) -> Labels:
     labels = walk.given(node.args[0])
     channels = channels_of(labels, 1)
     if channels is None:
@@ -265,11 +265,11 @@ def _norm(walk: Walk, node: Call) -> Labels:
     source = getattr(node.args[0].target, "overloadpacket", None)
     makes = source in CONVOLUTIONS or source is aten.linear
     if makes and _goes_into_norms(node.args[0]) and isinstance(walk.module(node)[1], _NormBase | nn.GroupNorm):
-        walk.outlets[walk.module(node)[0]] = channels
+        walk.scaling_modules[walk.module(node)[0]] = channels
     return labels
 
 
-def _prelu(walk: Walk, node: Call) -> Labels:
+def _prelu(walk: ChannelTrace, node: Call) -> Labels:
     labels = walk.given(node.args[0])
     if node.args[1].meta["val"].numel() > 1:
         channels = channels_of(labels, 1)

@@ -10,12 +10,12 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from prunelab.channels.surgery import RESIZED
+from prunelab.channels.tracing.channel_ids import thin
 from prunelab.channels.tracing.coupling import Coupling
-from prunelab.channels.tracing.labels import thin
 
 Call = Any  # a torch.fx.Node; its arguments may be anything
 Labels = Tensor | list[Tensor] | None  # None: a value without channels, such as a constant
-Rule = Callable[["Walk", Node], Labels]
+Rule = Callable[["ChannelTrace", Node], Labels]
 CONTAINERS = (nn.ParameterList, nn.ParameterDict)
 
 
@@ -24,7 +24,7 @@ class UnknownError(Exception):
 
 
 @dataclass
-class Walk:
+class ChannelTrace:
     """Goes through the operations in their order, each by its rule; afterwards it knows all that is coupled."""
 
     net: nn.Module
@@ -32,7 +32,9 @@ class Walk:
     coupling: Coupling = field(default_factory=Coupling)
     sites: dict[tuple[str, int], Tensor] = field(default_factory=dict)  # (tensor, axis) -> channels
     makers: dict[str, Literal["conv", "linear"]] = field(default_factory=dict)  # weights that make channels, in order
-    outlets: dict[str, Tensor] = field(default_factory=dict)  # makers, or the norms behind them -> their channels
+    scaling_modules: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # makers, or the norms behind them -> their channels
     pads: dict[str, tuple[tuple[int, ...], int, Tensor]] = field(default_factory=dict)  # module -> padding, pair, zeros
     whole: dict[str, str] = field(default_factory=dict)  # tensors that something unknown is done to -> what
 
@@ -151,9 +153,9 @@ def _filled(value: Any, channel: int) -> Labels:
     return None
 
 
-def couple(net: nn.Module, programs: Sequence[ExportedProgram], rules: Mapping[Any, Rule]) -> Walk:
+def couple(net: nn.Module, programs: Sequence[ExportedProgram], rules: Mapping[Any, Rule]) -> ChannelTrace:
     """All that is coupled in any of `programs`, which are exports of `net`."""
-    walk = Walk(net, rules)
+    walk = ChannelTrace(net, rules)
     for program in programs:
         walk.over(program)
     for (name, _), channels in walk.sites.items():

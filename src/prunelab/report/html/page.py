@@ -11,7 +11,7 @@ from prunelab.report import pareto as front
 from prunelab.report.groups import Group, counted
 from prunelab.report.html import markup
 from prunelab.report.html.jobs import compact
-from prunelab.report.results import Unusable
+from prunelab.report.results import InvalidRun
 from prunelab.report.tables import formats
 from prunelab.report.tables.columns import KEYS, VALUES
 from prunelab.report.tables.formats import Entry
@@ -32,7 +32,7 @@ def html(
     tables: Sequence[Entry],
     sections: Sequence[Section],
     results: Sequence[Result],
-    unusable: Sequence[Unusable],
+    unusable: Sequence[InvalidRun],
     failures: Sequence[str] = (),
 ) -> str:
     """The page. Its links to pictures are to figures/ beside it; `failures` are figures that could not be drawn.
@@ -56,7 +56,7 @@ def html(
     )
 
 
-def _overview(groups: Sequence[Group], results: Sequence[Result], unusable: Sequence[Unusable]) -> Iterator[str]:
+def _overview(groups: Sequence[Group], results: Sequence[Result], unusable: Sequence[InvalidRun]) -> Iterator[str]:
     yield markup.paragraph(f"{counted([len(results)], 'job')} finished, {len(unusable)} not counted.")
     yield markup.listed(markup.text(f"{formats.heading(of)}: {counted([len(of.results)], 'job')}") for of in groups)
     if len(groups) > 1:
@@ -85,7 +85,7 @@ def _section(key: str, section: Section) -> str:
     return markup.section(key, section.title, f'{markup.notes(section.notes)}<div class="figures">{figures}</div>')
 
 
-def _left_out(unusable: Sequence[Unusable], failures: Sequence[str]) -> Iterator[str]:
+def _left_out(unusable: Sequence[InvalidRun], failures: Sequence[str]) -> Iterator[str]:
     if not unusable:
         yield markup.paragraph("Every job of the study is in the tables.")
     yield markup.listed(f"<code>{markup.text(job.folder.name)}</code>: {markup.text(job.reason)}" for job in unusable)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prunelab.core.si_format import short
+from prunelab.core.si_format import si_format
 from prunelab.report.tables.table import Row
 
 Column = Callable[[Row], str]
@@ -15,7 +15,7 @@ VALUES: dict[str, Column] = {
     "change (points)": lambda r: "" if r.change is None else _signed(r.change),
     "parameters left": lambda r: left(r.nonzero, r.params),
     "MACs left": lambda r: left(r.macs, r.dense_macs),
-    "BOPs left": lambda r: short(r.bops),
+    "BOPs left": lambda r: si_format(r.bops),
     "file": lambda r: "" if r.file_bytes is None else left(r.file_bytes, r.dense_file_bytes or 0),
     "latency": lambda r: "" if r.latency is None else f"{100 * r.latency:.0f}%",
     "score": lambda r: "" if r.score is None else f"{r.score:.3f}",
@@ -24,7 +24,7 @@ VALUES: dict[str, Column] = {
 
 
 def left(now: float, before: float) -> str:
-    return f"{short(now)} ({100 * now / before:.1f}%)" if before else short(now)
+    return f"{si_format(now)} ({100 * now / before:.1f}%)" if before else si_format(now)
 
 
 def _signed(points: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prunelab.report import pareto as front
 from prunelab.report.groups import Group
-from prunelab.report.results import Unusable
+from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES, left
 from prunelab.report.tables.table import Row
 from prunelab.store.result import Result
@@ -97,7 +97,7 @@ def notes(tables: Sequence[Entry]) -> list[str]:
     ]
 
 
-def markdown(tables: Sequence[Entry], unusable: Iterable[Unusable], results: Sequence[Result] = ()) -> str:
+def markdown(tables: Sequence[Entry], unusable: Iterable[InvalidRun], results: Sequence[Result] = ()) -> str:
     """A section for each group, in GitHub's table syntax, the front of all, and the list of jobs not counted."""
     blocks = [block for group, rows in tables for block in _section(group, rows)]
     blocks.append(" ".join(notes(tables)))

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.report.results import Unusable
+from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES
 from prunelab.report.tables.formats import Entry, cautions, heading, notes
 from prunelab.report.tables.table import Row
@@ -16,7 +16,7 @@ Line = Table | Text
 UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
-def page(tables: Sequence[Entry], unusable: Iterable[Unusable], console: Console, width: int) -> Iterator[Line]:
+def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Console, width: int) -> Iterator[Line]:
     """All tables, how to read them, and what they leave out; nothing wider than `width` characters."""
     for group, rows in tables:
         yield Text(heading(group), style="bold")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 CPU = "cpu"
 
 
-class Seats:
+class DeviceSlots:
     """`jobs` on each of `devices`: GPUs by number or UUID, or the CPU alone."""
 
     def __init__(self, devices: Sequence[str], jobs: int) -> None:

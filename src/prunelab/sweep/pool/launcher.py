@@ -38,12 +38,12 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from prunelab.store.signals import heeded, stoppable
-        from prunelab.sweep.pool.devices import Seats
+        from prunelab.sweep.pool.devices import DeviceSlots
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         jobs = [list(overrides) for overrides in job_overrides]
-        seats = Seats(self._devices(), self.jobs)
+        seats = DeviceSlots(self._devices(), self.jobs)
         here = self.devices == "auto" and len(seats) == 1
         alone = not heeded()
         with stoppable() as stop:
@@ -108,10 +108,10 @@ class PoolLauncher(Launcher):
 
     def _side_by_side(self, jobs: list[list[str]], seats: Any, stop: Any) -> list[JobReturn]:
         from prunelab.sweep.pool.pool import Pool, Task
-        from prunelab.sweep.pool.progress import Board
+        from prunelab.sweep.pool.progress import SweepProgress
 
         tasks = [Task(self._command(job), partial(self._folder, job), self._needs(job)) for job in jobs]
-        with Board(len(tasks)) as board:
+        with SweepProgress(len(tasks)) as board:
             try:
                 Pool(seats, stop, board).run(tasks)
             except ValueError as error:

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from prunelab.store.failure import Failed
-from prunelab.store.folder import Folder
+from prunelab.store.folder import RunDir
 from prunelab.store.lock import BUSY, is_held
-from prunelab.store.signals import SIGNALS, VARIABLE, Interrupted, Stop
-from prunelab.sweep.pool.devices import Seats
+from prunelab.store.signals import SIGNALS, VARIABLE, Interrupted, StopRequest
+from prunelab.sweep.pool.devices import DeviceSlots
 
 POLL = 0.05  # seconds between two looks at the processes
 AGAIN = 2.0  # seconds between two looks at a job that another process is at
@@ -28,8 +28,8 @@ RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER
 class Task:
     """A job: where it stands, the command that runs it there, and how many devices it trains on."""
 
-    command: Callable[[Folder], Sequence[str]]
-    where: Callable[[], Folder]  # asked when its turn comes: to compose a configuration takes a while
+    command: Callable[[RunDir], Sequence[str]]
+    where: Callable[[], RunDir]  # asked when its turn comes: to compose a configuration takes a while
     devices: int = 1
     alone: bool = False  # after memory ran out: nothing else on its devices
     status: int | None = None  # of its process, negative for a signal; None: it has not ended
@@ -37,7 +37,7 @@ class Task:
     seconds: float = 0.0
 
     @cached_property
-    def folder(self) -> Folder:
+    def folder(self) -> RunDir:
         return self.where()
 
     def problem(self) -> Exception:
@@ -80,7 +80,9 @@ class Pool:
     end with a checkpoint. `watch` is called with the pool some times a second.
     """
 
-    def __init__(self, seats: Seats, stop: Stop, watch: Callable[["Pool"], None] = lambda pool: None) -> None:
+    def __init__(
+        self, seats: DeviceSlots, stop: StopRequest, watch: Callable[["Pool"], None] = lambda pool: None
+    ) -> None:
         self.seats, self.stop, self.watch = seats, stop, watch
         self.waiting: list[Task] = []
         self.elsewhere: list[Task] = []

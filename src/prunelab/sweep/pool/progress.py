@@ -16,7 +16,7 @@ REFRESH = 0.5  # seconds
 log = logging.getLogger(__name__)
 
 
-class Board:
+class SweepProgress:
     """Watches a Pool of `total` tasks."""
 
     def __init__(self, total: int) -> None:
@@ -25,7 +25,7 @@ class Board:
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self.shown = 0.0
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "SweepProgress":
         if self.live:
             self.live.start()
         return self

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from prunelab.report.publish import publish_if_any
 from prunelab.store.lock import Busy, held
 from prunelab.sweep.search.objectives import directions, outcome
 
@@ -112,8 +113,6 @@ class OptunaSweeper(Sweeper):
 
     def _conclude(self, folder: Path, trials: "Trials", space: "Space") -> None:
         """Says which trials are the best by validation data, and makes the report."""
-        from prunelab.__main__ import main as prunelab
-
         best = sorted(trials.front(), key=lambda trial: trial.values[-1])
         if not best:
             sys.exit(f"train: all {len(trials.begun())} trials failed")
@@ -121,7 +120,7 @@ class OptunaSweeper(Sweeper):
         for trial in best:
             values = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.objectives, trial.values, strict=True))
             log.info("  %s: %s", " ".join(space.overrides(trial.params)[len(space.fixed) :]), values)
-        prunelab(["report", str(folder)])
+        publish_if_any(folder)
 
 
 @contextmanager

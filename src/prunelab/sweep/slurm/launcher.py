@@ -54,7 +54,7 @@ class SlurmLauncher(Submitit):
                 if (known := slurm.active()) is None:
                     sys.exit(NO_ANSWER)
                 for job in jobs:
-                    ticket = slurm.Ticket.of(job.folder)
+                    ticket = slurm.SlurmJobId.of(job.folder)
                     job.ticket = ticket if ticket and ticket.job in known else None
                 before = sum(job.ticket is not None for job in jobs)
                 self._submit([job for job in jobs if not job.ticket])
@@ -73,7 +73,7 @@ class SlurmLauncher(Submitit):
 
     def _job(self, overrides: list[str], number: int) -> "Job":
         """One job, with the settings of the launcher that its own configuration comes to."""
-        from prunelab.store.folder import Folder
+        from prunelab.store.folder import RunDir
         from prunelab.sweep.slurm.queue import Job
 
         assert self.hydra_context is not None
@@ -81,7 +81,7 @@ class SlurmLauncher(Submitit):
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         HydraConfig.instance().set_config(cfg)  # interpolations ask it
         try:
-            folder = Folder(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
+            folder = RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
             params = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
         finally:
             HydraConfig.instance().cfg = before
@@ -92,7 +92,7 @@ class SlurmLauncher(Submitit):
 
     def _submit(self, jobs: Sequence["Job"]) -> None:
         """An array for each kind of job, by what it asks of Slurm."""
-        from prunelab.sweep.slurm.queue import Ticket
+        from prunelab.sweep.slurm.queue import SlurmJobId
 
         alike = defaultdict(list)
         for job in jobs:
@@ -107,7 +107,7 @@ class SlurmLauncher(Submitit):
             except RuntimeError as error:  # submitit has printed what sbatch said
                 sys.exit(f"train: sbatch took no jobs: {error}")
             for job, there in zip(array, submitted, strict=True):
-                job.ticket = Ticket(there.job_id, str(there.paths.stdout))
+                job.ticket = SlurmJobId(there.job_id, str(there.paths.stdout))
                 job.ticket.leave(job.folder)
 
     def __call__(self, overrides: list[str], number: int, folder: str, state: dict[type, Singleton]) -> float:
@@ -115,13 +115,13 @@ class SlurmLauncher(Submitit):
         from submitit import JobEnvironment
 
         from prunelab.job.conf import register_resolvers
-        from prunelab.store.folder import Folder
+        from prunelab.store.folder import RunDir
         from prunelab.store.lock import Busy
         from prunelab.store.signals import Interrupted, stoppable
         from prunelab.sweep.slurm.preemption import Preemption
 
         register_resolvers()
-        here, slurm = Folder(Path(folder)), JobEnvironment()
+        here, slurm = RunDir(Path(folder)), JobEnvironment()
         with stoppable() as stop:
             preemption = Preemption(slurm._usr_sig(), stop, self.params["signal_delay_s"] / 2)
             placed = f"hydra.sweep.subdir='{here.path.name}'"  # as when it was submitted, whatever the time is now

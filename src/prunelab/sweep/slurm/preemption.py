@@ -11,7 +11,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from prunelab.store.signals import Stop
+from prunelab.store.signals import StopRequest
 
 log = logging.getLogger(__name__)
 LINGER = 120.0  # seconds that other ranks leave rank 0 to queue the job again, which ends them; then something is wrong
@@ -25,7 +25,7 @@ class Preemption:
     the checkpoint before.
     """
 
-    def __init__(self, number: int, stop: Stop, patience: float) -> None:
+    def __init__(self, number: int, stop: StopRequest, patience: float) -> None:
         self.number, self.stop, self.patience = number, stop, patience
         self.came = False
         self._requeue = signal.getsignal(number)

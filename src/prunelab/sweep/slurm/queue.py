@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prunelab.store.folder import Folder, write_json
+from prunelab.store.folder import RunDir, write_json
 from prunelab.store.lock import BEAT, Busy, held, holder
-from prunelab.store.signals import Stop
+from prunelab.store.signals import StopRequest
 
 log = logging.getLogger(__name__)
 SECONDS = 60  # that a command of Slurm may take: a busy controller answers late
@@ -29,17 +29,17 @@ CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command goes on
 
 
 @dataclass(frozen=True)
-class Ticket:
+class SlurmJobId:
     """Slurm's name for a job, "12" or "12_3", and the file with what it says; kept in the job's folder."""
 
     job: str
     output: str
 
-    def leave(self, folder: Folder) -> None:
+    def leave(self, folder: RunDir) -> None:
         write_json(folder.path / ".slurm.json", asdict(self))
 
     @classmethod
-    def of(cls, folder: Folder) -> "Ticket | None":
+    def of(cls, folder: RunDir) -> "SlurmJobId | None":
         """What was left there; None where nothing was."""
         there = folder.read(".slurm.json")
         return cls(str(there["job"]), str(there.get("output"))) if there and "job" in there else None
@@ -51,9 +51,9 @@ class Job:
 
     overrides: list[str]
     number: int
-    folder: Folder
+    folder: RunDir
     params: dict[str, Any]
-    ticket: Ticket | None = None
+    ticket: SlurmJobId | None = None
 
 
 def available() -> bool:
@@ -79,7 +79,7 @@ def submitting(study: Path) -> Iterator[None]:
         yield
 
 
-def settle(ticket: Ticket, folder: Folder) -> None:
+def settle(ticket: SlurmJobId, folder: RunDir) -> None:
     """Sees to it that the folder of a job that Slurm has ended says how, unless it was cancelled."""
     end = time.monotonic() + FORGOTTEN
     while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
@@ -94,13 +94,13 @@ def settle(ticket: Ticket, folder: Folder) -> None:
             folder.fail(f"Slurm job {ticket.job} ended without a word: {state}, {where}; see {ticket.output}")
 
 
-def wait(jobs: Mapping[Ticket, Folder], stop: Stop) -> set[Ticket]:
+def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId]:
     """Until Slurm has ended them all, or `stop` is asked; returns those that go on.
 
     One that has a result is done whatever Slurm says. One is over when two answers in a row lack it, for a job that
     is being queued again. While Slurm does not answer, nothing is over.
     """
-    left, missed, start = set(jobs), set[Ticket](), time.monotonic()
+    left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
     while not stop:
         there = active()
         if there is not None:
@@ -115,7 +115,7 @@ def wait(jobs: Mapping[Ticket, Folder], stop: Stop) -> set[Ticket]:
     return left
 
 
-def cancel(tickets: Iterable[Ticket]) -> str:
+def cancel(tickets: Iterable[SlurmJobId]) -> str:
     """The command that cancels exactly these: scancel 7 '12_[0,3]'."""
     arrays: dict[str, list[int]] = defaultdict(list)
     for ticket in tickets:
@@ -133,7 +133,7 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
 
 
-def _sleep(seconds: float, stop: Stop) -> None:
+def _sleep(seconds: float, stop: StopRequest) -> None:
     end = time.monotonic() + seconds
     while not stop and time.monotonic() < end:
         time.sleep(0.2)

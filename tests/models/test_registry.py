@@ -9,7 +9,7 @@ from torch import nn
 
 from prunelab.models import resnet
 from prunelab.models.cifar_resnet import resnet20
-from prunelab.models.named import _is_net, build, name_of, nets
+from prunelab.models.registry import _is_net, build, name_of, nets
 
 MENU = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunelab.job.dense_parent import shared
+from prunelab.job.dense_checkpoint import shared
 from prunelab.lit.classifier import Classifier
 
 

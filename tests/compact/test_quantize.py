@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunelab.compact.narrow import narrow, narrows, widen
+from prunelab.compact.quantize import narrows, quantize, widen
 
 TINY = 2.0**-149  # the smallest float32 there is
 WILD = [float("nan"), float("inf"), -float("inf")]
 
 
 def there_and_back(kept: Tensor, rows: Tensor, values: str) -> Tensor:
-    return widen(narrow(kept, rows, values), rows, kept.dtype)
+    return widen(quantize(kept, rows, values), rows, kept.dtype)
 
 
 def test_int8_is_as_worked_out_by_hand() -> None:
     # 256 steps from -64 to 64 are 0.5 each, their middles -63.75, ..., -0.25, 0.25, ..., 63.75
     kept, rows = torch.tensor([64.0, -64.0, 0.1, -0.1, 1.0, -1.01, 3.0]), torch.tensor([2, 2, 2, 2, 2, 2, 5])
-    parts = narrow(kept, rows, "int8")
+    parts = quantize(kept, rows, "int8")
     assert parts["values"].tolist() == [127, -128, 0, -1, 2, -3, 127]
     assert parts["scale"].tolist() == [0.5, 3 / 128]
     found = widen(parts, rows, torch.float32)
@@ -47,7 +47,7 @@ def test_the_smallest_and_largest_weights_keep_their_sign_or_are_refused(size: f
     kept, rows = torch.tensor([size]), torch.tensor([0])
     if values == "float16" and abs(size) > 1:
         with pytest.raises(ValueError, match=r"1 weights are beyond float16, 65504: values='float32' keeps them"):
-            narrow(kept, rows, values)
+            quantize(kept, rows, values)
         return
     found = there_and_back(kept, rows, values)
     assert found.isfinite().all()
@@ -64,7 +64,7 @@ def test_float16_rounds_to_the_nearest_and_away_from_0_alone() -> None:
 @pytest.mark.parametrize("wild", WILD)
 def test_int8_refuses_what_is_not_finite(wild: float) -> None:
     with pytest.raises(ValueError, match="1 weights are NaN or infinite, .*values='float32' keeps them"):
-        narrow(torch.tensor([1, wild]), torch.zeros(2, dtype=torch.long), "int8")
+        quantize(torch.tensor([1, wild]), torch.zeros(2, dtype=torch.long), "int8")
 
 
 def test_only_weights_that_become_narrower_are_rounded() -> None:
@@ -82,6 +82,6 @@ def test_only_weights_that_become_narrower_are_rounded() -> None:
 
 
 def test_scales_of_other_rows_are_refused() -> None:
-    parts = narrow(torch.ones(3), torch.tensor([0, 1, 1]), "int8")
+    parts = quantize(torch.ones(3), torch.tensor([0, 1, 1]), "int8")
     with pytest.raises(ValueError, match="2 scales, expected 3"):
         widen(parts, torch.tensor([0, 1, 2]), torch.float32)

@@ -1,4 +1,4 @@
-"""Two processes that go through jobs together, as torchrun would start them: `LOCAL_RANK=0 python pair.py FILE`.
+"""Two processes that go through jobs together, as torchrun would start them: `LOCAL_RANK=0 python two_ranks.py FILE`.
 
 FILE is JSON: a list of [name, overrides], where {rank} stands for this process's. What this rank has in the end is
 written to `<folder>/<name>-<rank>.json`, and an error's text in its place.
@@ -14,11 +14,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from composing import compose_job
+from compose import compose_job
 from torch import Tensor
 
 from prunelab.callbacks import Pruning
-from prunelab.core import distributed as ranks
+from prunelab.core import distributed
 from prunelab.core.distributed import rank
 from prunelab.job import rounds
 from prunelab.job import run as job
@@ -26,7 +26,7 @@ from prunelab.job.conf import register_resolvers
 from prunelab.job.rounds import RoundRecords
 from prunelab.lit import datamodule
 from prunelab.lit.history import History
-from prunelab.store.folder import Folder
+from prunelab.store.folder import RunDir
 
 
 class Look(L.Callback):
@@ -67,7 +67,7 @@ class Tamper(L.Callback):
 def average(rank: int) -> list[float]:
     """Of 0 and 1, and of 0 and 10."""
     tensors = [torch.tensor(float(rank)), torch.tensor([10.0 * rank], dtype=torch.float64)]
-    ranks.average(tensors)
+    distributed.average(tensors)
     return [float(tensor) for tensor in tensors]
 
 
@@ -94,7 +94,7 @@ def main(file: Path) -> None:
         cfg, folder, precision, [*callbacks, Look(folder.path)], *rest
     )
     if own != "0":
-        Folder.claim = Folder.finish = rounds.write_masks = job.save_model = refuse
+        RunDir.write_job = RunDir.finish = rounds.write_masks = job.save_model = refuse
     for name, overrides in json.loads(file.read_text()):
         folder = file.parent / name
         try:

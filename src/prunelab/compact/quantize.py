@@ -28,7 +28,7 @@ def narrow(kept: Tensor, rows: Tensor, values: str) -> dict[str, Tensor]:
 
 
 def widen(parts: Mapping[str, Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """What `narrow` was given, rounded. Raises ValueError where scales and rows do not fit."""
+    """What `quantize` was given, rounded. Raises ValueError where scales and rows do not fit."""
     if "scale" not in parts:
         return parts["values"].to(dtype)
     rows, of = torch.unique_consecutive(rows, return_inverse=True)

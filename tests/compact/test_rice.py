@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prunelab.compact.codec import entropy
-from prunelab.compact.positions import Code, pack, unpack
+from prunelab.compact.rice import Code, pack, unpack
 
 
 def at(n: int, *places: int) -> np.ndarray:
