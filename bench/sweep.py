@@ -97,12 +97,10 @@ def measure(root: Path, args: argparse.Namespace) -> None:
 
 def digest(overrides: list[str]) -> str:
     """What such a job's result.json would hold."""
-    from hydra.conf import ConfigSourceInfo
-
     from prunelab.job.conf import conf_dir
-    from prunelab.store.identity import asked, menu
+    from prunelab.store.identity import asked, config_digest
 
-    return asked(overrides, menu([ConfigSourceInfo(path=str(conf_dir()), schema="file", provider="main")]))
+    return asked(overrides, config_digest([str(conf_dir())]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from prunelab.job.conf import conf_dir
+from prunelab.job.conf import conf_dir, job_of
+from prunelab.store.job import Job
 
 
 def tiny_job(images: Path) -> list[str]:
@@ -28,3 +29,8 @@ def compose_job(overrides: Sequence[str], folder: Path) -> DictConfig:
     with open_dict(cfg):
         del cfg.hydra
     return cfg
+
+
+def job_from(cfg: DictConfig) -> Job:
+    """The job of a configuration that `compose_job` has made last. Raises as `job_of` does."""
+    return job_of(cfg, HydraConfig.get())

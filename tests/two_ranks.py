@@ -90,8 +90,8 @@ def main(file: Path) -> None:
     own = os.environ["LOCAL_RANK"]
     datamodule.EVALUATION_BATCH = 3  # images a rank: the last batch has one, and only one rank evaluates it
     make = job.make_trainer
-    job.make_trainer = lambda cfg, folder, precision, callbacks, *rest: make(
-        cfg, folder, precision, [*callbacks, Look(folder.path)], *rest
+    job.make_trainer = lambda asked, folder, callbacks, *rest: make(
+        asked, folder, [*callbacks, Look(folder.path)], *rest
     )
     if own != "0":
         RunDir.write_job = RunDir.finish = rounds.write_masks = job.save_model = refuse

@@ -3,6 +3,7 @@
 Each class makes an object of the class of the same name in `prunelab.sweep`, which is imported only then.
 """
 
+import sys
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -42,6 +43,10 @@ class GridSweeper(_Plugin, Sweeper):
 
 class OptunaSweeper(_Plugin, Sweeper):
     def __new__(cls, **settings: Any) -> Any:
-        from prunelab.sweep.search.sweeper import OptunaSweeper
-
+        try:
+            from prunelab.sweep.search.sweeper import OptunaSweeper
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            sys.exit("train: hydra/sweeper=optuna needs Optuna: pip install 'optuna>=4'")
         return OptunaSweeper(**settings)

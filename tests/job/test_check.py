@@ -5,14 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from compose import job_from
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from prunelab.job.check import check_launcher, check_values
+from prunelab.job.check import check_launcher
 from prunelab.job.conf import conf_dir
-from prunelab.job.run import settle
+from prunelab.job.run import resolve_auto
 from prunelab.lit.device import check_devices
-from prunelab.store.identity import flat
 from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
 
 
@@ -33,7 +33,7 @@ from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
         ("compile=maybe", "compile=maybe: expected true or false, or auto"),
         ("+trainer.max_steps=10", "trainer.max_steps: a job sets this itself"),
         ("+trainer.limit_val_batches=2", "trainer.limit_val_batches"),
-        ("trainer.devices=2", "trainer.devices=2: several devices train one net by trainer=ddp; add it"),
+        ("trainer.devices=2", "trainer.devices=2: several devices train one network with trainer=ddp; add it"),
         ("trainer.devices=auto", "trainer.devices=auto: expected a whole number of at least 1"),
         ("trainer.devices=0", "trainer.devices=0: expected a whole number"),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: expected a whole number"),
@@ -44,20 +44,20 @@ from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
 )
 def test_an_impossible_value_is_refused_by_name(asked: str, told: str, composed) -> None:
     with pytest.raises(ValueError, match=told):
-        check_values(composed("prune=usp", asked))
+        job_from(composed("prune=usp", asked))
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
         (["trainer.devices=3"], "optim.batch_size=20: expected a multiple of trainer.devices=3"),
-        (["prune=sp", "budget=latency", "trainer.devices=2"], "2 devices would each time their own net; use macs"),
+        (["prune=sp", "budget=latency", "trainer.devices=2"], "2 devices would each time their own network; use macs"),
     ],
 )
 def test_what_several_devices_cannot_do_is_refused(asked: list[str], told: str, composed) -> None:
     with pytest.raises(ValueError, match=told):
-        check_values(composed("trainer=ddp", *asked))
-    check_values(composed("trainer=ddp", "trainer.devices=4"))
+        job_from(composed("trainer=ddp", *asked))
+    job_from(composed("trainer=ddp", "trainer.devices=4"))
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,14 @@ def test_what_several_devices_cannot_do_is_refused(asked: list[str], told: str, 
         ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", RunMode.MULTIRUN, None),
     ],
 )
-def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode, told, composed) -> None:
+def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode, told) -> None:
     hydra = OmegaConf.create({"mode": mode, "launcher": {"_target_": target, "tasks_per_node": 2}})
-    asked = composed("trainer=ddp", "trainer.devices=2")
     with pytest.raises(ValueError, match=told) if told else nullcontext():
-        check_launcher(asked, hydra)
-    check_launcher(composed(), hydra)
+        check_launcher(2, hydra)
+    check_launcher(1, hydra)
     if target.endswith("SlurmLauncher"):
         with pytest.raises(ValueError, match="trainer.devices=4 with 2 tasks on a node"):
-            check_launcher(composed("trainer=ddp", "trainer.devices=4"), hydra)
+            check_launcher(4, hydra)
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch) -> None:
@@ -92,7 +91,7 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch) -> None:
 
 def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:
     one, ddp, two = (
-        flat(composed(*asked)) | settle(composed(*asked), SimpleNamespace(fingerprint=""))
+        (job := job_from(composed(*asked))).values | resolve_auto(job, SimpleNamespace(fingerprint=""))
         for asked in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
     )
     assert one == ddp
@@ -103,29 +102,29 @@ def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(compos
 
 def test_a_rate_without_a_method_is_refused(composed) -> None:
     with pytest.raises(ValueError, match=r"rate=0.5 with prune=none: nothing would be removed"):
-        check_values(composed("rate=0.5"))
+        job_from(composed("rate=0.5"))
 
 
 def test_a_missing_parent_is_refused(composed) -> None:
     with pytest.raises(FileNotFoundError, match="pretrained=nowhere.pt: no such file"):
-        check_values(composed("pretrained=nowhere.pt"))
+        job_from(composed("pretrained=nowhere.pt"))
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["prune=usp", "rounds=3"], "rounds=3: this method does not look at it"),
-        (["prune=lottery", "rounds=3"], "rounds=3: this method does not look at it"),
-        (["prune=rigl", "rewind=1ep"], "rewind=1ep: this method does not look at it"),
+        (["prune=usp", "rounds=3"], "rounds=3: this method does not use it"),
+        (["prune=lottery", "rounds=3"], "rounds=3: this method does not use it"),
+        (["prune=rigl", "rewind=1ep"], "rewind=1ep: this method does not use it"),
         (["prune=magnitude_global", "rounds=0"], "rounds=0: expected a whole number of at least 1"),
         (["prune=magnitude_global", "rounds=1.5"], "rounds=1.5"),
     ],
 )
 def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed) -> None:
     with pytest.raises(ValueError, match=told):
-        check_values(composed(*asked))
-    check_values(composed("prune=magnitude_layer", "rounds=3", "rewind=1ep"))
-    check_values(composed("prune=lottery", "rewind=1ep"))
+        job_from(composed(*asked))
+    job_from(composed("prune=magnitude_layer", "rounds=3", "rewind=1ep"))
+    job_from(composed("prune=lottery", "rewind=1ep"))
 
 
 @pytest.mark.parametrize(("part", "option"), [("schedule", "rounds"), ("allocation", "erk"), ("criterion", "lamp")])
@@ -133,13 +132,13 @@ def test_a_sweep_over_methods_can_choose_a_part_for_all_of_them(part: str, optio
     """Hydra composes without what is swept over first: prune=none, with the part chosen for the others."""
     cfg = composed(f"prune/{part}={option}")
     with pytest.raises(ValueError, match=r"prune.pruning has settings, but prune= and retrain= bring no such"):
-        check_values(cfg)  # as a job of its own it would be dense training under another name
+        job_from(cfg)  # as a job of its own it would be dense training under another name
 
 
 def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_told(job, composed) -> None:
     assert job("prune=magnitude_global", "prune/schedule=cubic", "rate=0.5")["sparsity"]["attained"] == 0.5
     with pytest.raises(ValueError, match=r"prune.pruning has settings, but"):
-        check_values(composed("prune=usp", "prune.pruning=null"))
+        job_from(composed("prune=usp", "prune.pruning=null"))
 
 
 def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed, tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed,
 
     def refused(path: Path, told: str) -> None:
         with pytest.raises(FileNotFoundError, match=told):
-            check_values(composed(f"pretrained='{path}'"))
+            job_from(composed(f"pretrained='{path}'"))
 
     refused(study, "study: no such file; expected one, a job's folder, or auto")
     folder.mkdir(parents=True)
@@ -157,23 +156,23 @@ def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed,
     for file in ("checkpoints/last.ckpt", "model.safetensors"):  # a scan of a file leaves no checkpoint
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).touch()
-        check_values(composed(f"pretrained='{folder}'"))
+        job_from(composed(f"pretrained='{folder}'"))
         assert weights_file(folder) == folder / file
     with pytest.raises(FileNotFoundError) as error:
         weights_file(study)
-    assert str(error.value).endswith(f"""in it is one, pretrained="'{folder}'\"""")
+    assert str(error.value).endswith(f"""it contains one, pretrained="'{folder}'\"""")
 
 
 def test_good_values_pass(composed) -> None:
     for asked in ("rate=0", "rate=0.999", "name=a/b", "epochs=1", "compile=true"):
-        check_values(composed("prune=sp", asked))
+        job_from(composed("prune=sp", asked))
 
 
 def test_every_experiment_composes_and_names_its_own_study(composed) -> None:
     experiments = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
     assert "demo" in experiments
     for name in experiments:
-        check_values(composed(f"experiment={name}"))
+        job_from(composed(f"experiment={name}"))
         assert "\nname:" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
 
 

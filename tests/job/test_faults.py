@@ -217,7 +217,7 @@ def test_rerun_starts_again_in_a_new_folder(tiny: list[str], tmp_path: Path) -> 
     when = results[1].parent.name.rpartition("rerun=")[2]
     done = run("-m", *tiny, f"rerun={when}", cwd=tmp_path)  # goes on with what that command began
     assert done.returncode == 0
-    assert "finished before" in done.stdout
+    assert "already finished, skipped" in done.stdout
     assert len(list(tmp_path.glob("outputs/study/*/result.json"))) == 2
 
 
@@ -269,11 +269,11 @@ def test_other_weights_under_the_same_path_are_another_job(tiny: list[str], tmp_
     shutil.copy(first, tmp_path / "start.ckpt")
     command = ["-m", *tiny, f"pretrained={tmp_path}/start.ckpt"]
     assert run(*command, cwd=tmp_path).returncode == 0
-    assert "finished before" in run(*command, cwd=tmp_path).stdout
+    assert "already finished, skipped" in run(*command, cwd=tmp_path).stdout
     shutil.copy(second, tmp_path / "start.ckpt")
     done = run(*command, cwd=tmp_path)
     assert done.returncode == 1
-    assert "finished before" not in done.stdout
+    assert "already finished, skipped" not in done.stdout
     assert "other pretrained" in " ".join(done.stdout.split())
 
 

@@ -15,7 +15,7 @@ import prunelab
 from prunelab.__main__ import VALUES, main
 from prunelab.compact import quantize
 from prunelab.data.normalise import Normalise
-from prunelab.store.model import net_of
+from prunelab.store.model import load_run
 
 Job = Callable[..., dict[str, Any]]
 Compose = Callable[..., Any]
@@ -38,7 +38,7 @@ def test_the_net_has_the_loss_and_accuracy_of_the_result(
     last = job(*method.split())["history"][-1]
     splits = instantiate(composed(*method.split()).data).load()
     x, y = Normalise(splits.mean, splits.std)(splits.test.x), splits.test.y
-    net = net_of(tmp_path / "job")
+    net = load_run(tmp_path / "job")
     assert not any(module.training for module in net.modules())
     with torch.no_grad():
         logits = net(x)
@@ -101,12 +101,12 @@ def test_a_job_that_cannot_be_exported_is_an_error_in_one_line(
 def test_a_failed_job_is_told_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "failure.json").write_text('{"reason": "ValueError: lr"}')
     with pytest.raises(ValueError, match=r"the job is failed \(ValueError: lr\): finish it"):
-        net_of(tmp_path)
+        load_run(tmp_path)
     (tmp_path / "study").mkdir()
     with pytest.raises(ValueError, match=r"study is no job's folder: `python -m prunelab ls` lists"):
-        net_of(tmp_path / "study")
+        load_run(tmp_path / "study")
     with pytest.raises(ValueError, match=r"nowhere: no such folder; give a finished job's"):
-        net_of(tmp_path / "nowhere")
+        load_run(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("values", ["float32", "float16", "int8"])
@@ -119,7 +119,7 @@ def test_a_job_is_written_again_as_a_compact_file(
     assert main(["export", str(tmp_path / "job"), "--to", "compact", "--values", values]) == 0
     size, off = re.search(r"([\d,]+) bytes .* off by (\S+) of the largest\n$", capsys.readouterr().out).groups()
     assert int(size.replace(",", "")) == path.stat().st_size
-    net, again = net_of(tmp_path / "job"), prunelab.load(path)
+    net, again = load_run(tmp_path / "job"), prunelab.load(path)
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         difference = float((again(x) - net(x)).abs().max() / net(x).abs().max())

@@ -33,7 +33,7 @@ def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[s
     stamps = [path.stat().st_mtime_ns for path in results]
     again = train(*asked, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("finished before") == 4
+    assert again.stdout.count("already finished, skipped") == 4
     assert stamps == [path.stat().st_mtime_ns for path in results]
 
 
@@ -110,3 +110,23 @@ def test_a_job_killed_for_good_is_finished_by_the_same_command(tiny: list[str], 
     losses = [[epoch["test_loss"] for epoch in result["history"]] for result in (resumed, whole)]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 15
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_folder_with_a_train_py_and_networks_of_its_own(jobs: int, tiny: list[str], tmp_path: Path) -> None:
+    """`python -m prunelab.train` runs none of the first and all of the second, in this process and in its jobs."""
+    (tmp_path / "train.py").write_text("open('own_train_py_was_run', 'w')\n")
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Conv2d(3, 4, 3, 4), nn.Flatten(), nn.Linear(256, num_classes))\n"
+    )
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "own.yaml").write_text("_target_: own.Net\n")
+    asked = ["--config-dir", "conf", "prune=usp", "rate=0.3,0.4", *tiny, "epochs=1", "model=own"]
+    done = subprocess.run(
+        [sys.executable, "-m", "prunelab.train", "-m", *asked, f"hydra.launcher.jobs={jobs}"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert len(list((tmp_path / "outputs" / "tiny").glob("*/result.json"))) == 2
+    assert not (tmp_path / "own_train_py_was_run").exists()

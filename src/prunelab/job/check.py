@@ -1,4 +1,4 @@
-"""Are the values of a configuration possible? Asked before anything is built; needs no torch."""
+"""Checks a configuration before anything is built; needs no torch."""
 
 import re
 from collections.abc import Sequence
@@ -19,10 +19,13 @@ TRAINER = (
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
 
-def check_values(cfg: DictConfig) -> None:
-    """Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`."""
+def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`.
+
+    `overrides` are those of the job as typed.
+    """
     _check_rate(cfg.rate)
-    for knob, least in (("epochs", 0 if _only_looks(cfg) else 1), ("seed", 0)):
+    for knob, least in (("epochs", 0 if _only_evaluates(cfg) else 1), ("seed", 0)):
         if not isinstance(cfg[knob], int) or isinstance(cfg[knob], bool) or cfg[knob] < least:
             raise ValueError(f"{knob}={cfg[knob]}: expected a whole number of at least {least}")
     if not re.fullmatch(r"[\w.+\-]+(/[\w.+\-]+)*", str(cfg.name)) or ".." in str(cfg.name):
@@ -34,7 +37,8 @@ def check_values(cfg: DictConfig) -> None:
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
     if cfg.precision not in PRECISIONS:
         raise ValueError(
-            f"precision={cfg.precision}: expected one of {', '.join(PRECISIONS)}; nets are measured and kept in float32"
+            f"precision={cfg.precision}: expected one of {', '.join(PRECISIONS)}; networks are measured and saved in "
+            "float32"
         )
     seconds(cfg.every)
     _check_trainer(cfg.trainer)
@@ -42,23 +46,24 @@ def check_values(cfg: DictConfig) -> None:
     if cfg.pretrained not in (None, "auto"):
         weights_file(cfg.pretrained)
     _check_used(cfg)
+    _check_retrain(cfg, overrides)
 
 
-def _only_looks(cfg: DictConfig) -> bool:
-    """Whether weights of a file may be looked at as they are: nothing is to be removed of them."""
+def _only_evaluates(cfg: DictConfig) -> bool:
+    """Whether weights of a file may be evaluated without training: nothing is to be removed of them."""
     return cfg.pretrained not in (None, "auto") and "${rate}" not in OmegaConf.to_yaml(cfg.get("prune") or {})
 
 
-def check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Raises ValueError when `retrain=` was asked of a method that does not prune in rounds."""
+def _check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """`retrain=` is for methods that prune in rounds."""
     schedule = OmegaConf.select(cfg, "prune.pruning.pruner.schedule") or {}
-    asked = [override for override in overrides if override.startswith("retrain=")]
-    if asked and "training" not in schedule:
-        raise ValueError(f"{asked[0]}: this method does not prune in rounds, so nothing is trained again; drop it")
+    retrain = [override for override in overrides if override.startswith("retrain=")]
+    if retrain and "training" not in schedule:
+        raise ValueError(f"{retrain[0]}: this method does not prune in rounds, so nothing is trained again; drop it")
 
 
 def _check_used(cfg: DictConfig) -> None:
-    """A knob that the method does not look at would be taken for one that has no effect."""
+    """A knob that the method ignores would be taken for one without effect."""
     if not isinstance(cfg.rounds, int) or isinstance(cfg.rounds, bool) or cfg.rounds < 1:
         raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
     parts = cfg.get("prune") or {}
@@ -67,10 +72,10 @@ def _check_used(cfg: DictConfig) -> None:
             raise ValueError(
                 f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
             )
-    asked = OmegaConf.to_yaml(parts)
+    used = OmegaConf.to_yaml(parts)
     for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units")):
-        if cfg[knob] != default and f"${{{knob}}}" not in asked:
-            raise ValueError(f"{knob}={cfg[knob]}: this method does not look at it; drop it, or choose another method")
+        if cfg[knob] != default and f"${{{knob}}}" not in used:
+            raise ValueError(f"{knob}={cfg[knob]}: this method does not use it; drop it, or choose another method")
 
 
 def _check_rate(rate: object) -> None:
@@ -87,32 +92,36 @@ def _check_trainer(trainer: DictConfig) -> None:
     if not isinstance(many := trainer.get("accumulate_grad_batches", 1), int) or many < 1:
         raise ValueError(f"trainer.accumulate_grad_batches={many}: expected a whole number of at least 1")
     if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):
-        raise ValueError(f"trainer.strategy={strategy}: expected auto or ddp, by which every device has a whole net")
+        raise ValueError(
+            f"trainer.strategy={strategy}: expected auto or ddp, by which every device has a whole network"
+        )
 
 
 def _check_devices(cfg: DictConfig, devices: object) -> None:
-    """More than one of them share the batches of one job."""
+    """Several devices share the batches of one job."""
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
         raise ValueError(f"trainer.devices={devices}: expected a whole number of at least 1")
     if devices == 1:
         return
     if cfg.trainer.get("strategy", "auto") != "ddp":
-        raise ValueError(f"trainer.devices={devices}: several devices train one net by trainer=ddp; add it")
+        raise ValueError(f"trainer.devices={devices}: several devices train one network with trainer=ddp; add it")
     if cfg.optim.batch_size % devices:
         raise ValueError(
             f"optim.batch_size={cfg.optim.batch_size}: expected a multiple of trainer.devices={devices}, which share "
             "each batch"
         )
     if cfg.budget == "latency":
-        raise ValueError(f"budget=latency: {devices} devices would each time their own net; use macs, or one device")
+        raise ValueError(
+            f"budget=latency: {devices} devices would each time their own network; use macs, or one device"
+        )
 
 
-def check_launcher(cfg: DictConfig, hydra: HydraConf) -> None:
-    """Raises ValueError where a sweep runs a job of several processes inside its own.
+def check_launcher(devices: int, hydra: HydraConf) -> None:
+    """Raises ValueError where a sweep would run a job of several processes, one for each device, inside its own.
 
     Each process of such a job is started by the command of the first, which would be the whole sweep's.
     """
-    devices, launcher = cfg.trainer.devices, hydra.launcher
+    launcher = hydra.launcher
     if devices == 1 or hydra.mode != RunMode.MULTIRUN or launcher._target_.endswith("PoolLauncher"):
         return
     if not launcher._target_.endswith("SlurmLauncher"):

@@ -1,10 +1,43 @@
-"""The folder of YAML files, and the functions that they call in interpolations."""
+"""From Hydra's composed configuration to a `Job`; where the YAML files are, and the functions that they call."""
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from hydra.conf import HydraConf
+from omegaconf import DictConfig, OmegaConf
 
+from prunelab.job.check import check_values
+from prunelab.store.identity import config_digest, flat
+from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
+from prunelab.store.renamed import with_classes_of_today
+
+
+def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
+    """The job that a configuration describes, not yet `settled`.
+
+    Raises ValueError, naming the value and the remedy, for values that cannot be, and FileNotFoundError for a missing
+    `pretrained`. Interpolations may ask HydraConfig, which must hold `hydra`.
+    """
+    overrides = tuple(hydra.overrides.task)
+    check_values(cfg, overrides)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    config = with_classes_of_today(OmegaConf.to_container(own, resolve=True))
+    chosen = hydra.runtime.choices
+    return Job(
+        name=config["name"],
+        method=chosen["prune"],
+        rate=config["rate"],
+        seed=config["seed"],
+        overrides=overrides,
+        labels={group: chosen[group] for group in ("model", "data", "optim")},
+        config=config,
+        values=flat(config),
+    )
+
+
+def yaml_digest(hydra: HydraConf) -> str:
+    """A digest of every YAML file that a configuration may be composed from."""
+    return config_digest([source.path for source in hydra.runtime.config_sources if source.schema == "file"])
 
 
 def conf_dir() -> Path:
@@ -21,7 +54,7 @@ def register_resolvers() -> None:
 
 
 def training(pretrained: str | None, epochs: int) -> int:
-    """How long a net is trained that is only to be looked at: not at all on weights from a file."""
+    """Epochs of training before an analysis: none on weights from a file."""
     return epochs if pretrained in (None, "auto") else 0
 
 

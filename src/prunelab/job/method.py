@@ -1,11 +1,10 @@
-"""Of what does a job's method consist, and how long does it train?"""
+"""The callbacks of a job's method, what they are together, and how long they train."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 
 from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
 from prunelab.callbacks.pruning import Pruning
@@ -14,6 +13,7 @@ from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress
+from prunelab.store.job import Job
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Method:
     callbacks: tuple[L.Callback, ...]
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> "Method":
-        return cls(tuple(instantiate(callback) for callback in (cfg.get("prune") or {}).values()))
+    def of(cls, job: Job) -> "Method":
+        return cls(tuple(instantiate(callback) for callback in (job.config.get("prune") or {}).values()))
 
     @property
     def pruners(self) -> list[Pruner]:
@@ -46,7 +46,7 @@ class Method:
 
     @property
     def analyses(self) -> list[PostTrainingAnalysis]:
-        """What only looks at the net that training ends with."""
+        """Those that evaluate the trained network and change nothing."""
         return [callback for callback in self.callbacks if isinstance(callback, PostTrainingAnalysis)]
 
     @property
@@ -73,12 +73,12 @@ class Method:
         certificate = self.shrink.certificate if self.shrink else None
         return {"certificate": certificate.to_json()} if certificate else None
 
-    def found(self) -> dict[str, Any]:
-        """What a look at the net came to, by the name of the look."""
-        return {look.name: look.result for look in self.analyses}
+    def results(self) -> dict[str, Any]:
+        """What the analyses came to, by name."""
+        return {analysis.name: analysis.result for analysis in self.analyses}
 
     def attained(self) -> float:
-        """What is gone of that which the budget counts, a fraction; 0 without pruning."""
+        """The fraction removed of what the budget counts; 0 without pruning."""
         return max((pruner.attained for pruner in self.pruners), default=0.0)
 
     def units(self) -> dict[str, tuple[int, int]]:

@@ -1,31 +1,30 @@
-"""Does the method fit the net, the data and the run? Asked while nothing is written yet."""
+"""Checks that a method fits the network, the data and the length of the run, while nothing is written yet."""
 
 from pathlib import Path
-
-from omegaconf import DictConfig
 
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
+from prunelab.store.job import Job
 from prunelab.store.naming import refuse_unwritable
 
 
-def preflight(cfg: DictConfig, method: Method, module: Classifier, data: ImageDataModule, run: Progress) -> None:
-    """Raises ValueError, naming the value and the remedy, for what would fail in the course of the run."""
+def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModule, run: Progress) -> None:
+    """Raises ValueError, naming the value and the remedy, for what would fail during the run."""
     for pruner in method.pruners:
         pruner.attach(module, EXAMPLE)
         pruner.check(run)
         data.check_scoring(pruner.batches)
-    if method.analyses and cfg.trainer.devices > 1:
+    if method.analyses and job.devices > 1:
         raise ValueError(
-            f"trainer.devices={cfg.trainer.devices}: {type(method.analyses[0]).__name__} works on one, "
+            f"trainer.devices={job.devices}: {type(method.analyses[0]).__name__} works on one, "
             "and more would do the same; drop it"
         )
-    for look in method.analyses:
-        look.check(module, EXAMPLE)
-        data.check_scoring(look.pruner.batches)
-        data.check_scoring(look.batches, "prune.pruning.batches")
+    for analysis in method.analyses:
+        analysis.check(module, EXAMPLE)
+        data.check_scoring(analysis.pruner.batches)
+        data.check_scoring(analysis.batches, "prune.pruning.batches")
     if method.shrink:
         method.shrink.check(method.pruners)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
@@ -36,15 +35,15 @@ def preflight(cfg: DictConfig, method: Method, module: Classifier, data: ImageDa
         )
     if method.rewind and method.rewind.control == "shuffle" and any(p.in_groups for p in method.pruners):
         raise ValueError("control=shuffle would break N:M groups: use control=reinit, or prune/granularity=weight")
-    if cfg.pretrained == "auto" and method.callbacks:
-        _check_shared(cfg, method, run)
-    elif cfg.pretrained not in (None, "auto") and (rewind := method.rewind) and (rewind.parameters or rewind.to != 0):
+    if job.pretrained == "auto" and method.callbacks:
+        _check_shared(job, method, run)
+    elif job.pretrained not in (None, "auto") and (rewind := method.rewind) and (rewind.parameters or rewind.to != 0):
         raise ValueError(
-            f"pretrained={cfg.pretrained} holds nothing of step {rewind.to}: use pretrained=auto to rewind there"
+            f"pretrained={job.pretrained} holds nothing of step {rewind.to}: use pretrained=auto to rewind there"
         )
 
 
-def _check_shared(cfg: DictConfig, method: Method, run: Progress) -> None:
+def _check_shared(job: Job, method: Method, run: Progress) -> None:
     """The dense training that jobs share is `epochs` long, and nothing but the optimizer acts on it."""
     if not method.rounds and method.callbacks != tuple(method.analyses):
         raise ValueError("pretrained=auto: this method prunes from scratch; give the PATH of weights, or drop it")
@@ -53,11 +52,13 @@ def _check_shared(cfg: DictConfig, method: Method, run: Progress) -> None:
     if method.others:
         kinds = ", ".join(type(callback).__name__ for callback in method.others)
         raise ValueError(f"pretrained=auto: {kinds} acts on the dense training too; drop pretrained=auto")
-    if method.rounds and (first := method.rounds.ends(run.epoch)[:1]) and first != [cfg.epochs * run.epoch]:
+    if method.rounds and (first := method.rounds.ends(run.epoch)[:1]) and first != [job.epochs * run.epoch]:
         raise ValueError(
             f"pretrained=auto: the first pruning is at step {first[0]}, the dense training ends at step "
-            f"{cfg.epochs * run.epoch}; drop pretrained=auto or schedule.start"
+            f"{job.epochs * run.epoch}; drop pretrained=auto or schedule.start"
         )
-    if method.rewind and method.rewind.to != cfg.rewind:
-        raise ValueError(f"pretrained=auto: prune.rewind.to={method.rewind.to} is not rewind={cfg.rewind}; set rewind=")
-    refuse_unwritable(Path(cfg.parents))
+    if method.rewind and method.rewind.to != job.config["rewind"]:
+        raise ValueError(
+            f"pretrained=auto: prune.rewind.to={method.rewind.to} is not rewind={job.config['rewind']}; set rewind="
+        )
+    refuse_unwritable(Path(job.config["parents"]))

@@ -1,4 +1,4 @@
-"""Which weights does a run start from?"""
+"""Loads the weights that a job starts from."""
 
 from pathlib import Path
 

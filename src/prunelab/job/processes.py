@@ -1,4 +1,4 @@
-"""Which of its processes is this one, of a job that trains on several devices?"""
+"""The processes of a job that trains on several devices, and what started them: Slurm, a launcher or Lightning."""
 
 import logging
 import os
@@ -10,18 +10,17 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from omegaconf import DictConfig
 
 from prunelab.core import distributed
 
 SET_BY_LAUNCHERS = ("RANK", "LOCAL_RANK")  # torchrun, Lightning; on one node
 
 
-def rank_of(cfg: DictConfig) -> int:
-    """From 0, which alone writes files; known before the processes have met."""
-    if cfg.trainer.devices == 1:  # whatever a launcher of other things has left in the environment
+def rank_of(devices: int) -> int:
+    """The rank of this process, from 0, which alone writes files; known before the processes have met."""
+    if devices == 1:  # whatever a launcher of other things has left in the environment
         return 0
-    names = (*SET_BY_LAUNCHERS, "SLURM_PROCID") if by_srun(cfg.trainer.devices) else SET_BY_LAUNCHERS
+    names = (*SET_BY_LAUNCHERS, "SLURM_PROCID") if by_srun(devices) else SET_BY_LAUNCHERS
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
@@ -32,7 +31,7 @@ def quiet_others(rank: int) -> None:
 
 
 class CheckRanksAgree(L.Callback):
-    """Before training: are as many processes there as were asked for, and all at the same job?
+    """Checks before training that as many processes have met as there are devices, and that all train the same job.
 
     Raises RuntimeError where one of them would train alone, as when a sweep starts itself anew in each.
     """
@@ -42,10 +41,10 @@ class CheckRanksAgree(L.Callback):
         self.devices = devices
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        there = distributed.world_size()
-        if not there == trainer.world_size == self.devices:
+        processes = distributed.world_size()
+        if not processes == trainer.world_size == self.devices:
             raise RuntimeError(
-                f"trainer.devices={self.devices}, but {there} processes have met and Lightning counts on "
+                f"trainer.devices={self.devices}, but {processes} processes have met and Lightning counts on "
                 f"{trainer.world_size}: start one job by itself, or a sweep with hydra/launcher=pool"
             )
         if len(set(distributed.gather(self.identity))) > 1:

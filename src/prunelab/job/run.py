@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import nn
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.data.images import Splits
-from prunelab.job.check import check_launcher, check_retrain, check_values
-from prunelab.job.dense_checkpoint import dense_phase, shared
+from prunelab.job.check import check_launcher
+from prunelab.job.conf import job_of, yaml_digest
+from prunelab.job.dense_checkpoint import shared
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
 from prunelab.job.preflight import preflight
@@ -33,7 +35,9 @@ from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import registry
 from prunelab.store.folder import RunDir
-from prunelab.store.identity import describe
+from prunelab.store.identity import asked, weights_content
+from prunelab.store.job import Job
+from prunelab.store.result import Cost, Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
 from prunelab.tensorboard.hparams import write_event
 
@@ -43,59 +47,57 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> float:
     """Trains, prunes, measures; returns the test accuracy after the last epoch, a fraction.
 
-    A finished job is not run again; an unfinished one goes on from its last checkpoint. Raises Busy while another
-    process is at it, and Interrupted, with a checkpoint, on SIGINT or SIGTERM.
+    A finished job is not run again; an unfinished one resumes from its last checkpoint. Raises Busy while another
+    process works on it, and Interrupted, after a checkpoint, on SIGINT or SIGTERM.
     """
-    quiet_others(rank_of(cfg))
-    check_values(cfg)
-    check_launcher(cfg, HydraConfig.get())
-    check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
-    check_retrain(cfg, HydraConfig.get().overrides.task)
-    splits: Splits = instantiate(cfg.data).load()
-    folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
-    job = describe(cfg, resolve_auto(cfg, splits))
+    hydra = HydraConfig.get()
+    job = job_of(cfg, hydra)
+    quiet_others(rank_of(job.devices))
+    check_launcher(job.devices, hydra)
+    check_devices(job.accelerator, job.devices)
+    splits: Splits = instantiate(job.config["data"]).load()
+    job = job.settled(resolve_auto(job, splits), asked(job.overrides, yaml_digest(hydra)))
+    folder = RunDir(Path(hydra.runtime.output_dir))
     folder.refuse_other(job)
-    if folder.result(job["identity"]) is None:
-        with stoppable() as stop, folder.attempt() if rank_of(cfg) == 0 else nullcontext():
-            if folder.result(job["identity"]) is None:  # nor did another process finish it just now
-                return train(cfg, folder, job, splits, stop)
-    done = folder.result(job["identity"])
-    assert done is not None
-    log.info("finished before: test %.2f %%", 100 * done["accuracy"])
-    return float(done["accuracy"])
+    if not folder.finished(job):
+        with stoppable() as stop, folder.attempt() if rank_of(job.devices) == 0 else nullcontext():
+            if not folder.finished(job):  # nor did another process finish it just now
+                return train(job, folder, splits, stop)
+    result = folder.finished(job)
+    assert result is not None
+    log.info("already finished, skipped: test %.2f %%", 100 * result.accuracy)
+    return result.accuracy
 
 
-def train(cfg: DictConfig, folder: RunDir, job: dict[str, Any], splits: Splits, stop: StopRequest) -> float:
-    """One job in its folder, whether or not it was begun there."""
-    method = Method.of(cfg)
-    L.seed_everything(cfg.seed, verbose=False)
-    net = build_net(cfg, len(splits.classes))
-    example = torch.zeros(1, *splits.test.pool.shape[1:])
-    cut = start_from(net, cfg.pretrained)
-    data = ImageDataModule(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
-    run = method.run(cfg.epochs, data.steps_of_an_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
-    epochs = method.schedule_epochs(cfg.epochs, run.epoch)
-    module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], epochs)
-    preflight(cfg, method, module, data, run)
-    start = newest(folder.checkpoint.parent) or (parent(cfg, splits, stop) if cfg.pretrained == "auto" else None)
+def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
+    """Trains one job in its folder, from the start or from its last checkpoint; returns the test accuracy."""
+    method = Method.of(job)
+    L.seed_everything(job.seed, verbose=False)
+    net = build_net(job, len(splits.classes))
+    cut = start_from(net, job.pretrained)
+    augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
+    data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
+    run = method.run(job.epochs, data.steps_of_an_epoch(job.batches_a_step))
+    module = build_module(job, net, len(splits.classes), method.schedule_epochs(job.epochs, run.epoch))
+    preflight(job, method, module, data, run)
+    start = newest(folder.checkpoint.parent) or (pretrain(job, splits, stop) if job.pretrained == "auto" else None)
     history, records = History(), RoundRecords(folder.masks)
     trainer = make_trainer(
-        cfg,
+        job,
         folder,
-        job["values"]["precision"],
-        [CheckRanksAgree(job["identity"], cfg.trainer.devices), *method.callbacks, records, history],
+        [CheckRanksAgree(job.identity, job.devices), *method.callbacks, records, history],
         run.total // run.epoch,
         stop,
         start,
         lambda: folder.write_job(job),
     )
-    begun = memory.begin_training_peak(trainer.strategy.root_device)
+    before = memory.begin_training_peak(trainer.strategy.root_device)
     if run.total:
         trainer.fit(module, data, ckpt_path=start)
-    else:  # the weights of a file are looked at as they are
+    else:  # weights of a file are evaluated as they are
         folder.write_job(job)
         trainer.validate(module, data, verbose=False)
-    peak = memory.training_peak(trainer.strategy.root_device, begun)
+    peak = memory.training_peak(trainer.strategy.root_device, before)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.write_job(job)
@@ -106,97 +108,127 @@ def train(cfg: DictConfig, folder: RunDir, job: dict[str, Any], splits: Splits, 
         )
     if not trainer.is_global_zero:
         return history.epochs[-1]["test_acc"]
-
-    if method.shrink and cfg.rate > 0 and not method.shrink.certificate:
-        raise RuntimeError("nothing was cut out of the net, and there is no certificate: there is no result")
-    cut = cut.then(method.shrink.plan_below("net")) if method.shrink else cut
-    save_model(cfg, folder, net, len(splits.classes), cut)
-    unpruned = build_net(cfg, len(splits.classes))
-    if method.pruners:
-        write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, cut))
-    measured: dict[str, Any] = {
-        "device": str(trainer.strategy.root_device),
-        "data": {"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
-        | {"mean": splits.mean, "std": splits.std}  # what an image becomes before it comes into the net
-        | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
-        "sparsity": sparsity_report(net, method.units(), weight_counts(unpruned)),
-        "cost": costs(unpruned, net, example, folder.model, trainer.strategy.root_device),
-        "peak_memory": peak,
-        "surgery": method.surgery(),
-        "budget": {"of": cfg.budget, "asked": cfg.rate, "attained": method.attained()},
-        "rounds": rounds_of(method.rounds, history.epochs, run.epoch, records),
-    }
-    return finish(folder, job, history.epochs, measured | method.found())
+    if method.shrink and job.rate > 0 and not method.shrink.certificate:
+        raise RuntimeError("nothing was cut out of the network, and there is no certificate: there is no result")
+    if method.shrink:
+        cut = cut.then(method.shrink.plan_below("net"))
+    save_model(job, folder, net, len(splits.classes), cut)
+    rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
+    trained = Trained(net, cut, history.epochs, rounds, trainer.strategy.root_device, peak)
+    return finish(measure(job, folder, method, splits, trained))
 
 
-def parent(cfg: DictConfig, splits: Splits, stop: StopRequest) -> Path:
+def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
     """The checkpoint at the end of the dense training that this job begins with; trained, if nobody has yet."""
-    dense = dense_phase(cfg)
-    described = describe(dense, resolve_auto(cfg, splits)) | {"method": "none"}
-    home = RunDir(Path(cfg.parents) / described["identity"])
+    dense = job.dense_pretraining()
+    dense = dense.settled(resolve_auto(dense, splits), job.asked)
+    folder = RunDir(Path(job.config["parents"]) / dense.identity)
     shared(
-        home.path,
-        lambda: home.result(described["identity"]) is not None and is_whole(home.checkpoint),
-        lambda: train(dense, home, described, splits, stop),
+        folder.path,
+        lambda: folder.finished(dense) is not None and is_whole(folder.checkpoint),
+        lambda: train(dense, folder, splits, stop),
         str(Path(HydraConfig.get().runtime.output_dir).absolute()),
-        rank_of(cfg),
+        rank_of(job.devices),
         lambda: bool(stop),
     )
-    return home.checkpoint
+    return folder.checkpoint
 
 
-def build_net(cfg: DictConfig, classes: int) -> nn.Module:
-    """The net in its initial weights and in the memory format it trains in."""
-    net: nn.Module = instantiate(cfg.model, num_classes=classes)
-    return net.to(memory_format=torch.channels_last) if cfg.channels_last else net
+def build_net(job: Job, classes: int) -> nn.Module:
+    """The network with its initial weights, in the memory format it trains in."""
+    net: nn.Module = instantiate(job.config["model"], num_classes=classes)
+    return net.to(memory_format=torch.channels_last) if job.config["channels_last"] else net
 
 
 def start_from(net: nn.Module, pretrained: str | None) -> Plan:
-    """Puts the weights of a file into `net`; returns what had been cut out of their net, and now of this one."""
+    """Puts the weights of a file into `net`; returns what had been cut out of their network, and now of this one."""
     return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
 
 
-def save_model(cfg: DictConfig, folder: RunDir, net: nn.Module, classes: int, plan: Plan) -> None:
-    """The net that was tested as one file, about as small as its zeros allow, for `prunelab.load`."""
-    args = {key: value for key, value in cfg.model.items() if key != "_target_"} | {"num_classes": classes}
-    # Nothing divides by a weight, so the sign of a zero changes no output; it would be most of the file.
-    size = file.save(folder.model, net, plan, registry.name_of(cfg.model._target_), args, signed_zeros=False)
-    log.info("model.safetensors: %s bytes", f"{size.bytes:,}")
-
-
-def build_module(cfg: DictConfig, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
-    """The net with what it takes to train it; its learning-rate schedule takes `epochs`, then it is fine-tuned."""
-    optimizer, schedule = instantiate(cfg.optim.optimizer), instantiate(cfg.optim.schedule)
+def build_module(job: Job, net: nn.Module, classes: int, epochs: int) -> Classifier:
+    """The network with what it takes to train it; its learning-rate schedule takes `epochs`, fine-tuning follows."""
+    optim = job.config["optim"]
     return Classifier(
-        net, optimizer, schedule, classes, cfg.optim.label_smoothing, compiled, epochs, cfg.optim.finetune
+        net,
+        instantiate(optim["optimizer"]),
+        instantiate(optim["schedule"]),
+        classes,
+        optim["label_smoothing"],
+        job.values["compile"],
+        epochs,
+        optim["finetune"],
     )
 
 
-def resolve_auto(cfg: DictConfig, splits: Splits) -> dict[str, Any]:
-    """What the configuration leaves open and the result depends on: the images, and what "auto" is here."""
-    device = expected_device(cfg.trainer.accelerator)
+def resolve_auto(job: Job, splits: Splits) -> dict[str, Any]:
+    """What the configuration leaves open and the result depends on: images, weights, and what "auto" is here."""
+    device, config = expected_device(job.accelerator), job.config
     # Batch norm and drop-out see each device's share alone. One device is what there was before, under any strategy.
-    devices = {"trainer.devices": cfg.trainer.devices} if cfg.trainer.devices > 1 else {}
+    devices = {"trainer.devices": job.devices} if job.devices > 1 else {}
     return devices | {
         "data.fingerprint": splits.fingerprint,
-        "precision": precision_for(device) if cfg.precision == "auto" else cfg.precision,
-        "compile": compiles_well(device) if cfg.compile == "auto" else cfg.compile,
+        "pretrained": weights_content(job.pretrained),
+        "precision": precision_for(device) if config["precision"] == "auto" else config["precision"],
+        "compile": compiles_well(device) if config["compile"] == "auto" else config["compile"],
     }
 
 
-def finish(folder: RunDir, job: dict[str, Any], epochs: list[dict[str, Any]], measured: dict[str, Any]) -> float:
-    """Writes result.json, the last file of a job; returns the accuracy in it."""
-    accuracy = epochs[-1]["test_acc"]
-    seconds = sum(epoch["seconds"] for epoch in epochs)
-    result = job | measured | {"history": epochs, "accuracy": accuracy, "seconds": seconds}
-    write_event(folder.path, result)
-    folder.finish(result)
-    log.info(
-        "test %.2f %%, sparsity %.2f %%, %.0f s",
-        100 * accuracy,
-        100 * measured["sparsity"]["attained"],
-        seconds,
+def save_model(job: Job, folder: RunDir, net: nn.Module, classes: int, plan: Plan) -> None:
+    """The tested network as one file, about as small as its zeros allow, for `prunelab.load`."""
+    model = job.config["model"]
+    args = {key: value for key, value in model.items() if key != "_target_"} | {"num_classes": classes}
+    # Nothing divides by a weight, so the sign of a zero changes no output; it would be most of the file.
+    size = file.save(folder.model, net, plan, registry.name_of(model["_target_"]), args, signed_zeros=False)
+    log.info("model.safetensors: %s bytes", f"{size.bytes:,}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ended with."""
+
+    net: nn.Module
+    cut: Plan  # what was cut out of it
+    epochs: list[dict[str, Any]]  # of History
+    rounds: list[dict[str, Any]]
+    device: torch.device
+    peak_memory: int | None  # bytes
+
+
+def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
+    """Measures the tested network beside an unpruned one; writes the masks that it ended with."""
+    net, unpruned = trained.net, build_net(job, len(splits.classes))
+    if method.pruners:
+        write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, trained.cut))
+    sparsity = sparsity_report(net, method.units(), weight_counts(unpruned))
+    cost = costs(unpruned, net, torch.zeros(1, *splits.test.pool.shape[1:]), folder.model, trained.device)
+    return Result(
+        folder=folder.path,
+        job=job,
+        device=str(trained.device),
+        data={"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
+        | {"mean": list(splits.mean), "std": list(splits.std)}  # an image is normalised by these
+        | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
+        sparsity=Sparsity.from_json(sparsity),
+        dense=Cost.from_json(cost["dense"]),
+        pruned=Cost.from_json(cost["pruned"]),
+        timed=cost["timed"],
+        history=tuple(map(Epoch.from_json, trained.epochs)),
+        accuracy=trained.epochs[-1]["test_acc"],
+        seconds=sum(epoch["seconds"] for epoch in trained.epochs),
+        peak_memory=trained.peak_memory,
+        surgery=method.surgery(),
+        budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()},
+        rounds=tuple(trained.rounds),
+        analyses=method.results(),
     )
-    if collapsed := measured["sparsity"]["collapsed"]:
-        log.warning("collapsed to a single unit: %s", ", ".join(collapsed))
-    return accuracy
+
+
+def finish(result: Result) -> float:
+    """Writes result.json, the last file of a job; returns the accuracy in it."""
+    write_event(result.folder, result.to_json())
+    RunDir(result.folder).finish(result)
+    attained = result.sparsity.attained
+    log.info("test %.2f %%, sparsity %.2f %%, %.0f s", 100 * result.accuracy, 100 * attained, result.seconds)
+    if result.sparsity.collapsed:
+        log.warning("collapsed to a single unit: %s", ", ".join(result.sparsity.collapsed))
+    return result.accuracy

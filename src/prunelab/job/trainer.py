@@ -1,4 +1,4 @@
-"""With which Lightning Trainer does a job run?"""
+"""The Lightning Trainer of a job."""
 
 import logging
 import sys
@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
-from omegaconf import DictConfig
 
 from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import BufferSync
@@ -21,14 +20,14 @@ from prunelab.lit.device import expected_device
 from prunelab.lit.history import History
 from prunelab.lit.rng_state import RngState
 from prunelab.store.folder import RunDir
+from prunelab.store.job import Job
 from prunelab.store.signals import Interrupted, StopRequest
 from prunelab.tensorboard.histograms import Distributions
 
 
 def make_trainer(
-    cfg: DictConfig,
+    job: Job,
     folder: RunDir,
-    precision: str,
     callbacks: list[L.Callback],
     epochs: int,
     stop: StopRequest,
@@ -37,9 +36,9 @@ def make_trainer(
 ) -> L.Trainer:
     """`conf/trainer` completed with what every job has.
 
-    It will go on from the checkpoint `start`. `on_start` is called when training is sure to begin, by rank 0.
+    Training resumes from the checkpoint `start`. Rank 0 calls `on_start` when training is sure to begin.
     """
-    if expected_device(cfg.trainer.accelerator).type == "cuda":
+    if expected_device(job.accelerator).type == "cuda":
         torch.set_float32_matmul_precision("high")
     for part in ("pytorch", "fabric"):  # its device report, in every job of a sweep
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
@@ -51,7 +50,7 @@ def make_trainer(
     # What is logged is equal on all ranks: torchmetrics has summed up over them.
     warnings.filterwarnings("ignore", ".*when logging on epoch level in distributed setting", UserWarning)
     warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)  # torch 2.13; 2.6 needs it
-    checkpoints = Checkpoints(folder.checkpoint.parent, cfg.every, lambda: bool(stop), Interrupted)
+    checkpoints = Checkpoints(folder.checkpoint.parent, job.config["every"], lambda: bool(stop), Interrupted)
 
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
         stop.listen()  # Lightning has put handlers of its own before ours
@@ -59,11 +58,11 @@ def make_trainer(
             on_start()
 
     trainer: L.Trainer = instantiate(
-        cfg.trainer,
-        strategy=_strategy(cfg.trainer.devices),
+        job.config["trainer"],
+        strategy=_strategy(job.devices),
         use_distributed_sampler=False,  # each rank knows its share itself
         max_epochs=epochs,
-        precision=precision,
+        precision=job.values["precision"],
         callbacks=[
             *callbacks,
             Distributions(),
@@ -72,8 +71,8 @@ def make_trainer(
             LambdaCallback(on_train_start=begin, on_validation_start=lambda *_: stop.listen()),
             checkpoints,
         ],
-        logger=_logger(cfg, start),
-        plugins=[WholeCheckpointIO(), *environments(cfg.trainer.devices)],
+        logger=_logger(job, start),
+        plugins=[WholeCheckpointIO(), *environments(job.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged at a step; Lightning warns when an epoch is shorter than this
@@ -84,15 +83,16 @@ def make_trainer(
 
 
 def _strategy(devices: int) -> str | Strategy:
-    """One device is the same job under trainer=ddp, also where the net becomes smaller, which DDP does not follow."""
+    """One device trains the same job under trainer=ddp too, even where the network shrinks, which DDP cannot follow."""
     return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # BufferSync does it otherwise
 
 
-def _logger(cfg: DictConfig, start: Path | None) -> Logger | bool:
-    """In TensorBoard nothing is shown twice that was logged after the checkpoint a job goes on from."""
-    if not cfg.get("logger"):
+def _logger(job: Job, start: Path | None) -> Logger | bool:
+    """TensorBoard shows nothing twice that was logged after the checkpoint from which a job resumes."""
+    logger = job.config.get("logger")
+    if not logger:
         return False
-    if start is None or not cfg.logger._target_.endswith("EpochLogger"):
-        return instantiate(cfg.logger)
+    if start is None or not logger["_target_"].endswith("EpochLogger"):
+        return instantiate(logger)
     callbacks = torch.load(start, map_location="cpu", mmap=True, weights_only=True)["callbacks"]
-    return instantiate(cfg.logger, purge_step=len(callbacks[History().state_key]["epochs"]) + 1)
+    return instantiate(logger, purge_step=len(callbacks[History().state_key]["epochs"]) + 1)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def rates(self) -> list[float]:
-        return sorted({r.rate for r in self.results})
+        return sorted({r.job.rate for r in self.results})
 
     @property
     def setting(self) -> str:
@@ -50,13 +50,13 @@ class Group:
     @property
     def scene(self) -> str:
         """The nets, the data and the length of training."""
-        models, data = ({r.labels.get(choice, "?"): None for r in self.results} for choice in ("model", "data"))
-        return f"{'/'.join(models)} on {'/'.join(data)}, {counted([r.epochs for r in self.results], 'epoch')}"
+        models, data = ({r.job.labels.get(choice, "?"): None for r in self.results} for choice in ("model", "data"))
+        return f"{'/'.join(models)} on {'/'.join(data)}, {counted([r.job.epochs for r in self.results], 'epoch')}"
 
     @property
     def seeds(self) -> list[int]:
         """The number of seeds of each (method, rate)."""
-        return list(Counter((r.method, r.rate) for r in self.results).values())
+        return list(Counter((r.method, r.job.rate) for r in self.results).values())
 
 
 def group(results: list[Result]) -> list[Group]:
@@ -66,7 +66,7 @@ def group(results: list[Result]) -> list[Group]:
     """
     split: dict[str, list[Result]] = {}
     for result in results:
-        split.setdefault(result.comparable, []).append(result)
+        split.setdefault(result.job.comparable, []).append(result)
     members = list(split.values())
     groups = [Group(tuple(m), t) for m, t in zip(members, _traits(members), strict=True)]
     single = [of for of in groups if len(of.results) == 1]
@@ -77,7 +77,7 @@ def group(results: list[Result]) -> list[Group]:
 
 
 def _gathered(single: list[Group], traits: dict[str, str]) -> Group:
-    results = [replace(r, method=f"{r.method} ({of.label})") for of in single for r in of.results]
+    results = [replace(r, title=f"{r.method} ({of.label})") for of in single for r in of.results]
     return Group(tuple(results), traits, scattered=True)
 
 
@@ -106,17 +106,17 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
         traits = [{key: s[key] for key in chosen if key in s} for s in shared]
         if len({tuple(t.items()) for t in traits}) == len(traits):
             return traits
-    return [{**t, "id": m[0].comparable[:6]} for t, m in zip(traits, members, strict=True)]
+    return [{**t, "id": m[0].job.comparable[:6]} for t, m in zip(traits, members, strict=True)]
 
 
 def _shared(results: list[Result]) -> dict[str, str]:
     """The choices and settings on which all jobs of one group agree."""
-    described = [{**r.labels, **dict(_leaves(r.config))} for r in results]
+    described = [{**r.job.labels, **dict(_leaves(r.job.config))} for r in results]
     common = described[0].items() & set.intersection(*(set(d.items()) for d in described))
     return {k: v for k, v in described[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}
 
 
-def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")

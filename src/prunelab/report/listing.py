@@ -136,7 +136,7 @@ def _cells(entry: Entry) -> list[Text]:
     numbers = ["", "", ""]
     if done:
         macs = left(done.pruned.macs, done.dense.macs)
-        numbers = [f"{100 * done.accuracy:.2f}", f"{done.attained:.3f}", macs]
+        numbers = [f"{100 * done.accuracy:.2f}", f"{done.sparsity.attained:.3f}", macs]
     told = [Text(text) for text in (*numbers, _short(entry.age), entry.reason)]  # Text: a "[" is no markup
     return [Text(entry.study), Text(entry.job), Text(entry.state, STYLES.get(entry.state, "")), *told]
 

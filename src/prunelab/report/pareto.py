@@ -34,8 +34,8 @@ def same_images(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Accuracies compare on the same images only. By what tells them apart in a file name: "" for one kind."""
     split: dict[str, list[Result]] = {}
     for result in results:
-        split.setdefault(result.data, []).append(result)
-    names = {data: members[0].labels.get("data", "?") for data, members in split.items()}
+        split.setdefault(result.data["fingerprint"], []).append(result)
+    names = {data: members[0].job.labels.get("data", "?") for data, members in split.items()}
     unique = len(set(names.values())) == len(names)
     if len(split) < 2:
         return {"": list(results)}
@@ -49,8 +49,8 @@ def title(which: str) -> str:
 
 def settings(result: Result, among: Sequence[Result]) -> str:
     """What it was asked besides method and rate, without what all were asked alike."""
-    shared = set.intersection(*(set(r.overrides) for r in among))
-    asked = [o for o in result.overrides if o not in shared and o.partition("=")[0] not in ("prune", "rate")]
+    shared = set.intersection(*(set(r.job.overrides) for r in among))
+    asked = [o for o in result.job.overrides if o not in shared and o.partition("=")[0] not in ("prune", "rate")]
     return " ".join(asked)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunelab.store.result import Result, read
+from prunelab.store.result import Result, read_without_layers
 
 
 class NothingToReport(Exception):
@@ -35,7 +35,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
         found = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
     for one in found:
         if isinstance(one, Result):
-            first = cells.setdefault((one.comparable, one.method, one.rate, one.seed), one)
+            first = cells.setdefault((one.job.comparable, one.method, one.job.rate, one.job.seed), one)
             if first is one:
                 continue
             # As one more seed it would make the spread look smaller than it is.
@@ -61,7 +61,7 @@ def _uncollected() -> Iterator[None]:
 def outcome(job: Path) -> Result | InvalidRun:
     """What one job's folder came to; raises nothing."""
     try:
-        return read(job)
+        return read_without_layers(job)
     except FileNotFoundError:
         return InvalidRun(job, "unfinished: no result.json")
     except Exception as error:  # whatever a damaged file provokes must not hide the other jobs

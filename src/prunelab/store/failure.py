@@ -1,4 +1,4 @@
-"""Why has a job no result?"""
+"""The record of why a job has no result."""
 
 import platform
 import traceback
@@ -7,12 +7,12 @@ from typing import Any
 
 from prunelab.store.signals import Interrupted
 
-MEMORY = ("OutOfMemoryError", "MemoryError")  # by name: asking needs no torch
+MEMORY = ("OutOfMemoryError", "MemoryError")  # by name: needs no torch
 ALLOCATORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")  # cuBLAS, cuDNN
 
 
 class Failed(Exception):
-    """What another process died of, in its own words."""
+    """What another process failed with, in its own words."""
 
 
 def record(error: BaseException | str) -> dict[str, Any]:

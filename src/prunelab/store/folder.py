@@ -1,4 +1,4 @@
-"""What stands in a job's folder, and what does it say?"""
+"""The folder of a job: its files, its state, and the lock of the process that works there."""
 
 import json
 import logging
@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from prunelab.core.atomic import atomic_write, remove_partial
 from prunelab.store import failure
+from prunelab.store.job import Job, differing
 from prunelab.store.lock import held, is_held
+from prunelab.store.result import Result, read
 from prunelab.store.signals import Interrupted
 
 log = logging.getLogger(__name__)
@@ -19,7 +21,7 @@ State = Literal["finished", "running", "failed", "interrupted", "not begun"]
 
 @dataclass(frozen=True)
 class RunDir:
-    """job.json from the start, checkpoints/ in the course, masks/ by round, result.json or failure.json last of all."""
+    """job.json at the start, checkpoints/ during training, masks/ by round, result.json or failure.json at the end."""
 
     path: Path
 
@@ -40,7 +42,7 @@ class RunDir:
         return self.path / ".lock"
 
     def state(self) -> State:
-        """As the files tell it, whichever machine asks."""
+        """What the files say, on whichever machine."""
         if self.read("result.json"):
             return "finished"
         if is_held(self.lock):
@@ -50,18 +52,31 @@ class RunDir:
         begun = self.lock.exists() or (self.path / "job.json").exists()
         return "interrupted" if begun else "not begun"
 
-    def result(self, identity: str) -> dict[str, Any] | None:
-        """The finished result of that very job, if it is there and whole."""
-        there = self.read("result.json")
-        return there if there and there.get("identity") == identity else None
+    def job(self) -> Job | None:
+        """What job.json says; None if it is absent or damaged."""
+        try:
+            return Job.from_json(json.loads((self.path / "job.json").read_bytes()))
+        except (OSError, ValueError, TypeError, LookupError):
+            return None
 
-    def refuse_other(self, job: dict[str, Any]) -> None:
+    def result(self) -> Result | None:
+        """What result.json says; None if it is absent or damaged."""
+        try:
+            return read(self.path)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            return None
+
+    def finished(self, job: Job) -> Result | None:
+        """The result of that very job, if it is here and whole."""
+        result = self.result()
+        return result if result and result.job.identity == job.identity else None
+
+    def refuse_other(self, job: Job) -> None:
         """Raises ValueError when the folder belongs to a job with another identity."""
-        there = self.read("job.json")
-        if there and there["identity"] != job["identity"]:
-            keys = there["values"].keys() | job["values"].keys()
-            differ = [k for k in sorted(keys) if there["values"].get(k) != job["values"].get(k)]
-            raise ValueError(f"{self.path} holds another job, with other {', '.join(differ)}: choose another name=")
+        before = self.job()
+        if before and before.identity != job.identity:
+            differ = ", ".join(differing(before, job)) or "settings"
+            raise ValueError(f"{self.path} holds another job, with other {differ}: choose another name=")
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -76,12 +91,12 @@ class RunDir:
                     self.fail(error)
                 raise
 
-    def write_job(self, job: dict[str, Any]) -> None:
-        """Says whose folder it is, and how the job was asked for."""
-        write_json(self.path / "job.json", job)
+    def write_job(self, job: Job) -> None:
+        """Says whose folder it is, and what the job was asked for."""
+        write_json(self.path / "job.json", job.to_json())
 
-    def finish(self, result: dict[str, Any]) -> None:
-        write_json(self.path / "result.json", result)
+    def finish(self, result: Result) -> None:
+        write_json(self.path / "result.json", result.to_json())
 
     def fail(self, error: BaseException | str) -> None:
         """Keeps why there is no result. Where even that cannot be written it is left to the log."""

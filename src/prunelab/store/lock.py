@@ -1,8 +1,8 @@
-"""How does one process at a time work in a folder, on one machine or on a file system that several share?
+"""A lock that lets one process at a time work in a folder, also on a file system that several machines share.
 
-The lock is the kernel's: it goes with the process that holds it, however that ends. Some shared file systems keep such
-locks to one machine or have none, so the holder also touches the file now and then; others watch for that. Times are
-compared with those of the same file system, never with a clock of this machine.
+The kernel releases it when its holder ends, however that happens. Some shared file systems keep such locks to one
+machine or have none, so the holder also touches the file from time to time, and others watch for that. Times are
+compared with those of the same file system, never with the clock of this machine.
 """
 
 import errno
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 BEAT = 10.0  # seconds between two touches
-BUSY = os.EX_TEMPFAIL  # exit status of a job that another process is at
+BUSY = os.EX_TEMPFAIL  # exit status of a job that another process works on
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -29,9 +29,9 @@ class Busy(Exception):
 
 @contextmanager
 def held(path: Path, purpose: str = "") -> Iterator[None]:
-    """The lock in the file `path`, for as long as the block takes. Raises Busy at once when another has it.
+    """Holds the lock in the file `path` during the block. Raises Busy at once when another process holds it.
 
-    The file stays: empty when its holder ended by itself, else with what `holder` returns.
+    The file stays: empty when its holder released it, else with what `holder` returns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
@@ -40,16 +40,16 @@ def held(path: Path, purpose: str = "") -> Iterator[None]:
             raise Busy(f"{path.parent}: {_name(holder(path))} is at work here")
         this = {"host": platform.node(), "pid": os.getpid(), "purpose": purpose}
         _write(file, this)
-        if holder(path) != this:  # another machine's came at the same time
+        if holder(path) != this:  # a process of another machine came at the same time
             raise Busy(f"{path.parent}: {_name(holder(path))} is at work here")
-        over = threading.Event()
-        heart = threading.Thread(target=_beat, args=(path, over), daemon=True)
-        heart.start()
+        released = threading.Event()
+        heartbeat = threading.Thread(target=_beat, args=(path, released), daemon=True)
+        heartbeat.start()
         try:
             yield
         finally:
-            over.set()
-            heart.join()
+            released.set()
+            heartbeat.join()
             _write(file, {})
 
 
@@ -64,7 +64,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(path: Path) -> dict[str, Any]:
-    """{host, pid, purpose} of the process that has the lock, or that ended without giving it back; else {}."""
+    """{host, pid, purpose} of the process that holds the lock, or ended without releasing it; else {}."""
     try:
         return dict(json.loads(path.read_bytes() or b"{}"))
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def holder(path: Path) -> dict[str, Any]:
 
 
 def _take(file: IO[bytes]) -> bool | None:
-    for _ in range(20):  # one who only asks whether it is held has it for an instant
+    for _ in range(20):  # a process that only checks whether it is held has it for an instant
         if (taken := _flock(file, fcntl.LOCK_EX)) is not False:
             return taken
         time.sleep(0.01)
@@ -90,14 +90,14 @@ def _flock(file: IO[bytes], kind: int) -> bool | None:
 
 def _beyond(locked: bool | None, path: Path) -> bool:
     """Whether the file names a process of which the kernel's lock says nothing."""
-    there = holder(path)
-    return bool(there) and (locked is None or there.get("host") != platform.node())
+    named = holder(path)
+    return bool(named) and (locked is None or named.get("host") != platform.node())
 
 
 def _beats(path: Path) -> bool:
-    """Whether some process goes on touching the file, whatever the clocks say."""
-    before, until = path.stat().st_mtime_ns, time.monotonic() + 3 * BEAT
-    while time.monotonic() < until:
+    """Whether some process keeps touching the file, whatever the clocks say."""
+    before, deadline = path.stat().st_mtime_ns, time.monotonic() + 3 * BEAT
+    while time.monotonic() < deadline:
         time.sleep(BEAT / 10)
         if path.stat().st_mtime_ns != before:
             return True
@@ -105,7 +105,7 @@ def _beats(path: Path) -> bool:
 
 
 def _now(folder: Path) -> float:
-    """By the clock that stamps the files of `folder`, which may be a server's."""
+    """The time by the clock that stamps the files of `folder`, which may be a server's."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_mtime
@@ -113,11 +113,11 @@ def _now(folder: Path) -> float:
         return time.time()
 
 
-def _beat(path: Path, over: threading.Event) -> None:
-    while not over.wait(BEAT):
+def _beat(path: Path, released: threading.Event) -> None:
+    while not released.wait(BEAT):
         try:
             os.utime(path)
-        except OSError:  # the folder may be away for a moment, or for good: the work itself will tell
+        except OSError:  # the folder may be gone for a moment or for good: the work itself will fail then
             continue
 
 
@@ -130,5 +130,5 @@ def _write(file: IO[bytes], what: dict[str, Any]) -> None:
     os.fsync(file.fileno())
 
 
-def _name(there: dict[str, Any]) -> str:
-    return f"process {there['pid']} on {there['host']}" if "pid" in there else "another process"
+def _name(process: dict[str, Any]) -> str:
+    return f"process {process['pid']} on {process['host']}" if "pid" in process else "another process"

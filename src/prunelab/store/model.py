@@ -1,4 +1,4 @@
-"""Which net did a finished job test last? It lies in its folder."""
+"""Loads the network that a finished job tested, from its folder."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from prunelab.store.folder import RunDir
 from prunelab.store.result import read
 
 
-def net_of(path: Path) -> nn.Module:
-    """The net of a job's folder, in eval mode, on the CPU: masked, or small where channels were cut out.
+def load_run(path: Path) -> nn.Module:
+    """The network of a job's folder, in eval mode, on the CPU: masked, or small where channels were cut out.
 
-    Nothing in the folder is run or unpickled. Raises ValueError, with the path and what to do, where there is no
-    result or a damaged one, a newer version's, or no whole net, and for a net that is none of ours.
+    Nothing in the folder is run or unpickled. Raises ValueError, with the path and the remedy, for a result that is
+    missing, damaged or a newer version's, for a damaged model file, and for a network that prunelab does not have.
     """
     folder = RunDir(path)
     _check(folder)
@@ -25,12 +25,12 @@ def net_of(path: Path) -> nn.Module:
 
 
 def save_compact(path: Path, to: Path, values: str) -> str:
-    """The net of a job's folder as a compact file, its weights as `values`: float32, float16 or int8.
+    """Writes the network of a job's folder as a compact file, its weights as `values`: float32, float16 or int8.
 
-    Returns, in words, how many bytes it has and how far outputs on noise are off. Raises ValueError as `net_of`, and
-    for weights that are not in `values`.
+    Returns a sentence on its bytes and on the error of its outputs on noise. Raises ValueError as `load_run` does, and
+    for weights that `values` cannot hold.
     """
-    net, model = net_of(path), RunDir(path).model
+    net, model = load_run(path), RunDir(path).model
     origin = file.origin_of(model)
     assert origin is not None
     size = file.save(to, net, *origin, values, signed_zeros=False)
@@ -42,12 +42,12 @@ def save_compact(path: Path, to: Path, values: str) -> str:
 
 
 def with_example(path: Path) -> tuple[nn.Module, Tensor]:
-    """The net of a job's folder, and images of the shape that it takes, (2, 3, 32, 32)."""
-    return net_of(path), EXAMPLE
+    """The network of a job's folder, and images of the shape that it takes, (2, 3, 32, 32)."""
+    return load_run(path), EXAMPLE
 
 
 def _check(folder: RunDir) -> None:
-    """Whether result.json is there, and every entry that reports use can be read."""
+    """Raises ValueError unless result.json is there and whole."""
     result = folder.path / "result.json"
     if not folder.path.is_dir():
         raise ValueError(f"{folder.path}: no such folder; give a finished job's, such as outputs/demo/prune=...")
@@ -55,7 +55,7 @@ def _check(folder: RunDir) -> None:
         raise ValueError(f"{folder.path} is no job's folder: `python -m prunelab ls` lists those below a folder")
     if not result.exists():
         raise ValueError(
-            f"{result}: no such file, the job is {_told(folder)}: finish it with the command that began it"
+            f"{result}: no such file, the job is {_state(folder)}: finish it with the command that began it"
         )
     try:
         read(folder.path)
@@ -67,9 +67,9 @@ def _check(folder: RunDir) -> None:
         raise _damaged(result, repr(error)) from error
 
 
-def _told(folder: RunDir) -> str:
-    there = (folder.read("failure.json") or {}) if (state := folder.state()) == "failed" else {}
-    return f"failed ({there['reason']})" if there.get("reason") else state
+def _state(folder: RunDir) -> str:
+    failure = (folder.read("failure.json") or {}) if (state := folder.state()) == "failed" else {}
+    return f"failed ({failure['reason']})" if failure.get("reason") else state
 
 
 def _damaged(file: Path, why: str) -> ValueError:

@@ -1,14 +1,21 @@
-"""What does a job's result file say? One `result.json`, checked."""
+"""What a finished job came to: the content of result.json, the contract between running and reporting."""
 
 import json
-import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+from prunelab.store.job import Job, fraction
 
 BATCH = 128  # whose latency reports compare
-SCHEMA = 1  # the newest layout of result.json that this file can read
+# The keys of result.json; under any other is what an analysis came to.
+OWN = {f.name for f in fields(Job)} | {
+    "device", "data", "sparsity", "cost", "peak_memory", "surgery", "budget", "rounds", "history", "accuracy",
+    "seconds",
+}  # fmt: skip
 
 
 class Quartiles(NamedTuple):
@@ -19,10 +26,7 @@ class Quartiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward pass of one image. For a pruned net, work on a zero weight is not counted.
-
-    What results of older versions do not have is None, or empty.
-    """
+    """Of one forward pass of one image. For a pruned network, work on a zero weight is not counted."""
 
     params: int
     nonzero: int
@@ -30,134 +34,197 @@ class Cost:
     bops: int
     memory_bytes: int | None = None  # parameters and buffers
     file_bytes: int | None = None
-    latency: dict[int, Quartiles] = field(default_factory=dict)  # of seconds, by batch size
+    latency: Mapping[int, Quartiles] = field(default_factory=dict)  # seconds, by batch size
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {"latency": {str(batch): times._asdict() for batch, times in self.latency.items()}}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        params, nonzero, macs, bops = (int(raw[name]) for name in ("params", "nonzero", "macs", "bops"))
+        times = {int(n): Quartiles(t["median"], t["low"], t["high"]) for n, t in raw.get("latency", {}).items()}
+        return cls(params, nonzero, macs, bops, raw.get("memory_bytes"), raw.get("file_bytes"), times)
+
+
+class Layer(NamedTuple):
+    """Units that a pruner may remove and has removed, and weights and the zeros among them; removed ones are zeros."""
+
+    units: int
+    removed: int
+    weights: int
+    zeros: int
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Counted on the tested network. Fractions are in [0, 1]."""
+
+    attained: float  # removed units / prunable units
+    units: int
+    removed: int
+    zero_weights: float  # zeros among the weights of all prunable layers
+    collapsed: tuple[str, ...]  # layers of which one unit is left
+    layers: Mapping[str, Layer]
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        layers = {name: layer._asdict() for name, layer in self.layers.items()}
+        return plain | {"collapsed": list(self.collapsed), "layers": layers}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            attained=fraction("sparsity.attained", raw["attained"]),
+            units=int(raw["units"]),
+            removed=int(raw["removed"]),
+            zero_weights=fraction("sparsity.zero_weights", raw["zero_weights"]),
+            collapsed=tuple(raw["collapsed"]),
+            layers={name: Layer(**{key: int(n) for key, n in layer.items()}) for name, layer in raw["layers"].items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of the history; None where nothing was measured. Accuracies and sparsities are fractions."""
+
+    epoch: int  # from 1; 0 for a network that was evaluated and not trained
+    step: int
+    train_loss: float | None = None
+    train_acc: float | None = None
+    val_loss: float | None = None
+    val_acc: float | None = None
+    test_loss: float | None = None
+    test_acc: float | None = None
+    sparsity: float | None = None
+    lr: float | None = None
+    seconds: float | None = None
+    layers: Mapping[str, float] | None = None  # fraction of units removed, by layer
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        if raw.get("test_acc") is not None:
+            fraction("test_acc", raw["test_acc"])
+        measured: dict[str, Any] = {f.name: raw.get(f.name) for f in fields(cls)}
+        return cls(**measured | {"epoch": int(raw["epoch"]), "step": int(raw["step"])})
 
 
 @dataclass(frozen=True)
 class Result:
-    """One finished job. Accuracies and sparsities are fractions, times are seconds."""
+    """One finished job, in `folder`. Accuracies and sparsities are fractions, times are seconds."""
 
     folder: Path
-    name: str
-    method: str  # with its own settings where it was given any: "usp (scope=global)"
-    rate: float
-    seed: int
-    overrides: tuple[str, ...]  # as the job was asked for
-    comparable: str  # equal for jobs that differ in method, rate and seed only
-    epochs: int
-    config: dict[str, Any]
-    labels: dict[str, str]  # the chosen files of conf/: {"model": "resnet8", ...}
-    data: str  # fingerprint of the images
+    job: Job
     device: str
-    curve: tuple[tuple[int, float], ...]  # (epoch, test accuracy) where it was tested, in order
-    accuracy: float  # on the test data, after the last epoch
-    attained: float  # removed units / prunable units
+    data: Mapping[str, Any]  # fingerprint, classes, mean and std of a channel, images of each split
+    sparsity: Sparsity
     dense: Cost
     pruned: Cost
+    history: tuple[Epoch, ...]
+    accuracy: float  # on the test data, after the last epoch
     seconds: float
-    versions: dict[str, Any] = field(default_factory=dict)
-    seconds_per_epoch: float | None = None  # median
-    peak_bytes: int | None = None  # of training: allocated on a GPU; by how much the process grew on a CPU
-    timed: str = ""  # where latency was: "cpu, 2 threads"
-    layers: dict[str, tuple[int, int]] = field(default_factory=dict)  # zeros and weights of each prunable layer
-    layers_in_time: bool = False  # whether `over_time` finds any
-    rounds: tuple[dict[str, Any], ...] = ()  # of methods that prune in rounds, as the job wrote them
-    scan: dict[str, Any] | None = None  # of callbacks/analysis/rate_scan.py
-    sensitivity: dict[str, Any] | None = None  # of callbacks/analysis/sensitivity.py
+    timed: Mapping[str, Any] | None = None  # where and how latency was
+    peak_memory: int | None = None  # bytes, of training: allocated on a GPU; by how much the process grew on a CPU
+    surgery: Mapping[str, Any] | None = None  # what proves that the small network computes what the masked one did
+    budget: Mapping[str, Any] | None = None  # what the rate counts, and how much of that is gone
+    rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
+    analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
+    title: str = ""  # what reports call its method, where it is not the job's `variant`
 
     @property
-    def sparsity(self) -> float:
-        """Zeros among the weights of all prunable layers; what was cut out counts as zeros."""
-        weights = sum(n for _, n in self.layers.values())
-        return sum(zeros for zeros, _ in self.layers.values()) / weights if weights else 0.0
+    def method(self) -> str:
+        return self.title or self.job.variant
+
+    @property
+    def scan(self) -> dict[str, Any] | None:
+        """Of callbacks/analysis/rate_scan.py, where the job made one."""
+        return self.analyses.get("scan")
+
+    @property
+    def sensitivity(self) -> dict[str, Any] | None:
+        """Of callbacks/analysis/sensitivity.py, where the job made one."""
+        return self.analyses.get("sensitivity")
 
     @property
     def score(self) -> float:
         """(accuracy + sparsity) / 2, of which a challenge made one number."""
-        return (self.accuracy + self.sparsity) / 2
+        return (self.accuracy + self.sparsity.zero_weights) / 2
 
     @property
     def latency(self) -> float | None:
-        """Median seconds for BATCH images, as a share of the parent's, which took turns with it."""
+        """Median seconds for BATCH images, as a share of the unpruned network's, which took turns with it."""
         after, before = (side.latency.get(BATCH) for side in (self.pruned, self.dense))
         return after.median / before.median if after and before else None
 
+    @cached_property
+    def curve(self) -> tuple[tuple[int, float], ...]:
+        """(epoch, test accuracy) where it was tested, in order."""
+        return tuple((row.epoch, row.test_acc) for row in self.history if row.test_acc is not None)
 
-def over_time(job: Path) -> dict[str, list[tuple[int, float]]]:
-    """(epoch, fraction of units removed) of each layer; read when it is drawn, for it is most of a result file."""
-    rows = json.loads((job / "result.json").read_bytes())["history"]
-    layers: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        for name, removed in row.get("layers", {}).items():
-            layers.setdefault(name, []).append((int(row["epoch"]), float(removed)))
-    return layers
+    @cached_property
+    def seconds_per_epoch(self) -> float | None:
+        """Median."""
+        seconds = [row.seconds for row in self.history if row.seconds is not None]
+        return median(seconds) if seconds else None
+
+    @property
+    def timed_on(self) -> str:
+        """Where latency was measured: "cpu, 2 threads"; "" where it was not."""
+        if not self.timed:
+            return ""
+        threads = f", {self.timed['threads']} thread{'s' * (self.timed['threads'] > 1)}"
+        return f"{self.timed['device']}{threads if self.timed['device'] == 'cpu' else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of result.json."""
+        measured = {
+            "device": self.device,
+            "data": self.data,
+            "sparsity": self.sparsity.to_json(),
+            "cost": {"dense": self.dense.to_json(), "pruned": self.pruned.to_json(), "timed": self.timed},
+            "peak_memory": self.peak_memory,
+            "surgery": self.surgery,
+            "budget": self.budget,
+            "rounds": list(self.rounds),
+            "history": [row.to_json() for row in self.history],
+            "accuracy": self.accuracy,
+            "seconds": self.seconds,
+        }
+        return self.job.to_json() | dict(self.analyses) | measured
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], folder: Path) -> Self:
+        """Raises ValueError, TypeError or LookupError for what is damaged or newer than this version."""
+        return cls(
+            folder=folder,
+            job=Job.from_json(raw),
+            device=str(raw["device"]),
+            data={"fingerprint": str(raw["data"]["fingerprint"]), **raw["data"]},
+            sparsity=Sparsity.from_json(raw["sparsity"]),
+            dense=Cost.from_json(raw["cost"]["dense"]),
+            pruned=Cost.from_json(raw["cost"]["pruned"]),
+            history=tuple(map(Epoch.from_json, raw["history"])),
+            accuracy=fraction("accuracy", raw["accuracy"]),
+            seconds=float(raw["seconds"]),
+            timed=raw["cost"].get("timed"),
+            peak_memory=raw.get("peak_memory"),
+            surgery=raw.get("surgery"),
+            budget=raw.get("budget"),
+            rounds=tuple(raw.get("rounds", ())),
+            analyses={name: raw[name] for name in raw.keys() - OWN},
+        )
 
 
-def read(job: Path) -> Result:
+def read(folder: Path) -> Result:
     """The result of one job's folder; OSError, ValueError, TypeError or LookupError if it is not whole."""
-    raw = json.loads((job / "result.json").read_text(encoding="utf-8"))
-    if raw["schema"] > SCHEMA:
-        raise ValueError(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
-    seconds = [float(row["seconds"]) for row in raw["history"] if "seconds" in row]
-    tested = [row for row in raw["history"] if row.get("test_acc") is not None]
-    return Result(
-        folder=job,
-        name=str(raw["name"]),
-        method=_variant(str(raw["method"]), raw["overrides"]),
-        rate=_fraction("rate", raw["rate"]),
-        seed=int(raw["seed"]),
-        overrides=tuple(map(str, raw["overrides"])),
-        comparable=str(raw["comparable"]),
-        epochs=int(raw["config"]["epochs"]),
-        config=dict(raw["config"]),
-        labels=dict(raw["labels"]),
-        data=str(raw["data"]["fingerprint"]),
-        device=str(raw["device"]),
-        curve=tuple((int(row["epoch"]), _fraction("test_acc", row["test_acc"])) for row in tested),
-        accuracy=_fraction("accuracy", raw["accuracy"]),
-        attained=_fraction("sparsity.attained", raw["sparsity"]["attained"]),
-        dense=_cost(raw["cost"]["dense"]),
-        pruned=_cost(raw["cost"]["pruned"]),
-        seconds=float(raw["seconds"]),
-        versions=dict(raw.get("versions", {})),
-        seconds_per_epoch=median(seconds) if seconds else None,
-        peak_bytes=raw.get("peak_memory"),
-        timed=_timed(raw["cost"].get("timed")),
-        layers={name: (int(of["zeros"]), int(of["weights"])) for name, of in raw["sparsity"].get("layers", {}).items()},
-        layers_in_time=any("layers" in row for row in raw["history"]),
-        rounds=tuple(raw.get("rounds", ())),
-        scan=raw.get("scan"),
-        sensitivity=raw.get("sensitivity"),
-    )
+    return Result.from_json(json.loads((folder / "result.json").read_text(encoding="utf-8")), folder)
 
 
-def _variant(method: str, overrides: list[str]) -> str:
-    """Jobs with other settings of their method are other methods: their mean would describe neither."""
-    inside = re.compile(r"[+~]*(prune[./](pruning\.pruner\.)?|(?=(retrain|rewind|rounds)=))")
-    settings = sorted(inside.sub("", o, count=1) for o in overrides if inside.match(o))
-    return f"{method} ({', '.join(settings)})" if settings else method
-
-
-def _cost(raw: dict[str, Any]) -> Cost:
-    return Cost(
-        params=int(raw["params"]),
-        nonzero=int(raw["nonzero"]),
-        macs=int(raw["macs"]),
-        bops=int(raw["bops"]),
-        memory_bytes=raw.get("memory_bytes"),
-        file_bytes=raw.get("file_bytes"),
-        latency={int(n): Quartiles(of["median"], of["low"], of["high"]) for n, of in raw.get("latency", {}).items()},
-    )
-
-
-def _timed(raw: dict[str, Any] | None) -> str:
-    if not raw:
-        return ""
-    threads = f", {raw['threads']} thread{'s' * (raw['threads'] > 1)}" if raw["device"] == "cpu" else ""
-    return f"{raw['device']}{threads}"
-
-
-def _fraction(name: str, value: float) -> float:
-    if not 0 <= value <= 1:  # also refuses nan
-        raise ValueError(f"{name}={value}: expected a fraction in [0, 1]")
-    return float(value)
+def read_without_layers(folder: Path) -> Result:
+    """The same but for the history of each layer, which is most of the file: for reports on thousands of jobs."""
+    raw = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    rows = [row | {"layers": {}} if "layers" in row else row for row in raw["history"]]
+    return Result.from_json(raw | {"history": rows}, folder)

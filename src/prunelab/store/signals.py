@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, or a cluster that wants its node back: how does work end without a loss?"""
+"""Ctrl-C, SIGTERM and preemption: a request to stop, after a checkpoint."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ VARIABLE = "PRUNELAB_LIFELINE"  # set for a job whose standard input is held ope
 
 
 class Interrupted(Exception):
-    """Ended because a signal asked for it; what was done is safe, and the same command goes on from there."""
+    """Stopped by a signal; what was done is safe, and the same command resumes from there."""
 
 
 class StopRequest:
@@ -30,17 +30,17 @@ class StopRequest:
 
     @property
     def status(self) -> int:
-        """What a shell expects of a process that such a signal has ended."""
+        """The exit status by which a shell knows that this signal ended the process."""
         return 128 + (self.signal or signal.SIGINT)
 
     def listen(self) -> None:
-        """Takes the signals over, also from a library that has put itself in between; in the main thread only."""
+        """Installs the handlers, also over those that a library has installed since; in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._remember)
 
-    def ask(self, number: int) -> None:
-        """As if that signal had come, which is none of those listened to."""
+    def request(self, number: int) -> None:
+        """Acts as if signal `number`, which is not among SIGNALS, were one of them."""
         self._remember(number, None)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
@@ -52,28 +52,28 @@ class StopRequest:
             log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, again)
 
 
-_listening: list[StopRequest] = []
+_handlers: list[StopRequest] = []
 
 
-def heeded() -> bool:
-    """Whether a block around this one listens already, and decides what follows a signal."""
-    return bool(_listening)
+def is_handled() -> bool:
+    """Whether a block around this one handles signals already, and decides what follows one."""
+    return bool(_handlers)
 
 
 @contextmanager
 def stoppable() -> Iterator[StopRequest]:
-    """Signals are remembered instead of ending the process; a block inside another one shares its StopRequest."""
-    if _listening:
-        yield _listening[0]
+    """Within this block a signal is remembered instead of ending the process; nested blocks share one StopRequest."""
+    if _handlers:
+        yield _handlers[0]
         return
     before: dict[int, Callable[..., Any] | int | None] = {number: signal.getsignal(number) for number in SIGNALS}
     stop = StopRequest()
     stop.listen()
-    _listening.append(stop)
+    _handlers.append(stop)
     try:
         yield stop
     finally:
-        _listening.clear()
+        _handlers.clear()
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
@@ -82,8 +82,8 @@ def stoppable() -> Iterator[StopRequest]:
 def start_parent_watchdog() -> None:
     """Sends this process SIGTERM, which it answers with a checkpoint, when the process that started it is gone.
 
-    That process sets `VARIABLE`, holds the other end of standard input and never writes, so even if it is killed the
-    end of the file tells.
+    That process sets `VARIABLE` and holds the other end of standard input without writing, so that the end of the file
+    shows even that it was killed.
     """
     if os.environ.get(VARIABLE):
         threading.Thread(target=_watch, daemon=True).start()

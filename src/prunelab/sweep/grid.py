@@ -1,4 +1,4 @@
-"""A sweep over every combination of values, which may be killed anywhere: the same command finishes it."""
+"""The sweep over every combination of values. It may be killed anywhere: the same command finishes it."""
 
 import logging
 import sys
@@ -8,11 +8,14 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log, setup_globals
 
+from prunelab.store.signals import stoppable
+from prunelab.sweep import plan as sweep
+
 log = logging.getLogger(__name__)
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own, but that finished jobs are skipped, mistakes told before the first job, and all outcomes at the end.
+    """Hydra's sweeper, which also skips finished jobs, reports mistakes before the first job, and sums up at the end.
 
     Its launcher gets the jobs that are left. The command ends with status 0 only when every job is finished.
     """
@@ -21,9 +24,6 @@ class GridSweeper(BasicSweeper):
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> None:
-        from prunelab.store.signals import stoppable
-        from prunelab.sweep import plan as sweep
-
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None

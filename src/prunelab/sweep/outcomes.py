@@ -1,4 +1,4 @@
-"""What has a sweep come to? How many jobs are in which state, and why some have no result."""
+"""The summary of a sweep: how many jobs are in which state, and why some have no result."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from prunelab.store.folder import State
 
 NEXT = {
     "failed": "the same command tries again",
-    "interrupted": "the same command goes on from its checkpoint",
-    "running": "another process is at it",
-    "not begun": "the same command begins it",
+    "interrupted": "the same command resumes from its checkpoint",
+    "running": "another process works on it",
+    "not begun": "the same command starts it",
 }
 
 

@@ -1,4 +1,4 @@
-"""What happens before a single job: its values and its data are checked while nothing is written."""
+"""Checks the values and the data of a single job while nothing is written yet."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,8 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunelab.job.check import check_launcher, check_values
+from prunelab.job.check import check_launcher
+from prunelab.job.conf import job_of
 from prunelab.store.naming import refuse_unwritable
 
 
@@ -23,8 +24,8 @@ class ValidateConfig(Callback):
         HydraConfig.instance().set_config(config)  # Hydra does so only later, and interpolations need it
         try:
             refuse_unwritable(Path(config.hydra.run.dir))
-            check_values(config)
-            check_launcher(config, config.hydra)
-            instantiate(config.data).load()
+            job = job_of(config, config.hydra)
+            check_launcher(job.devices, config.hydra)
+            instantiate(job.config["data"]).load()
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {error}")

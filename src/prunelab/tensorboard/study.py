@@ -8,7 +8,6 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout
 
 from prunelab.store.result import Result
 from prunelab.tensorboard import events
-from prunelab.tensorboard.hparams import logs
 
 KIND = "study"
 CHARTS = {  # a line for each job and tag that a pattern matches
@@ -28,7 +27,7 @@ def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> No
 
     Raises OSError.
     """
-    if not any(logs(result.config) for result in results):
+    if not any(result.job.logs_events for result in results):
         return
     pictures = [events.image(f"figures/{path.stem}", path.read_bytes()) for path in written if path.suffix == ".png"]
     layout = events.plugin(

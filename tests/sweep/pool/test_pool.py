@@ -1,4 +1,4 @@
-"""The pool: never two jobs on one seat, nothing left over when it is gone, memory and other sweeps heeded."""
+"""The pool: never two jobs on one seat, nothing left over when it is gone, memory and other sweeps is_handled."""
 
 import itertools
 import json

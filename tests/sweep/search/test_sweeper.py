@@ -29,12 +29,12 @@ def run(cfg: DictConfig) -> float:
 
 
 @pytest.fixture
-def search(tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.ValidateConfig]:
+def search(tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
     """Runs a search in tmp_path/outputs/s; the report is left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("prunelab.__main__.main", lambda _: 0)
 
-    def do(*overrides: str, job: Job = run) -> optuna.ValidateConfig:
+    def do(*overrides: str, job: Job = run) -> optuna.Study:
         data = ["data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache"]
         asked = ["hydra/sweeper=optuna", "~hydra.callbacks.study", "name=s", *data, *overrides]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -44,7 +44,7 @@ def search(tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch) -
     return do
 
 
-def recorded(folder: Path) -> optuna.ValidateConfig:
+def recorded(folder: Path) -> optuna.Study:
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(folder / "search.log")),
     )

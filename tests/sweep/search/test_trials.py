@@ -25,7 +25,7 @@ def judge(params: dict[str, Any]) -> list[float] | None:
 def finish(trials: Trials, jobs: int = 1, seed: int = 0) -> list[dict[str, Any]]:
     while batch := trials.next(SPACE, TOTAL, jobs, seed):
         for number, params in batch:
-            trials.tell(number, judge(params))
+            trials.record(number, judge(params))
     assert all(t.state in (TrialState.COMPLETE, TrialState.FAIL) for t in trials.study.trials)
     return [trial.params for trial in trials.begun()]
 
@@ -38,9 +38,9 @@ def test_where_a_search_is_killed_does_not_change_what_it_chooses(jobs: int, tol
     for _ in range(TOTAL // jobs):  # every command is killed during its second batch
         trials = opened(log)
         for number, params in trials.next(SPACE, TOTAL, jobs, seed=0):
-            trials.tell(number, judge(params))
+            trials.record(number, judge(params))
         for number, params in trials.next(SPACE, TOTAL, jobs, seed=0)[:told]:
-            trials.tell(number, judge(params))
+            trials.record(number, judge(params))
     assert finish(opened(log), jobs) == whole
     assert len(whole) == TOTAL
 

@@ -53,7 +53,7 @@ def test_a_job_with_a_result_is_over_though_it_is_still_in_the_queue(answers: Pa
 
 def test_who_is_asked_to_stop_waits_no_longer(answers: Path) -> None:
     stop = StopRequest()
-    stop.ask(signal.SIGINT)
+    stop.request(signal.SIGINT)
     asked = jobs(answers, "7")
     assert slurm.wait(asked, stop) == set(asked)
 

@@ -7,7 +7,7 @@ import altair as alt
 from prunelab.report.figures import palette
 from prunelab.report.figures.style import Drawings, Spec, finished
 from prunelab.report.groups import Group, slug
-from prunelab.store.result import Result, over_time
+from prunelab.store.result import Result, read
 
 ROW = 20  # pixels of a layer
 BAR = 9  # of a rate within it
@@ -18,25 +18,31 @@ def charts(group: Group) -> Drawings:
     """By file name without its ending: bars for each method, and a heat map of one job of its highest rate."""
     drawn: Drawings = {}
     for method in group.methods:
-        jobs = [r for r in group.results if r.method == method and any(zeros for zeros, _ in r.layers.values())]
+        jobs = [
+            r for r in group.results if r.method == method and any(layer.zeros for layer in r.sparsity.layers.values())
+        ]
         if jobs:
             drawn[f"sparsity_by_layer-{slug(method)}{group.suffix}"] = partial(by_layer, group, jobs)
-            if most := max((r for r in jobs if r.layers_in_time), key=lambda r: (r.rate, -r.seed), default=None):
+            if most := max(
+                (r for r in jobs if any(row.layers is not None for row in r.history)),
+                key=lambda r: (r.job.rate, -r.job.seed),
+                default=None,
+            ):
                 drawn[f"sparsity_over_time-{slug(method)}{group.suffix}"] = partial(by_time, group, most)
     return drawn
 
 
 def by_layer(group: Group, jobs: list[Result]) -> Spec:
     """Zeros of each layer as a share of its weights, mean over seeds; what was cut out counts as zeros."""
-    rates = sorted({r.rate for r in jobs})
-    names = list(dict.fromkeys(name for r in jobs for name in r.layers))
+    rates = sorted({r.job.rate for r in jobs})
+    names = list(dict.fromkeys(name for r in jobs for name in r.sparsity.layers))
     rows = []
     for rate in rates:
         for name in names:
-            found = [r.layers[name] for r in jobs if r.rate == rate and name in r.layers]
-            zeros, weights = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0)
-            if weights:
-                rows.append({"layer": _short(name), "rate": f"{rate:g}", "sparsity": zeros / weights, "n": len(found)})
+            seeds = [r.sparsity.layers[name] for r in jobs if r.job.rate == rate and name in r.sparsity.layers]
+            if weights := sum(layer.weights for layer in seeds):
+                sparsity = sum(layer.zeros for layer in seeds) / weights
+                rows.append({"layer": _short(name), "rate": f"{rate:g}", "sparsity": sparsity, "n": len(seeds)})
     labels = [f"{rate:g}" for rate in rates]
     chart = alt.Chart(alt.NamedData("cells")).encode(
         _layers(names),
@@ -52,7 +58,10 @@ def by_layer(group: Group, jobs: list[Result]) -> Spec:
 
 def by_time(group: Group, result: Result) -> Spec:
     """Units removed of each layer after each epoch."""
-    layers = over_time(result.folder)
+    layers: dict[str, list[tuple[int, float]]] = {}
+    for row in read(result.folder).history:  # read again, for it is most of the file and a report holds thousands
+        for name, removed in (row.layers or {}).items():
+            layers.setdefault(name, []).append((row.epoch, removed))
     last = max(epoch for curve in layers.values() for epoch, _ in curve)
     every = -(-last // TIMES)  # epochs of a column, of which the last is shown
     rows = [
@@ -70,7 +79,7 @@ def by_time(group: Group, result: Result) -> Spec:
         alt.Color("removed:Q", title=["units", "removed"], scale=colours, legend=alt.Legend(format=".0%")),
         tooltip=["layer:N", "epoch:Q", alt.Tooltip("removed:Q", title="units removed", format=".2%")],
     )
-    what = f"rate {result.rate:g}, seed {result.seed}"
+    what = f"rate {result.job.rate:g}, seed {result.job.seed}"
     title = f"Units removed by layer over time: {result.method}, {what}"
     return finished(
         [chart.mark_rect()], {"cells": rows}, title, [group.scene, "layers from the input on"], len(layers) * ROW

@@ -38,12 +38,14 @@ def charts(group: Group) -> Drawings:
 
 def over_rate(group: Group) -> Spec:
     """Of the accuracy after the last epoch; the unpruned net's goes across, dashed."""
-    points = series.over(group.results, lambda r: r.rate)
+    points = series.over(group.results, lambda r: r.job.rate)
     scale = alt.Scale(nice=False, padding=14, zero=False)
     rate = alt.X("x:Q", title="rate (fraction of units removed)", scale=scale)
     if len(group.rates) <= FEW:  # the label is the rate itself: Vega's own format makes 0.98 a "1"
         rate = rate.axis(values=group.rates, labelExpr="datum.value", labelOverlap="greedy", labelFlush=False)
-    return _drawn(group, points, lambda r: r.rate, rate, "rate", "Test accuracy after the last epoch, over rate", False)
+    return _drawn(
+        group, points, lambda r: r.job.rate, rate, "rate", "Test accuracy after the last epoch, over rate", False
+    )
 
 
 def over_cost(group: Group, cost: Cost) -> Spec:
@@ -71,7 +73,7 @@ def _drawn(
     colours, shapes = palette.categorical(group.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=group.methods, range=colours))
     shape = alt.Shape("method:N", title="method", scale=alt.Scale(domain=group.methods, range=shapes))
-    alone = {} if max(group.seeds) > 1 else {(r.method, r.rate): job(r) for r in group.results}
+    alone = {} if max(group.seeds) > 1 else {(r.method, r.job.rate): job(r) for r in group.results}
     rows = [asdict(p) | alone.get((p.method, p.rate), {}) for p in points]
     data = {"points": rows, "unpruned": [row for row in rows if row["method"] == "none" and not row["rate"]]}
     base = alt.Chart(alt.NamedData("points")).encode(x, colour)
@@ -105,9 +107,9 @@ def job(result: Result) -> dict[str, object]:
     """What a mark says of the job that it stands for."""
     return {
         "job": result.folder.name,
-        "overrides": " ".join(result.overrides),
+        "overrides": " ".join(result.job.overrides),
         "method": result.method,
-        "rate": result.rate,
+        "rate": result.job.rate,
         "accuracy": 100 * result.accuracy,
     }
 

@@ -32,7 +32,7 @@ def charts(group: Group) -> Drawings:
     """By file name without its ending: a matrix for each rate at which two to MOST jobs have left their masks."""
     drawn: Drawings = {}
     for rate in group.rates:
-        jobs = [r for r in group.results if r.rate == rate > 0 and (r.folder / MASKS).exists()]
+        jobs = [r for r in group.results if r.job.rate == rate > 0 and (r.folder / MASKS).exists()]
         if 2 <= len(jobs) <= MOST:
             drawn[f"mask_overlap-rate={slug(f'{rate:g}')}{group.suffix}"] = partial(matrix, group, jobs)
     return drawn
@@ -40,13 +40,13 @@ def charts(group: Group) -> Drawings:
 
 def crowded(group: Group) -> list[float]:
     """The rates that have more jobs than a matrix shows."""
-    return [rate for rate in group.rates if rate and sum(r.rate == rate for r in group.results) > MOST]
+    return [rate for rate in group.rates if rate and sum(r.job.rate == rate for r in group.results) > MOST]
 
 
 def matrix(group: Group, jobs: list[Result]) -> Spec:
     """Every job beside every other; see `chance` for what unrelated ones share."""
-    jobs = sorted(jobs, key=lambda r: (group.methods.index(r.method), r.seed))
-    names = [f"seed {r.seed}, {r.method}" for r in jobs]
+    jobs = sorted(jobs, key=lambda r: (group.methods.index(r.method), r.job.seed))
+    names = [f"seed {r.job.seed}, {r.method}" for r in jobs]
     masks = [read(r.folder / MASKS) for r in jobs]
     rows: list[dict[str, Any]] = []
     for (i, a), (j, b) in product(enumerate(masks), repeat=2):
@@ -71,7 +71,7 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
     between = [row["chance"] for row in rows if row["a"] != row["b"]]
     spread = f"{min(between):.2f} to {max(between):.2f}" if between else "-"
     note = f"kept weights in both / in either; unrelated masks as dense in each layer: {spread}"
-    title = f"Overlap of masks at rate {jobs[0].rate:g}"
+    title = f"Overlap of masks at rate {jobs[0].job.rate:g}"
     return finished(
         [cells, numbers] if len(jobs) <= MOST // 2 else [cells],
         {"pairs": rows},

@@ -21,7 +21,7 @@ def by_round(group: Group, method: str) -> Spec:
     """The accuracy that each round's training ended with, over what was removed by then; a line for each rate."""
     jobs = [r for r in group.results if r.method == method and len(r.rounds) > 1]
     samples = [
-        (f"{r.rate:g}", r.rate, float(one["round"]), 100 * float(one["sparsity"]), float(one["test_acc"]))
+        (f"{r.job.rate:g}", r.job.rate, float(one["round"]), 100 * float(one["sparsity"]), float(one["test_acc"]))
         for r in jobs
         for one in r.rounds
     ]

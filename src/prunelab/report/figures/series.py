@@ -31,12 +31,14 @@ Sample = tuple[str, float, float, float, float]  # method, rate, what tells poin
 
 def over_epochs(results: Iterable[Result]) -> list[Point]:
     """Epoch 0 is of nets that were not trained."""
-    return pooled((r.method, r.rate, epoch, epoch, accuracy) for r in results for epoch, accuracy in r.curve if epoch)
+    return pooled(
+        (r.method, r.job.rate, epoch, epoch, accuracy) for r in results for epoch, accuracy in r.curve if epoch
+    )
 
 
 def over(results: Iterable[Result], x: Callable[[Result], float]) -> list[Point]:
     """A point for each method and rate."""
-    return pooled((r.method, r.rate, r.rate, x(r), r.accuracy) for r in results)
+    return pooled((r.method, r.job.rate, r.job.rate, x(r), r.accuracy) for r in results)
 
 
 def reach(points: Iterable[Point]) -> list[float]:

@@ -38,21 +38,21 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
     columns: dict[str, Callable[[Result], Any]] = {
         "job": lambda r: r.folder.name,
         "method": lambda r: texts(r.method),
-        "rate": lambda r: _number(r.rate),
-        "seed": lambda r: r.seed,
+        "rate": lambda r: _number(r.job.rate),
+        "seed": lambda r: r.job.seed,
         "accuracy": lambda r: _number(r.accuracy),
-        "attained": lambda r: _number(r.attained),
-        "score": lambda r: _number(r.score if r.layers else None),
+        "attained": lambda r: _number(r.sparsity.attained),
+        "score": lambda r: _number(r.score if r.sparsity.layers else None),
         "seconds": lambda r: _number(r.seconds),
         "epochSeconds": lambda r: _number(r.seconds_per_epoch),
-        "peak": lambda r: _number(r.peak_bytes),
-        "timed": lambda r: texts(r.timed),
+        "peak": lambda r: _number(r.peak_memory),
+        "timed": lambda r: texts(r.timed_on),
         "device": lambda r: texts(r.device),
-        "versions": lambda r: texts(_versions(r.versions)),
+        "versions": lambda r: texts(_versions(r.job.versions)),
         "dense": lambda r: costs(_cost(r.dense)),
         "pruned": lambda r: costs(_cost(r.pruned)),
-        "overrides": lambda r: [texts(o) for o in r.overrides],
-        "study": lambda r: None if _named(r) else texts(f"name={r.name}"),  # what the overrides do not say
+        "overrides": lambda r: [texts(o) for o in r.job.overrides],
+        "study": lambda r: None if _named(r) else texts(f"name={r.job.name}"),  # what the overrides do not say
     }
     rows = [[of(result) for of in columns.values()] for result in results]
     return {
@@ -66,7 +66,7 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _named(result: Result) -> bool:
-    return any(override.lstrip("+").startswith("name=") for override in result.overrides)
+    return any(override.lstrip("+").startswith("name=") for override in result.job.overrides)
 
 
 def _cost(cost: Cost) -> tuple[Measure, ...]:
@@ -74,7 +74,7 @@ def _cost(cost: Cost) -> tuple[Measure, ...]:
     return tuple(tuple(map(_number, one)) if isinstance(one, tuple) else _number(one) for one in found)
 
 
-def _versions(versions: Mapping[str, str]) -> str:
+def _versions(versions: Mapping[str, str | None]) -> str:
     return ", ".join(f"{of} {version}" for of, version in versions.items())
 
 

@@ -42,7 +42,7 @@ CSV: dict[str, Callable[[Row], object]] = {
 
 FRONT: dict[str, Callable[[Result], str]] = {
     "method": lambda r: r.method,
-    "rate": lambda r: f"{r.rate:g}",
+    "rate": lambda r: f"{r.job.rate:g}",
     "test accuracy (%)": lambda r: f"{100 * r.accuracy:.2f}",
     "MACs left": lambda r: left(r.pruned.macs, r.dense.macs),
     "parameters left": lambda r: left(r.pruned.nonzero, r.dense.params),
@@ -51,7 +51,7 @@ WORDS = ("method", "settings")  # other columns are numbers, and stand to the ri
 
 
 def heading(group: Group) -> str:
-    return f"{group.results[0].name}: {group.setting}"
+    return f"{group.results[0].job.name}: {group.setting}"
 
 
 def cautions(group: Group, rows: list[Row]) -> list[str]:
@@ -61,7 +61,7 @@ def cautions(group: Group, rows: list[Row]) -> list[str]:
         said.append("Some changes are over fewer than n seeds: only those that rate 0 has too.")
     if volumes := _volumes(rows):
         said.append(volumes)
-    if len({r.data for r in group.results}) > 1:
+    if len({r.data["fingerprint"] for r in group.results}) > 1:
         said.append("The jobs of this table did not read the same images: their data fingerprints differ.")
     return said
 
@@ -84,7 +84,7 @@ def notes(tables: Sequence[Entry]) -> list[str]:
     """How every table is to be read, a sentence each."""
     repeated = any(row.std is not None for _, rows in tables for row in rows)
     spread = "; mean ± sample standard deviation over n seeds" if repeated else ""
-    timed = sorted({result.timed for group, _ in tables for result in group.results if result.timed})
+    timed = sorted({result.timed_on for group, _ in tables for result in group.results if result.timed_on})
     devices = sorted({result.device for group, _ in tables for result in group.results})
     return [
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
@@ -138,7 +138,7 @@ def comma_separated(tables: Iterable[Entry]) -> str:
     writer.writerow(["group", "model", "data", "epochs", *CSV])
     for group, rows in tables:
         first = group.results[0]
-        where = [group.label, first.labels.get("model", ""), first.labels.get("data", ""), first.epochs]
+        where = [group.label, first.job.labels.get("model", ""), first.job.labels.get("data", ""), first.job.epochs]
         writer.writerows([*where, *(value(row) for value in CSV.values())] for row in rows)
     return text.getvalue()
 

@@ -41,8 +41,8 @@ class Row:
 def rows(group: Group) -> list[Row]:
     """By method, `none` first, then by rate."""
     cells: Cells = {}
-    for result in sorted(group.results, key=lambda r: r.seed):
-        cells.setdefault((result.method, result.rate), []).append(result)
+    for result in sorted(group.results, key=lambda r: r.job.seed):
+        cells.setdefault((result.method, result.job.rate), []).append(result)
     order = sorted(cells, key=lambda cell: (group.methods.index(cell[0]), cell[1]))
     return [_row(cells[cell], cells.get((cell[0], 0.0)) or cells.get(("none", 0.0), [])) for cell in order]
 
@@ -52,9 +52,9 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
     accuracies = [100 * r.accuracy for r in cell]
     return Row(
         method=cell[0].method,
-        rate=cell[0].rate,
-        seeds=tuple(r.seed for r in cell),
-        attained=fmean(r.attained for r in cell),
+        rate=cell[0].job.rate,
+        seeds=tuple(r.job.seed for r in cell),
+        attained=fmean(r.sparsity.attained for r in cell),
         accuracy=fmean(accuracies),
         std=stdev(accuracies) if len(cell) > 1 else None,
         interval=interval(accuracies),
@@ -68,8 +68,8 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         dense_bops=fmean(r.dense.bops for r in cell),
         file_bytes=_mean(cell, lambda r: r.pruned.file_bytes),
         dense_file_bytes=_mean(cell, lambda r: r.dense.file_bytes),
-        latency=_mean(cell, lambda r: r.latency) if len({r.timed for r in cell}) == 1 else None,
-        score=_mean(cell, lambda r: r.score if r.layers else None),
+        latency=_mean(cell, lambda r: r.latency) if len({r.timed_on for r in cell}) == 1 else None,
+        score=_mean(cell, lambda r: r.score if r.sparsity.layers else None),
         seconds=fmean(r.seconds for r in cell),
         seconds_per_epoch=_mean(cell, lambda r: r.seconds_per_epoch),
     )
@@ -82,5 +82,5 @@ def _mean(cell: list[Result], of: Callable[[Result], float | None]) -> float | N
 
 def _changes(cell: list[Result], unpruned: list[Result]) -> list[float]:
     """Points, seed by seed: a seed's luck is in both numbers and cancels."""
-    before = {r.seed: r.accuracy for r in unpruned}
-    return [100 * (r.accuracy - before[r.seed]) for r in cell if r.seed in before]
+    before = {r.job.seed: r.accuracy for r in unpruned}
+    return [100 * (r.accuracy - before[r.job.seed]) for r in cell if r.job.seed in before]

@@ -1,4 +1,4 @@
-"""Which devices does the next job get? A device has so many seats; on the CPU a seat is a share of its cores."""
+"""Slots of devices for jobs. Each device has so many; on the CPU a slot is a share of its cores."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ CPU = "cpu"
 
 
 class DeviceSlots:
-    """`jobs` on each of `devices`: GPUs by number or UUID, or the CPU alone."""
+    """`jobs` slots on each of `devices`: GPUs by number or UUID, or the CPU alone."""
 
     def __init__(self, devices: Sequence[str], jobs: int) -> None:
         self.jobs = jobs
@@ -20,18 +20,18 @@ class DeviceSlots:
 
     @property
     def most(self) -> int:
-        """Devices that one job can have; on the CPU each of its processes takes a seat."""
+        """Devices that one job can have; on the CPU each of its processes takes a slot."""
         return self.jobs if self.on_cpu else len(self.free)
 
     @property
     def too_few(self) -> str:
-        """What is there, and what to do for more."""
+        """How many slots there are, and how to have more."""
         if self.on_cpu:
-            return f"each process takes a place, and the CPU has hydra.launcher.jobs={self.jobs} of them; give it more"
+            return f"each process takes a slot, and the CPU has hydra.launcher.jobs={self.jobs} of them; give it more"
         return f"there are {self.most}: {', '.join(self.free)}"
 
     def take(self, devices: int, alone: bool = False) -> list[str] | None:
-        """A device for each seat taken, those with most room first; None while there is no room."""
+        """The device of each slot taken, those with most free slots first; None while there are too few."""
         if self.on_cpu:
             taken = [CPU] * (self.jobs if alone else devices)
         else:

@@ -1,4 +1,4 @@
-"""How do many jobs share the devices of one machine, each a process of its own?"""
+"""Runs many jobs on the devices of one machine, each in a process of its own."""
 
 import os
 import signal
@@ -13,23 +13,24 @@ from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import BUSY, is_held
 from prunelab.store.signals import SIGNALS, VARIABLE, Interrupted, StopRequest
+from prunelab.sweep.interpreter import search_path
 from prunelab.sweep.pool.devices import DeviceSlots
 
-POLL = 0.05  # seconds between two looks at the processes
-AGAIN = 2.0  # seconds between two looks at a job that another process is at
+POLL = 0.05  # seconds between two checks of the processes
+AGAIN = 2.0  # seconds between two checks of a job that another process works on
 GRACE = 60.0  # seconds from SIGTERM, which asks for a checkpoint, to SIGKILL
 OUTPUT = "output.log"  # in a job's folder: all that it said
 TAIL = 4096  # bytes at its end, in which the last line stands
-STOPPED = tuple(128 + number for number in SIGNALS)  # exit statuses of a job that heeded one
+STOPPED = tuple(128 + number for number in SIGNALS)  # exit statuses of a job that a signal ended
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # not of these jobs
 
 
 @dataclass(eq=False)
 class Task:
-    """A job: where it stands, the command that runs it there, and how many devices it trains on."""
+    """A job: its folder, the command that runs it there, and the number of devices it trains on."""
 
     command: Callable[[RunDir], Sequence[str]]
-    where: Callable[[], RunDir]  # asked when its turn comes: to compose a configuration takes a while
+    where: Callable[[], RunDir]  # called when its turn comes: to compose a configuration takes a while
     devices: int = 1
     alone: bool = False  # after memory ran out: nothing else on its devices
     status: int | None = None  # of its process, negative for a signal; None: it has not ended
@@ -41,20 +42,20 @@ class Task:
         return self.where()
 
     def problem(self) -> Exception:
-        """Why it ended as it did; of one that kept no record, the signal or the last thing it said."""
+        """Why it ended without a result: from its record, else the signal or the last line of its output."""
         if self.error:
             return self.error
         if failure := self.folder.read("failure.json"):
             return Failed(failure["reason"])
         if self.status in STOPPED:
-            return Interrupted("asked to stop")
+            return Interrupted("stopped")
         if self.status and self.status < 0:
             return Interrupted(f"killed by {signal.Signals(-self.status).name}")
         return Failed(f"{last_line(self.folder.path / OUTPUT)} (exit status {self.status})")
 
 
 def last_line(output: Path) -> str:
-    """Of a file that may be long, or not there; "" where there is none."""
+    """The last line of a file that may be long, or missing; "" where there is none."""
     try:
         with output.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
@@ -68,47 +69,47 @@ def last_line(output: Path) -> str:
 class _Running:
     task: Task
     process: subprocess.Popen[bytes]
-    seats: list[str]
+    slots: list[str]
     began: float
 
 
 class Pool:
-    """Runs tasks as places become free, first come first served.
+    """Runs tasks in order as slots become free.
 
-    One that ran out of memory beside others is run once more with nothing beside it. One that another process is at
-    is waited for, and taken over should that process die. Where `stop` is asked, and when this process is gone, all
-    end with a checkpoint. `watch` is called with the pool some times a second.
+    A task that ran out of memory beside others is run once more with nothing beside it. One that another process works
+    on is waited for, and taken over should that process die. On `stop`, and when this process is gone, all end with a
+    checkpoint. `watch` is called with the pool several times a second.
     """
 
     def __init__(
-        self, seats: DeviceSlots, stop: StopRequest, watch: Callable[["Pool"], None] = lambda pool: None
+        self, slots: DeviceSlots, stop: StopRequest, watch: Callable[["Pool"], None] = lambda pool: None
     ) -> None:
-        self.seats, self.stop, self.watch = seats, stop, watch
+        self.slots, self.stop, self.watch = slots, stop, watch
         self.waiting: list[Task] = []
         self.elsewhere: list[Task] = []
         self.running: list[_Running] = []
         self.done: list[Task] = []
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Until every task has ended, or the running ones after `stop`.
+        """Returns when every task has ended, after `stop` when the running ones have.
 
         Raises ValueError, with nothing started, for a task that wants more devices than there are.
         """
         for task in tasks:
-            if task.devices > self.seats.most:
-                raise ValueError(f"trainer.devices={task.devices}: {self.seats.too_few}")
+            if task.devices > self.slots.most:
+                raise ValueError(f"trainer.devices={task.devices}: {self.slots.too_few}")
         self.waiting = list(tasks)
-        began, looked, asked = time.time(), 0.0, False
+        began, checked, told_to_stop = time.time(), 0.0, False
         try:
             while self.running or ((self.waiting or self.elsewhere) and not self.stop):
                 self._collect()
-                if self.stop and not asked:
-                    asked = True
+                if self.stop and not told_to_stop:
+                    told_to_stop = True
                     self._signal(signal.SIGTERM)
                 if not self.stop:
-                    if time.monotonic() - looked > AGAIN:
-                        looked = time.monotonic()
-                        self._look_elsewhere()
+                    if time.monotonic() - checked > AGAIN:
+                        checked = time.monotonic()
+                        self._take_back()
                     self._fill(began)
                 self.watch(self)
                 time.sleep(POLL)
@@ -124,56 +125,57 @@ class Pool:
                 self._move(task, self.done, status=0)  # another sweep was faster
             elif is_held(task.folder.lock):
                 self._move(task, self.elsewhere)
-            elif (seats := self.seats.take(task.devices, task.alone)) is not None:
-                self._begin(task, seats)
+            elif (slots := self.slots.take(task.devices, task.alone)) is not None:
+                self._begin(task, slots)
             else:
                 return  # a large job is not passed by small ones for ever
 
-    def _begin(self, task: Task, seats: list[str]) -> None:
+    def _begin(self, task: Task, slots: list[str]) -> None:
         try:
-            running = self._start(task, seats)
+            running = self._start(task, slots)
         except OSError as error:  # its folder cannot be made or written to
-            self.seats.give(seats)
+            self.slots.give(slots)
             task.error = error
             self._move(task, self.done, status=os.EX_IOERR)
         else:
             self.waiting.remove(task)
             self.running.append(running)
 
-    def _start(self, task: Task, seats: list[str]) -> _Running:
+    def _start(self, task: Task, slots: list[str]) -> _Running:
         task.folder.path.mkdir(parents=True, exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if name not in RANKS}
+        own = {VARIABLE: "1", "HYDRA_FULL_ERROR": "1", "PYTHONPATH": search_path()}
         with (task.folder.path / OUTPUT).open("ab") as output:
             process = subprocess.Popen(
                 task.command(task.folder),
-                env=kept | self.seats.environment(seats) | {VARIABLE: "1", "HYDRA_FULL_ERROR": "1"},
-                stdin=subprocess.PIPE,  # the lifeline
+                env=kept | self.slots.environment(slots) | own,
+                stdin=subprocess.PIPE,  # by its end the job knows that this process is gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which tells them
             )
-        return _Running(task, process, seats, time.monotonic())
+        return _Running(task, process, slots, time.monotonic())
 
     def _collect(self) -> None:
-        for one in list(self.running):
-            if one.process.poll() is None:
+        for running in list(self.running):
+            if running.process.poll() is None:
                 continue
-            self.running.remove(one)
-            self.seats.give(one.seats)
-            task, task.seconds = one.task, one.task.seconds + time.monotonic() - one.began
-            assert one.process.stdin is not None
-            one.process.stdin.close()
+            self.running.remove(running)
+            self.slots.give(running.slots)
+            task, task.seconds = running.task, running.task.seconds + time.monotonic() - running.began
+            assert running.process.stdin is not None
+            running.process.stdin.close()
             failure = task.folder.read("failure.json") or {}
-            if one.process.returncode == BUSY:
+            if running.process.returncode == BUSY:
                 self.elsewhere.append(task)
-            elif one.process.returncode and failure.get("memory") and not task.alone and self.seats.jobs > 1:
+            elif running.process.returncode and failure.get("memory") and not task.alone and self.slots.jobs > 1:
                 task.alone = True
                 self.waiting.append(task)
             else:
-                task.status = one.process.returncode
+                task.status = running.process.returncode
                 self.done.append(task)
 
-    def _look_elsewhere(self) -> None:
+    def _take_back(self) -> None:
         for task in list(self.elsewhere):
             if not is_held(task.folder.lock):
                 self.elsewhere.remove(task)
@@ -185,22 +187,22 @@ class Pool:
         to.append(task)
 
     def _signal(self, number: int) -> None:
-        for one in self.running:
+        for running in self.running:
             try:
-                os.killpg(one.process.pid, number)
+                os.killpg(running.process.pid, number)
             except ProcessLookupError:
                 continue
 
     def _end(self) -> None:
-        """Nothing outlives this, whatever went wrong."""
+        """Ends every process that still runs, whatever went wrong."""
         self._signal(signal.SIGTERM)
-        until = time.monotonic() + GRACE
-        while self.running and time.monotonic() < until:
+        deadline = time.monotonic() + GRACE
+        while self.running and time.monotonic() < deadline:
             self._collect()
             time.sleep(POLL)
         self._signal(signal.SIGKILL)
-        for one in self.running:
-            one.process.wait()
+        for running in self.running:
+            running.process.wait()
 
 
 def _since(path: Path, when: float) -> bool:

@@ -1,4 +1,4 @@
-"""How far is a sweep? One line that stays, or where there is no terminal a line for each job that ends."""
+"""The progress of a sweep: a live line, or a line for each job that ends where there is no terminal."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ class SweepProgress:
     """Watches a Pool of `total` tasks."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.began, self.told = total, time.monotonic(), 0
+        self.total, self.began, self.reported = total, time.monotonic(), 0
         console = Console(stderr=True)
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self.shown = 0.0
@@ -35,11 +35,11 @@ class SweepProgress:
             self.live.stop()
 
     def __call__(self, pool: Pool) -> None:
-        for task in pool.done[self.told :]:
-            self.told += 1
+        for task in pool.done[self.reported :]:
+            self.reported += 1
             line = f"{_state(task)}  {task.folder.path.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
             if self.live:
-                self.live.console.print(line, markup=False, highlight=False)  # above what stays
+                self.live.console.print(line, markup=False, highlight=False)  # above the live line
             else:
                 log.info(line)
         if self.live and time.monotonic() - self.shown > REFRESH:
@@ -64,11 +64,11 @@ class SweepProgress:
 
     def _picture(self, pool: Pool) -> Group:
         jobs = Table.grid(padding=(0, 2, 0, 0))
-        for one in pool.running:
+        for running in pool.running:
             row = (
-                ",".join(dict.fromkeys(one.seats)),
-                one.task.folder.path.name,
-                last_line(one.task.folder.path / OUTPUT),
+                ",".join(dict.fromkeys(running.slots)),
+                running.task.folder.path.name,
+                last_line(running.task.folder.path / OUTPUT),
             )
             jobs.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
         bar = Table.grid(padding=(0, 2, 0, 0))

@@ -1,7 +1,4 @@
-"""What is searched over? Hydra's own sweep syntax, as Optuna's distributions.
-
-The name begins with _ because Hydra imports all other modules here at every start, and this one brings Optuna.
-"""
+"""The search space: Hydra's own sweep syntax as Optuna's distributions."""
 
 import math
 from dataclasses import dataclass

@@ -1,15 +1,11 @@
-"""`hydra/sweeper=optuna`: a search for accuracy at little cost, in place of a grid.
-
-Optuna is imported when a search begins: Hydra imports this file at every start.
-"""
+"""`hydra/sweeper=optuna`: a search for accuracy at little cost, in place of a grid."""
 
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -20,13 +16,15 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from prunelab.job.check import check_launcher
 from prunelab.report.publish import publish_if_any
 from prunelab.store.lock import Busy, held
+from prunelab.store.naming import changes_result
+from prunelab.store.signals import Interrupted
+from prunelab.sweep.plan import composed
 from prunelab.sweep.search.objectives import directions, outcome
-
-if TYPE_CHECKING:
-    from prunelab.sweep.search.space import Space
-    from prunelab.sweep.search.trials import Begun, Trials
+from prunelab.sweep.search.space import Space, parse
+from prunelab.sweep.search.trials import Begun, Trials
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the trials that are missing, and makes the report; a mistake ends the command before any job."""
+        """Runs the trials that are missing, and makes the report; a mistake ends the command before the first job."""
         folder = Path(self.config.hydra.sweep.dir)
         with ExitStack() as lock:
             with in_one_line():
@@ -63,60 +61,48 @@ class OptunaSweeper(Sweeper):
                 self._run(batch, space, trials)
             self._conclude(folder, trials, space)
 
-    def _space(self, arguments: list[str]) -> "Space":
-        """What is searched over, when its extreme jobs compose and have possible values."""
-        if find_spec("optuna") is None:
-            raise ValueError("hydra/sweeper=optuna needs Optuna: pip install 'optuna>=4'")
-        from prunelab.job.check import check_launcher, check_values
-        from prunelab.sweep.plan import composed
-        from prunelab.sweep.search.space import parse
-
+    def _space(self, arguments: list[str]) -> Space:
+        """The search space, once the jobs at its ends have been composed and checked."""
         loader = self.hydra_context.config_loader
         for name in ("n_trials", "jobs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"hydra.sweeper.{name}={getattr(self, name)}: expected at least 1")
         space = parse(arguments, OverridesParser.create(config_loader=loader))
         for corner in space.corners():
-            cfg, _ = composed(corner, loader, self.config)
-            check_values(cfg)
-            check_launcher(cfg, self.config.hydra)
-            instantiate(cfg.data).load()
+            job, _ = composed(corner, loader, self.config)
+            check_launcher(job.devices, self.config.hydra)
+            instantiate(job.config["data"]).load()
         return space
 
-    def _opened(self, record: Path, space: "Space") -> "Trials":
-        from prunelab.store.naming import changes_result
-        from prunelab.sweep.search.trials import Trials
-
+    def _opened(self, record: Path, space: Space) -> Trials:
         shared = sorted(o for o in space.fixed if changes_result(o.lstrip("+~").partition("=")[0]))
-        asked = {"space": space.described(), "objectives": self.objectives, "fixed overrides": shared}
-        return Trials(record, asked, directions(self.objectives))
+        settings = {"space": space.described(), "objectives": self.objectives, "fixed overrides": shared}
+        return Trials(record, settings, directions(self.objectives))
 
-    def _run(self, batch: "list[Begun]", space: "Space", trials: "Trials") -> None:
+    def _run(self, batch: list[Begun], space: Space, trials: Trials) -> None:
         overrides = [space.overrides(params) for _, params in batch]
-        from prunelab.store.signals import Interrupted
-
         different = list(dict.fromkeys(overrides))  # two jobs must not write into one folder at once
         returns = self.launcher.launch([list(job) for job in different], initial_job_idx=batch[0][0])
         ended = dict(zip(different, returns, strict=True))
-        for (number, _), asked in zip(batch, overrides, strict=True):
-            if not isinstance(ended[asked]._return_value, Interrupted):
-                trials.tell(number, self._judged(number, ended[asked]))
-        if cut := sum(isinstance(told._return_value, Interrupted) for told in returns):
-            sys.exit(f"train: {cut} jobs were interrupted; the same command goes on with them")
+        for (number, _), job in zip(batch, overrides, strict=True):
+            if not isinstance(ended[job]._return_value, Interrupted):
+                trials.record(number, self._objectives(number, ended[job]))
+        if cut := sum(isinstance(returned._return_value, Interrupted) for returned in returns):
+            sys.exit(f"train: {cut} jobs were interrupted; the same command resumes them")
 
-    def _judged(self, number: int, job: JobReturn) -> list[float] | None:
+    def _objectives(self, number: int, job: JobReturn) -> list[float] | None:
         try:
             return outcome(job, self.objectives)
-        except Exception as error:  # whatever a job died of, the search goes on without it
+        except Exception as error:  # whatever the job failed with, the search goes on without it
             log.warning("trial %d failed: %s: %s", number, type(error).__name__, error)
             return None
 
-    def _conclude(self, folder: Path, trials: "Trials", space: "Space") -> None:
-        """Says which trials are the best by validation data, and makes the report."""
+    def _conclude(self, folder: Path, trials: Trials, space: Space) -> None:
+        """Logs the Pareto-optimal trials by validation data, and makes the report."""
         best = sorted(trials.front(), key=lambda trial: trial.values[-1])
         if not best:
             sys.exit(f"train: all {len(trials.begun())} trials failed")
-        log.info("Not surpassed in %s (on validation data):", " and ".join(self.objectives))
+        log.info("Pareto-optimal trials (%s, on validation data):", ", ".join(self.objectives))
         for trial in best:
             values = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.objectives, trial.values, strict=True))
             log.info("  %s: %s", " ".join(space.overrides(trial.params)[len(space.fixed) :]), values)
@@ -125,7 +111,7 @@ class OptunaSweeper(Sweeper):
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Tells what was asked for wrongly, without the lines of code that found it."""
+    """Ends the command with one line where what was asked for cannot be, without a traceback."""
     try:
         yield
     except (ValueError, OSError, RuntimeError, Busy) as error:

@@ -1,7 +1,4 @@
-"""Which jobs are next, and how did earlier ones end? Optuna's record of a search, kept in the study's folder.
-
-The name begins with _ because Hydra imports all other modules here at every start, and this one brings Optuna.
-"""
+"""Optuna's record of a search, kept in the study's folder: which trials are next, and how earlier ones ended."""
 
 import zlib
 from collections.abc import Sequence
@@ -22,7 +19,7 @@ Begun = tuple[int, dict[str, Any]]  # a trial's number and its values
 
 
 class Rounding(TPESampler):
-    """TPE whose values are short before Optuna notes them: override, folder and record say the same."""
+    """TPE that rounds values before Optuna records them: override, folder name and record say the same."""
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -37,25 +34,25 @@ class Rounding(TPESampler):
 
 
 class Trials:
-    """The trials of one search. Killed anywhere and opened again, it goes on with what it would have chosen."""
+    """The trials of one search. Killed anywhere and opened again, the search goes on as if it had not been."""
 
-    def __init__(self, log: Path, asked: dict[str, Any], directions: list[Direction]) -> None:
-        """`log` is this process's alone. Raises ValueError when another search than `asked` stands in it."""
+    def __init__(self, log: Path, settings: dict[str, Any], directions: list[Direction]) -> None:
+        """`log` must be this process's alone. Raises ValueError where it holds a search with other `settings`."""
         _mend(log)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(log)))
         self.study = optuna.create_study(
             storage=storage, study_name="search", directions=directions, load_if_exists=True
         )
-        there = self.study.user_attrs.get("asked")
-        if there is None:
-            self.study.set_user_attr("asked", asked)
-        elif differ := [key for key in asked if there.get(key) != asked[key]]:
+        earlier = self.study.user_attrs.get("asked")
+        if earlier is None:
+            self.study.set_user_attr("asked", settings)
+        elif differ := [key for key in settings if earlier.get(key) != settings[key]]:
             raise ValueError(f"{log} holds another search, with other {', '.join(differ)}: choose another name=")
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if not _whole(trial, asked):  # killed between two of its values: nothing ran
+            if not _whole(trial, settings):  # killed between two of its values: nothing ran
                 self.study.tell(trial.number, state=TrialState.FAIL)
-        self.asked = asked
+        self.settings = settings
 
     def next(self, space: dict[str, BaseDistribution], total: int, jobs: int, seed: int) -> list[Begun]:
         """The trials to run together: first those that a killed command left; [] when there are `total`.
@@ -74,25 +71,25 @@ class Trials:
         return batch
 
     def begun(self) -> list[FrozenTrial]:
-        return [trial for trial in self.study.trials if _whole(trial, self.asked)]
+        return [trial for trial in self.study.trials if _whole(trial, self.settings)]
 
-    def tell(self, number: int, values: Sequence[float] | None) -> None:
-        """None for a job that failed."""
+    def record(self, number: int, values: Sequence[float] | None) -> None:
+        """Notes the objectives of a trial; None for a job that failed."""
         state = TrialState.COMPLETE if values else TrialState.FAIL
         self.study.tell(number, values, state=state)
 
     def front(self) -> list[FrozenTrial]:
-        """The finished trials that no other one surpasses."""
+        """The finished trials that no other dominates."""
         finished = self.study.get_trials(states=(TrialState.COMPLETE,))
         return self.study.best_trials if finished else []
 
 
-def _whole(trial: FrozenTrial, asked: dict[str, Any]) -> bool:
-    return trial.params.keys() == asked["space"].keys()
+def _whole(trial: FrozenTrial, settings: dict[str, Any]) -> bool:
+    return trial.params.keys() == settings["space"].keys()
 
 
 def _mend(log: Path) -> None:
-    """Removes what a killed command left half done: Optuna's own lock, and half a line."""
+    """Removes what a killed command left: Optuna's own lock, and half a line."""
     log.with_name(log.name + ".lock").unlink(missing_ok=True)
     if log.exists():
         text = log.read_bytes()

@@ -1,15 +1,16 @@
-"""`hydra/launcher=slurm`: how do the jobs of a sweep get into Slurm's queue, and back when they lose their node?
+"""`hydra/launcher=slurm`: submits the jobs of a sweep as Slurm job arrays, and waits for them.
 
 Slurm and the jobs' folders know all there is to know, so this process may die, and another take its place.
 """
 
 import json
 import logging
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
@@ -17,12 +18,21 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
-if TYPE_CHECKING:
-    from prunelab.sweep.slurm.queue import Job
+from prunelab.job.conf import register_resolvers
+from prunelab.store.failure import Failed
+from prunelab.store.folder import RunDir
+from prunelab.store.lock import Busy
+from prunelab.store.signals import Interrupted, is_handled, stoppable
+from prunelab.sweep.interpreter import SAFE, search_path
+from prunelab.sweep.slurm import queue
+from prunelab.sweep.slurm.preemption import Preemption
+from prunelab.sweep.slurm.queue import SlurmJobId, Submission
 
 try:
+    import submitit
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
-except ImportError:  # Hydra looks at every plugin, whether or not it is asked for
+except ImportError:
 
     class Submitit(Launcher):  # type: ignore[no-redef]
         def __init__(self, **params: Any) -> None:
@@ -36,46 +46,40 @@ NO_ANSWER = "train: hydra/launcher=slurm: Slurm does not answer here; start it w
 
 
 class SlurmLauncher(Submitit):
-    """Hydra's submitit launcher, but that a job leaves a checkpoint before it is queued again.
+    """Hydra's submitit launcher, whose jobs leave a checkpoint before they are queued again.
 
-    `launch` submits what is not yet in Slurm's queue, waits for all, and reads what became of them from their folders.
+    `launch` submits what is not yet in Slurm's queue, waits for all, and reads from their folders what became of them.
     """
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prunelab.store.signals import heeded, stoppable
-        from prunelab.sweep.slurm import queue as slurm
-
-        if not slurm.available():
+        if not queue.available():
             sys.exit(NO_ANSWER)
-        jobs = [self._job(list(overrides), n) for n, overrides in enumerate(job_overrides, initial_job_idx)]
-        alone = not heeded()
+        jobs = [self._submission(list(overrides), n) for n, overrides in enumerate(job_overrides, initial_job_idx)]
+        outermost = not is_handled()
         with stoppable() as stop:
-            with slurm.submitting(Path(self.config.hydra.sweep.dir)):
-                if (known := slurm.active()) is None:
+            with queue.submitting(Path(self.config.hydra.sweep.dir)):
+                if (known := queue.active()) is None:
                     sys.exit(NO_ANSWER)
                 for job in jobs:
-                    ticket = slurm.SlurmJobId.of(job.folder)
-                    job.ticket = ticket if ticket and ticket.job in known else None
-                before = sum(job.ticket is not None for job in jobs)
-                self._submit([job for job in jobs if not job.ticket])
-            tickets = {job.ticket: job.folder for job in jobs if job.ticket}
-            log.info("%d jobs in Slurm, %d since an earlier command", len(tickets), before)
-            left = slurm.wait(tickets, stop)
+                    earlier = SlurmJobId.of(job.folder)
+                    job.id = earlier if earlier and earlier.job in known else None
+                before = sum(job.id is not None for job in jobs)
+                self._submit([job for job in jobs if not job.id])
+            folders = {job.id: job.folder for job in jobs if job.id}
+            log.info("%d jobs in Slurm, %d of them from an earlier command", len(folders), before)
+            left = queue.wait(folders, stop)
         if left:
             log.warning(
                 "%d jobs stay in Slurm: the same command waits for them, this one cancels them: %s",
                 len(left),
-                slurm.cancel(left),
+                queue.cancel(left),
             )
-            if alone:  # a sweeper that knows of no signals would take these jobs for failed, and submit others
+            if outermost:  # a sweeper that knows of no signals would take these jobs for failed, and submit others
                 sys.exit(stop.status)
-        return [_outcome(job, job.ticket in left) for job in jobs]
+        return [_outcome(job, job.id in left) for job in jobs]
 
-    def _job(self, overrides: list[str], number: int) -> "Job":
+    def _submission(self, overrides: list[str], number: int) -> Submission:
         """One job, with the settings of the launcher that its own configuration comes to."""
-        from prunelab.store.folder import RunDir
-        from prunelab.sweep.slurm.queue import Job
-
         assert self.hydra_context is not None
         before = HydraConfig.instance().cfg
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
@@ -88,12 +92,10 @@ class SlurmLauncher(Submitit):
         assert isinstance(params, dict)
         if params["gpus_per_node"] == "auto":
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
-        return Job(overrides, number, folder, {str(key): value for key, value in params.items()})
+        return Submission(overrides, number, folder, {str(key): value for key, value in params.items()})
 
-    def _submit(self, jobs: Sequence["Job"]) -> None:
-        """An array for each kind of job, by what it asks of Slurm."""
-        from prunelab.sweep.slurm.queue import SlurmJobId
-
+    def _submit(self, jobs: Sequence[Submission]) -> None:
+        """Submits an array for each kind of job, by what it requests of Slurm."""
         alike = defaultdict(list)
         for job in jobs:
             alike[json.dumps(job.params, sort_keys=True)].append(job)
@@ -101,69 +103,60 @@ class SlurmLauncher(Submitit):
             state = Singleton.get_state()
             for job in array:
                 (job.folder.path / "failure.json").unlink(missing_ok=True)
-            asked = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
+            arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
             try:
-                submitted = _executor(array[0].params).map_array(self, *asked)
+                submitted = _executor(array[0].params).map_array(self, *arguments)
             except RuntimeError as error:  # submitit has printed what sbatch said
                 sys.exit(f"train: sbatch took no jobs: {error}")
-            for job, there in zip(array, submitted, strict=True):
-                job.ticket = SlurmJobId(there.job_id, str(there.paths.stdout))
-                job.ticket.leave(job.folder)
+            for job, handle in zip(array, submitted, strict=True):
+                job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
+                job.id.save(job.folder)
 
-    def __call__(self, overrides: list[str], number: int, folder: str, state: dict[type, Singleton]) -> float:
+    def __call__(self, overrides: list[str], number: int, path: str, state: dict[type, Singleton]) -> float:
         """The job itself, in each of its processes, on the node."""
-        from submitit import JobEnvironment
-
-        from prunelab.job.conf import register_resolvers
-        from prunelab.store.folder import RunDir
-        from prunelab.store.lock import Busy
-        from prunelab.store.signals import Interrupted, stoppable
-        from prunelab.sweep.slurm.preemption import Preemption
-
         register_resolvers()
-        here, slurm = RunDir(Path(folder)), JobEnvironment()
+        folder, environment = RunDir(Path(path)), submitit.JobEnvironment()
         with stoppable() as stop:
-            preemption = Preemption(slurm._usr_sig(), stop, self.params["signal_delay_s"] / 2)
-            placed = f"hydra.sweep.subdir='{here.path.name}'"  # as when it was submitted, whatever the time is now
+            preemption = Preemption(environment._usr_sig(), stop, self.params["signal_delay_s"] / 2)
+            subdir = f"hydra.sweep.subdir='{folder.path.name}'"  # as when it was submitted, whatever the time is now
             try:
-                done = super().__call__([*overrides, placed], "hydra.sweep.dir", number, str(number), state)
+                returned = super().__call__([*overrides, subdir], "hydra.sweep.dir", number, str(number), state)
             except SystemExit:
                 if stop:
                     preemption.leave()
                 raise
-            if isinstance(done._return_value, Interrupted):
+            if isinstance(returned._return_value, Interrupted):
                 preemption.leave()
-            failed = done.status == JobStatus.FAILED and not isinstance(done._return_value, Busy)
-            if failed and slurm.global_rank == 0 and not here.read("failure.json"):
-                here.fail(done._return_value)  # it went wrong before the folder was its own
-            return float(done.return_value)
+            failed = returned.status == JobStatus.FAILED and not isinstance(returned._return_value, Busy)
+            if failed and environment.global_rank == 0 and not folder.read("failure.json"):
+                folder.fail(returned._return_value)  # it went wrong before the folder was its own
+            return float(returned.return_value)
 
 
 def _executor(params: dict[str, Any]) -> Any:
-    """submitit's, which takes the settings that only Slurm has under other names."""
-    import submitit
-    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-
-    asked = {key: value for key, value in params.items() if key != "_target_" and value is not None}
-    first = {f"slurm_{key}": asked.pop(key) for key in ("max_num_timeout", "python") if key in asked}
-    executor = submitit.AutoExecutor(asked.pop("submitit_folder"), cluster="slurm", **first)
+    """submitit's executor, which takes the settings that only Slurm has under other names."""
+    given = {key: value for key, value in params.items() if key != "_target_" and value is not None}
+    python = f"{given.pop('python', shlex.quote(sys.executable))} {SAFE}"
+    if path := search_path():
+        given["setup"] = [*given.get("setup", []), f"export PYTHONPATH={shlex.quote(path)}"]
+    first = {"slurm_python": python}
+    if "max_num_timeout" in given:
+        first["slurm_max_num_timeout"] = given.pop("max_num_timeout")
+    executor = submitit.AutoExecutor(given.pop("submitit_folder"), cluster="slurm", **first)
     shared = set(OmegaConf.structured(BaseQueueConf))
-    executor.update_parameters(**{key if key in shared else f"slurm_{key}": value for key, value in asked.items()})
+    executor.update_parameters(**{key if key in shared else f"slurm_{key}": value for key, value in given.items()})
     return executor
 
 
-def _outcome(job: "Job", goes_on: bool) -> JobReturn:
-    """From the files alone. Where there are none, the reason is what Slurm says."""
-    from prunelab.store.failure import Failed
-    from prunelab.sweep.slurm import queue as slurm
-
+def _outcome(job: Submission, goes_on: bool) -> JobReturn:
+    """From the files of the job alone; where there are none, the reason is what Slurm says."""
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
-    if goes_on or job.ticket is None:
+    if goes_on or job.id is None:
         return outcome
-    if not job.folder.read("result.json"):
-        slurm.settle(job.ticket, job.folder)
-    if there := job.folder.read("result.json"):
-        outcome.status, outcome._return_value = JobStatus.COMPLETED, float(there["accuracy"])
-    elif there := job.folder.read("failure.json"):
-        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(there["reason"])
+    if not job.folder.result():
+        queue.settle(job.id, job.folder)
+    if result := job.folder.result():
+        outcome.status, outcome._return_value = JobStatus.COMPLETED, result.accuracy
+    elif failure := job.folder.read("failure.json"):
+        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(failure["reason"])
     return outcome

@@ -1,7 +1,7 @@
-"""Slurm wants its node back, or the time is up: how does a job leave a checkpoint before it is queued again?
+"""Leaves a checkpoint before a job is queued again, when Slurm preempts it or its time is up.
 
-submitit answers the signal by queueing the job again at once, from wherever it is. Here its answer waits until
-training has ended with a checkpoint, at most for as long as Slurm does.
+submitit answers the signal by queueing the job again at once. Here its answer waits until training has ended with a
+checkpoint, at most for as long as Slurm waits.
 """
 
 import logging
@@ -19,10 +19,10 @@ KILL = 60.0  # seconds after SIGTERM in which Slurm kills, twice its default Kil
 
 
 class Preemption:
-    """From now on `number`, the signal that submitit listens to, asks `stop` first.
+    """Makes `number`, the signal that submitit listens to, request `stop` first.
 
-    Should the work not have ended `patience` seconds later, the job is queued again all the same, and goes on from
-    the checkpoint before.
+    If the work has not ended `patience` seconds later, the job is queued again all the same, and resumes from the
+    checkpoint before.
     """
 
     def __init__(self, number: int, stop: StopRequest, patience: float) -> None:
@@ -33,7 +33,7 @@ class Preemption:
         signal.signal(signal.SIGALRM, self._hurry)
 
     def leave(self) -> NoReturn:
-        """Ends this process: after rank 0 has queued the job again, or when Slurm only wanted it to end."""
+        """Ends this process: after rank 0 has queued the job again, or at once where Slurm only ends the job."""
         if not self.came:
             _sleep(KILL, self)  # the signal may be under way; a job that just ended here could not be queued again
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -48,18 +48,18 @@ class Preemption:
             self._requeue(self.number, None)  # on rank 0 it does not return
             time.sleep(LINGER)
         except Exception:
-            log.exception("not queued again; the same command goes on from the checkpoint")
+            log.exception("not queued again; the same command resumes from the checkpoint")
         finally:
             os._exit(1)  # no failure is to be recorded, and no library to wait for other ranks
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if not self.came:
             self.came = True
-            self.stop.ask(number)
+            self.stop.request(number)
             signal.setitimer(signal.ITIMER_REAL, self.patience)
 
     def _hurry(self, number: int, frame: FrameType | None) -> None:
-        log.warning("no checkpoint within %.0f s: the job goes on from the one before", self.patience)
+        log.warning("no checkpoint within %.0f s: the job will resume from the one before", self.patience)
         self._leave_queued()
 
 

@@ -1,6 +1,6 @@
-"""Which jobs has Slurm not ended yet, and how did it end the others?
+"""Slurm's queue: which jobs it has not ended yet, and how it ended the others.
 
-squeue alone is asked: it answers on every cluster, also where no accounting is kept.
+Only squeue and scontrol are asked: they answer on every cluster, also where no accounting is kept.
 """
 
 import logging
@@ -23,37 +23,37 @@ from prunelab.store.signals import StopRequest
 
 log = logging.getLogger(__name__)
 SECONDS = 60  # that a command of Slurm may take: a busy controller answers late
-OFTEN, SELDOM = 1.0, 30.0  # seconds between two questions, at first and after minutes: all users share the controller
+OFTEN, SELDOM = 1.0, 30.0  # seconds between two queries, at first and after minutes: all users share the controller
 FORGOTTEN = 7 * BEAT  # after which a lock that was held on another machine, and whose holder was killed, counts as free
-CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command goes on
+CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command resumes
 
 
 @dataclass(frozen=True)
 class SlurmJobId:
-    """Slurm's name for a job, "12" or "12_3", and the file with what it says; kept in the job's folder."""
+    """Slurm's id of a job, "12" or "12_3", and the file of its output; kept in the job's folder."""
 
     job: str
     output: str
 
-    def leave(self, folder: RunDir) -> None:
+    def save(self, folder: RunDir) -> None:
         write_json(folder.path / ".slurm.json", asdict(self))
 
     @classmethod
     def of(cls, folder: RunDir) -> "SlurmJobId | None":
-        """What was left there; None where nothing was."""
-        there = folder.read(".slurm.json")
-        return cls(str(there["job"]), str(there.get("output"))) if there and "job" in there else None
+        """The id saved there, or None."""
+        saved = folder.read(".slurm.json")
+        return cls(str(saved["job"]), str(saved.get("output"))) if saved and "job" in saved else None
 
 
 @dataclass
-class Job:
-    """One of a sweep: what was asked of it and, in `params`, what it asks of Slurm."""
+class Submission:
+    """A job of a sweep and, in `params`, what it requests of Slurm."""
 
     overrides: list[str]
     number: int
     folder: RunDir
     params: dict[str, Any]
-    ticket: SlurmJobId | None = None
+    id: SlurmJobId | None = None
 
 
 def available() -> bool:
@@ -68,7 +68,7 @@ def active() -> frozenset[str] | None:
 
 @contextmanager
 def submitting(study: Path) -> Iterator[None]:
-    """One command at a time looks into the queue and submits what is not there yet; another waits."""
+    """Lets one command at a time read the queue and submit what is not there yet; others wait."""
     with ExitStack() as lock:
         while True:
             try:
@@ -79,47 +79,47 @@ def submitting(study: Path) -> Iterator[None]:
         yield
 
 
-def settle(ticket: SlurmJobId, folder: RunDir) -> None:
-    """Sees to it that the folder of a job that Slurm has ended says how, unless it was cancelled."""
+def settle(job: SlurmJobId, folder: RunDir) -> None:
+    """Records how Slurm ended a job that left no record itself, unless it was cancelled."""
     end = time.monotonic() + FORGOTTEN
     while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
         if time.monotonic() > end:
             break
         time.sleep(1)
     if folder.state() in ("not begun", "interrupted"):
-        told = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", ticket.job) or ""))
-        state = told.get("JobState", "state unknown")
+        shown = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job.job) or ""))
+        state = shown.get("JobState", "state unknown")
         if state not in CANCELLED:
-            where = f"exit {told.get('ExitCode', 'unknown')}, on {told.get('NodeList', 'no node')}"
-            folder.fail(f"Slurm job {ticket.job} ended without a word: {state}, {where}; see {ticket.output}")
+            where = f"exit {shown.get('ExitCode', 'unknown')}, on {shown.get('NodeList', 'no node')}"
+            folder.fail(f"Slurm job {job.job} ended without a result: {state}, {where}; see {job.output}")
 
 
 def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId]:
-    """Until Slurm has ended them all, or `stop` is asked; returns those that go on.
+    """Waits until Slurm has ended all jobs, or until `stop`; returns those that go on.
 
-    One that has a result is done whatever Slurm says. One is over when two answers in a row lack it, for a job that
-    is being queued again. While Slurm does not answer, nothing is over.
+    A job with a result is over whatever Slurm says. Any other is over when two answers in a row lack it, as one that is
+    being queued again is missing for a moment. While Slurm does not answer, no job is over.
     """
     left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
     while not stop:
-        there = active()
-        if there is not None:
-            gone = {ticket for ticket in left if ticket.job not in there}
-            over = {ticket for ticket in left if ticket in gone & missed or jobs[ticket].read("result.json")}
+        queued = active()
+        if queued is not None:
+            gone = {job for job in left if job.job not in queued}
+            over = {job for job in left if job in gone & missed or jobs[job].read("result.json")}
             missed, left = gone, left - over
-            for ticket in sorted(over, key=lambda ticket: jobs[ticket].path):
-                log.info("%s  Slurm job %s, %d left", jobs[ticket].path.name, ticket.job, len(left))
+            for job in sorted(over, key=lambda job: jobs[job].path):
+                log.info("%s  Slurm job %s, %d left", jobs[job].path.name, job.job, len(left))
         if not left:
             break
         _sleep(min(SELDOM, OFTEN + (time.monotonic() - start) / 10), stop)
     return left
 
 
-def cancel(tickets: Iterable[SlurmJobId]) -> str:
+def cancel(jobs: Iterable[SlurmJobId]) -> str:
     """The command that cancels exactly these: scancel 7 '12_[0,3]'."""
     arrays: dict[str, list[int]] = defaultdict(list)
-    for ticket in tickets:
-        array, _, index = ticket.job.partition("_")
+    for job in jobs:
+        array, _, index = job.job.partition("_")
         arrays[array] += [int(index)] if index else []
     return " ".join(
         ["scancel", *(f"'{a}_[{_ranges(sorted(ids))}]'" if ids else a for a, ids in sorted(arrays.items()))]

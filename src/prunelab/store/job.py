@@ -1,0 +1,133 @@
+"""What a job was asked for: the content of job.json, and the head of result.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
+
+from prunelab.store.identity import comparable, digest, flat, versions
+from prunelab.store.naming import variant
+
+SCHEMA = 1  # of job.json and result.json: the newest layout that this version writes and reads
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training with its pruning, as the configuration describes it.
+
+    What only the machine and the data can tell (what "auto" comes to, the images) is in `values`, and so in `identity`,
+    once the job is `settled`.
+    """
+
+    name: str  # of its study
+    method: str  # the file chosen in conf/prune
+    rate: float
+    seed: int
+    overrides: tuple[str, ...]  # as typed
+    labels: Mapping[str, str]  # the files chosen in conf/model, data and optim
+    config: Mapping[str, Any]  # resolved, plain
+    values: Mapping[str, Any]  # all that can change the result, by dotted key
+    identity: str = ""  # equal for jobs with equal values
+    comparable: str = ""  # equal for jobs that differ in method, rate and seed only
+    asked: str = ""  # equal where the same was typed and the YAML files are the same
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def settled(self, values: Mapping[str, Any], asked: str) -> Self:
+        """With `values` that the configuration left open, and with what follows from them all."""
+        known = {**self.values, **values}
+        return replace(
+            self,
+            values=known,
+            identity=digest(known),
+            comparable=digest(comparable(known)),
+            asked=asked,
+            versions=versions(),
+        )
+
+    def dense_pretraining(self) -> Self:
+        """The dense training that this job begins with; what comes after it is left out.
+
+        The checkpoint at its end holds snapshots of step 0 and of step `rewind`, whatever the job will restore.
+        """
+        rewind = {"_target_": "prunelab.callbacks.rewind.Rewind", "to": self.config["rewind"], "control": "reinit"}
+        config = {
+            **self.config,
+            "rate": 0.0,
+            "rounds": 1,
+            "pretrained": None,
+            "optim": {**self.config["optim"], "finetune": 0.0},  # comes after it
+            "logger": None,  # it would write into the folder of whichever job comes first
+            "prune": {"rewind": rewind},
+        }
+        return replace(self, method="none", rate=0.0, config=config, values=flat(config))
+
+    @property
+    def variant(self) -> str:
+        """The method with its own settings, where it was given any: "usp (scope=global)"."""
+        return variant(self.method, self.overrides)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.config["epochs"])
+
+    @property
+    def pretrained(self) -> str | None:
+        """A path, "auto" or None."""
+        return self.config["pretrained"]
+
+    @property
+    def devices(self) -> int:
+        return int(self.config["trainer"]["devices"])
+
+    @property
+    def accelerator(self) -> str:
+        return str(self.config["trainer"]["accelerator"])
+
+    @property
+    def batches_a_step(self) -> int:
+        """Batches whose gradients are accumulated for one optimizer step."""
+        return int(self.config["trainer"].get("accumulate_grad_batches", 1))
+
+    @property
+    def logs_events(self) -> bool:
+        """Whether it writes event files for TensorBoard."""
+        logger = str((self.config.get("logger") or {}).get("_target_"))
+        return logger.endswith(("EpochLogger", "TensorBoardLogger"))
+
+    def to_json(self) -> dict[str, Any]:
+        head = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"schema": head.pop("schema")} | head | {"overrides": list(self.overrides)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """Raises ValueError for a newer schema or an impossible value, LookupError and TypeError for damage."""
+        if raw["schema"] > SCHEMA:
+            raise ValueError(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
+        return cls(
+            name=str(raw["name"]),
+            method=str(raw["method"]),
+            rate=fraction("rate", raw["rate"]),
+            seed=int(raw["seed"]),
+            overrides=tuple(map(str, raw["overrides"])),
+            labels=dict(raw["labels"]),
+            config=dict(raw["config"]),
+            values=dict(raw["values"]),
+            identity=str(raw["identity"]),
+            comparable=str(raw["comparable"]),
+            asked=str(raw["asked"]),
+            versions=dict(raw["versions"]),
+            schema=int(raw["schema"]),
+        )
+
+
+def fraction(name: str, value: float) -> float:
+    """`value`, in [0, 1]. Raises ValueError for another."""
+    if not 0 <= value <= 1:  # also refuses nan
+        raise ValueError(f"{name}={value}: expected a fraction in [0, 1]")
+    return value
+
+
+def differing(before: Job, now: Job, but: Sequence[str] = ()) -> list[str]:
+    """The keys of `values` in which two jobs differ, without those in `but`."""
+    keys = sorted({*before.values, *now.values} - {*but})
+    return [key for key in keys if before.values.get(key) != now.values.get(key)]
