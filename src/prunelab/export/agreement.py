@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from prunelab.core.torch_export import error_summary
 from prunelab.export.error import ExportError
-from prunelab.export.program import told
 
 TOLERANCE = 1e-4  # of the largest output
 BATCHES = (1, 2, 7)
@@ -47,7 +47,7 @@ def _check_batch(
     try:
         found = [torch.as_tensor(value) for value in run(inputs)]
     except Exception as error:  # whatever another runtime raises
-        raise ExportError(f"the file does not run on a batch of {n}: {told(error)}") from error
+        raise ExportError(f"the file does not run on a batch of {n}: {error_summary(error)}") from error
     shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
     if shapes[0] != shapes[1] or not expected:
         raise ExportError(f"the file puts out {shapes[0]} on a batch of {n}, expected {shapes[1]}")

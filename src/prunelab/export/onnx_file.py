@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from prunelab.core.atomic import atomic_write
+from prunelab.core.torch_export import error_summary, quiet
 from prunelab.core.types import Example
 from prunelab.export.agreement import check
 from prunelab.export.error import ExportError
-from prunelab.export.program import on_cpu, quiet, told, traced
+from prunelab.export.program import on_cpu, traced
 
 QUIET = 4  # onnxruntime's level for what is fatal
 
@@ -61,7 +62,9 @@ def _require() -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ExportError(f"ONNX needs {package} ({told(error)}): pip install 'prunelab[export]'") from error
+            raise ExportError(
+                f"ONNX needs {package} ({error_summary(error)}): pip install 'prunelab[export]'"
+            ) from error
 
 
 def _operation(error: BaseException | None) -> str:
@@ -70,5 +73,5 @@ def _operation(error: BaseException | None) -> str:
     while error is not None:
         if match := re.search(r"op='([\w.]+)'", str(error)):
             found = match[1]
-        said, error = told(error), error.__cause__
+        said, error = error_summary(error), error.__cause__
     return found or f"an operation ({said})"
