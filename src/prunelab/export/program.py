@@ -1,15 +1,29 @@
-"""Which operations is a net made of? A program of torch.export: eval mode, any batch size, on the CPU."""
+"""Programs of torch.export (eval mode, any batch size, on the CPU), and their .pt2 files."""
 
 import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
+from prunelab.core.atomic import atomic_write
 from prunelab.core.torch_export import TracingError, export_program
 from prunelab.core.types import Example
+from prunelab.export.agreement import check, outputs
 from prunelab.export.error import ExportError
+
+
+def write(net: nn.Module, example: Example, path: Path) -> None:
+    """See prunelab.export.pt2."""
+    net, inputs = on_cpu(net, example)
+    program = traced(net, inputs)
+    with atomic_write(path) as file:
+        torch.export.save(program, file)
+        check(net, inputs, runner(file))
 
 
 def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -18,9 +32,9 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
     if len({len(x) if x.dim() else 0 for x in inputs}) != 1 or not inputs[0].dim() or not len(inputs[0]):
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
-    # torch.export.save keeps what is not contiguous, as weights in channels_last, with a warning.
-    own = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
-    return own.eval(), tuple(x.detach().cpu().contiguous() for x in inputs)
+    # torch.export.save warns about tensors that are not contiguous, such as weights in channels_last.
+    contiguous = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
+    return contiguous.eval(), tuple(x.detach().cpu().contiguous() for x in inputs)
 
 
 def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
@@ -33,5 +47,12 @@ def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
         raise ExportError(str(error)) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # folders of this machine, which would travel with the file
+            node.meta.pop("stack_trace", None)  # paths of this machine, which would be saved in the file
     return program
+
+
+def runner(file: IO[bytes]) -> Callable[[tuple[Tensor, ...]], Sequence[Any]]:
+    """Loads the program in `file` and returns a function that runs it."""
+    file.seek(0)
+    module = torch.export.load(file).module()
+    return lambda inputs: outputs(module, inputs)
