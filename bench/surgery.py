@@ -3,7 +3,7 @@
 Both remove half of the channels of each layer at random and are given the same net and example, in turns; seconds are
 medians. Ours: find out what is coupled, cut; certified before anything is printed. Torch-Pruning: build the dependency
 graph, step; its net is run forward, which is all that can be said of it, for it masks nothing to compare with.
-MACs are counted by prunelab.measure.macs for both.
+MACs are counted by prunelab.measure.profiler for both.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
 from prunelab.core.prunable import prunable_weights
-from prunelab.measure.macs import applications, dense_cost
+from prunelab.measure.profiler import network_cost
 from prunelab.models import cifar_resnet, densenet, mobilenet_v2, resnet, vgg
 
 try:
@@ -50,7 +50,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and the size of its 
 
 def millions(net: nn.Module, x: Tensor) -> float:
     """MACs of one image."""
-    return dense_cost(net, applications(net, x)).macs / 1e6
+    return network_cost(net, x).macs / 1e6
 
 
 def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:

@@ -29,7 +29,7 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # What each room may import of the frameworks; numbers and pictures have their libraries, Hydra has four rooms.
 FRAMEWORKS = {
-    "core": {"torch"},
+    "core": {"torch", "numpy"},
     "criteria": {"torch"},
     "measure": {"torch", "rich"},
     "models": {"torch"},

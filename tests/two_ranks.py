@@ -50,7 +50,7 @@ class Look(L.Callback):
             "stream": digest({"cpu": self.stream}),
             "batches": [len(loader) for loader in trainer.datamodule.val_dataloader()],
             "average": average(trainer.global_rank),
-            "begins": [list(c.begins.values()) for c in trainer.callbacks if isinstance(c, RoundRecords)],
+            "begins": [list(c.initial.values()) for c in trainer.callbacks if isinstance(c, RoundRecords)],
         }
         write(self.folder, seen | {"history": next(c.epochs for c in trainer.callbacks if isinstance(c, History))})
 

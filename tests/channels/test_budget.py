@@ -24,7 +24,8 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Scores
 from prunelab.criteria.norm import Norm
-from prunelab.measure.macs import applications, dense_cost
+from prunelab.measure.macs import applications
+from prunelab.measure.profiler import network_cost
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.densenet import densenet40
 from prunelab.models.keras_cnn import KerasCNN
@@ -111,7 +112,7 @@ def test_what_masks_leave_is_what_surgery_leaves(build: Build, units: Units, see
     small = deepcopy(net)
     shrink(small, granularity.plan(keep))
     for of in ("params", "macs"):
-        dense, left = (getattr(dense_cost(n, applications(n, IMAGES)), of) for n in (net, small))
+        dense, left = (getattr(network_cost(n, IMAGES), of) for n in (net, small))
         assert made(build, units, of).attained(keep) == pytest.approx(1 - left / dense, abs=1e-12)
     assert made(build, units, "bops").attained(keep) == made(build, units, "macs").attained(keep)
 
@@ -145,7 +146,7 @@ def test_blocks_that_are_cut_out_leave_what_was_told() -> None:
     keep = at_random(scores(resnet20, Block), 1)
     small = deepcopy(net)
     shrink(small, granularity.plan(keep))
-    dense, left = (dense_cost(n, applications(n, IMAGES)) for n in (net, small))
+    dense, left = (network_cost(n, IMAGES) for n in (net, small))
     assert 0 < made(resnet20, Block, "macs").attained(keep) == pytest.approx(1 - left.macs / dense.macs, abs=1e-12)
 
 

@@ -158,7 +158,7 @@ def test_code_that_counts_channels_by_itself_is_told_with_the_line_and_the_remed
     """A graph of shapes cannot show where a number came from."""
     net = Net(compute)
     witness = halve(net)
-    here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1})")
+    here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1}, `")
     where = "the small net differs" if why == "differs" else f"the small net does not run in eval mode.*({why}).*{here}"
     with pytest.raises(EquivalenceError, match=rf"{where}.*take the number from x.shape or write -1.*`skip`"):
         witness.certify(net)

@@ -1,4 +1,4 @@
-"""A file computes what its net computes, for any batch, or it is not there."""
+"""Exported files compute what their network computes, for any batch size, or are not written."""
 
 import copy
 import subprocess
@@ -47,12 +47,12 @@ def form(request: pytest.FixtureRequest) -> str:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package, reason=f"ONNX needs {package}: pip install 'prunelab[export]'")
     if request.param not in RUN:
-        pytest.skip(f"{request.param} is no program that another runtime runs: its own tests are elsewhere")
+        pytest.skip(f"{request.param} is not run by another runtime: it is tested elsewhere")
     return str(request.param)
 
 
 def small_resnet() -> nn.Module:
-    """Half of its filters are cut out, and its batch norms have statistics of their own."""
+    """With half of its filters removed, and batch norms that have seen images."""
     torch.manual_seed(0)
     net = resnet8().to(memory_format=torch.channels_last)
     filters = Filter().bind(net, prunable_weights(net), torch.zeros(2, 3, 32, 32))
@@ -72,7 +72,7 @@ def test_the_file_of_a_small_net_computes_the_same_for_any_batch(form: str, n: i
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
-def test_a_net_is_left_as_it_was(form: str, tmp_path: Path) -> None:
+def test_the_network_is_not_changed(form: str, tmp_path: Path) -> None:
     net = small_resnet()
     net.get_submodule("bn1").eval()
     before, modes = copy.deepcopy(net.state_dict()), [m.training for m in net.modules()]
@@ -94,7 +94,7 @@ def test_masked_weights_are_zeros_in_the_file_too(tmp_path: Path) -> None:
     assert weights == sorted((w.numel(), int((w == 0).sum())) for w in prunable_weights(net).values())
 
 
-def test_the_file_names_no_folder_of_the_machine(form: str, tmp_path: Path) -> None:
+def test_the_file_contains_no_path_of_the_machine(form: str, tmp_path: Path) -> None:
     FORMATS[form](small_resnet(), EXAMPLE, path := tmp_path / "net")
     parts = [path.read_bytes()]
     if zipfile.is_zipfile(path):
@@ -105,15 +105,15 @@ def test_the_file_names_no_folder_of_the_machine(form: str, tmp_path: Path) -> N
 
 
 class Two(nn.Module):
-    """Takes and gives two tensors; whole numbers are indices, which noise would not be."""
+    """Takes and returns two tensors; the integers are indices, which noise would not be."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words, self.last = nn.Embedding(5, 4), nn.Linear(4, 2)
 
     def forward(self, words: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.words(words).mean(1) * scale
-        return found, self.last(found)
+        mean = self.words(words).mean(1) * scale
+        return mean, self.last(mean)
 
 
 def test_several_inputs_and_outputs_keep_their_order(form: str, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ class Noisy(nn.Module):
         return F.dropout(x, 0.5, training=True)
 
 
-def test_a_file_that_differs_does_not_stay_and_an_old_one_does(form: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"differs from PyTorch by .* allowed is 0.0001"):
+def test_a_file_that_differs_is_not_written_and_an_old_one_stays(form: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"differs from PyTorch by .*; allowed: 0.0001"):
         FORMATS[form](Noisy(), torch.ones(2, 64), tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "net").write_text("old")
@@ -140,7 +140,7 @@ def test_a_file_that_differs_does_not_stay_and_an_old_one_does(form: str, tmp_pa
 
 
 @pytest.mark.parametrize(("factor", "differs"), [(1 + 5e-5, False), (1 + 2e-4, True), (float("nan"), True)])
-def test_the_bound_is_a_part_of_the_largest_output(factor: float, differs: bool) -> None:
+def test_the_tolerance_is_a_fraction_of_the_largest_output(factor: float, differs: bool) -> None:
     net = nn.Linear(4, 3).eval()
 
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -153,7 +153,7 @@ def test_the_bound_is_a_part_of_the_largest_output(factor: float, differs: bool)
         assert 4e-5 < agreement.check(net, (torch.ones(2, 4),), run) < 6e-5
 
 
-def test_every_batch_size_is_compared_and_one_is_among_them() -> None:
+def test_every_batch_size_is_compared_and_1_is_among_them() -> None:
     net, seen = nn.Linear(4, 3).eval(), []
 
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -165,8 +165,8 @@ def test_every_batch_size_is_compared_and_one_is_among_them() -> None:
     assert seen == [1, 2, 7]
 
 
-def test_a_file_without_the_batch_is_refused() -> None:
-    with pytest.raises(ExportError, match=r"puts out \[\(2, 3\)\] on a batch of 1, expected \[\(1, 3\)\]"):
+def test_a_file_with_a_fixed_batch_size_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"returns \[\(2, 3\)\] on a batch of 1, expected \[\(1, 3\)\]"):
         agreement.check(nn.Linear(4, 3), (torch.ones(2, 4),), lambda _: [torch.ones(2, 3)])
 
 
@@ -175,7 +175,7 @@ class Eigenvalues(nn.Module):
         return torch.linalg.eigvalsh(x)
 
 
-def test_what_onnx_cannot_express_is_named_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_operation_that_onnx_lacks_is_named_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"ONNX needs {package}: pip install 'prunelab[export]'")
     square = torch.eye(3).expand(2, 3, 3)
@@ -190,15 +190,15 @@ class Branching(nn.Module):
         return x * 2 if x.sum() > 0 else x
 
 
-def test_code_that_no_program_has_is_named(form: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    place = r"Branching at test_export.py:\d+, `return x \* 2 if x.sum\(\) > 0 else x`"
-    with pytest.raises(ExportError, match=f"^torch.export cannot follow {place}: .*$"):
+def test_code_that_cannot_be_traced_is_named(form: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = r"\(at .*test_export.py:\d+, `return x \* 2 if x.sum\(\) > 0 else x`\)"
+    with pytest.raises(ExportError, match=rf"^torch.export cannot trace Branching .*the value of a tensor.* {place}$"):
         FORMATS[form](Branching(), torch.ones(2, 4), tmp_path / "net")
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_is_all_that_is_said(tmp_path: Path) -> None:
-    """In a process of its own: what torch logs goes to the stream that was there when it was imported."""
+def test_nothing_but_the_error_is_printed(tmp_path: Path) -> None:
+    """In a separate process: torch logs to the stream that was stderr when it was imported."""
     code = (
         "import sys, torch, prunelab.export as export\n"
         "class Net(torch.nn.Module):\n"

@@ -11,7 +11,8 @@ from torch import nn
 
 import prunelab
 from prunelab.channels.plan import Plan
-from prunelab.job.measurements import survivor_masks
+from prunelab.job import measurements
+from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.rounds import read_masks
 from prunelab.models.registry import build
 
@@ -29,6 +30,33 @@ def test_bytes_are_those_of_the_files(method: str, job: Job, tmp_path: Path) -> 
         assert cost[side]["params"] == sum(p.numel() for p in one.parameters())
     assert cost["pruned"]["nonzero"] == sum(int(p.count_nonzero()) for p in one.parameters())
     assert (cost["pruned"]["memory_bytes"] < cost["dense"]["memory_bytes"]) == (method == "sp")
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 32), (torch.bfloat16, 16)])
+def test_counts_are_those_of_a_profile_in_the_precision_of_the_nets(
+    dtype: torch.dtype, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurements, "BATCHES", (1,))  # 128 images take a CPU seconds in bfloat16
+    parent, net = (build("cifar_resnet.resnet8", {}).to(dtype) for _ in range(2))
+    with torch.no_grad():
+        net.fc.weight.zero_()
+    (file := tmp_path / "model.safetensors").write_bytes(b"12345")
+    example = torch.zeros(1, 3, 32, 32)
+    cost = costs(parent, net, example, file, torch.device("cpu"))
+    profile = prunelab.profile(net, example, dense=parent, batches=(1,), rounds=2)
+    assert profile.dense is not None
+    assert cost["dense"].items() >= {
+        "params": profile.dense.params, "nonzero": profile.dense.params, "macs": profile.dense.macs,
+        "bops": profile.dense.bops, "memory_bytes": profile.dense.bytes,
+    }.items()  # fmt: skip
+    assert cost["pruned"].items() >= {
+        "params": profile.net.params, "nonzero": profile.net.nonzero, "macs": profile.net.effective_macs,
+        "bops": profile.net.effective_bops, "memory_bytes": profile.net.bytes, "file_bytes": 5,
+    }.items()  # fmt: skip
+    assert cost["dense"]["macs"] == 12_239_488
+    assert cost["pruned"]["macs"] == cost["dense"]["macs"] - 640
+    assert all(cost[side]["bops"] == bits * bits * cost[side]["macs"] for side in ("dense", "pruned"))
+    assert cost["timed"]["precision"] == f"{str(dtype).removeprefix('torch.')}, not compiled"
 
 
 def test_each_batch_size_is_timed_for_both_nets(job: Job) -> None:

@@ -19,6 +19,18 @@ def test_masks_come_back_as_they_were_written(shape: tuple[int, ...], tmp_path: 
     assert back["b"].dtype == torch.bool
 
 
+def test_the_format_of_a_mask_file_is_fixed(tmp_path: Path) -> None:
+    """Files of earlier versions stay readable."""
+    masks = {"a": torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 1, 1]], dtype=torch.bool), "b": torch.ones(2).bool()}
+    header = (
+        rb'{"__metadata__":{"shapes":"{\"a\": [2, 5], \"b\": [2]}"},'
+        b'"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}'
+    )
+    write_masks(tmp_path / "masks", masks)
+    assert (tmp_path / "masks").read_bytes()[8:] == header.ljust(-(-len(header) // 8) * 8) + b"\xb0\xc0\xc0"
+    assert all(torch.equal(mask, masks[name]) for name, mask in read_masks(tmp_path / "masks").items())
+
+
 def test_each_round_has_its_own_accuracy_sparsity_and_masks(job, tmp_path: Path) -> None:
     result = job("prune=lottery", "rate=0.5", "rewind=1ep", "epochs=2")  # 0.2, 0.36, 0.488, 0.5; an epoch each
     assert len(result["history"]) == 2 + 4

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.measure.macs import applications, dense_cost, sparse_cost, uses
+from prunelab.measure.macs import applications, uses
+from prunelab.measure.profiler import network_cost
 from prunelab.measure.sparsity import sparsity_report
 from prunelab.models.cifar_resnet import resnet8
 from prunelab.models.densenet import densenet40
@@ -24,9 +25,8 @@ def small() -> nn.Sequential:
 
 def test_macs_and_bops_by_hand() -> None:
     net = small()
-    applied = applications(net, torch.zeros(5, 2, 6, 6))
-    assert applied == {"0.weight": 16, "3.weight": 1}
-    cost = dense_cost(net, applied)
+    assert applications(net, torch.zeros(5, 2, 6, 6)) == {"0.weight": 16, "3.weight": 1}
+    cost = network_cost(net, torch.zeros(5, 2, 6, 6))
     assert cost.params == 4 * 9 + 4 + 64 * 3 + 3
     assert cost.macs == 16 * 36 + 192
     assert cost.bops == cost.macs * 32 * 32
@@ -36,8 +36,8 @@ def test_zero_weights_are_credited_where_they_are_applied() -> None:
     net = small()
     net[0].weight.data[0] = 0  # 9 weights, 16 times each
     net[3].weight.data[:, :10] = 0  # 30 weights, once each
-    cost = sparse_cost(net, applications(net, torch.zeros(1, 2, 6, 6)))
-    assert cost.macs == 16 * (36 - 9) + 192 - 30
+    cost = network_cost(net, torch.zeros(1, 2, 6, 6))
+    assert cost.effective_macs == 16 * (36 - 9) + 192 - 30
     assert cost.nonzero == 235 - 9 - 30
 
 
@@ -70,15 +70,15 @@ def test_dense_macs_equal_torchs_own_count(name: str) -> None:
     net, x = make(), torch.zeros(2, *shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net.eval()(x)
-    assert dense_cost(net, applications(net, x)).macs * 2 * 2 == counter.get_total_flops() > 0  # of two inputs
+    assert network_cost(net, x).macs * 2 * 2 == counter.get_total_flops() > 0  # of two inputs
 
 
 def test_a_transposed_convolution_by_hand() -> None:
     net = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)  # each of 5x5 inputs meets 4 x 3 x 9 = 108 weights
     net.weight.data[0] = 0  # 27 weights
-    applied = applications(net, torch.zeros(3, 4, 5, 5))
-    assert applied == {"weight": 25}
-    assert (dense_cost(net, applied).macs, sparse_cost(net, applied).macs) == (25 * 108, 25 * 81)
+    cost = network_cost(net, torch.zeros(3, 4, 5, 5))
+    assert applications(net, torch.zeros(3, 4, 5, 5)) == {"weight": 25}
+    assert (cost.macs, cost.effective_macs) == (25 * 108, 25 * 81)
 
 
 def test_each_call_is_told_with_the_bits_of_its_weight_and_input() -> None:

@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunelab.channels.tracing.graph import told
 from prunelab.core.preserve import preserve_state
+from prunelab.core.torch_export import error_summary
 from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
@@ -108,7 +108,7 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
                 except Exception as error:  # whatever the net's own code raises
                     remedy = f". {REMEDY}" if which == "small" else ""
                     raise EquivalenceError(
-                        f"the {which} net does not run in {mode} mode in {dtype}: {told(error)}{remedy}"
+                        f"the {which} net does not run in {mode} mode in {dtype}: {error_summary(error)}{remedy}"
                     ) from error
             if not found[mode, dtype]:
                 raise EquivalenceError(f"{type(net).__name__} puts out no tensor that could be compared")

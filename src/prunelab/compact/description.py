@@ -14,12 +14,12 @@ from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
+from prunelab.core.bits import pack_bits, unpack_bits
 from prunelab.core.snapshot import state_dict_mismatch
 from prunelab.models import registry
 
 FORMAT = 2
 FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
-BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
 
 
 def described(
@@ -146,9 +146,9 @@ def _packed(plan: Plan) -> dict[str, Any]:
     """
     keep: dict[str, list[tuple[str, int]]] = {}
     for place, kept in plan.keep.items():
-        bits = torch.zeros(max(kept.tolist(), default=-1) // 8 + 1, 8, dtype=torch.uint8)
-        bits.view(-1)[kept.cpu()] = 1
-        keep.setdefault(bytes((bits * BITS).sum(1).tolist()).hex(), []).append(place)
+        mask = torch.zeros(max(kept.tolist(), default=-1) + 1, dtype=torch.bool)
+        mask[kept.cpu()] = True
+        keep.setdefault(pack_bits(mask).numpy().tobytes().hex(), []).append(place)
     return {**plan.to_json(), "keep": keep}
 
 
@@ -157,7 +157,7 @@ def unpacked(packed: Mapping[str, Any]) -> Plan:
     try:
         for digits, places in packed["keep"].items():
             numbers = torch.tensor(list(bytes.fromhex(digits)), dtype=torch.uint8)
-            kept = (numbers[:, None] & BITS).flatten().nonzero().flatten()
+            kept = unpack_bits(numbers).nonzero().flatten()
             for name, axis in places:
                 if type(axis) is not int or (name, axis) in keep:
                     raise ValueError(f"it keeps {name!r:.80} along {axis!r:.80}, again or wrongly")

@@ -1,4 +1,4 @@
-"""Does a file compute what its net computes? It is run beside the net on several batch sizes."""
+"""Compares the outputs of an exported file with those of its network, on several batch sizes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,24 +7,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from prunelab.core.torch_export import error_summary
 from prunelab.export.error import ExportError
-from prunelab.export.program import told
 
 TOLERANCE = 1e-4  # of the largest output
 BATCHES = (1, 2, 7)
 
 
 def check(net: nn.Module, inputs: tuple[Tensor, ...], run: Callable[[tuple[Tensor, ...]], Sequence[Any]]) -> float:
-    """The largest difference of an output of `run` from that of `net`, in eval mode, as a part of the largest.
+    """The largest difference between outputs of `run` and of `net`, as a fraction of the largest output.
 
-    Inputs are noise in the shapes and types of `inputs`; whole numbers, which may be indices, are repeated. Raises
-    ExportError where one of the two does not run, and where they differ by more than TOLERANCE.
+    Inputs are noise in the shapes and dtypes of `inputs`; integers, which may be indices, are repeated. Raises
+    ExportError where the file does not run, and where they differ by more than TOLERANCE.
     """
     return max(_check_batch(net, batch_of(inputs, n), run, n) for n in BATCHES)
 
 
 def batch_of(inputs: tuple[Tensor, ...], n: int) -> tuple[Tensor, ...]:
-    """Inputs like `inputs`, (n, ...) each; always the same."""
+    """Inputs like `inputs`, (n, ...) each; the same in every call."""
     generator = torch.Generator().manual_seed(n)
     return tuple(
         torch.randn(n, *x.shape[1:], dtype=x.dtype, generator=generator)
@@ -35,7 +35,7 @@ def batch_of(inputs: tuple[Tensor, ...], n: int) -> tuple[Tensor, ...]:
 
 
 def outputs(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """All tensors that a net puts out, whatever they are wrapped in."""
+    """All tensors that a network returns, whatever they are wrapped in."""
     with torch.no_grad():
         return [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor)]
 
@@ -45,21 +45,21 @@ def _check_batch(
 ) -> float:
     expected = outputs(net, inputs)
     try:
-        found = [torch.as_tensor(value) for value in run(inputs)]
+        actual = [torch.as_tensor(value) for value in run(inputs)]
     except Exception as error:  # whatever another runtime raises
-        raise ExportError(f"the file does not run on a batch of {n}: {told(error)}") from error
-    shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
+        raise ExportError(f"the file does not run on a batch of {n}: {error_summary(error)}") from error
+    shapes = [[tuple(t.shape) for t in tensors] for tensors in (actual, expected)]
     if shapes[0] != shapes[1] or not expected:
-        raise ExportError(f"the file puts out {shapes[0]} on a batch of {n}, expected {shapes[1]}")
-    difference = max(_difference(a, b) for a, b in zip(found, expected, strict=True))
-    if not difference <= TOLERANCE:  # nor is NaN
+        raise ExportError(f"the file returns {shapes[0]} on a batch of {n}, expected {shapes[1]}")
+    difference = max(_difference(a, b) for a, b in zip(actual, expected, strict=True))
+    if not difference <= TOLERANCE:  # also true of NaN
         raise ExportError(
-            f"the file differs from PyTorch by {difference:.2g} of the largest output on a batch of {n}, allowed is "
+            f"the file differs from PyTorch by {difference:.2g} of the largest output on a batch of {n}; allowed: "
             f"{TOLERANCE:g}"
         )
     return difference
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
-    apart, largest = (found.double() - expected.double()).abs().max().item(), expected.double().abs().max().item()
-    return apart / largest if apart else 0.0
+def _difference(actual: Tensor, expected: Tensor) -> float:
+    difference, largest = (actual.double() - expected.double()).abs().max().item(), expected.double().abs().max().item()
+    return difference / largest if difference else 0.0

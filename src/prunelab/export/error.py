@@ -1,5 +1,5 @@
-"""The error of all formats; in a file of its own, as the command line names it before torch is there."""
+"""The error of all formats, in a file without torch: the command line names it before it imports torch."""
 
 
 class ExportError(RuntimeError):
-    """A network that a format cannot express, or a file that computes something else; the message is one line."""
+    """A format cannot express a network, or its file computes something else; the message is one line."""

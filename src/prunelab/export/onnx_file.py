@@ -1,4 +1,4 @@
-"""How does a net become an ONNX file? By torch's exporter, from a program of torch.export."""
+"""ONNX files, made by torch's exporter from a program of torch.export."""
 
 import importlib
 import re
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from prunelab.core.atomic import atomic_write
+from prunelab.core.torch_export import error_summary, quiet
 from prunelab.core.types import Example
 from prunelab.export.agreement import check
 from prunelab.export.error import ExportError
-from prunelab.export.program import on_cpu, quiet, told, traced
+from prunelab.export.program import on_cpu, traced
 
-QUIET = 4  # onnxruntime's level for what is fatal
+QUIET = 4  # onnxruntime logs fatal errors only
 
 
 def write(net: nn.Module, example: Example, path: Path) -> None:
@@ -33,26 +34,26 @@ def write(net: nn.Module, example: Example, path: Path) -> None:
 def converted(program: ExportedProgram, name: str) -> bytes:
     """`program` as ONNX. Raises ExportError, naming the operation, for one that ONNX does not have."""
     with quiet(), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter's own parts, about each other
+        warnings.simplefilter("ignore")  # of the exporter, about its own modules
         try:
-            made = torch.onnx.export(program, dynamo=True, verbose=False)
+            model = torch.onnx.export(program, dynamo=True, verbose=False)
         except Exception as error:
             raise ExportError(
                 f"ONNX cannot express {_operation(error)}, which {name} computes: --to pt2 can"
             ) from error
-    assert made is not None
-    return made.model_proto.SerializeToString()
+    assert model is not None
+    return model.model_proto.SerializeToString()
 
 
 def runner(file: IO[bytes]) -> Callable[[tuple[Tensor, ...]], Sequence[Any]]:
-    """What runs the ONNX in `file` on the CPU, by onnxruntime."""
+    """A function that runs the ONNX in `file` by onnxruntime on the CPU."""
     import onnxruntime
 
     file.seek(0)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
     session = onnxruntime.InferenceSession(file.read(), options, providers=["CPUExecutionProvider"])
-    names = [given.name for given in session.get_inputs()]
+    names = [x.name for x in session.get_inputs()]
     return lambda inputs: session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
 
 
@@ -61,14 +62,16 @@ def _require() -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ExportError(f"ONNX needs {package} ({told(error)}): pip install 'prunelab[export]'") from error
+            raise ExportError(
+                f"ONNX needs {package} ({error_summary(error)}): pip install 'prunelab[export]'"
+            ) from error
 
 
 def _operation(error: BaseException | None) -> str:
-    """The name of the operation that the exporter stopped at, from the innermost error that tells one."""
-    found, said = "", ""
+    """The operation that the exporter stopped at, by the innermost error that names one."""
+    operation, reason = "", ""
     while error is not None:
         if match := re.search(r"op='([\w.]+)'", str(error)):
-            found = match[1]
-        said, error = told(error), error.__cause__
-    return found or f"an operation ({said})"
+            operation = match[1]
+        reason, error = error_summary(error), error.__cause__
+    return operation or f"an operation ({reason})"

@@ -1,6 +1,5 @@
 """What did a job gain? Its net beside the unpruned parent, each figure measured on the thing itself."""
 
-from dataclasses import asdict
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 from prunelab.channels.plan import Plan
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.types import Masks
-from prunelab.measure.latency import timings
-from prunelab.measure.macs import applications, dense_cost, sparse_cost
-from prunelab.measure.memory import stored
+from prunelab.measure.latency import device_name, suited, timings
+from prunelab.measure.profile import Cost
+from prunelab.measure.profiler import network_cost
 
 BATCHES = (1, 128)
 SECONDS = 1.0  # about so long each batch size is timed
@@ -25,28 +24,33 @@ TIMED = ("cpu", "cuda")  # devices that can be waited for
 def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device: torch.device) -> dict[str, Any]:
     """Parameters, non-zeros, MACs and BOPs of one image; bytes in memory and on disk; seconds a batch.
 
-    The parent's file is dense safetensors, that of the net is `file`. Latency is that of float32 nets as they are,
-    not compiled, whatever they were trained in. Both nets are left on the CPU.
+    Of the parent nothing counts as zero, and its file is dense safetensors; of the net work on zeros is left out, and
+    its file is `file`. Both are measured in the precision in which they are stored, not compiled, and left on the CPU.
     """
-    sides: dict[str, dict[str, Any]] = {
-        "dense": asdict(dense_cost(parent, applications(parent, example))) | {"file_bytes": _dense_file(parent)},
-        "pruned": asdict(sparse_cost(net, applications(net, example))) | {"file_bytes": file.stat().st_size},
+    dense, pruned = network_cost(parent, example), network_cost(net, example)
+    sides = {
+        "dense": _side(dense, dense.params, dense.macs, dense.bops, _dense_file(parent)),
+        "pruned": _side(pruned, pruned.nonzero, pruned.effective_macs, pruned.effective_bops, file.stat().st_size),
     }
-    nets = {"dense": parent, "pruned": net}
+    nets = {"dense": parent.to(device), "pruned": net.to(device)}
     rounds = {}
-    for side, one in nets.items():
-        sides[side] |= {"memory_bytes": stored(one), "latency": {}}
-        one.to(device)
     for n in BATCHES if device.type in TIMED else ():
         taken = _timed(list(nets.values()), example.expand(n, *example.shape[1:]))
         rounds[str(n)] = len(taken[0])
         for side, seconds in zip(nets, taken, strict=True):
             low, middle, high = quantiles(seconds, n=4, method="inclusive")
             sides[side]["latency"][str(n)] = {"median": middle, "low": low, "high": high}
-    for one in nets.values():
-        one.to("cpu")
-    timed = {"device": _name(device), "threads": torch.get_num_threads(), "precision": "float32, not compiled"}
+    for model in nets.values():
+        model.to("cpu")
+    precision = f"{str(suited(net, example)[0].dtype).removeprefix('torch.')}, not compiled"
+    timed = {"device": device_name(device), "threads": torch.get_num_threads(), "precision": precision}
     return sides | {"timed": timed | {"rounds": rounds}}
+
+
+def _side(cost: Cost, nonzero: int, macs: int, bops: int, file_bytes: int) -> dict[str, Any]:
+    """One network in result.json."""
+    counts = {"params": cost.params, "nonzero": nonzero, "macs": macs, "bops": bops}
+    return counts | {"memory_bytes": cost.bytes, "file_bytes": file_bytes, "latency": {}}
 
 
 def survivor_masks(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
@@ -58,10 +62,6 @@ def survivor_masks(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
             kept = [plan.keep.get((name, axis), torch.arange(size)) for axis, size in enumerate(weight.shape)]
             masks[name][torch.meshgrid(*(k.cpu() for k in kept), indexing="ij")] = small[name].detach().cpu() != 0
     return masks
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _dense_file(net: nn.Module) -> int:

@@ -2,16 +2,16 @@
 
 import json
 import logging
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import safetensors.torch
-import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from prunelab.core.atomic import atomic_write
+from prunelab.core.bits import pack_bits, unpack_bits
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress
@@ -20,7 +20,6 @@ from prunelab.measure.accuracy import accuracy
 from prunelab.store.identity import content
 
 log = logging.getLogger(__name__)
-BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
 
 
 class RoundRecords(L.Callback):
@@ -75,23 +74,13 @@ def mask_file(folder: Path, number: int) -> Path:
 def write_masks(path: Path, masks: Masks) -> None:
     """Eight weights a byte, first weight first; the shapes stand in the file's metadata."""
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
-    packed = safetensors.torch.save({name: _pack(mask) for name, mask in masks.items()}, {"shapes": json.dumps(shapes)})
+    packed = {name: pack_bits(mask) for name, mask in masks.items()}
     with atomic_write(path) as file:
-        file.write(packed)
+        file.write(safetensors.torch.save(packed, {"shapes": json.dumps(shapes)}))
 
 
 def read_masks(path: Path) -> Masks:
     """The masks as they were written: bool, True = kept."""
     with safe_open(path, "pt") as file:
-        shapes: dict[str, Any] = json.loads(file.metadata()["shapes"])
-        return {name: _unpack(file.get_tensor(name), torch.Size(shape)) for name, shape in shapes.items()}
-
-
-def _pack(mask: Tensor) -> Tensor:
-    flat = mask.reshape(-1).cpu()
-    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
-    return (padded * BITS).sum(1, dtype=torch.uint8)
-
-
-def _unpack(packed: Tensor, shape: torch.Size) -> Tensor:
-    return (packed[:, None] & BITS).ne(0).reshape(-1)[: shape.numel()].view(shape)
+        shapes: dict[str, list[int]] = json.loads(file.metadata()["shapes"])
+        return {name: unpack_bits(file.get_tensor(name), prod(shape)).view(shape) for name, shape in shapes.items()}

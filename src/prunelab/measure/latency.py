@@ -49,6 +49,10 @@ def suited(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
     return tuple(x.to(held[0].device, dtype if x.is_floating_point() else None) for x in inputs)
 
 
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _seconds(net: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     _wait(inputs[0].device)
     start = time.perf_counter()

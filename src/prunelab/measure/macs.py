@@ -13,17 +13,6 @@ from prunelab.core.types import Example
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *TRANSPOSED)
-BITS = 32  # of a float weight, and of a float activation
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of a whole net and one input."""
-
-    params: int
-    nonzero: int
-    macs: int
-    bops: int  # MACs x weight bits x activation bits
 
 
 @dataclass(frozen=True)
@@ -100,18 +89,3 @@ def applications(net: nn.Module, example: Example) -> dict[str, int]:
     for use in uses(net, example):
         counts[use.weight] = counts.get(use.weight, 0) + use.positions // inputs
     return counts
-
-
-def dense_cost(net: nn.Module, applied: Mapping[str, int]) -> Cost:
-    """What the net would cost with none of its weights at 0; `applied` comes from `applications`."""
-    return _cost(applied, {name: p.numel() for name, p in net.named_parameters()}, net)
-
-
-def sparse_cost(net: nn.Module, applied: Mapping[str, int]) -> Cost:
-    """The same with every product left out whose weight is 0: what an ideal sparse kernel would compute."""
-    return _cost(applied, {name: int(p.count_nonzero()) for name, p in net.named_parameters()}, net)
-
-
-def _cost(applied: Mapping[str, int], alive: Mapping[str, int], net: nn.Module) -> Cost:
-    macs = sum(times * alive[name] for name, times in applied.items())
-    return Cost(sum(p.numel() for p in net.parameters()), sum(alive.values()), macs, macs * BITS * BITS)

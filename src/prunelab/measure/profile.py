@@ -56,8 +56,8 @@ class Pass:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs(Counts):
-    """Of a net, MACs and BOPs by layers with weights. A shared parameter is counted once.
+class Cost(Counts):
+    """Of a network; MACs and BOPs are those of layers with weights. A shared parameter is counted once.
 
     `uncounted` are MACs of one input that are no layer's, by module ("" is the net itself): attention, `matmul`. They
     are in no other number. `unseen` names weights with two or more dimensions that no counted product used.
@@ -66,18 +66,18 @@ class Costs(Counts):
     name: str
     bytes: int  # parameters and buffers, as stored
     footprint_bits: int  # non-zeros x bits of each
-    passes: tuple[Pass, ...]
     layers: tuple[Layer, ...]
     uncounted: dict[str, int]
     unseen: tuple[str, ...]
+    passes: tuple[Pass, ...] = ()
 
 
 @dataclass(frozen=True)
 class Profile:
     """Plain numbers: `json.dumps(dataclasses.asdict(profile))`. `print(profile)` and rich show tables."""
 
-    net: Costs
-    dense: Costs | None
+    net: Cost
+    dense: Cost | None
     device: str
     threads: int  # of PyTorch, on the CPU
     rounds: int  # in which the nets took turns
@@ -93,7 +93,7 @@ class Profile:
 Row = tuple[Layer, Layer | None]  # and the same one of the dense net
 Column = Callable[[Layer, Layer | None], str]
 
-COUNTS: dict[str, Callable[[Costs], float]] = {
+COUNTS: dict[str, Callable[[Cost], float]] = {
     "parameters": lambda c: c.params,
     "non-zeros": lambda c: c.nonzero,
     "MACs, dense": lambda c: c.macs,
@@ -101,7 +101,7 @@ COUNTS: dict[str, Callable[[Costs], float]] = {
     "BOPs, dense": lambda c: c.bops,
     "BOPs, effective": lambda c: c.effective_bops,
 }
-SIZES: dict[str, Callable[[Costs], float]] = {
+SIZES: dict[str, Callable[[Cost], float]] = {
     "bytes, stored": lambda c: c.bytes,
     "bytes, footprint": lambda c: c.footprint_bits / 8,
 }
@@ -268,6 +268,6 @@ def _cautions(profile: Profile) -> Iterator[str]:
             yield f"Not counted{which}: products, if there are any, with {', '.join(costs.unseen)}."
 
 
-def _gone(net: Costs, dense: Costs) -> list[str]:
+def _gone(net: Cost, dense: Cost) -> list[str]:
     left = {layer.name for layer in net.layers}
     return [layer.name for layer in dense.layers if layer.macs and layer.name not in left]

@@ -1,17 +1,17 @@
 """Measures size, sparsity, MACs, BOPs, memory and latency of a network beside its unpruned parent."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from statistics import quantiles
 
 import torch
 from torch import Tensor, nn
 
 from prunelab.core.types import Example
-from prunelab.measure.latency import suited, timings
+from prunelab.measure.latency import device_name, suited, timings
 from prunelab.measure.macs import Use, uses
 from prunelab.measure.memory import METHODS, peak, stored
-from prunelab.measure.profile import Costs, Counts, Layer, Pass, Profile
+from prunelab.measure.profile import Cost, Counts, Layer, Pass, Profile
 from prunelab.measure.uncounted import uncounted
 
 WARMUP = 5  # turns that do not count
@@ -35,15 +35,32 @@ def profile(
     _check(nets, example, batches, rounds)
     device = suited(net, example)[0].device
     by_batch = [_passes(nets, resized(example, batch), rounds) for batch in batches]
-    one = resized(example, 1)
-    costs = [_costs(n, suited(n, one), passes) for n, passes in zip(nets, zip(*by_batch, strict=True), strict=True)]
+    passes = zip(*by_batch, strict=True)  # of each network
+    costs = [replace(network_cost(n, example), passes=own) for n, own in zip(nets, passes, strict=True)]
     return Profile(
         net=costs[0],
         dense=costs[1] if dense is not None else None,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        device=device_name(device),
         threads=torch.get_num_threads(),
         rounds=rounds,
         memory=METHODS.get(device.type, f"not measured: there is no way to on {device.type}"),
+    )
+
+
+def network_cost(net: nn.Module, example: Example) -> Cost:
+    """What `profile` counts, without passes: for the first input, in the precision in which `net` is stored."""
+    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the net
+    one = suited(net, resized(example, 1))
+    calls = uses(net, one)
+    rest, layers = uncounted(net, one, calls), _layers(net, calls)
+    return Cost(
+        name=type(net).__name__,
+        **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
+        bytes=stored(net),
+        footprint_bits=sum(int(p.count_nonzero()) * p.element_size() * 8 for p in net.parameters()),
+        layers=tuple(layers),
+        uncounted=rest.macs,
+        unseen=rest.unseen,
     )
 
 
@@ -73,23 +90,6 @@ def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pa
     peaks = [peak(net, example) for net in nets]
     spreads = [quantiles(seconds, method="inclusive") for seconds in timings(nets, example, rounds, WARMUP)]
     return [Pass(size, median, lower, upper, most) for (lower, median, upper), most in zip(spreads, peaks, strict=True)]
-
-
-def _costs(net: nn.Module, one: tuple[Tensor, ...], passes: tuple[Pass, ...]) -> Costs:
-    """`one` is a batch of one input."""
-    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the net
-    calls = uses(net, one)
-    rest, layers = uncounted(net, one, calls), _layers(net, calls)
-    return Costs(
-        name=type(net).__name__,
-        **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
-        bytes=stored(net),
-        footprint_bits=sum(int(p.count_nonzero()) * p.element_size() * 8 for p in net.parameters()),
-        passes=passes,
-        layers=tuple(layers),
-        uncounted=rest.macs,
-        unseen=rest.unseen,
-    )
 
 
 def _layers(net: nn.Module, calls: Sequence[Use]) -> list[Layer]:

@@ -3,9 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
-from io import StringIO
 from typing import Literal
 
 import torch
@@ -16,7 +14,9 @@ from torch.utils._pytree import tree_leaves
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
 from prunelab.core.preserve import preserve_state
+from prunelab.core.torch_export import TracingError, export_program
 from prunelab.core.types import Example
+from prunelab.measure.latency import suited
 
 log = logging.getLogger(__name__)
 Place = tuple[str, int]  # (parameter or buffer, axis)
@@ -76,52 +76,15 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
 
 
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
-    inputs = example if isinstance(example, tuple) else (example,)
-    like = next(net.parameters())
-    with preserve_state(net, training), torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        try:
-            with redirect_stderr(StringIO()):  # where torch.export puts half a graph
-                program = torch.export.export(net, tuple(_as(x, like) for x in inputs))
-            _check_shapes(program)
-        except Exception as error:  # whatever the net's own code raises
-            shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-            raise ValueError(
-                f"torch.export cannot trace {type(net).__name__} on an example of shape {shapes}: {told(error)}"
-            ) from error
-    return program
-
-
-def _check_shapes(program: ExportedProgram) -> None:
+    """The program of `net` on `example`, with fixed shapes. Raises TracingError, a ValueError."""
+    inputs = suited(net, example)
+    with preserve_state(net, training), torch.compiler.set_stance("force_eager"):
+        program = export_program(net, inputs)
     for node in program.graph.nodes:
         sizes = [size for x in tree_leaves(node.meta.get("val")) if isinstance(x, Tensor) for size in x.shape]
         if not all(isinstance(size, int) for size in sizes):
-            raise ValueError(f"the shape that {node.target} gives depends on values, as that of x[x > 0]")
-
-
-def _as(x: Tensor, like: Tensor) -> Tensor:
-    """On the net's device and, unless it is whole numbers, in its precision."""
-    return x.to(like.device, like.dtype if x.is_floating_point() else x.dtype)
-
-
-def told(error: Exception, count: int = 3) -> str:
-    """What a net's own code raised, in one line, and where."""
-    if type(error).__name__ == "GuardOnDataDependentSymNode":
-        what = "the code needs the value of a tensor, as in `if x.sum() > 0` or `.item()`"
-    else:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        what = f"{type(error).__name__}: {' '.join(lines[:count])}"
-    return what + _own_line(error)
-
-
-def _own_line(error: BaseException) -> str:
-    """The line in the innermost forward that is not torch's own."""
-    trace, found = error.__traceback__, ""
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if code.co_name == "forward" and "/torch/" not in code.co_filename.replace("\\", "/"):
-            found = f" (at {code.co_filename}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return found
+            raise TracingError(net, inputs, f"the shape of {node.target} depends on values, as that of x[x > 0]")
+    return program
 
 
 def _unused(net: nn.Module, program: ExportedProgram) -> bool:
