@@ -16,6 +16,7 @@ from prunelab.core.types import Masks
 from prunelab.measure.accuracy import accuracy
 from prunelab.measure.batch_norm import reestimate
 
+HOOKS = ("on_mask_evaluated", "on_tried")  # the second is the name that 0.1.0 had for it
 Accuracies = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
 
 
@@ -44,8 +45,9 @@ class MaskEvaluator:
         finally:
             self.as_it_was.restore_net(self.module)
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if hasattr(callback, "on_tried"):
-                    callback.on_mask_evaluated(self.trainer, self.module)
+                for hook in HOOKS:
+                    if hasattr(callback, hook):
+                        getattr(callback, hook)(self.trainer, self.module)
 
     def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.images = 0
