@@ -14,7 +14,7 @@ from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.factors import Factors
-from prunelab.channels.units import PrunableStructure
+from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 from prunelab.criteria.factor import Factor
@@ -64,8 +64,7 @@ class ScalingFactors(L.Callback):
         if not _is_to_come(pruner, progress(trainer, 0)):
             return
         _check_run(trainer)
-        assert isinstance(pruner.granularity, PrunableStructure)
-        self.factors = Factors(pl_module, pruner.granularity)
+        self.factors = Factors(pl_module, _units(pruner))
         self._take_up(self.factors)
         self._hooks = self.factors.hook(pl_module)
         self._hooks.append(trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._step(optimizer)))
@@ -80,11 +79,8 @@ class ScalingFactors(L.Callback):
             if isinstance(other, Pruning | Shrink):
                 name = type(other).__name__
                 raise ValueError(f"{name} comes before ScalingFactors, which would be late: list ScalingFactors first")
-        pruner = prunings[0].pruner
-        if not isinstance(pruner.granularity, PrunableStructure):
-            kind = type(pruner.granularity).__name__
-            raise ValueError(f"factors scale filters, neurons or blocks, not {kind}: use prune/granularity=channels")
-        return pruner
+        _units(prunings[0].pruner)
+        return prunings[0].pruner
 
     def _take_up(self, factors: Factors) -> None:
         if self._loaded is None or self._loaded["values"] is None:
@@ -195,6 +191,14 @@ def _is_to_come(pruner: Pruner, run: Progress) -> bool:
             "start the schedule later, as with prune.pruning.pruner.schedule.start=0.5"
         )
     return pruner.rate < final
+
+
+def _units(pruner: Pruner) -> PrunableStructure:
+    units = prunable_structure(pruner.granularity)
+    if units is None:
+        kind = type(pruner.granularity).__name__
+        raise ValueError(f"factors scale filters, neurons or blocks, not {kind}: use prune/granularity=channels")
+    return units
 
 
 def _check_run(trainer: L.Trainer) -> None:

@@ -16,7 +16,7 @@ from prunelab.callbacks.scoring import draw_batches
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.channels.units import PrunableStructure
+from prunelab.channels.units import prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
@@ -88,7 +88,7 @@ class Shrink(L.Callback):
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
         """Raises ValueError unless there is one pruner, whose units can be cut out."""
-        if len(pruners) != 1 or not isinstance(pruners[0].granularity, PrunableStructure):
+        if len(pruners) != 1 or prunable_structure(pruners[0].granularity) is None:
             kinds = ", ".join(type(p.granularity).__name__ for p in pruners) or "no Pruning callback"
             raise ValueError(
                 f"Shrink cuts out filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
@@ -113,8 +113,9 @@ class Shrink(L.Callback):
         return trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy)
 
     def _shrink(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
-        assert isinstance(pruner.granularity, PrunableStructure)
-        plan = pruner.granularity.plan(pruner.keep)
+        structure = prunable_structure(pruner.granularity)
+        assert structure is not None
+        plan = structure.plan(pruner.keep)
         inputs = draw_batches(trainer, 1, derived_generator("shrink", 0))[0][0]
         witness = EquivalenceCheck(module, inputs[: self.images])
         before = _parameters(module)
