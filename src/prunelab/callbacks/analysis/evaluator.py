@@ -9,6 +9,7 @@ from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
+from prunelab.callbacks.neighbours import notify
 from prunelab.core.preserve import preserve_state
 from prunelab.core.pruner import Pruner
 from prunelab.core.snapshot import Snapshot
@@ -44,10 +45,8 @@ class MaskEvaluator:
                 return plain, accuracy(self.module, self._counted())
         finally:
             self.as_it_was.restore_net(self.module)
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                for hook in HOOKS:
-                    if hasattr(callback, hook):
-                        getattr(callback, hook)(self.trainer, self.module)
+            for hook in HOOKS:
+                notify(self.trainer, hook, self.module)
 
     def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.images = 0
