@@ -624,7 +624,7 @@ class Tied(nn.Module):
 
 
 REFUSED: list[tuple[list[L.Callback], Callable[[], nn.Module], dict[str, Any], str]] = [
-    ([ScalingFactors(0.1)], plain, {}, "beside one Pruning callback, there are 0"),
+    ([ScalingFactors(0.1)], plain, {}, "beside one Pruning callback, there is none: add it"),
     (
         [ScalingFactors(0.1), pruning(), Pruning(Pruner(Norm(), Weight(), Global(), Cubic(0.5)))],
         plain,

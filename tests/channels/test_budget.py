@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from toy_parts import Pairs, Positive
 
 from prunelab.callbacks.pruning import Pruning
 from prunelab.channels import budget as budget_module
@@ -246,6 +247,12 @@ def test_blocks_that_only_luck_would_spare_go_and_it_is_said(caplog: pytest.LogC
     assert "come no nearer" in caplog.text
 
 
+class Rows(Weight):
+    """Says nothing of its cost."""
+
+    layout = Granularity.layout
+
+
 class Ruthless(Allocation):
     """Takes all of the first group, before anything else."""
 
@@ -272,7 +279,9 @@ def test_a_group_with_a_single_unit_left_is_named_and_no_rate_that_was_only_trie
     assert "a global threshold" in caplog.text  # it has its voice back
 
 
-@pytest.mark.parametrize("allocation", [Explicit({"fc": 0.5}, 0.5), Zeros()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "allocation", [Explicit({"fc": 0.5}, 0.5), Zeros(), Positive()], ids=lambda a: type(a).__name__
+)
 def test_an_allocation_that_says_itself_how_much_goes_is_refused(allocation: Allocation) -> None:
     with pytest.raises(ValueError, match=f"budget=macs: {type(allocation).__name__} says itself how much goes"):
         made(resnet8, Filter, "macs")(allocation, scores(resnet8, Filter), 0.5)
@@ -288,6 +297,10 @@ def test_what_cannot_be_counted_or_timed_is_refused() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="budget=flops: expected one of units"):
         Budget("flops").bind(net, Weight(), IMAGES)
+    with pytest.raises(ValueError, match="budget=macs: of m weights N go"):
+        Budget("macs").bind(net, Pairs(), IMAGES)
+    with pytest.raises(ValueError, match="units of Rows have no cost of their own: use budget=units"):
+        Budget("params").bind(net, Rows(), IMAGES)
     with pytest.raises(ValueError, match="budget=macs: of m weights N go"):
         Budget("macs").bind(net, NM(), IMAGES)
     with pytest.raises(ValueError, match="budget=latency.*granularity=filter"):

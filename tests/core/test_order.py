@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prunelab.core import allocation as allocations
-from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros, masks_at
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.types import Masks
 
 RATES = [i / 40 for i in range(40)] + [0.001, 1 / 3, 0.999]
@@ -34,7 +34,7 @@ def units(seed: int, values: int) -> dict[str, Tensor]:
 def test_masks_are_those_of_the_allocation_at_every_rate(allocation: Allocation, values: int) -> None:
     for seed in range(5):
         scores = units(seed, values)
-        at = masks_at(allocation, scores)
+        at = allocation.masks_at(scores)
         for rate in RATES:
             assert outcome(at, rate) == outcome(lambda r, s=scores: allocation(s, r), rate)
 
@@ -51,7 +51,7 @@ def test_a_layer_that_one_threshold_would_empty_keeps_its_best_unit_and_it_is_sa
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.arange(10.0, 30.0)}
-    at = masks_at(Global(), scores)
+    at = Global().masks_at(scores)
     with caplog.at_level(logging.WARNING):
         assert outcome(at, 0.5) == outcome(lambda rate: Global()(scores, rate), 0.5)
         assert at(0.5)["a"].tolist() == [False, True]
@@ -60,7 +60,7 @@ def test_a_layer_that_one_threshold_would_empty_keeps_its_best_unit_and_it_is_sa
 
 def test_every_place_of_a_threshold_among_few_units_is_that_of_the_allocation() -> None:
     scores = {"a": torch.tensor([0.5]), "b": torch.tensor([3.0, 2.0, 1.0, 0.1])}
-    at = masks_at(Global(), scores)
+    at = Global().masks_at(scores)
     for rate in (0.0, 0.2, 0.4, 0.6, 0.8):
         assert outcome(at, rate) == outcome(lambda r: Global()(scores, r), rate)
 
@@ -69,7 +69,7 @@ def test_every_place_of_a_threshold_among_few_units_is_that_of_the_allocation() 
 def test_no_rate_selects_a_threshold_of_its_own(allocation: Allocation, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"a": torch.rand(50), "b": torch.rand(5, 10)}
     expected = outcome(lambda rate: allocation(scores, rate), 0.3)
-    at = masks_at(allocation, scores)
+    at = allocation.masks_at(scores)
     monkeypatch.setattr(allocations, "keep_top", lambda *_: pytest.fail("selected once more"))
     monkeypatch.setattr(torch.Tensor, "argsort", lambda *_, **__: pytest.fail("sorted once more"))
     assert outcome(at, 0.3) == expected
@@ -78,6 +78,6 @@ def test_no_rate_selects_a_threshold_of_its_own(allocation: Allocation, monkeypa
 @pytest.mark.parametrize("allocation", [Uniform(), Global(), ERK()])
 def test_scores_that_are_no_numbers_and_rates_that_are_no_fractions_are_refused(allocation: Allocation) -> None:
     with pytest.raises(ValueError, match="a: its scores contain NaN"):
-        masks_at(allocation, {"a": torch.tensor([1.0, torch.nan])})(0.5)
+        allocation.masks_at({"a": torch.tensor([1.0, torch.nan])})(0.5)
     with pytest.raises(ValueError, match="rate=1: expected a fraction"):
-        masks_at(allocation, {"a": torch.rand(3)})(1)
+        allocation.masks_at({"a": torch.rand(3)})(1)

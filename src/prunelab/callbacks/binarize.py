@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.core.prunable import prunable_weights
@@ -98,7 +99,7 @@ class Binarize(L.Callback):
             raise ValueError("Binarize needs automatic_optimization=True: it acts between backward pass and step")
         self._forget()
         self._weights = self._choose(pl_module)
-        self._check_place(_callbacks(trainer))
+        self._check_order(trainer)
         if self._loaded is not None:
             self._generator.set_state(self._loaded["generator"].cpu())
 
@@ -111,14 +112,12 @@ class Binarize(L.Callback):
             raise ValueError(f"{type(net).__name__}: nothing to binarize between the first and the last layer")
         return weights
 
-    def _check_place(self, callbacks: Sequence[L.Callback]) -> None:
-        place = callbacks.index(self)
-        for later in callbacks[place:]:
-            if isinstance(later, Pruning | Rewind):
-                name = type(later).__name__
-                raise ValueError(f"{name} comes after Binarize and would see binary weights: list {name} before it")
-        for other in callbacks[:place]:
-            if isinstance(other, Binarize) and (both := other._weights.keys() & self._weights.keys()):
+    def _check_order(self, trainer: L.Trainer) -> None:
+        check_last(trainer, self, Pruning, Rewind, why="and would see binary weights")
+        for other in of_kind(trainer, Binarize):
+            if other is self:  # those listed after this one have not chosen their weights yet, and will check
+                break
+            if both := other._weights.keys() & self._weights.keys():
                 raise ValueError(f"two Binarize callbacks have {', '.join(sorted(both))}: skip them in one of the two")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -135,7 +134,7 @@ class Binarize(L.Callback):
 
     def _unpruned(self, trainer: L.Trainer) -> Masks:
         """True for living weights, where a Pruning has masks; made anew when these, or the device, have changed."""
-        now = [callback.pruner.masks for callback in _callbacks(trainer) if isinstance(callback, Pruning)]
+        now = [pruning.pruner.masks for pruning in of_kind(trainer, Pruning)]
         moved = any(alive.device != self._weights[name].device for name, alive in self._alive.items())
         if moved or list(map(id, now)) != list(map(id, self._pruned_by)):
             self._pruned_by, self._alive = now, {}
@@ -207,7 +206,3 @@ class Binarize(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
-
-
-def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined]

@@ -1,13 +1,13 @@
 """Pulls towards zero what is to be pruned, while any LightningModule trains."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scoring import progress
 from prunelab.core.granularity import Granularity
@@ -44,20 +44,17 @@ class Penalize(L.Callback):
         if len(trainer.optimizers) != 1:
             raise ValueError(f"Penalize works with one optimizer, there are {len(trainer.optimizers)}")
         pruner = self._pruner(trainer)
-        if pruner is not None and not _is_to_come(pruner, progress(trainer, 0)):
+        untrained = "nothing is trained under the penalty"
+        if pruner is not None and not is_last_pruning_ahead(pruner, progress(trainer, 0), untrained):
             return
         self._pulling = self.penalty.bind(pl_module, self._units(pl_module, pruner))
         self._check_trained(trainer.optimizers[0])
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._shrink(optimizer))
 
     def _pruner(self, trainer: L.Trainer) -> Pruner | None:
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        prunings = [callback for callback in callbacks if isinstance(callback, Pruning)]
-        if len(prunings) > 1:
-            raise ValueError("Penalize works beside one Pruning callback: it could not tell whose units to pull at")
-        if prunings and callbacks.index(prunings[0]) < callbacks.index(self):
-            raise ValueError("Pruning comes before Penalize, which would not see what it prunes: list Penalize first")
-        return prunings[0].pruner if prunings else None
+        pruning = only(trainer, Pruning, beside=self)
+        check_first(trainer, self, Pruning, why="which would not see what it prunes")
+        return pruning.pruner if pruning is not None else None
 
     def _units(self, module: L.LightningModule, pruner: Pruner | None) -> Granularity:
         if pruner is not None:
@@ -134,14 +131,3 @@ def _emptied(penalty: Penalty, pruner: Pruner) -> list[str]:
         for name, p in penalty.params.items()
         if name.endswith("weight") and not p.any() and (name not in pruner.masks or pruner.masks[name].any())
     ]
-
-
-def _is_to_come(pruner: Pruner, run: Progress) -> bool:
-    """Whether the last pruning lies ahead. Raises ValueError where it comes before any step."""
-    final = pruner.schedule(replace(run, step=run.total)) or 0.0
-    if 0 < final <= (pruner.schedule(replace(run, step=0)) or 0.0):
-        raise ValueError(
-            f"pruned to rate={final} before the first step, nothing is trained under the penalty: "
-            "start the schedule later, as with prune.pruning.pruner.schedule.start=0.5"
-        )
-    return pruner.rate < final

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.neighbours import notify
 from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.core import distributed
 from prunelab.core.context import Loss
@@ -84,9 +85,7 @@ class Pruning(L.Callback):
         self.pruner.apply(trainer.optimizers[0])
         distributed.check_same(masks := self.pruner.masks, pl_module.device)
         if self.pruner.rate > before:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if hasattr(callback, "on_pruned"):
-                    callback.on_pruned(trainer, pl_module, self.pruner, run)
+            notify(trainer, "on_pruned", pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled
             distributed.check_same(self.pruner.masks, pl_module.device)
 

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from prunelab.callbacks.neighbours import only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scoring import progress
 from prunelab.core.prunable import prunable_weights
@@ -69,17 +70,15 @@ class Rewind(L.Callback):
         self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}
         if len(trainer.optimizers) != 1 or len(trainer.lr_scheduler_configs) > 1:
             raise ValueError("Rewind works with one optimizer and at most one learning-rate schedule")
-        prunings = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
-        if len(prunings) > 1:
-            raise ValueError("Rewind works beside one Pruning callback: it could not tell whose round it is")
+        pruning = only(trainer, Pruning, beside=self)
         if not pl_module.automatic_optimization:
             raise ValueError("Rewind needs automatic_optimization=True: it counts one optimizer step a batch")
-        for pruning in prunings:
+        if pruning is not None:
             self._check_schedule(pruning.pruner.schedule, progress(trainer, 0))
-        if self.control == "shuffle" and any(pruning.pruner.in_groups for pruning in prunings):
+        if self.control == "shuffle" and pruning is not None and pruning.pruner.in_groups:
             raise ValueError("control=shuffle would break N:M groups: use control=reinit, or granularity=weight")
         self._capture(trainer, pl_module)  # before a Pruning that stands earlier in the list acts on step 0
-        if prunings and "rewind" not in self.snapshots and trainer.global_step > 0:
+        if pruning is not None and "rewind" not in self.snapshots and trainer.global_step > 0:
             self._check_captured(trainer)
 
     def on_train_batch_start(

@@ -1,7 +1,6 @@
 """Which units does training itself switch off? Data-driven sparse structure selection, DSSS (Huang & Wang 2018)."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -9,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, of_kind, only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.factors import Factors
-from prunelab.channels.units import PrunableStructure
+from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 from prunelab.criteria.factor import Factor
@@ -61,30 +61,22 @@ class ScalingFactors(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: a Pruning, which comes later in the list, finds its units in on_fit_start.
         pruner = self._pruner(trainer)
-        if not _is_to_come(pruner, progress(trainer, 0)):
+        if not is_last_pruning_ahead(pruner, progress(trainer, 0), "no factor is trained by then"):
             return
         _check_run(trainer)
-        assert isinstance(pruner.granularity, PrunableStructure)
-        self.factors = Factors(pl_module, pruner.granularity)
+        self.factors = Factors(pl_module, _units(pruner))
         self._take_up(self.factors)
         self._hooks = self.factors.hook(pl_module)
         self._hooks.append(trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._step(optimizer)))
         torch.compiler.reset()  # a graph of before, as of the sanity check, would go on without hooks
 
     def _pruner(self, trainer: L.Trainer) -> Pruner:
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        prunings = [callback for callback in callbacks if isinstance(callback, Pruning)]
-        if len(prunings) != 1:
-            raise ValueError(f"ScalingFactors works beside one Pruning callback, there are {len(prunings)}")
-        for other in callbacks[: callbacks.index(self)]:
-            if isinstance(other, Pruning | Shrink):
-                name = type(other).__name__
-                raise ValueError(f"{name} comes before ScalingFactors, which would be late: list ScalingFactors first")
-        pruner = prunings[0].pruner
-        if not isinstance(pruner.granularity, PrunableStructure):
-            kind = type(pruner.granularity).__name__
-            raise ValueError(f"factors scale filters, neurons or blocks, not {kind}: use prune/granularity=channels")
-        return pruner
+        pruning = only(trainer, Pruning, beside=self)
+        if pruning is None:
+            raise ValueError("ScalingFactors works beside one Pruning callback, there is none: add it")
+        check_first(trainer, self, Pruning, Shrink, why="which would be late")
+        _units(pruning.pruner)
+        return pruning.pruner
 
     def _take_up(self, factors: Factors) -> None:
         if self._loaded is None or self._loaded["values"] is None:
@@ -186,15 +178,12 @@ class ScalingFactors(L.Callback):
         self._loaded = state_dict
 
 
-def _is_to_come(pruner: Pruner, run: Progress) -> bool:
-    """Whether the last pruning lies ahead. Raises ValueError where it comes before any step."""
-    final = pruner.schedule(replace(run, step=run.total)) or 0.0
-    if 0 < final <= (pruner.schedule(replace(run, step=0)) or 0.0):
-        raise ValueError(
-            f"pruned to rate={final} before the first step, no factor is trained by then: "
-            "start the schedule later, as with prune.pruning.pruner.schedule.start=0.5"
-        )
-    return pruner.rate < final
+def _units(pruner: Pruner) -> PrunableStructure:
+    units = prunable_structure(pruner.granularity)
+    if units is None:
+        kind = type(pruner.granularity).__name__
+        raise ValueError(f"factors scale filters, neurons or blocks, not {kind}: use prune/granularity=channels")
+    return units
 
 
 def _check_run(trainer: L.Trainer) -> None:
@@ -202,8 +191,8 @@ def _check_run(trainer: L.Trainer) -> None:
         raise ValueError(f"ScalingFactors works with one optimizer, there are {len(trainer.optimizers)}")
     if getattr(trainer.precision_plugin, "scaler", None) is not None:
         raise ValueError("precision=16-mixed scales gradients, also those of factors: use bf16-mixed or 32-true")
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Rewind) and (callback.parameters or callback.control):
+    for rewind in of_kind(trainer, Rewind):
+        if rewind.parameters or rewind.control:
             raise ValueError(
                 "Rewind takes weights back to where they had other factors: use retrain=lr_rewind or finetune"
             )

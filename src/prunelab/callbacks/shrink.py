@@ -11,12 +11,13 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from prunelab.callbacks.neighbours import of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.channels.units import PrunableStructure
+from prunelab.channels.units import prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
@@ -78,9 +79,8 @@ class Shrink(L.Callback):
             pl_module.__dict__["on_load_checkpoint"], self._hook = self._hook, None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        self.check([callback.pruner for callback in callbacks if isinstance(callback, Pruning)])
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+        self.check([pruning.pruner for pruning in of_kind(trainer, Pruning)])
+        if of_kind(trainer, StochasticWeightAveraging):
             raise ValueError("StochasticWeightAveraging keeps a copy that stays large: use EMAWeightAveraging")
         if self._several(trainer):
             log.warning("under DDP the net stays masked and large until training ends")
@@ -88,7 +88,7 @@ class Shrink(L.Callback):
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
         """Raises ValueError unless there is one pruner, whose units can be cut out."""
-        if len(pruners) != 1 or not isinstance(pruners[0].granularity, PrunableStructure):
+        if len(pruners) != 1 or prunable_structure(pruners[0].granularity) is None:
             kinds = ", ".join(type(p.granularity).__name__ for p in pruners) or "no Pruning callback"
             raise ValueError(
                 f"Shrink cuts out filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
@@ -101,9 +101,9 @@ class Shrink(L.Callback):
             self._shrink(trainer, pl_module, pruner)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Pruning) and callback.pruner.masks and self._several(trainer):
-                self._shrink(trainer, pl_module, callback.pruner)
+        for pruning in of_kind(trainer, Pruning):
+            if pruning.pruner.masks and self._several(trainer):
+                self._shrink(trainer, pl_module, pruning.pruner)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.on_train_end(trainer, pl_module)  # which is not called where a checkpoint left nothing to train
@@ -113,8 +113,9 @@ class Shrink(L.Callback):
         return trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy)
 
     def _shrink(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
-        assert isinstance(pruner.granularity, PrunableStructure)
-        plan = pruner.granularity.plan(pruner.keep)
+        structure = prunable_structure(pruner.granularity)
+        assert structure is not None
+        plan = structure.plan(pruner.keep)
         inputs = draw_batches(trainer, 1, derived_generator("shrink", 0))[0][0]
         witness = EquivalenceCheck(module, inputs[: self.images])
         before = _parameters(module)
@@ -145,7 +146,7 @@ class Shrink(L.Callback):
 
 def _averages(trainer: L.Trainer) -> Iterator[nn.Module]:
     """The averaged copies of the net that other callbacks hold."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in of_kind(trainer, L.Callback):
         yield from (value.module for value in vars(callback).values() if isinstance(value, AveragedModel))
 
 

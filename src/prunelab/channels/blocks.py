@@ -1,4 +1,4 @@
-"""Which parts can a net go without whole? Residual blocks, which then become the identity: it gets less deep.
+"""Removable residual blocks, which become the identity: the network gets less deep.
 
 Veit et al. 2016 (arXiv:1605.06431) took single blocks out of trained nets; Huang & Wang 2018 (arXiv:1707.01213)
 learn which.
@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.graph import export
 from prunelab.channels.units import PrunableStructure
+from prunelab.core.granularity import Layout
 from prunelab.core.preserve import preserve_state
 from prunelab.core.prunable import PRUNABLE, prunable_weights
 from prunelab.core.types import Example, Masks, Scores
@@ -47,6 +48,7 @@ class Block(PrunableStructure):
     Of blocks within blocks the innermost are units. A block with a weight that is skipped stays.
     """
 
+    whole_layers: ClassVar[bool] = True
     blocks: tuple[Residual, ...] = ()
     weights: tuple[tuple[str, ...], ...] = ()  # the prunable ones of each block
     members: Mapping[str, int] = field(default_factory=dict)  # every parameter of a block -> the block's number
@@ -97,6 +99,11 @@ class Block(PrunableStructure):
     def plan(self, keep: Masks) -> Plan:
         removed = self._removed(keep)
         return Plan(blocks={b.path: b.stand_in for i, b in enumerate(self.blocks) if i in removed})
+
+    def layout(self, net: nn.Module) -> Layout:
+        one = torch.eye(len(self.blocks), dtype=torch.float64)
+        per = one[list(self.members.values())]  # a parameter is a single channel of its block
+        return Layout({"blocks": torch.arange(len(one))}, one.sum(0), list(self.members), per, per.new_zeros(len(per)))
 
 
 def _mean(scores: list[Tensor]) -> Tensor:

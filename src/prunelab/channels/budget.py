@@ -1,4 +1,4 @@
-"""How much goes where a rate does not count units? So much of the net's parameters, of its MACs, of its time."""
+"""Rates measured in parameters, MACs, BOPs or latency instead of units."""
 
 import copy
 import logging
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from prunelab.channels.cost_model import CostModel
 from prunelab.channels.surgery import shrink
-from prunelab.channels.units import Channels, PrunableStructure
-from prunelab.core.allocation import Allocation, Explicit, Zeros
-from prunelab.core.granularity import NM, Granularity
+from prunelab.channels.units import PrunableStructure, prunable_structure
+from prunelab.core.allocation import Allocation
+from prunelab.core.granularity import Granularity
 from prunelab.core.masks import pruned_count
 from prunelab.core.types import Example, Masks, Scores
 from prunelab.measure.latency import latency
@@ -89,19 +89,20 @@ class Budget:
         """
         if self.of not in KINDS:
             raise ValueError(f"budget={self.of}: expected one of {', '.join(KINDS)}")
-        if self.of == "filters" and not isinstance(granularity, Channels):
+        if self.of == "filters" and not granularity.of_channels:
             raise ValueError(f"budget=filters: the units are {type(granularity).__name__}s; use budget=units")
         if self.of in ("units", "filters"):
             return self
-        if isinstance(granularity, NM):
+        if granularity.in_groups:
             raise ValueError(f"budget={self.of}: of m weights N go, whatever they cost: use budget=units")
         if self.of == "latency":
-            if not isinstance(granularity, PrunableStructure) or example is None:
+            structure = prunable_structure(granularity)
+            if structure is None or example is None:
                 raise ValueError(
                     "budget=latency: a net is faster without filters, neurons or blocks, timed on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
-            stopwatch = Stopwatch(net, granularity, example)
+            stopwatch = Stopwatch(net, structure, example)
             return replace(self, stopwatch=stopwatch, reachable=stopwatch.reachable)
         footprint = CostModel.of(net, granularity, self._prices(net, example))
         return replace(self, footprint=footprint, reachable=footprint.reachable)
@@ -133,7 +134,7 @@ class Budget:
         """
         if self.of in ("units", "filters"):
             return allocation(units, rate)
-        if isinstance(allocation, Explicit | Zeros):
+        if allocation.own_rates:
             raise ValueError(
                 f"budget={self.of}: {type(allocation).__name__} says itself how much goes; use "
                 "prune/allocation=uniform or global, or budget=units"

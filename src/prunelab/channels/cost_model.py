@@ -1,4 +1,4 @@
-"""What does a net cost with some of its units gone?"""
+"""The cost of a network with some of its units removed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels.blocks import Block
-from prunelab.channels.units import Channels
-from prunelab.core.granularity import Granularity, Weight
+from prunelab.core.granularity import Granularity
 from prunelab.core.types import Masks
 
 
@@ -32,7 +30,7 @@ class CostModel:
     @classmethod
     def of(cls, net: nn.Module, granularity: Granularity, prices: Mapping[str, int]) -> Self:
         """`prices` are those of one element, by parameter; what has none costs nothing."""
-        kinds, whole, rows, per, fixed = _layout(net, granularity)
+        kinds, whole, rows, per, fixed = granularity.layout(net)
         per, fixed = torch.cat([per, per.new_zeros(1, per.shape[1])]), torch.cat([fixed, fixed.new_ones(1)])
         places: dict[str, list[int]] = {}
         for i, name in enumerate(rows):
@@ -79,36 +77,3 @@ class CostModel:
             ways = torch.zeros(len(last), len(choice), dtype=last.dtype).scatter_(0, choice[None], 1)
             last[choice[self.cost(ways).argmin()]] = 1
         return float(self.removed(last[:, None]))
-
-
-def _layout(net: nn.Module, granularity: Granularity) -> tuple[dict[str, Tensor], Tensor, list[str], Tensor, Tensor]:
-    """Kinds and whole as in CostModel; the parameter at each place; per and fixed, without the last place."""
-    if isinstance(granularity, Channels):
-        return _of_channels(granularity)
-    sizes = {name: p.numel() for name, p in net.named_parameters()}
-    if isinstance(granularity, Weight):
-        whole = torch.tensor(list(sizes.values()), dtype=torch.float64)
-        kinds = {name: torch.tensor(i) for i, name in enumerate(sizes)}
-        return kinds, whole, list(sizes), torch.eye(len(sizes), dtype=torch.float64), torch.zeros_like(whole)
-    if isinstance(granularity, Block):
-        one = torch.eye(len(granularity.blocks), dtype=torch.float64)
-        per = one[list(granularity.members.values())]  # a parameter is a single channel of its block
-        return {"blocks": torch.arange(len(one))}, one.sum(0), list(granularity.members), per, per.new_zeros(len(per))
-    raise ValueError(f"units of {type(granularity).__name__} have no cost of their own: use budget=units")
-
-
-def _of_channels(granularity: Channels) -> tuple[dict[str, Tensor], Tensor, list[str], Tensor, Tensor]:
-    graph = granularity.graph
-    assert graph is not None
-    places = {place: units for place, units in graph.places.items() if place[0] in granularity.shapes}
-    times = torch.stack([torch.bincount(u[u >= 0], minlength=graph.units) for u in places.values()])  # (places, units)
-    kinds: dict[str, Tensor] = {}
-    columns: list[Tensor] = []
-    for group in granularity.groups:
-        alike, kind = times[:, group.units].unique(dim=1, return_inverse=True)
-        kinds[group.name] = kind + len(columns)
-        columns += alike.unbind(1)
-    whole = torch.bincount(torch.cat(list(kinds.values()))).double()
-    per = torch.stack(columns, 1).double()
-    lengths = torch.tensor([len(units) for units in places.values()], dtype=torch.float64)
-    return kinds, whole, [name for name, _ in places], per, lengths - per @ whole

@@ -1,4 +1,4 @@
-"""Which groups of parameters are pulled to zero together? Norm scales (slimming), or all of a structure (SSL)."""
+"""Penalties on groups of parameters: norm scales (slimming), or whole structures (SSL)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunelab.channels.units import Channels
+from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
 from prunelab.core.prunable import prunable_weights
@@ -195,13 +195,13 @@ def _filters(net: nn.Module, granularity: Granularity) -> list[Cut]:
     layers, params = prunable_weights(net), dict(net.named_parameters())
     return [
         Cut(name, params[name], (axis,), units)
-        for (name, axis), units in _places(granularity).items()
+        for (name, axis), units in _channel_units(granularity).places.items()
         if name in params and not (name in layers and axis == 1)
     ]
 
 
 def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    layers, places = prunable_weights(net), _places(granularity)
+    layers, places = prunable_weights(net), _channel_units(granularity).places
     read = {name: units for (name, axis), units in places.items() if axis == 1 and name in layers}
     most = max((int(units.max()) for units in read.values()), default=0) + 1
     return [  # numbers of its own for each layer
@@ -212,7 +212,7 @@ def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
 
 def _shapes(net: nn.Module, granularity: Granularity) -> list[Cut]:
     layers, cuts, first = prunable_weights(net), list[Cut](), 0
-    for name in dict.fromkeys(maker for group in _channel_units(granularity).groups for maker in group.makers):
+    for name in _channel_units(granularity).makers:
         positions = layers[name][0].numel()
         axes = tuple(range(1, layers[name].dim()))
         cuts.append(Cut(name, layers[name], axes, torch.arange(first, first + positions)))
@@ -221,12 +221,12 @@ def _shapes(net: nn.Module, granularity: Granularity) -> list[Cut]:
 
 
 def _depth(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    members: Mapping[str, int] | None = getattr(granularity, "members", None)  # parameter -> number of its block
-    if members is None:
+    units = prunable_structure(granularity)
+    if units is None or not units.members:
         kind = type(granularity).__name__
         raise ValueError(f"over=depth pulls at blocks, units are of kind {kind}: use prune/granularity=block")
     params = dict(net.named_parameters())
-    return [Cut(name, params[name], (), torch.tensor([block])) for name, block in members.items()]
+    return [Cut(name, params[name], (), torch.tensor([block])) for name, block in units.members.items()]
 
 
 CUTS: dict[str, Callable[[nn.Module, Granularity], list[Cut]]] = {
@@ -237,21 +237,12 @@ CUTS: dict[str, Callable[[nn.Module, Granularity], list[Cut]]] = {
 }
 
 
-def _channel_units(granularity: Granularity) -> Channels:
-    if not isinstance(granularity, Channels) or granularity.graph is None:
+def _channel_units(granularity: Granularity) -> PrunableStructure:
+    units = prunable_structure(granularity)
+    if units is None or not units.places:
         kind = type(granularity).__name__
         raise ValueError(f"this penalty pulls at channels, units are of kind {kind}: use prune/granularity=filter")
-    return granularity
-
-
-def _places(granularity: Granularity) -> dict[tuple[str, int], Tensor]:
-    """Where units are, as in the graph; -1 for those that are not the granularity's own."""
-    units = _channel_units(granularity)
-    assert units.graph is not None
-    chosen = torch.zeros(units.graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
-    for numbers in units.numbers.values():
-        chosen[numbers] = True
-    return {place: found.where(chosen[found], -1) for place, found in units.graph.places.items()}
+    return units
 
 
 def _together(cuts: list[Cut], net: nn.Module, what: str) -> Groups:

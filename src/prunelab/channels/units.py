@@ -1,27 +1,27 @@
-"""What is one unit, where it is more than a weight: a filter, a neuron, with all that is coupled to it."""
+"""Structured units: filters and neurons, with all that is coupled to them."""
 
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
-from prunelab.core.granularity import Granularity
+from prunelab.core.granularity import Granularity, Layout
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
 
 
 class PrunableStructure(Granularity):
-    """Units that a net can go without: what is masked can be cut out, and the net becomes smaller.
+    """Units that can be removed from a network, which becomes smaller. The units of all groups are numbered through."""
 
-    The units of all groups are numbered through.
-    """
+    members: Mapping[str, int] = MappingProxyType({})  # where units take layers whole: parameter -> the unit's number
 
     @property
     @abstractmethod
@@ -37,9 +37,24 @@ class PrunableStructure(Granularity):
         layers that make units; the layers themselves where no norm follows.
         """
 
+    @property
+    def places(self) -> Mapping[tuple[str, int], Tensor]:
+        """Where units are channels: for each (tensor, axis) the unit's number at each index, -1 for none."""
+        return {}
+
+    @property
+    def makers(self) -> tuple[str, ...]:
+        """Where units are channels: the weights whose rows make them."""
+        return ()
+
     @abstractmethod
     def plan(self, keep: Masks) -> Plan:
-        """How to cut out the units that are False in `keep`."""
+        """How to remove the units that are False in `keep`."""
+
+
+def prunable_structure(granularity: Granularity) -> PrunableStructure | None:
+    """`granularity` where its units can be removed, else None."""
+    return granularity if isinstance(granularity, PrunableStructure) else None
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ class Channels(PrunableStructure):
     filter. `of` chooses the groups: "conv" with some convolution in it, "linear" with none, or both.
     """
 
+    of_channels: ClassVar[bool] = True
     of: tuple[str, ...] = ("conv", "linear")
     graph: ChannelGraph | None = field(default=None, compare=False)
     groups: tuple[Group, ...] = ()
@@ -125,11 +141,37 @@ class Channels(PrunableStructure):
 
     @property
     def scaling_modules(self) -> Mapping[str, Tensor]:
+        modules = {module: self._own(units) for module, units in self._graph.scaling_modules.items()}
+        return {module: units for module, units in modules.items() if (units >= 0).any()}
+
+    @property
+    def places(self) -> Mapping[tuple[str, int], Tensor]:
+        return {place: self._own(units) for place, units in self._graph.places.items()}
+
+    @property
+    def makers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(maker for group in self.groups for maker in group.makers))
+
+    def _own(self, units: Tensor) -> Tensor:
+        """-1 for units of the graph that belong to none of the groups."""
         chosen = torch.zeros(self._graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
         for group in self.groups:
             chosen[group.units] = True
-        found = {module: units.where(chosen[units], -1) for module, units in self._graph.scaling_modules.items()}
-        return {module: units for module, units in found.items() if (units >= 0).any()}
+        return units.where(chosen[units], -1)
+
+    def layout(self, net: nn.Module) -> Layout:
+        places = {place: units for place, units in self._graph.places.items() if place[0] in self.shapes}
+        times = torch.stack([torch.bincount(u[u >= 0], minlength=self._graph.units) for u in places.values()])
+        kinds: dict[str, Tensor] = {}
+        columns: list[Tensor] = []
+        for group in self.groups:
+            alike, kind = times[:, group.units].unique(dim=1, return_inverse=True)
+            kinds[group.name] = kind + len(columns)
+            columns += alike.unbind(1)
+        whole = torch.bincount(torch.cat(list(kinds.values()))).double()
+        per = torch.stack(columns, 1).double()
+        lengths = torch.tensor([len(units) for units in places.values()], dtype=torch.float64)
+        return Layout(kinds, whole, [name for name, _ in places], per, lengths - per @ whole)
 
     def plan(self, keep: Masks) -> Plan:
         alive = self._alive(keep)

@@ -1,4 +1,4 @@
-"""Who pays: how many units does each layer lose?"""
+"""Allocations: how many units each layer loses."""
 
 import logging
 import math
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +16,47 @@ from prunelab.core.masks import keep_top, pruned_count, refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
+MasksAt = Callable[[float], Masks]
 
 
 class Allocation(ABC):
     """Chooses the units to keep. Every layer keeps at least its best unit: a layer without any is a dead net."""
 
+    by_layer: ClassVar[bool] = False  # whether a layer's mask is independent of the scores of other layers
+    even: ClassVar[bool] = False  # whether groups whose scores are alike lose the same share of their units
+    own_rates: ClassVar[bool] = False  # whether it decides itself how much is removed, so that a rate cannot be tried
+
     @abstractmethod
     def __call__(self, units: Scores, rate: float) -> Masks:
         """Bool masks in the shapes of `units`, with `rate` of the units False. Raises ValueError on NaN scores."""
+
+    def masks_at(self, units: Scores) -> MasksAt:
+        """`rate -> self(units, rate)`, to the bit, for many rates: an allocation that can sorts the scores once.
+
+        Raises ValueError on NaN scores.
+        """
+        refuse_nan(units)
+        return lambda rate: self(units, rate)
 
 
 @dataclass(frozen=True)
 class Uniform(Allocation):
     """The same rate in every layer: `round(rate * n)` of its n units."""
 
+    by_layer: ClassVar[bool] = True
+    even: ClassVar[bool] = True
+
     def __call__(self, units: Scores, rate: float) -> Masks:
         return {name: _keep_in_layer(name, score, rate) for name, score in units.items()}
+
+    def masks_at(self, units: Scores) -> MasksAt:
+        refuse_nan(units)
+        ranks = {name: _ranks(score) for name, score in units.items()}
+
+        def masks(rate: float) -> Masks:
+            return {name: rank < max(1, _kept(rank.numel(), rate)) for name, rank in ranks.items()}
+
+        return masks
 
 
 @dataclass(frozen=True)
@@ -41,6 +66,8 @@ class Explicit(Allocation):
     While a schedule ramps up to `target`, the layers' own rates ramp up with it; at 0 nothing is pruned anywhere.
     """
 
+    by_layer: ClassVar[bool] = True
+    own_rates: ClassVar[bool] = True
     rates: Mapping[str, float]
     target: float
 
@@ -60,6 +87,8 @@ class Explicit(Allocation):
 class Global(Allocation):
     """One threshold for all layers: `round(rate * n)` of all n units, wherever they are."""
 
+    even: ClassVar[bool] = True
+
     def __call__(self, units: Scores, rate: float) -> Masks:
         refuse_nan(units)
         flat = torch.cat([_wide(score) for score in units.values()])
@@ -71,6 +100,20 @@ class Global(Allocation):
             spared = [_spare_best(score) for score in units.values()]
             keep = _split(keep_top(torch.cat(spared), k), units)
         return keep
+
+    def masks_at(self, units: Scores) -> MasksAt:
+        refuse_nan(units)
+        flat = _ranks(torch.cat([_wide(score) for score in units.values()]))
+        ranks = _split(flat, units)
+        last = max(int(rank.min()) for rank in ranks.values())  # among the best of each layer
+
+        def masks(rate: float) -> Masks:
+            kept = _kept(len(flat), rate)
+            if kept <= last:  # a layer would be empty: its best unit is spared and named, or the rate refused
+                return self(units, rate)
+            return {name: rank < kept for name, rank in ranks.items()}
+
+        return masks
 
 
 @dataclass(frozen=True)
@@ -96,6 +139,8 @@ class Zeros(Allocation):
     factors, Huang & Wang 2018), where the weight of the penalty decides how much goes. A layer that is 0 altogether
     keeps its best unit.
     """
+
+    own_rates: ClassVar[bool] = True
 
     def __call__(self, units: Scores, rate: float) -> Masks:
         refuse_nan(units)
@@ -131,7 +176,7 @@ def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
 
 def _kept_in_all(units: Scores, rate: float) -> int:
     n = sum(score.numel() for score in units.values())
-    k = n - pruned_count(n, rate)
+    k = _kept(n, rate)
     if k < len(units):
         raise ValueError(f"rate={rate}: would keep {k} units in {len(units)} layers; lower the rate")
     return k
@@ -139,7 +184,7 @@ def _kept_in_all(units: Scores, rate: float) -> int:
 
 def _keep_in_layer(name: str, score: Tensor, rate: float) -> Tensor:
     refuse_nan({name: score})
-    k = score.numel() - pruned_count(score.numel(), rate)
+    k = _kept(score.numel(), rate)
     if k < 1:
         log.warning("%s: rate=%g would remove all its %d units; its best is kept", name, rate, score.numel())
     return keep_top(score, max(k, 1))
@@ -160,54 +205,16 @@ def _split(flat: Tensor, like: Scores) -> Masks:
     return {name: part.view_as(score) for (name, score), part in zip(like.items(), parts, strict=True)}
 
 
-MasksAt = Callable[[float], Masks]
-
-
-def masks_at(allocation: Allocation, units: Scores) -> MasksAt:
-    """`rate -> allocation(units, rate)`, the same masks to the bit. Raises ValueError on NaN scores."""
-    refuse_nan(units)
-    if type(allocation) is Uniform:
-        return _in_each(units)
-    if type(allocation) is Global:
-        return _in_all(allocation, units)
-    # As ERK, which shares out anew at each rate: there is nothing to sort once.
-    return lambda rate: allocation(units, rate)
-
-
-def _in_each(units: Scores) -> MasksAt:
-    places = {name: _places(score) for name, score in units.items()}
-
-    def at(rate: float) -> Masks:
-        return {name: place < _kept(place.numel(), rate) for name, place in places.items()}
-
-    return at
-
-
-def _in_all(allocation: Allocation, units: Scores) -> MasksAt:
-    flat = _places(torch.cat([score.reshape(-1) for score in units.values()]))
-    parts = flat.split([score.numel() for score in units.values()])
-    places = {name: part.view_as(score) for (name, score), part in zip(units.items(), parts, strict=True)}
-    last = max(int(place.min()) for place in parts)  # among the best of each layer
-
-    def at(rate: float) -> Masks:
-        kept = len(flat) - pruned_count(len(flat), rate)
-        if kept <= last:  # a layer would be empty: the allocation spares its best unit, and says so, or refuses
-            return allocation(units, rate)
-        return {name: place < kept for name, place in places.items()}
-
-    return at
-
-
 def _kept(n: int, rate: float) -> int:
-    return max(1, n - pruned_count(n, rate))
+    return n - pruned_count(n, rate)
 
 
-def _places(scores: Tensor) -> Tensor:
-    """0 for the best, in the shape of `scores`; of equals the first by position is the better."""
+def _ranks(scores: Tensor) -> Tensor:
+    """0 for the largest, in the shape of `scores`; of equals the first by position ranks first."""
     order = scores.reshape(-1).argsort(descending=True, stable=True)
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(order), device=order.device)
-    return places.view_as(scores)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order), device=order.device)
+    return ranks.view_as(scores)
 
 
 class Budget(Protocol):

@@ -1,10 +1,10 @@
-"""What is one unit of pruning?"""
+"""Granularities: what one unit of pruning is."""
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,26 @@ from prunelab.core.types import Example, Masks, Scores
 log = logging.getLogger(__name__)
 
 
+class Layout(NamedTuple):
+    """How many channels units have on each axis of the parameters, which is what costs are computed from.
+
+    Units of one kind are alike: any two of them have as many channels on every axis.
+    """
+
+    kinds: dict[str, Tensor]  # the kind of each unit of a group: (units,), or () where all are of one
+    whole: Tensor  # (kinds,): how many units there are
+    names: list[str]  # (axes,): the parameter that each axis belongs to
+    per: Tensor  # (axes, kinds): channels that one unit has there
+    fixed: Tensor  # (axes,): channels of no unit
+
+
 class Granularity(ABC):
-    """Sums the scores of weights into units, and spreads the verdict on a unit over all that belongs to it."""
+    """Sums the scores of weights into units, and expands the masks of units to all that belongs to them."""
+
+    single_weights: ClassVar[bool] = False  # whether a unit is one weight
+    in_groups: ClassVar[bool] = False  # whether units have places in N:M groups, which a shuffle would break
+    of_channels: ClassVar[bool] = False  # whether a unit is a channel, with all that is coupled to it
+    whole_layers: ClassVar[bool] = False  # whether a unit takes its layers whole
 
     @abstractmethod
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
@@ -33,10 +51,16 @@ class Granularity(ABC):
     def expand(self, keep: Masks) -> Masks:
         """Masks in the shapes of the parameters, for every parameter that a unit covers."""
 
+    def layout(self, net: nn.Module) -> Layout:
+        """The channels of the units in `net`. Raises ValueError for units that have no cost of their own."""
+        raise ValueError(f"units of {type(self).__name__} have no cost of their own: use budget=units")
+
 
 @dataclass(frozen=True)
 class Weight(Granularity):
     """Single weights."""
+
+    single_weights: ClassVar[bool] = True
 
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         return self
@@ -46,6 +70,12 @@ class Weight(Granularity):
 
     def expand(self, keep: Masks) -> Masks:
         return keep
+
+    def layout(self, net: nn.Module) -> Layout:
+        whole = torch.tensor([p.numel() for p in net.parameters()], dtype=torch.float64)
+        names = [name for name, _ in net.named_parameters()]
+        kinds = {name: torch.tensor(i) for i, name in enumerate(names)}
+        return Layout(kinds, whole, names, torch.eye(len(names), dtype=torch.float64), torch.zeros_like(whole))
 
 
 @dataclass(frozen=True)
@@ -57,6 +87,8 @@ class NM(Granularity):
     and are named in the log, or are an error with `indivisible="refuse"`.
     """
 
+    single_weights: ClassVar[bool] = True
+    in_groups: ClassVar[bool] = True
     m: int = 4
     indivisible: str = "dense"
     names: tuple[str, ...] = ()  # the layers that have groups

@@ -1,4 +1,4 @@
-"""What is pruned now? Composes the parts of a method; owns the masks."""
+"""Pruner: composes the parts of a method and owns the masks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.core.allocation import Allocation, Budget, Global, Uniform
+from prunelab.core.allocation import Allocation, Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
-from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.granularity import Granularity
 from prunelab.core.masks import as_factor, like, multiply
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.regrow import Regrow
@@ -98,12 +98,12 @@ class Pruner:
         self._forget()
         if self.passes < 1:
             raise ValueError(f"passes={self.passes}: expected at least 1")
-        if self.regrow and not isinstance(self.granularity, Weight):
+        if self.regrow and (self.in_groups or not self.granularity.single_weights):
             raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
-        if self.criterion.of_channels and isinstance(self.granularity, Weight | NM):
+        if self.criterion.of_channels and self.granularity.single_weights:
             kind = type(self.criterion).__name__
             raise ValueError(f"{kind} scores channels, not single weights: use prune/granularity=filter")
-        if self.in_groups and not isinstance(self.allocation, Uniform | Global):
+        if self.in_groups and not self.allocation.even:
             kind = type(self.allocation).__name__
             raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")
         self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
@@ -116,7 +116,7 @@ class Pruner:
     @property
     def in_groups(self) -> bool:
         """Whether units have places in N:M groups, which a shuffle would break."""
-        return isinstance(self.granularity, NM)
+        return self.granularity.in_groups
 
     @property
     def batches(self) -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
+from toy_parts import Even, Pairs, Positive
 
 from prunelab.callbacks import Scan, Sensitivity
 from prunelab.channels.blocks import Block
@@ -350,6 +351,20 @@ def test_nm_groups_have_no_rates_in_between_and_no_zoom(trained) -> None:
     assert scan.result["windows"] == []
 
 
+def test_scans_take_allocations_and_granularities_by_what_they_say_of_themselves(trained) -> None:
+    results = {}
+    for allocation in (Uniform(), Even()):
+        scan, rows = Scan(pruner(allocation=allocation), RATES, 0), Sensitivity(pruner(allocation=allocation), RATES)
+        trainer(scan, rows).test(trained, datamodule=Data(), verbose=False)
+        results[allocation] = {key: scan.result[key] for key in ("rates", "accuracy", "knee")}, rows.result["layers"]
+    assert results[Uniform()] == results[Even()]
+    scan = Scan(pruner(Random(), Pairs(), Even()), [0.5], batches=0, tolerance=0)
+    trainer(scan).test(trained, datamodule=Data(), verbose=False)
+    assert scan.result["rates"] == [0.0, 0.5]
+    assert scan.result["knee"]["accuracy"] == 0.0  # where other units would have a zoom
+    assert scan.result["windows"] == []
+
+
 def test_scores_are_computed_once_for_all_rates(trained) -> None:
     calls = []
 
@@ -457,6 +472,8 @@ def test_sensitivity_has_both_accuracies_of_each_mask() -> None:
         (lambda: Scan(pruner(allocation=Zeros())), "Zeros has its own: use prune/allocation=uniform, global or erk"),
         (lambda: Scan(pruner(allocation=Explicit({}, 0.0))), "Explicit has its own: use prune/allocation=uniform"),
         (lambda: Sensitivity(pruner(granularity=Block())), "blocks go whole: use another granularity"),
+        (lambda: Scan(pruner(allocation=Positive())), "Positive has its own"),
+        (lambda: Sensitivity(pruner(allocation=Positive())), "Positive shares out"),
         (lambda: Scan(pruner(Taylor(batches=9)), batches=0), "Scan asks for 9 batches"),
         (lambda: Scan(pruner(Movement())), "Movement goes by what a method has recorded in training"),
         (lambda: Scan(pruner(granularity=NM(m=4)), [0.3]), "rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75"),

@@ -16,7 +16,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.core.allocation import Explicit, Zeros
 from prunelab.core.context import Batch
 from prunelab.core.preserve import preserve_state
 from prunelab.core.pruner import Pruner
@@ -35,8 +34,8 @@ class PostTrainingAnalysis(L.Callback):
     Trainer's limits say. With `batches` of training data the running statistics of batch norms are estimated anew
     under each mask as well; these, and those that criteria look at, come from the training loader, or from
     `scoring_batches` of the data module. Hooks of the data see all of them as in testing. Weights, buffers, modes and
-    torch's random streams are left to the bit. Other callbacks with a method `on_tried(trainer, module)` are called
-    after each mask. `result` is what was found, for JSON.
+    torch's random streams are left to the bit. After each mask `on_mask_evaluated(trainer, module)` of all callbacks
+    that have it is called. `result` is what was found, for JSON.
 
     Raises ValueError before training for parts that do not fit, rates outside [0, 1), and several devices.
     """
@@ -68,7 +67,7 @@ class PostTrainingAnalysis(L.Callback):
                 f"{kind} scores a trained net, and {type(pruner.criterion).__name__} goes by what a method has "
                 "recorded in training: choose another criterion, as prune/criterion=magnitude"
             )
-        if isinstance(pruner.allocation, Explicit | Zeros):
+        if pruner.allocation.own_rates:
             raise ValueError(
                 f"{kind} goes through rates, and {type(pruner.allocation).__name__} has its own: use "
                 "prune/allocation=uniform, global or erk"

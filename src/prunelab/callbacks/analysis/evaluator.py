@@ -9,6 +9,7 @@ from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
+from prunelab.callbacks.neighbours import notify
 from prunelab.core.preserve import preserve_state
 from prunelab.core.pruner import Pruner
 from prunelab.core.snapshot import Snapshot
@@ -16,6 +17,7 @@ from prunelab.core.types import Masks
 from prunelab.measure.accuracy import accuracy
 from prunelab.measure.batch_norm import reestimate
 
+HOOKS = ("on_mask_evaluated", "on_tried")  # the second is the name that 0.1.0 had for it
 Accuracies = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
 
 
@@ -43,9 +45,8 @@ class MaskEvaluator:
                 return plain, accuracy(self.module, self._counted())
         finally:
             self.as_it_was.restore_net(self.module)
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if hasattr(callback, "on_tried"):
-                    callback.on_mask_evaluated(self.trainer, self.module)
+            for hook in HOOKS:
+                notify(self.trainer, hook, self.module)
 
     def _counted(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.images = 0

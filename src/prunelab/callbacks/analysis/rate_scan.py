@@ -8,7 +8,6 @@ import lightning as L
 from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
 from prunelab.callbacks.analysis.evaluator import Accuracies, MaskEvaluator
 from prunelab.callbacks.analysis.knee import Window, finer, grid, knee, window
-from prunelab.core.allocation import masks_at
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Example, Scores
 
@@ -50,7 +49,7 @@ class Scan(PostTrainingAnalysis):
             )
 
     def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
-        masks, rates = masks_at(self.pruner.allocation, units), grid(self.rates)
+        masks, rates = self.pruner.allocation.masks_at(units), grid(self.rates)
 
         def worth(rate: float) -> Accuracies:
             found = trial(masks(rate))

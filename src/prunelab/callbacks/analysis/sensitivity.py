@@ -8,8 +8,6 @@ import lightning as L
 from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
 from prunelab.callbacks.analysis.evaluator import MaskEvaluator
 from prunelab.callbacks.analysis.knee import grid
-from prunelab.channels.blocks import Block
-from prunelab.core.allocation import Uniform, masks_at
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Example, Scores
 
@@ -29,10 +27,10 @@ class Sensitivity(PostTrainingAnalysis):
         super().__init__(pruner, rates, batches)
 
     def check(self, module: L.LightningModule, example: Example | None) -> None:
-        if not isinstance(self.pruner.allocation, Uniform):
+        if not self.pruner.allocation.by_layer or self.pruner.allocation.own_rates:
             kind = type(self.pruner.allocation).__name__
             raise ValueError(f"Sensitivity prunes one layer alone, {kind} shares out: use prune/allocation=uniform")
-        if isinstance(self.pruner.granularity, Block):
+        if self.pruner.granularity.whole_layers:
             raise ValueError("Sensitivity prunes a part of each layer, and blocks go whole: use another granularity")
         super().check(module, example)
 
@@ -41,7 +39,7 @@ class Sensitivity(PostTrainingAnalysis):
         whole = trial({})
         layers = {}
         for name, scores in units.items():
-            masks = masks_at(self.pruner.allocation, {name: scores})
+            masks = self.pruner.allocation.masks_at({name: scores})
             layers[name] = [whole, *(trial(masks(rate)) for rate in rates[1:])]
             log.info("sensitivity: %s  test %s", name, "  ".join(f"{100 * plain:.1f} %" for plain, _ in layers[name]))
         found: dict[str, Any] = {"rates": rates}
