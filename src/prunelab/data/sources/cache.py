@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
+from prunelab.core.atomic import atomic_write
 from prunelab.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
@@ -59,20 +58,14 @@ def load(path: Path) -> Dataset:
 
 
 def save(path: Path, dataset: Dataset) -> None:
-    """Write to a temporary file, fsync, rename: a reader sees the old file or the complete new one."""
     header = {name: json.dumps(getattr(dataset, name)) for name in TUPLES}
     header |= {"format": FORMAT, "fingerprint": dataset.fingerprint}
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    content = serialize({name: getattr(dataset, name) for name in TENSORS}, header)
     try:
-        save_file({name: getattr(dataset, name) for name in TENSORS}, temporary, header)
-        temporary.chmod(0o644)  # safetensors writes 0600: only its creator could read a shared cache
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
+        with atomic_write(path) as file:
+            file.write(content)
+    except OSError as error:
         raise unwritable(path.parent, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import http.client
 import logging
-import os
 import queue
 import threading
 import time
 import urllib.request
-import uuid
 from pathlib import Path
+from typing import IO
+
+from prunelab.core.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 FAILURES = (OSError, ValueError, http.client.HTTPException)  # URLError is an OSError
@@ -42,23 +43,20 @@ def probe(url: str, seconds: float = 5.0) -> None:
 
 def fetch(url: str, path: Path, md5: str) -> None:
     """Download to `path`, which appears only when complete; raises RuntimeError and leaves nothing otherwise."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     log.info("downloading %s to %s", url, path)
     try:
-        actual = stream(url, temporary)
-        if actual != md5:
-            raise RuntimeError(f"data.url={url}: MD5 {actual}, expected {md5}; the download was removed")
-        os.replace(temporary, path)
+        with atomic_write(path) as file:
+            actual = stream(url, file)
+            if actual != md5:
+                raise RuntimeError(f"data.url={url}: MD5 {actual}, expected {md5}; the download was removed")
     except FAILURES as error:
         raise RuntimeError(f"data.url={url}: the download failed ({error}); run the command again") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def stream(url: str, path: Path) -> str:
-    """Download to `path`; returns the MD5 of what was written."""
+def stream(url: str, file: IO[bytes]) -> str:
+    """Download into `file`; returns the MD5 of what was written."""
     digest, last, size = hashlib.md5(usedforsecurity=False), time.monotonic(), 0
-    with urllib.request.urlopen(url, timeout=STALL_TIMEOUT) as response, open(path, "wb") as file:
+    with urllib.request.urlopen(url, timeout=STALL_TIMEOUT) as response:
         while block := response.read(1 << 20):
             digest.update(block)
             size += file.write(block)
