@@ -24,7 +24,7 @@ from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
 from prunelab.job.trainer import make_trainer
-from prunelab.lit.checkpoints import is_whole, newest
+from prunelab.lit.checkpoints import is_intact, latest_intact
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
@@ -73,11 +73,11 @@ def train(cfg: DictConfig, folder: RunDir, job: dict[str, Any], splits: Splits, 
     example = torch.zeros(1, *splits.test.pool.shape[1:])
     cut = start_from(net, cfg.pretrained)
     data = ImageDataModule(splits, cfg.optim.batch_size, instantiate(cfg.augment), cfg.seed, cfg.channels_last)
-    run = method.run(cfg.epochs, data.steps_of_an_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
+    run = method.run(cfg.epochs, data.steps_per_epoch(cfg.trainer.get("accumulate_grad_batches", 1)))
     epochs = method.schedule_epochs(cfg.epochs, run.epoch)
     module = build_module(cfg, net, len(splits.classes), job["values"]["compile"], epochs)
     preflight(cfg, method, module, data, run)
-    start = newest(folder.checkpoint.parent) or (parent(cfg, splits, stop) if cfg.pretrained == "auto" else None)
+    start = latest_intact(folder.checkpoint.parent) or (parent(cfg, splits, stop) if cfg.pretrained == "auto" else None)
     history, records = History(), RoundRecords(folder.masks)
     trainer = make_trainer(
         cfg,
@@ -136,7 +136,7 @@ def parent(cfg: DictConfig, splits: Splits, stop: StopRequest) -> Path:
     home = RunDir(Path(cfg.parents) / described["identity"])
     shared(
         home.path,
-        lambda: home.result(described["identity"]) is not None and is_whole(home.checkpoint),
+        lambda: home.result(described["identity"]) is not None and is_intact(home.checkpoint),
         lambda: train(dense, home, described, splits, stop),
         str(Path(HydraConfig.get().runtime.output_dir).absolute()),
         rank_of(cfg),
