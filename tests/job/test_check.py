@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from prunelab.job.check import check_launcher, check_values
 from prunelab.job.conf import conf_dir
-from prunelab.job.run import settle
+from prunelab.job.run import resolve_auto
 from prunelab.store.identity import flat
 from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
 
@@ -82,7 +82,7 @@ def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode,
 
 def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:
     one, ddp, two = (
-        flat(composed(*asked)) | settle(composed(*asked), SimpleNamespace(fingerprint=""))
+        flat(composed(*asked)) | resolve_auto(composed(*asked), SimpleNamespace(fingerprint=""))
         for asked in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
     )
     assert one == ddp
