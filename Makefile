@@ -1,4 +1,4 @@
-# The tasks of this project; `make` alone lists them.
+# Development tasks; `make` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -10,7 +10,7 @@ STUDY ?= outputs/demo
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-setup: $(READY)  ## make .venv with everything in it (about 6 GB, most of it torch)
+setup: $(READY)  ## create .venv with all dependencies (about 6 GB, most of it torch)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("prunelab needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -18,34 +18,34 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## ten networks trained, pruned and compared on built-in data, in minutes on a CPU
+demo: $(READY)  ## train, prune and compare ten networks on built-in data, in minutes on a CPU
 	$(BIN)/python -m train -m experiment=demo
 
-test: $(READY)  ## the fast tests, on all cores
+test: $(READY)  ## run the fast tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-test-slow: $(READY)  ## the tests that take minutes
+test-slow: $(READY)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-cluster: $(READY)  ## the tests in a real Slurm of one node, which they start; they skip where it is not installed
+test-cluster: $(READY)  ## run the Slurm tests on a single-node cluster that they start; skipped if Slurm is not installed
 	$(BIN)/python -m pytest -m 'cluster and not slow' -rs
 
-lint: $(READY)  ## look for mistakes and misplaced blanks
+lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 
-types: $(READY)  ## check the types
+types: $(READY)  ## check types
 	$(BIN)/mypy
 
-board: $(READY)  ## TensorBoard over outputs/, on this machine alone
+board: $(READY)  ## start TensorBoard for outputs/ on localhost
 	$(BIN)/python -m tensorboard.main --logdir outputs --host localhost
 
-report: $(READY)  ## table and figures of one study again: make report STUDY=outputs/demo
+report: $(READY)  ## rewrite the table and figures of a study: make report STUDY=outputs/demo
 	$(BIN)/python -m prunelab report $(STUDY)
 
-bench: $(READY)  ## training speed beside a plain loop and a DataLoader, measured side by side
+bench: $(READY)  ## compare training speed with a plain loop and a DataLoader
 	$(BIN)/python bench/throughput.py
 
-clean:  ## remove what tools left behind; outputs/ and .venv stay
+clean:  ## remove caches and build files; keeps outputs/ and .venv
 	rm -rf dist .pytest_cache .ruff_cache .mypy_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""How does a test come by a job's configuration?"""
+"""Composes the configuration of a job for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from prunelab.store.job import Job
 
 
 def tiny_job(images: Path) -> list[str]:
-    """Overrides for 3 epochs of 7 steps on `images`, a second's work."""
+    """Overrides for 3 epochs of 7 steps on `images`, which take a second."""
     return [
         "data=image_folder", f"data.root={images}", "data.val=20", f"data.cache={images}/cache",
         "model=resnet8", "epochs=3", "optim.batch_size=20", "trainer=cpu", "logger=none", "every=1ep",
@@ -20,7 +20,7 @@ def tiny_job(images: Path) -> list[str]:
 
 
 def compose_job(overrides: Sequence[str], folder: Path) -> DictConfig:
-    """As Hydra would hand it to the job; `folder` becomes its own."""
+    """The configuration as Hydra passes it to a job in `folder`."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", list(overrides), return_hydra_config=True)
     with open_dict(cfg):

@@ -1,4 +1,4 @@
-"""What do many tests need? A tiny study on disk, and jobs run in this process."""
+"""Fixtures for all tests: tiny images on disk, and jobs that run in this process."""
 
 import json
 from collections.abc import Callable
@@ -22,15 +22,15 @@ Job = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of this process time their nets in as few rounds as quartiles take: no test looks at the numbers."""
+def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs measure latency in as few rounds as quartiles need: no test uses the numbers."""
     monkeypatch.setattr(measured, "SECONDS", 0.0)
     monkeypatch.setattr(measured, "LEAST", 2)
 
 
 @pytest.fixture(scope="session")
 def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes of noise, 16 training and 4 test images each, around a colour of their own."""
+    """Ten classes of noise around a colour per class, with 16 training and 4 test images each."""
     root = tmp_path_factory.mktemp("tiny")
     rng = np.random.default_rng(0)
     for split, count in (("train", 16), ("test", 4)):
@@ -46,24 +46,24 @@ def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, tiny_images: Path) -> Compose:
-    """The configuration of a job of 3 epochs of 7 steps, which takes a second; `folder` becomes its own."""
+    """Composes a job of 3 epochs of 7 steps, which takes a second to run in `folder`."""
 
     def make(*overrides: str, folder: Path | None = None) -> DictConfig:
-        asked = [*tiny_job(tiny_images), f"parents={tmp_path}/parents", *overrides]
-        return compose_job(asked, folder or tmp_path / "job")
+        overrides = (*tiny_job(tiny_images), f"parents={tmp_path}/parents", *overrides)
+        return compose_job(overrides, folder or tmp_path / "job")
 
     return make
 
 
 @pytest.fixture
 def job(composed: Compose, tmp_path: Path) -> Job:
-    """Runs a job; returns its result with the final weights under "state_dict"."""
+    """Runs a job; returns its result with the final weights as "state_dict"."""
 
-    def do(*overrides: str, folder: Path | None = None) -> dict[str, Any]:
-        where = folder or tmp_path / "job"
-        run(composed(*overrides, folder=where))
-        result = json.loads((where / "result.json").read_text())
-        saved = torch.load(where / "checkpoints" / "last.ckpt", weights_only=True)
-        return result | {"state_dict": saved["state_dict"], "checkpoint": saved}
+    def run_job(*overrides: str, folder: Path | None = None) -> dict[str, Any]:
+        folder = folder or tmp_path / "job"
+        run(composed(*overrides, folder=folder))
+        result = json.loads((folder / "result.json").read_text())
+        checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        return result | {"state_dict": checkpoint["state_dict"], "checkpoint": checkpoint}
 
-    return do
+    return run_job

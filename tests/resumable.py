@@ -1,4 +1,4 @@
-"""A loader that goes on inside an epoch, which torch's own cannot."""
+"""A DataLoader that can resume within an epoch, which torch's cannot."""
 
 from collections.abc import Iterator
 
@@ -6,19 +6,19 @@ from torch.utils.data import DataLoader
 
 
 class Resumable(DataLoader):
-    """Goes on inside an epoch after a restart, as Lightning asks of a loader."""
+    """Has the `state_dict` that Lightning saves and restores."""
 
-    given = start = 0
+    position = start = 0
 
     def __iter__(self) -> Iterator:
         start, self.start = self.start, 0
         for i, batch in enumerate(super().__iter__()):
             if i >= start:
-                self.given = i + 1
+                self.position = i + 1
                 yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"given": self.given}
+        return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["given"] % len(self)
+        self.start = state["position"] % len(self)

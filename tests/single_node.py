@@ -1,7 +1,7 @@
-"""A Slurm of one node for tests, without systemd: its own key, configuration, state and logs in one folder.
+"""A single-node Slurm cluster for tests, without systemd: key, configuration, state and logs in one folder.
 
-What a test cluster needs and nothing else: no accounting, no cgroups, no task binding, and GPUs that are character
-devices which every machine has, so that Slurm hands them out.
+The minimum for tests: no accounting, cgroups or task binding, and as GPUs character devices that every machine has,
+so that Slurm can allocate them.
 """
 
 import os
@@ -17,17 +17,17 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
-SBIN = "/usr/sbin:/usr/local/sbin"  # not on everybody's PATH
+SBIN = "/usr/sbin:/usr/local/sbin"  # not on every user's PATH
 CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
 SlurmdPort={slurmd_port}
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny  # else they listen to the world
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny  # else they listen on all interfaces
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock,cred_expire=5  # a requeued job waits for one second longer than this
+AuthInfo=socket={folder}/munge.sock,cred_expire=5  # a requeued job waits one second longer than this
 CredType=cred/munge
 MpiDefault=none
 MailProg=/bin/true
@@ -38,7 +38,7 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=100000
-SlurmdParameters=config_overrides  # the node has the CPUs that it is said to have
+SlurmdParameters=config_overrides  # trust the CPUs and memory configured below
 ReturnToService=2
 KillWait=5
 StateSaveLocation={folder}/ctld
@@ -54,7 +54,7 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """Why there can be no cluster here; "" when there can."""
+    """Why no cluster can be started here, or "" if it can."""
     absent = [name for name in (*DAEMONS, "sbatch") if shutil.which(name, path=_path()) is None]
     return f"no {', '.join(absent)}: apt-get install slurmctld slurmd slurm-client munge" if absent else ""
 
@@ -66,27 +66,27 @@ class SingleNode:
 
     @property
     def env(self) -> dict[str, str]:
-        """An environment in which Slurm's commands, and what they start, mean this cluster."""
-        own = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
+        """An environment in which Slurm's commands, and the processes they start, use this cluster."""
+        cluster = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
         loopback = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH"))}
-        return inherited | own | loopback
+        return inherited | cluster | loopback
 
     def start(self) -> None:
-        """Until the node is idle. Raises RuntimeError with the ends of the logs when it does not come to that."""
+        """Returns when the node is idle. Raises RuntimeError with the ends of the logs if it does not become idle."""
         self._configure()
-        at = self.folder
+        folder = self.folder
         self._run(
-            "munged", "--foreground", f"--key-file={at}/munge.key", f"--socket={at}/munge.sock", "--force",
-            f"--pid-file={at}/munged.pid", f"--log-file={at}/munged.log", f"--seed-file={at}/munge.seed",
+            "munged", "--foreground", f"--key-file={folder}/munge.key", f"--socket={folder}/munge.sock", "--force",
+            f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed",
         )  # fmt: skip
-        self.until(lambda: (at / "munge.sock").exists())
+        self.until(lambda: (folder / "munge.sock").exists())
         self._run("slurmctld", "-D")
         self._run("slurmd", "-D")
         self.until(lambda: self.ask("sinfo", "-h", "-o", "%T") == "idle")
 
     def stop(self) -> None:
-        """Jobs first, then the daemons in the order in which they need each other."""
+        """Cancels the jobs, then stops the daemons in the reverse order of their start."""
         try:
             if "slurmd" in self.running:
                 self.clear()
@@ -99,17 +99,17 @@ class SingleNode:
                 process.terminate()
                 try:
                     process.wait(5)
-                except subprocess.TimeoutExpired:  # a slurmd that never registered does not heed it
+                except subprocess.TimeoutExpired:  # a slurmd that never registered ignores SIGTERM
                     process.kill()
                     process.wait()
 
     def ask(self, *command: str) -> str:
-        """What one of Slurm's commands prints; "" when it fails, or within 10 s does not answer."""
+        """The output of a Slurm command, or "" if it fails or takes more than 10 s."""
         try:
-            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=10)
+            process = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=10)
         except subprocess.TimeoutExpired:
             return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
+        return process.stdout.strip() if process.returncode == 0 else ""
 
     def clear(self) -> None:
         """Cancels every job and waits until they are gone."""
@@ -122,7 +122,7 @@ class SingleNode:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
-        self.folder.chmod(0o755)  # munged insists
+        self.folder.chmod(0o755)  # munged requires it
         for name in ("ctld", "slurmd"):
             (self.folder / name).mkdir()
         devices = [f"Name=gpu File={device} Flags=nvidia_gpu_env\n" for device in GPUS]
@@ -153,9 +153,9 @@ class SingleNode:
 
 
 def free_port() -> int:
-    with socket.socket() as there:
-        there.bind(("127.0.0.1", 0))
-        return int(there.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _path() -> str:

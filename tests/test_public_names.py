@@ -1,4 +1,4 @@
-"""What `from prunelab import ...` offers: the same at run time and to a type checker, at no cost until it is used."""
+"""Public names of `prunelab`: lazy, and the same at run time and for type checkers."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ import prunelab
 
 
 @pytest.mark.parametrize("name", prunelab.HOMES)
-def test_a_public_name_is_what_its_home_defines(name: str) -> None:
+def test_a_public_name_is_defined_in_its_home_module(name: str) -> None:
     assert getattr(prunelab, name).__module__ == prunelab.HOMES[name]
 
 
@@ -24,10 +24,10 @@ def test_a_type_checker_sees_the_same_names() -> None:
 
 def test_importing_the_package_brings_no_framework() -> None:
     code = "import sys, prunelab; print([m for m in ('torch', 'lightning', 'rich') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
-def test_another_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Prunning'"):
         prunelab.Prunning  # noqa: B018

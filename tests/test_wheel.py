@@ -1,4 +1,4 @@
-"""A built wheel is whole: the command works from any folder with it."""
+"""A built wheel is complete: the command works with it from any folder."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def test_a_wheel_contains_the_configuration_and_trains_from_any_folder(tmp_path:
     zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "train", "--info", "searchpath", "prune=sp", "rate=0.5"],
         cwd=elsewhere,
         env=os.environ | {"PYTHONPATH": str(site)},
@@ -27,9 +27,9 @@ def test_a_wheel_contains_the_configuration_and_trains_from_any_folder(tmp_path:
         text=True,
         check=True,
     )
-    assert str(site / "prunelab" / "conf") in done.stdout
+    assert str(site / "prunelab" / "conf") in process.stdout
     assert (site / "hydra_plugins" / "prunelab.py").exists()
-    assert not (site / "hydra_plugins" / "__init__.py").exists()  # other distributions add to this namespace
+    assert not (site / "hydra_plugins" / "__init__.py").exists()  # other distributions share this namespace
     assert (site / "prunelab" / "conf" / "hydra" / "sweeper" / "optuna.yaml").exists()
     assert all((site / "prunelab" / "report" / "html" / f"page.{part}").exists() for part in ("html", "css", "js"))
     assert sorted(p.name for p in (site / "prunelab" / "conf" / "prune").glob("*.yaml")) == sorted(

@@ -232,7 +232,7 @@ def test_callbacks_used_for_two_fits_in_a_row_do_the_same_twice(method: str, com
     for _ in range(2):
         L.seed_everything(0, verbose=False)
         data = ImageDataModule(splits, cfg.optim.batch_size, seed=0)
-        run = parts.run(cfg.epochs, data.steps_of_an_epoch())
+        run = parts.run(cfg.epochs, data.steps_per_epoch())
         module = job_module.build_module(cfg, job_module.build_net(cfg, 10), 10, False, cfg.epochs)
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = L.Trainer(

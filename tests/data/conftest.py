@@ -1,4 +1,4 @@
-"""What do the tests of the data read? Small trees and archives, made on the spot."""
+"""Fixtures for data tests: small image folders and archives, generated on the fly."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ CLASSES = ("cat", "dog")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two classes, six training and two test images each, in PNG: lossless, so pixels can be compared."""
+    """Two classes with six training and two test images each, as PNG: lossless, so pixels can be compared."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("test", 2)):
         for name in CLASSES:
@@ -28,7 +28,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes as Python 2 wrote its strings, which is how the official batches are stored."""
+    """Writes bytes as Python 2 wrote its strings, as in the official batches."""
 
     dispatch = pickle._Pickler.dispatch.copy()
 
@@ -47,13 +47,13 @@ def dumps(value: object) -> bytes:
 
 @pytest.fixture
 def python2_dumps() -> Callable[[object], bytes]:
-    """Pickle as the official batches were."""
+    """Pickles as the official batches were pickled."""
     return dumps
 
 
 @pytest.fixture
 def write_archive(tmp_path: Path) -> Callable[[dict[str, bytes]], tuple[Path, str]]:
-    """Write members into an archive of the official name; returns its path and its MD5."""
+    """Writes members into an archive with the official name; returns its path and MD5."""
 
     def write(members: dict[str, bytes]) -> tuple[Path, str]:
         path = tmp_path / "mirror" / "cifar-10-python.tar.gz"
@@ -78,7 +78,7 @@ def arrays() -> dict[str, tuple[np.ndarray, list[int]]]:
 
 @pytest.fixture
 def members(arrays: dict[str, tuple[np.ndarray, list[int]]]) -> dict[str, bytes]:
-    """The seven files of the official archive, with the arrays above in them."""
+    """The seven files of the official archive, containing `arrays`."""
     batches = {n: dumps({b"data": x, b"labels": y}) for n, (x, y) in arrays.items()}
     names = [f"class{i}".encode() for i in range(10)]
     return batches | {"batches.meta": dumps({b"label_names": names, b"num_vis": 3072})}

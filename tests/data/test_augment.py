@@ -1,3 +1,5 @@
+"""Batch augmentation, compared with an image-by-image oracle."""
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,15 +16,15 @@ SETTINGS = [
 X = torch.randint(1, 256, (64, 3, 32, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def one_by_one(augment: PadCropFlip, x: Tensor, decisions: Tensor) -> Tensor:
-    """The oracle: pad, crop, mirror, blacken, image after image."""
+def one_by_one(augment: PadCropFlip, x: Tensor, parameters: Tensor) -> Tensor:
+    """The oracle: pad, crop, flip and cut out one image after another."""
     c, h, w = x.shape[1:]
     out = torch.empty_like(x)
-    for i, (top, left, mirrored, cy, cx) in enumerate(decisions.tolist()):
+    for i, (top, left, flipped, cy, cx) in enumerate(parameters.tolist()):
         padded = torch.zeros((c, h + 2 * augment.pad, w + 2 * augment.pad), dtype=torch.uint8)
         padded[:, augment.pad : augment.pad + h, augment.pad : augment.pad + w] = x[i]
         crop = padded[:, top : top + h, left : left + w]
-        out[i] = crop.flip(-1) if mirrored else crop
+        out[i] = crop.flip(-1) if flipped else crop
         for r in range(h):
             for k in range(w):
                 half = augment.cutout // 2
@@ -32,31 +34,31 @@ def one_by_one(augment: PadCropFlip, x: Tensor, decisions: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("augment", SETTINGS)
-def test_whole_batch_equals_one_image_after_the_other(augment: PadCropFlip) -> None:
-    decisions = augment.draw(64, (32, 24), torch.Generator().manual_seed(1))
-    assert torch.equal(augment.apply(X, decisions), one_by_one(augment, X, decisions))
+def test_batch_equals_single_images(augment: PadCropFlip) -> None:
+    parameters = augment.draw(64, (32, 24), torch.Generator().manual_seed(1))
+    assert torch.equal(augment.apply(X, parameters), one_by_one(augment, X, parameters))
 
 
-def test_images_without_augmentation_stay_as_they_are() -> None:
+def test_no_augmentation_returns_the_images() -> None:
     augment = PadCropFlip(0, False)
     assert torch.equal(augment.apply(X, augment.draw(64, (32, 24), torch.Generator())), X)
 
 
-def test_every_shift_mirror_and_centre_occurs() -> None:
-    decisions = PadCropFlip(4, True, 8).draw(5000, (32, 24), torch.Generator().manual_seed(0))
-    assert [column.unique().tolist() for column in decisions.unbind(1)] == [
-        list(range(top)) for top in (9, 9, 2, 32, 24)
+def test_every_shift_flip_and_centre_occurs() -> None:
+    parameters = PadCropFlip(4, True, 8).draw(5000, (32, 24), torch.Generator().manual_seed(0))
+    assert [column.unique().tolist() for column in parameters.unbind(1)] == [
+        list(range(high)) for high in (9, 9, 2, 32, 24)
     ]
 
 
-def test_generator_alone_decides() -> None:
+def test_draws_depend_on_the_generator_alone() -> None:
     draws = [PadCropFlip().draw(100, (32, 32), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
 
 @pytest.mark.parametrize("augment", SETTINGS)
-def test_images_that_went_in_stay_unchanged(augment: PadCropFlip) -> None:
+def test_input_images_stay_unchanged(augment: PadCropFlip) -> None:
     before = X.clone()
     augment.apply(X, augment.draw(64, (32, 24), torch.Generator()))
     assert torch.equal(X, before)
@@ -64,5 +66,5 @@ def test_images_that_went_in_stay_unchanged(augment: PadCropFlip) -> None:
 
 @pytest.mark.parametrize("bad", [{"pad": -1}, {"cutout": -2}])
 def test_negative_sizes_are_refused(bad: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected pixels, 0 or more"):
+    with pytest.raises(ValueError, match="expected a number of pixels, 0 or more"):
         PadCropFlip(**bad)

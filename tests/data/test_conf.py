@@ -1,3 +1,5 @@
+"""The data options in conf/data."""
+
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ FILES = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_file_makes_a_source_whose_cache_the_environment_can_move(
+def test_every_option_is_a_source_and_takes_its_cache_from_the_environment(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNELAB_CACHE", "/elsewhere")
@@ -20,7 +22,7 @@ def test_every_file_makes_a_source_whose_cache_the_environment_can_move(
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_files_repeat_the_defaults_of_the_code(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_equal_the_defaults_of_the_code(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PRUNELAB_CACHE", raising=False)
     source = instantiate(OmegaConf.load(file))
     assert source == type(source)(**({"root": None} if hasattr(source, "root") else {}))

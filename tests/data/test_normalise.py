@@ -1,3 +1,5 @@
+"""Input normalisation, compared with its formula in float64."""
+
 import pytest
 import torch
 
@@ -14,6 +16,6 @@ def test_every_byte_is_normalised_per_channel(channels_last: bool) -> None:
     torch.testing.assert_close(Normalise(MEAN, STD, channels_last)(X), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_strides_are_those_asked_for() -> None:
+def test_memory_format_is_as_requested() -> None:
     assert Normalise(MEAN, STD)(X).is_contiguous()
     assert Normalise(MEAN, STD, channels_last=True)(X).is_contiguous(memory_format=torch.channels_last)

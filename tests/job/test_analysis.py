@@ -78,7 +78,7 @@ def test_a_scan_that_was_interrupted_keeps_the_training_and_begins_again(job, tm
         return find(self, trial, units)
 
     monkeypatch.setattr(Scan, "find", interrupted)
-    with stoppable() as stop, pytest.raises(Interrupted, match="interrupted while masks were tried"):
+    with stoppable() as stop, pytest.raises(Interrupted, match="interrupted while masks were evaluated"):
         job(*asked, folder=tmp_path / "again")
     assert not (tmp_path / "again" / "result.json").exists()
     monkeypatch.undo()

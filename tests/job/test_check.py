@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import conf_dir
 from prunelab.job.run import resolve_auto
-from prunelab.lit.device import check_devices
 from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
 
 
@@ -78,15 +77,6 @@ def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode,
     if target.endswith("SlurmLauncher"):
         with pytest.raises(ValueError, match="trainer.devices=4 with 2 tasks on a node"):
             check_launcher(4, hydra)
-
-
-def test_more_gpus_than_there_are_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(ValueError, match="trainer.devices=3: there are 2 GPUs; lower it"):
-        check_devices("auto", 3)
-    check_devices("auto", 2)
-    check_devices("cpu", 3)
 
 
 def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:

@@ -10,9 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +18,7 @@ import torch
 from compose import compose_job, tiny_job
 
 from prunelab.core import distributed
-from prunelab.data.images import Images, Splits
 from prunelab.job.run import run
-from prunelab.lit.datamodule import ImageDataModule
 
 TESTS = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
@@ -195,45 +191,6 @@ def test_on_one_device_it_is_the_same_job_also_where_filters_are_cut_out(tiny_im
     for side in ("dense", "pruned"):
         assert one["cost"][side] | {"latency": 0} == other["cost"][side] | {"latency": 0}
     assert one["identity"] == other["identity"]
-
-
-def share(rank: int, of: int, batch_size: int = 12) -> ImageDataModule:
-    images = [Images(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), torch.arange(n)) for n in (50, 7, 13)]
-    splits = Splits(*images, ("a",), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "")  # a label is its image's number
-    data = ImageDataModule(splits, batch_size, seed=3)
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=of, strategy=strategy)  # type: ignore[assignment]
-    return data
-
-
-def labels(loader: Any, epoch: int = 0) -> list[list[int]]:
-    loader.set_epoch(epoch)
-    return [y.tolist() for _, y in loader]
-
-
-@pytest.mark.parametrize("of", [2, 3])
-def test_ranks_share_every_batch_and_every_image_comes_once_an_epoch(of: int) -> None:
-    whole = share(0, 1)
-    parts = [share(rank, of) for rank in range(of)]
-    for epoch in range(2):
-        batches = labels(whole.train_dataloader(), epoch)
-        shares = [labels(part.train_dataloader(), epoch) for part in parts]
-        assert [sorted(chain(*each)) for each in zip(*shares, strict=True)] == [sorted(batch) for batch in batches]
-        assert len(set(chain(*chain(*shares)))) == 48
-    for split, n in enumerate((7, 13)):
-        seen = [labels(part.val_dataloader()[split]) for part in parts]
-        assert sorted(chain(*chain(*seen))) == list(range(n))
-    assert {part.steps_of_an_epoch() for part in parts} == {whole.steps_of_an_epoch()}
-
-
-def test_every_rank_scores_on_the_batches_of_one_process() -> None:
-    drawn = [share(rank, of).scoring_batches(2, torch.Generator().manual_seed(1)) for rank, of in ((0, 1), (1, 2))]
-    assert [y.tolist() for _, y in drawn[0]] == [y.tolist() for _, y in drawn[1]]
-
-
-def test_fewer_images_to_evaluate_than_devices_are_refused() -> None:
-    with pytest.raises(ValueError, match="7 images to evaluate are too few for 12 devices"):
-        share(0, 12).val_dataloader()
 
 
 def test_a_checksum_sees_a_single_unit_and_its_place() -> None:

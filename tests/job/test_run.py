@@ -10,7 +10,6 @@ import torch
 
 from prunelab.data.sources.image_folder import ImageFolder
 from prunelab.job.run import run
-from prunelab.lit.classifier import EpochMetrics
 from prunelab.models.cifar_resnet import resnet8
 
 
@@ -89,15 +88,6 @@ def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
     assert [e["test_loss"] for e in first["history"]] != [e["test_loss"] for e in second["history"]]
     assert first["state_dict"].keys() == second["state_dict"].keys()
     assert all(torch.equal(tensor, second["state_dict"][name]) for name, tensor in first["state_dict"].items())
-
-
-def test_the_loss_is_the_mean_over_images_not_over_batches() -> None:
-    tally = EpochMetrics(10)
-    logits = torch.zeros(550, 10)
-    losses = torch.cat([torch.full((500,), 1.0), torch.full((50,), 3.0)])
-    for part in (slice(0, 500), slice(500, 550)):
-        tally.add(logits[part], losses[part], torch.zeros(550, dtype=torch.long)[part])
-    assert tally.take()["loss"].item() == pytest.approx(650 / 550)
 
 
 def test_two_jobs_do_not_share_a_folder(job, composed) -> None:

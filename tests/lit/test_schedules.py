@@ -1,4 +1,4 @@
-"""Learning rates over a run of 100 steps, against values worked by hand."""
+"""Learning-rate schedules over 100 steps, compared with values worked out by hand."""
 
 import pytest
 import torch
@@ -9,20 +9,20 @@ from prunelab.lit.schedules import cosine, multi_step, one_cycle
 def rates(make, steps: int = 100, **options) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 2.0)
     schedule = make(optimizer, steps, **options)
-    seen = []
+    recorded = []
     for _ in range(steps):
-        seen.append(schedule.get_last_lr()[0])
+        recorded.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
-    return seen
+    return recorded
 
 
-def test_one_cycle_rises_for_its_warmup_and_falls_to_its_end() -> None:
-    seen = rates(one_cycle, warmup=0.2, start=0.1, end=0.01)
-    assert seen[0] == pytest.approx(0.2)
-    assert seen.index(max(seen)) == 19
-    assert max(seen) == pytest.approx(2.0)
-    assert seen[-1] == pytest.approx(0.02)
+def test_one_cycle_rises_during_warmup_and_falls_to_its_end() -> None:
+    lrs = rates(one_cycle, warmup=0.2, start=0.1, end=0.01)
+    assert lrs[0] == pytest.approx(0.2)
+    assert lrs.index(max(lrs)) == 19
+    assert max(lrs) == pytest.approx(2.0)
+    assert lrs[-1] == pytest.approx(0.02)
 
 
 def test_cosine_falls_to_zero_after_its_warmup() -> None:
@@ -35,6 +35,6 @@ def test_cosine_falls_to_zero_after_its_warmup() -> None:
     assert warm[0] < 0.1
 
 
-def test_multi_step_divides_at_fractions_of_the_run() -> None:
-    seen = rates(multi_step)
-    assert [seen[i] for i in (0, 49, 50, 74, 75, 99)] == pytest.approx([2.0, 2.0, 0.2, 0.2, 0.02, 0.02])
+def test_multi_step_decays_at_fractions_of_the_run() -> None:
+    lrs = rates(multi_step)
+    assert [lrs[i] for i in (0, 49, 50, 74, 75, 99)] == pytest.approx([2.0, 2.0, 0.2, 0.2, 0.02, 0.02])

@@ -1,4 +1,4 @@
-"""What is known of a data set before it is split?"""
+"""A data set in memory, and its split into training and validation images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunelab.data.images import RGB, Images, Splits
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class Dataset:
     """All pixels and labels: `x_*` uint8 (n, 3, h, w), `y_*` int64 (n,); the rest as in `Splits`."""
 
     x_train: Tensor
@@ -26,22 +26,24 @@ class Decoded:
     fingerprint: str
 
     @classmethod
-    def measure(cls, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: tuple[str, ...]) -> Decoded:
-        """From (x, y) of either split, reading all of it: 1 s for the 184 MB of CIFAR-10."""
+    def from_tensors(
+        cls, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: tuple[str, ...]
+    ) -> Dataset:
+        """From the (x, y) of both splits, with the moments and the fingerprint computed: 1 s for CIFAR-10's 184 MB."""
         mean, std = moments(train[0])
         return cls(*train, *test, classes, mean, std, fingerprint(*train, *test))
 
     def split(self, val: int, seed: int) -> Splits:
-        """Hold `val` train images out, by `seed`; raises as `hold_out` does."""
+        """Hold out `val` training images, chosen by `seed`; raises as `hold_out` does."""
         rows = hold_out(self.y_train, self.classes, val, torch.Generator().manual_seed(seed))
-        train, held = (Images(self.x_train, self.y_train, r) for r in rows)
+        train, held_out = (Images(self.x_train, self.y_train, r) for r in rows)
         test = Images(self.x_test, self.y_test)
-        return Splits(train, held, test, self.classes, self.mean, self.std, self.fingerprint)
+        return Splits(train, held_out, test, self.classes, self.mean, self.std, self.fingerprint)
 
 
 def moments(x: Tensor) -> tuple[RGB, RGB]:
-    """Mean and standard deviation per channel, pixels in [0, 1], of uint8 (n, 3, h, w)."""
-    # From the 256 counts: exact, and no float copy of the images, which would take four times their memory.
+    """Mean and standard deviation per channel of uint8 images (n, 3, h, w), with pixels in [0, 1]."""
+    # From the counts of the 256 values: exact, without a float copy of the images, which would take 4x the memory.
     level = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([torch.bincount(plane.flatten(), minlength=256) for plane in x.unbind(1)])
     share = counts.double() / x[:, 0].numel()  # (3, 256)
@@ -51,7 +53,7 @@ def moments(x: Tensor) -> tuple[RGB, RGB]:
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """16 hex digits of the SHA-256 of the tensors' shapes and bytes."""
+    """The first 16 hex digits of the SHA-256 of the tensors' shapes and bytes."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(repr(tuple(tensor.shape)).encode())
@@ -60,26 +62,26 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Ascending rows (n - val,) to train on and (val,) to validate on, equally many of each class.
+    """Sorted row indices: (n - val,) for training and (val,) for validation, stratified by class.
 
-    Where `val` is no multiple of the number of classes, some classes, drawn at random, give one more.
-    `y` is int64 (n,). Raises ValueError if `val` is not in [1, n) or would leave a class nothing to train on.
+    If `val` is not a multiple of the number of classes, randomly drawn classes contribute one more.
+    `y` is int64 (n,). Raises ValueError if `val` is not in [1, n) or would leave a class without training images.
     """
     if not 1 <= val < len(y):
-        raise ValueError(f"data.val={val}: expected a number of images in [1, {len(y)}), the images in train")
-    held = torch.zeros(len(y), dtype=torch.bool)
+        raise ValueError(f"data.val={val}: expected a number of images in [1, {len(y)}), the size of train")
+    held_out = torch.zeros(len(y), dtype=torch.bool)
     for label, count in enumerate(shares(val, len(classes), generator)):
-        own = torch.nonzero(y == label).flatten()
-        if count >= len(own):
+        members = torch.nonzero(y == label).flatten()
+        if count >= len(members):
             raise ValueError(
-                f"data.val={val}: takes {count} of the {len(own)} train images of class "
-                f"{classes[label]!r} and leaves none to train on; lower data.val or add images"
+                f"data.val={val}: takes {count} of the {len(members)} train images of class "
+                f"{classes[label]!r} and leaves none for training; lower data.val or add images"
             )
-        held[own[torch.randperm(len(own), generator=generator)[:count]]] = True
-    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+        held_out[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return torch.nonzero(~held_out).flatten(), torch.nonzero(held_out).flatten()
 
 
 def shares(total: int, parts: int, generator: torch.Generator) -> list[int]:
-    """`total` in `parts` integers that differ by one at most."""
+    """`total` split into `parts` integers that differ by at most one."""
     extra = torch.randperm(parts, generator=generator) < total % parts
     return (total // parts + extra.long()).tolist()

@@ -1,4 +1,4 @@
-"""What does a data set look like once it is in memory?"""
+"""Labelled images in memory, and the splits of a data set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images: a whole array, or some rows of one that stays where it is.
+    """Labelled images: a whole array, or some rows of one, without a copy.
 
     `pool` is uint8 (m, 3, h, w) and `labels` int64 (m,); `rows` is int64 (n,), or None for all m in order.
-    Train and validation images are rows of one pool, which is a mapped file: the split copies nothing.
+    Training and validation images are rows of one pool, a memory-mapped file, so splitting copies nothing.
     """
 
     pool: Tensor
@@ -27,7 +27,7 @@ class Images:
 
     @property
     def x(self) -> Tensor:
-        """uint8 (n, 3, h, w); a copy where these are some rows of the pool."""
+        """uint8 (n, 3, h, w); a copy if `rows` is given."""
         return self.pool if self.rows is None else self.pool.index_select(0, self.rows)
 
     @property
@@ -36,12 +36,12 @@ class Images:
         return self.labels if self.rows is None else self.labels.index_select(0, self.rows)
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The uint8 images (b, 3, h, w) and the labels (b,) at `positions` (b,), counted from 0 to n - 1."""
+        """The uint8 images (b, 3, h, w) and labels (b,) at `positions` (b,), which are in [0, n)."""
         rows = positions if self.rows is None else self.rows.index_select(0, positions)
         return self.pool.index_select(0, rows), self.labels.index_select(0, rows)
 
     def to(self, device: torch.device) -> Images:
-        """These images alone on `device`; this very object where that is the pool's device already."""
+        """A copy of these n images on `device`; the object itself if the pool is on it already."""
         if self.pool.device == device:
             return self
         return Images(self.x.to(device), self.y.to(device))
@@ -49,10 +49,10 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a source hands over. The validation images come out of train; the test images select nothing.
+    """The three splits of a data set. Validation images are held out of train; test images select nothing.
 
     `mean` and `std` are per channel, of pixels in [0, 1], over train and validation together.
-    `fingerprint` is 16 hex digits of the SHA-256 of every decoded image and label, the same for any split.
+    `fingerprint` is 16 hex digits of the SHA-256 of all images and labels, the same for any split.
     """
 
     train: Images

@@ -1,4 +1,4 @@
-"""How do bytes become what a network is fed?"""
+"""Input normalisation on the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunelab.data.images import RGB
 
 @dataclass(frozen=True)
 class Normalise:
-    """(pixel / 255 - mean) / std per channel, in `channels_last` strides where convolutions prefer them."""
+    """(pixel / 255 - mean) / std per channel, in `channels_last` memory format if that is set."""
 
     mean: RGB
     std: RGB
@@ -24,12 +24,12 @@ class Normalise:
         scale, shift = constants(self.mean, self.std, x.device)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        # In place, and one multiplication: a third of the time of the formula as it is written above.
+        # In place and with one multiplication: a third of the time of the formula above.
         return x.float().mul_(scale).sub_(shift)
 
 
-@cache  # a copy to the GPU at every batch would make the host wait
+@cache  # a copy to the GPU for every batch would stall the host
 def constants(mean: RGB, std: RGB, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(1, 3, 1, 1) each: what to multiply pixels of 0 to 255 by, and what to subtract then."""
+    """Scale and shift, (1, 3, 1, 1) each: `pixels * scale - shift` normalises pixels in 0 to 255."""
     m, s = (torch.tensor(v).view(1, 3, 1, 1) for v in (mean, std))
     return (1 / (255 * s)).to(device), (m / s).to(device)

@@ -1,7 +1,6 @@
-"""In which order does an epoch visit the images, and which of them are this rank's?
+"""The order of images in an epoch, and each rank's share of them.
 
-Functions of (seed, epoch) and of nothing else: an epoch can go on in its middle after a restart, and several
-ranks can share it without talking.
+A function of (seed, epoch) alone: an epoch can resume in the middle, and ranks can share it without communicating.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """`batch_size` counts the images of all ranks; rank r has those at r, r + world_size, ... of each batch.
+    """`batch_size` counts the images of all ranks; rank r takes those at r, r + world_size, ... of each batch.
 
-    With `drop_last`, as for training, the images that fill no whole batch are left out of that epoch.
+    With `drop_last`, as in training, images that do not fill a whole batch are left out of that epoch.
     """
 
     batch_size: int
@@ -34,26 +33,26 @@ class Sampling:
             raise ValueError(f"batch_size={self.batch_size}: expected 1 or more")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: expected 0 or more")
-        # Gradients are averaged over ranks: unequal shares would weigh some images more than others.
+        # Gradients are averaged over ranks: unequal shares would weight some images more than others.
         if self.drop_last and self.batch_size % self.world_size:
             raise ValueError(f"batch_size={self.batch_size}: expected a multiple of world_size={self.world_size}")
 
     def count(self, n: int) -> int:
-        """Batches this rank makes of n images; raises ValueError where training would have none."""
+        """Batches of this rank for n images; raises ValueError if training would have none."""
         if self.drop_last and n < self.batch_size:
             raise ValueError(f"batch_size={self.batch_size}: more than the {n} images; lower it")
         whole, rest = divmod(n, self.batch_size)
-        # A last batch smaller than the number of ranks has nothing for some of them.
+        # A last batch smaller than the number of ranks leaves some of them without an image.
         return whole + (not self.drop_last and rest > self.rank)
 
     def positions(self, batch: int, n: int) -> slice:
-        """Where batch number `batch` stands in the epoch's order of n images."""
+        """This rank's part of batch number `batch`, as positions in the epoch's order of n images."""
         start = batch * self.batch_size
         return slice(start + self.rank, min(start + self.batch_size, n), self.world_size)
 
     def generator(self, epoch: int) -> torch.Generator:
-        """For all that is drawn in that epoch."""
-        # Hashed, because torch keeps 32 bits of a seed: `seed << 32 | epoch` would forget the seed.
+        """Source of all random numbers of that epoch."""
+        # Hashed, because torch keeps only 32 bits of a seed: `seed << 32 | epoch` would drop the seed.
         mixed = np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]
         return torch.Generator().manual_seed(int(mixed))
 

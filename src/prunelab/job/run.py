@@ -26,7 +26,7 @@ from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
 from prunelab.job.trainer import make_trainer
-from prunelab.lit.checkpoints import is_whole, newest
+from prunelab.lit.checkpoints import is_intact, latest_intact
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
@@ -77,10 +77,12 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     cut = start_from(net, job.pretrained)
     augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
     data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
-    run = method.run(job.epochs, data.steps_of_an_epoch(job.batches_a_step))
+    run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     module = build_module(job, net, len(splits.classes), method.schedule_epochs(job.epochs, run.epoch))
     preflight(job, method, module, data, run)
-    start = newest(folder.checkpoint.parent) or (pretrain(job, splits, stop) if job.pretrained == "auto" else None)
+    start = latest_intact(folder.checkpoint.parent) or (
+        pretrain(job, splits, stop) if job.pretrained == "auto" else None
+    )
     history, records = History(), RoundRecords(folder.masks)
     trainer = make_trainer(
         job,
@@ -125,7 +127,7 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
     folder = RunDir(Path(job.config["parents"]) / dense.identity)
     shared(
         folder.path,
-        lambda: folder.finished(dense) is not None and is_whole(folder.checkpoint),
+        lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint),
         lambda: train(dense, folder, splits, stop),
         str(Path(HydraConfig.get().runtime.output_dir).absolute()),
         rank_of(job.devices),

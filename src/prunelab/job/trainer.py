@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import BufferSync
-from prunelab.lit.checkpoints import Checkpoints, WholeCheckpointIO
+from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints
 from prunelab.lit.device import expected_device
 from prunelab.lit.history import History
 from prunelab.lit.rng_state import RngState
@@ -72,7 +72,7 @@ def make_trainer(
             checkpoints,
         ],
         logger=_logger(job, start),
-        plugins=[WholeCheckpointIO(), *environments(job.devices)],
+        plugins=[AtomicCheckpointIO(), *environments(job.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged at a step; Lightning warns when an epoch is shorter than this

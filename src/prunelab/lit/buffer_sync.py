@@ -1,4 +1,4 @@
-"""Which running statistics does a net have that several processes train?"""
+"""Averages running statistics over the ranks of a distributed training."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from prunelab.core import distributed
 
 
 class BufferSync(L.Callback):
-    """After each batch of training, buffers are averaged over ranks: evaluation and checkpoints see one net.
+    """Averages floating-point buffers over ranks after each training batch.
 
-    Batch norm normalises by the statistics of its own rank's images; the running ones it keeps come from all of
-    them. Averaged each time rather than before an evaluation, they do not depend on when somebody looks, so a
-    resumed run has the bits of one that was never stopped. Meant for DDPStrategy(broadcast_buffers=False): DDP's own
-    broadcast keeps rank 0's alone, and hangs where ranks evaluate unequal numbers of batches.
+    Batch norm normalises with the statistics of its own rank's images; its running statistics come from all ranks.
+    Averaging after every batch, not before an evaluation, makes them independent of when evaluations happen, so a
+    resumed run has the same bits as an uninterrupted one. Use with DDPStrategy(broadcast_buffers=False): DDP's own
+    broadcast keeps only rank 0's buffers, and hangs if ranks evaluate unequal numbers of batches.
     """
 
     def on_train_batch_end(

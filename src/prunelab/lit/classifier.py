@@ -1,4 +1,4 @@
-"""How is a net trained to classify?"""
+"""The LightningModule that trains a classifier."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")  # the last two in the order of the data modul
 
 
 class EpochMetrics(nn.Module):
-    """Mean loss and accuracy of an epoch, summed up on the device: no synchronisation at a step."""
+    """Mean loss and accuracy of an epoch, accumulated on the device without a synchronisation per step."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -28,21 +28,21 @@ class EpochMetrics(nn.Module):
         self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
     def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
-        """`losses` are those of single images (n,), or the mean of batches that are all of one size."""
+        """`losses` are those of single images (n,), or the mean over a batch if all batches have the same size."""
         self.loss.update(losses)
         self.acc.update(logits, y)
 
     def sums(self) -> dict[str, Tensor]:
-        """Of the epoch so far, which may go on after a restart; the tensors themselves."""
+        """The running sums of this epoch, as references: a resumed epoch writes into them."""
         metrics = {"loss": self.loss, "acc": self.acc}
         return {f"{name}.{key}": getattr(m, key) for name, m in metrics.items() for key in dict(m.metric_state)}
 
     def restore(self, sums: dict[str, Tensor]) -> None:
-        for name, mine in self.sums().items():
-            mine.copy_(sums[name])
+        for name, tensor in self.sums().items():
+            tensor.copy_(sums[name])
 
     def take(self) -> dict[str, Tensor]:
-        """The means since the last call."""
+        """The means since the last call; resets the sums."""
         means = {"loss": self.loss.compute(), "acc": self.acc.compute()}
         self.loss.reset()
         self.acc.reset()
@@ -50,12 +50,12 @@ class EpochMetrics(nn.Module):
 
 
 class Classifier(L.LightningModule):
-    """Cross-entropy on any net that maps (n, 3, 32, 32) images to (n, classes) logits.
+    """Cross-entropy on any network that maps (n, 3, 32, 32) images to (n, classes) logits.
 
     `optimizer` takes parameters; `schedule` takes the optimizer and a number of steps, those of `epochs` epochs
-    or of the whole run, and moves at every step. Where training goes on after it, it does so at the constant
-    rate `finetune`, a fraction of the optimizer's own. Logs loss and accuracy of train, val and test once an
-    epoch; test selects nothing.
+    or of the whole run, and is updated at every step. Training beyond it uses a constant learning rate, the fraction
+    `finetune` of the optimizer's own. Logs loss and accuracy of train, val and test once per epoch; test selects
+    nothing.
     """
 
     def __init__(
@@ -77,20 +77,21 @@ class Classifier(L.LightningModule):
         self.compiled = compiled
         self.epochs = epochs
         self.finetune = finetune
-        self.tallies = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
+        self.epoch_metrics = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
         self.example_input_array = EXAMPLE
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tally"] = distributed.gather({name: t.cpu() for name, t in self._tally("train").sums().items()})
+        sums = {name: tensor.cpu() for name, tensor in self._metrics("train").sums().items()}
+        checkpoint["train_metrics"] = distributed.gather(sums)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "tally" in checkpoint:  # a file with weights alone has none
-            self._tally("train").restore(checkpoint["tally"][distributed.rank()])
+        if "train_metrics" in checkpoint:  # a file with only weights has none
+            self._metrics("train").restore(checkpoint["train_metrics"][distributed.rank()])
 
     def on_fit_start(self) -> None:
         if self.compiled:
-            torch.compiler.reset()  # the jobs of a sweep share one count of compiled nets, which is limited
-            self.net.compile()  # in place: names, parameters and checkpoints stay as they are
+            torch.compiler.reset()  # the jobs of a sweep share torch's limit on compiled graphs
+            self.net.compile()  # in place: names, parameters and checkpoints do not change
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -99,11 +100,11 @@ class Classifier(L.LightningModule):
         x, y = batch
         logits = self.net(x)
         loss = self.scoring_loss(logits, y)
-        self._tally("train").add(logits.detach(), loss.detach(), y)
+        self._metrics("train").add(logits.detach(), loss.detach(), y)
         return loss
 
     def scoring_loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """What training minimises, and what criteria differentiate."""
+        """The training loss, which criteria differentiate too."""
         return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     def on_train_epoch_end(self) -> None:
@@ -112,17 +113,17 @@ class Classifier(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         x, y = batch
         logits = self.net(x)
-        self._tally(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y, reduction="none"), y)
+        self._metrics(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y, reduction="none"), y)
 
     def on_validation_epoch_end(self) -> None:
         for split in SPLITS[1:]:
             self._log(split)
 
-    def _tally(self, split: str) -> EpochMetrics:
-        return cast(EpochMetrics, self.tallies[SPLITS.index(split)])
+    def _metrics(self, split: str) -> EpochMetrics:
+        return cast(EpochMetrics, self.epoch_metrics[SPLITS.index(split)])
 
     def _log(self, split: str) -> None:
-        self.log_dict({f"{split}/{name}": value for name, value in self._tally(split).take().items()})
+        self.log_dict({f"{split}/{name}": value for name, value in self._metrics(split).take().items()})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.net.parameters())
@@ -138,6 +139,6 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         scheduler = cast(LRScheduler, self.lr_schedulers())
-        if scheduler.last_epoch >= self._steps:  # and no Rewind, which acts before this, has taken it back
+        if scheduler.last_epoch >= self._steps:  # and no Rewind, which runs before this hook, has set it back
             for group in scheduler.optimizer.param_groups:
                 group["lr"] = self.finetune * scheduler.optimizer.defaults["lr"]

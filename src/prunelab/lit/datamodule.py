@@ -1,4 +1,4 @@
-"""Which batches does a run see?"""
+"""The LightningDataModule for images that are in memory."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,15 +13,15 @@ from prunelab.data.images import Images, Splits
 from prunelab.data.normalise import Normalise
 from prunelab.data.sampling import Sampling
 
-EVALUATION_BATCH = 500  # images on each device; no gradients are kept, so more fit than in training
+EVALUATION_BATCH = 500  # images per device; more than in training fit, as no gradients are kept
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Batches made whole on the training device; the evaluation loaders are [val, test].
+    """Batches assembled on the training device; the evaluation loaders are [val, test].
 
-    `batch_size` counts the images of all ranks. Each has its share of every batch, in training and evaluation; what
-    is scored on, all ranks have whole. Raises ValueError for batches that cannot be shared evenly, and for
-    fewer images to evaluate than ranks.
+    `batch_size` counts the images of all ranks. Each rank takes its share of every batch, in training and evaluation,
+    but all ranks score on the same whole batches. Raises ValueError for batches that cannot be shared evenly, and
+    for fewer evaluation images than ranks.
     """
 
     def __init__(
@@ -38,44 +38,44 @@ class ImageDataModule(L.LightningDataModule):
         self.augment = augment
         self.normalise = Normalise(splits.mean, splits.std, channels_last)
         self._train: Batches | None = None
-        self._place: dict[str, Any] = {}
+        self._position: dict[str, Any] = {}
 
     def train_dataloader(self) -> Batches:
         self._train = self._batches(self.splits.train, self.sampling, self.augment)
-        if self._place:
-            self._train.load_state_dict(self._place)
-            self._place = {}
+        if self._position:
+            self._train.load_state_dict(self._position)
+            self._position = {}
         return self._train
 
     def val_dataloader(self) -> list[Batches]:
         assert self.trainer is not None
         ranks, splits = self.trainer.world_size, (self.splits.val, self.splits.test)
-        if (fewest := min(map(len, splits))) < ranks:  # Lightning would wait for those that evaluate nothing
-            raise ValueError(f"{fewest} images to evaluate are too few for {ranks} devices: lower trainer.devices")
+        if (fewest := min(map(len, splits))) < ranks:  # Lightning would hang on ranks that evaluate nothing
+            raise ValueError(f"{fewest} evaluation images are too few for {ranks} devices: lower trainer.devices")
         return [self._batches(split, Sampling(EVALUATION_BATCH * ranks)) for split in splits]
 
     def test_dataloader(self) -> Batches:
         return self.val_dataloader()[1]
 
-    def steps_of_an_epoch(self, accumulate: int = 1) -> int:
-        """Optimizer steps, each of `accumulate` batches. Raises ValueError where there is not one batch."""
+    def steps_per_epoch(self, accumulate: int = 1) -> int:
+        """Optimizer steps of `accumulate` batches each. Raises ValueError if there is not a single batch."""
         return -(-self.sampling.count(len(self.splits.train)) // accumulate)
 
     def scoring_batches(self, count: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-        """`count` batches of different training images, not augmented. Raises ValueError when there are too few."""
+        """`count` batches of distinct training images, not augmented. Raises ValueError if there are too few."""
         self.check_scoring(count)
         size, device = self.sampling.batch_size, self._device
-        chosen = torch.randperm(len(self.splits.train), generator=generator)[: count * size].split(size)
-        batches = [self.splits.train.take(positions) for positions in chosen]
-        return [(self.normalise(x.to(device)), y.to(device)) for x, y in batches]
+        batches = torch.randperm(len(self.splits.train), generator=generator)[: count * size].split(size)
+        taken = [self.splits.train.take(positions) for positions in batches]
+        return [(self.normalise(x.to(device)), y.to(device)) for x, y in taken]
 
-    def check_scoring(self, count: int, knob: str = "prune.pruning.pruner.criterion.batches") -> None:
-        """Raises ValueError when `count` batches, which `knob` asks for, are more than there are for training."""
-        have, size = len(self.splits.train), self.sampling.batch_size
-        if count * size > have:
+    def check_scoring(self, count: int, option: str = "prune.pruning.pruner.criterion.batches") -> None:
+        """Raises ValueError if there are fewer than `count` training batches; `option` is what sets the count."""
+        images, size = len(self.splits.train), self.sampling.batch_size
+        if count * size > images:
             raise ValueError(
-                f"scoring asks for {count} batches of {size} images, there are {have} for training: lower "
-                f"{knob}, or optim.batch_size"
+                f"scoring asks for {count} batches of {size} images, there are {images} for training: lower "
+                f"{option} or optim.batch_size"
             )
 
     @property
@@ -88,10 +88,10 @@ class ImageDataModule(L.LightningDataModule):
         share = replace(sampling, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
         return Batches(images, share, self.normalise, augment, self._device)
 
-    # Lightning keeps a loader's place in the epoch itself, but loses it when the steps of the run are asked for
-    # before it is restored, as configure_optimizers must; the data module's own state comes back in time.
+    # Lightning keeps the loader's position in the epoch itself, but loses it if the total steps are computed before it
+    # is restored, as configure_optimizers must; the data module's own state is restored in time.
     def state_dict(self) -> dict[str, Any]:
         return self._train.state_dict() if self._train else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._place = state_dict
+        self._position = state_dict

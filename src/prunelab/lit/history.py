@@ -1,4 +1,4 @@
-"""What happened in each epoch?"""
+"""Records metrics, sparsity, learning rate and time of each epoch."""
 
 import logging
 import math
@@ -11,49 +11,48 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 log = logging.getLogger(__name__)
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
-LAYER = "units_removed/net."  # what Pruning logs of a layer of the net that a Classifier trains
+LAYER = "units_removed/net."  # prefix of what Pruning logs for a layer of a Classifier's network
 
 
 class History(Checkpoint):
-    """A record an epoch, kept through checkpoints, and a line of it in the log.
+    """One record and one log line per epoch; records are kept in checkpoints.
 
-    `epochs` holds dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), the same of each layer in `layers`, lr, seconds (by the clock, evaluation included). Logs the last
-    two, as `train/lr` and `train/seconds`.
+    `epochs` is a list of dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
+    units removed), the same per layer in `layers`, lr, seconds (wall-clock, evaluation included). Logs the last
+    two as `train/lr` and `train/seconds`.
 
-    A Checkpoint by type, because Lightning calls those after the module's own on_train_epoch_end: the epoch's
-    metrics are complete. It stands before what saves checkpoints, so that each holds its own epoch.
+    A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
+    metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
     """
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, Any]] = []
-        self._spent = 0.0  # seconds of an epoch that began before a restart
+        self._spent = 0.0  # seconds spent on the current epoch before a restart
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.epochs, self._spent, self._began = [], 0.0, time.monotonic()
+        self.epochs, self._spent, self._start = [], 0.0, time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._began = time.monotonic() - self._spent
+        self._start = time.monotonic() - self._spent
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._began = time.monotonic()  # not called where an epoch goes on after a restart
+        self._start = time.monotonic()  # not called if an epoch is resumed in the middle
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        now = trainer.callback_metrics
+        metrics = trainer.callback_metrics
         entry: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        entry |= {name.replace("/", "_"): float(now[name]) for name in METRICS}
-        entry["sparsity"] = float(now.get("sparsity/all", 0.0))
+        entry |= {name.replace("/", "_"): float(metrics[name]) for name in METRICS}
+        entry["sparsity"] = float(metrics.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        entry["seconds"] = time.monotonic() - self._began
-        if bad := [name for name, value in entry.items() if not math.isfinite(value)]:
-            raise ValueError(
-                f"epoch {entry['epoch']}: {bad[0]} is {entry[bad[0]]}, training has diverged: lower the learning rate"
-            )
-        if layers := {name: round(float(v), 6) for name, v in now.items() if name.startswith(LAYER)}:
+        entry["seconds"] = time.monotonic() - self._start
+        if invalid := [name for name, value in entry.items() if not math.isfinite(value)]:
+            name, epoch = invalid[0], entry["epoch"]
+            raise ValueError(f"epoch {epoch}: {name} is {entry[name]}, training diverged: lower the learning rate")
+        if layers := {name: round(float(v), 6) for name, v in metrics.items() if name.startswith(LAYER)}:
             entry["layers"] = {name.removeprefix(LAYER): removed for name, removed in layers.items()}
         self.epochs.append(entry)
         pl_module.log_dict({f"train/{name}": entry[name] for name in ("lr", "seconds")}, rank_zero_only=True)
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",
             entry["epoch"],
@@ -67,17 +66,16 @@ class History(Checkpoint):
         )
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._evaluated = time.monotonic()
+        self._end = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Of a net that is not trained, but looked at by `trainer.validate`: epoch 0."""
+        """Records epoch 0 for a network that is only evaluated, by `trainer.validate`."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            now = {name: float(value) for name, value in trainer.callback_metrics.items() if name in METRICS}
-            named = {name.replace("/", "_"): value for name, value in now.items()}
-            self.epochs = [{"epoch": 0, "step": 0, **named, "sparsity": 0.0, "seconds": self._evaluated - self._began}]
+            values = {k.replace("/", "_"): float(v) for k, v in trainer.callback_metrics.items() if k in METRICS}
+            self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, "seconds": self._end - self._start}]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "spent": time.monotonic() - self._began}
+        return {"epochs": self.epochs, "spent": time.monotonic() - self._start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self._spent = list(state_dict["epochs"]), state_dict["spent"]

@@ -1,4 +1,4 @@
-"""Which random numbers come next, also after a resume?"""
+"""Saves and restores torch's global random state."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from prunelab.core.seeding import derived_generator
 
 
 class RngState(L.Callback):
-    """Carries torch's global random streams (dropout draws from them) in the checkpoint.
+    """Keeps the state of torch's global generators (which dropout uses) in checkpoints.
 
-    They are put back as training starts, after everything that might draw in between. Of GPUs it is the one
-    that the process trains on. Each rank has streams of its own, or all would drop the same units of different
-    images; the checkpoint has all of them. One that is new to the training derives its own from rank 0's.
+    It is restored when training starts, after everything that might draw in between; of the GPUs, only the
+    process's own is covered. Each rank has its own state, or all would drop the same units of different images;
+    the checkpoint holds all of them. A rank that is not in the checkpoint derives its seed from rank 0's.
     """
 
     def __init__(self) -> None:
@@ -30,16 +30,16 @@ class RngState(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         state, self._loaded = self._loaded, {}
-        rank, streams = distributed.rank(), [state, *state.get("others", [])]
-        known = rank < len(streams)
+        rank, ranks = distributed.rank(), [state, *state.get("others", [])]
+        saved = rank < len(ranks)
         if state:
-            _put_back(streams[rank if known else 0])
-        if rank and not (state and known):
-            drawn = int(torch.randint(2**62, ()))
-            torch.manual_seed(derived_generator(f"rank {rank}", drawn).initial_seed())
+            _restore(ranks[rank if saved else 0])
+        if rank and not (state and saved):
+            seed = int(torch.randint(2**62, ()))
+            torch.manual_seed(derived_generator(f"rank {rank}", seed).initial_seed())
 
 
-def _put_back(streams: dict[str, Any]) -> None:
-    torch.set_rng_state(streams["cpu"])
-    if streams["cuda"] is not None and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state(streams["cuda"])
+def _restore(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(state["cuda"])

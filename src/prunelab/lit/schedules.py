@@ -1,4 +1,4 @@
-"""How does the learning rate move over a run of `steps` optimizer steps? The optimizer's own rate is the peak."""
+"""Learning-rate schedules over `steps` optimizer steps; the optimizer's own rate is the peak."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import (
 def one_cycle(
     optimizer: Optimizer, steps: int, warmup: float = 0.2, start: float = 0.04, end: float = 1e-4
 ) -> LRScheduler:
-    """Smith 2018: from `start` times the peak up in the first `warmup` of the run, then down to `end` times it."""
+    """Smith 2018: up from `start` times the peak during a fraction `warmup` of the run, then down to `end` times it."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
         optimizer,
@@ -30,16 +30,16 @@ def one_cycle(
 
 
 def cosine(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LRScheduler:
-    """Loshchilov & Hutter 2017 without restarts: half a cosine to 0, after a linear `warmup` share of the run."""
-    rising = round(warmup * steps)
-    falling = CosineAnnealingLR(optimizer, max(1, steps - rising))
-    if not rising:
-        return falling
-    return SequentialLR(optimizer, [LinearLR(optimizer, 0.01, total_iters=rising), falling], [rising])
+    """Loshchilov & Hutter 2017 without restarts: a linear `warmup`, a fraction of the run, then half a cosine to 0."""
+    warmup_steps = round(warmup * steps)
+    decay = CosineAnnealingLR(optimizer, max(1, steps - warmup_steps))
+    if not warmup_steps:
+        return decay
+    return SequentialLR(optimizer, [LinearLR(optimizer, 0.01, total_iters=warmup_steps), decay], [warmup_steps])
 
 
 def multi_step(
     optimizer: Optimizer, steps: int, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1
 ) -> LRScheduler:
-    """Times `gamma` at each of the `milestones`, fractions of the run (He et al. 2015)."""
+    """He et al. 2015: multiplied by `gamma` at each of the `milestones`, fractions of the run."""
     return MultiStepLR(optimizer, [round(m * steps) for m in milestones], gamma)

@@ -7,7 +7,7 @@ NOW = {
     "prunelab.callbacks.sensitivity.Sensitivity": "prunelab.callbacks.analysis.sensitivity.Sensitivity",
     "prunelab.data.cifar10.CIFAR10": "prunelab.data.sources.cifar10.CIFAR10",
     "prunelab.data.image_folder.ImageFolder": "prunelab.data.sources.image_folder.ImageFolder",
-    "prunelab.data.shapes.Shapes": "prunelab.data.sources.shapes.shapes.Shapes",
+    "prunelab.data.shapes.Shapes": "prunelab.data.sources.shapes.source.Shapes",
     "prunelab.lit.tensorboard.EpochLogger": "prunelab.tensorboard.logger.EpochLogger",
 }
 BEFORE = {now: before for before, now in NOW.items()}

@@ -1,3 +1,5 @@
+"""Reading the CIFAR-10 archive, and refusing damaged or malicious ones."""
+
 import os
 import pickle
 from collections.abc import Callable
@@ -16,17 +18,17 @@ Arrays = dict[str, tuple[np.ndarray, list[int]]]
 def test_batches_are_read_in_order_and_plane_by_plane(
     members: dict[str, bytes], arrays: Arrays, write_archive: Write
 ) -> None:
-    decoded = read_archive(write_archive(members)[0])
-    assert decoded.x_train.shape == (50, 3, 32, 32)
-    assert decoded.classes == tuple(f"class{i}" for i in range(10))
+    dataset = read_archive(write_archive(members)[0])
+    assert dataset.x_train.shape == (50, 3, 32, 32)
+    assert dataset.classes == tuple(f"class{i}" for i in range(10))
     data, labels = arrays["data_batch_2"]
-    assert decoded.y_train[10:20].tolist() == labels
-    # Pixel (row 2, column 5) of the blue plane stands at 2 * 1024 + 2 * 32 + 5 of its line.
-    assert decoded.x_train[10:20, 2, 2, 5].tolist() == data[:, 2048 + 64 + 5].tolist()
-    assert torch.equal(decoded.x_test.flatten(1), torch.from_numpy(arrays["test_batch"][0]))
+    assert dataset.y_train[10:20].tolist() == labels
+    # Pixel (row 2, column 5) of the blue plane is number 2 * 1024 + 2 * 32 + 5 of its row.
+    assert dataset.x_train[10:20, 2, 2, 5].tolist() == data[:, 2048 + 64 + 5].tolist()
+    assert torch.equal(dataset.x_test.flatten(1), torch.from_numpy(arrays["test_batch"][0]))
 
 
-def test_archive_is_written_as_python_2_wrote_it(members: dict[str, bytes]) -> None:
+def test_fixture_is_pickled_as_by_python_2(members: dict[str, bytes]) -> None:
     assert b"cnumpy.core.multiarray\n_reconstruct" in members["test_batch"]
     assert b"_codecs" not in members["test_batch"]
 
@@ -58,7 +60,7 @@ def test_missing_batch_is_named(members: dict[str, bytes], write_archive: Write)
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((4, 3072), "uint8"), ((3, 3071), "uint8"), ((3, 3072), "uint16")])
-def test_batch_of_another_shape_is_refused(
+def test_batch_of_another_shape_or_type_is_refused(
     shape: tuple[int, int],
     kind: str,
     members: dict[str, bytes],
@@ -71,9 +73,7 @@ def test_batch_of_another_shape_is_refused(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_truncated_archive_is_an_error_that_names_it(
-    share: float, members: dict[str, bytes], write_archive: Write
-) -> None:
+def test_error_names_a_truncated_archive(share: float, members: dict[str, bytes], write_archive: Write) -> None:
     path, _ = write_archive(members)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(RuntimeError, match=r"cifar-10-python.tar.gz: not the CIFAR-10"):

@@ -1,3 +1,5 @@
+"""The cache of decoded images: mapped, atomic, rebuilt if damaged."""
+
 import logging
 import subprocess
 import sys
@@ -7,27 +9,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunelab.data.dataset import Decoded
+from prunelab.data.dataset import Dataset
 from prunelab.data.sources.cache import cached, entry, load, save
 
 X = torch.arange(8 * 3072).remainder(251).to(torch.uint8).view(8, 3, 32, 32)
 Y = torch.arange(8) % 2
 
 
-def decode() -> Decoded:
-    return Decoded.measure((X, Y), (X[:2].clone(), Y[:2].clone()), ("cat", "dög"))
+def decode() -> Dataset:
+    return Dataset.from_tensors((X, Y), (X[:2].clone(), Y[:2].clone()), ("cat", "dög"))
 
 
-def never() -> Decoded:
-    raise AssertionError("decoded again")
+def never() -> Dataset:
+    raise AssertionError("decoded despite the cache")
 
 
-def same(one: Decoded, other: Decoded) -> bool:
-    tensors = all(torch.equal(getattr(one, n), getattr(other, n)) for n in ("x_train", "y_train", "x_test", "y_test"))
-    return tensors and all(getattr(one, n) == getattr(other, n) for n in ("classes", "mean", "std", "fingerprint"))
+def same(a: Dataset, b: Dataset) -> bool:
+    tensors = all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("x_train", "y_train", "x_test", "y_test"))
+    return tensors and all(getattr(a, n) == getattr(b, n) for n in ("classes", "mean", "std", "fingerprint"))
 
 
-def test_second_load_returns_the_same_without_decoding(tmp_path: Path) -> None:
+def test_second_load_does_not_decode(tmp_path: Path) -> None:
     path = entry(str(tmp_path / "new" / "folder"), "key")
     assert same(cached(path, decode), decode())
     assert same(cached(path, never), decode())
@@ -35,14 +37,14 @@ def test_second_load_returns_the_same_without_decoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
-def test_loaded_images_are_pages_of_the_file(tmp_path: Path) -> None:
+def test_loaded_images_are_memory_mapped(tmp_path: Path) -> None:
     x = cached(tmp_path / "key.safetensors", decode).x_train
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, end = (int(address, 16) for address in line.split()[0].split("-"))
         if start <= x.data_ptr() < end:
             assert line.endswith("key.safetensors")
             return
-    raise AssertionError("the images are not mapped at all")
+    raise AssertionError("the images are not mapped")
 
 
 def truncate(path: Path) -> None:
@@ -62,7 +64,7 @@ def outdate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, garble, empty, outdate])
-def test_unusable_file_is_built_again_with_a_warning(
+def test_unusable_file_is_rebuilt_with_a_warning(
     damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "key.safetensors"
@@ -70,13 +72,13 @@ def test_unusable_file_is_built_again_with_a_warning(
     damage(path)
     with caplog.at_level(logging.WARNING):
         assert same(cached(path, decode), decode())
-    assert "key.safetensors: not a usable cache file" in caplog.text
+    assert "key.safetensors: unusable cache file" in caplog.text
     assert same(load(path), decode())
 
 
-def test_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_error_names_an_unwritable_folder_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RuntimeError, match=r"data.cache=.*file: cannot be written .*PRUNELAB_CACHE"):
+    with pytest.raises(RuntimeError, match=r"data.cache=.*file: not writable .*PRUNELAB_CACHE"):
         cached(entry(str(tmp_path / "file"), "key"), never)
 
 
@@ -99,16 +101,16 @@ import multiprocessing, sys
 from pathlib import Path
 import torch
 from prunelab.data.sources.cache import cached
-from prunelab.data.dataset import Decoded
+from prunelab.data.dataset import Dataset
 
 torch.set_num_threads(1)
 fork = multiprocessing.get_context("fork")
 barrier = fork.Barrier(4)
 
 def decode():
-    barrier.wait()  # all four have found no file, and build it together
+    barrier.wait()  # all four found no file and build it at once
     x, y = torch.full((5000, 3, 32, 32), 7, dtype=torch.uint8), torch.zeros(5000, dtype=torch.long)
-    return Decoded.measure((x, y), (x[:1].clone(), y[:1].clone()), ("a",))
+    return Dataset.from_tensors((x, y), (x[:1].clone(), y[:1].clone()), ("a",))
 
 def job(_):
     return int(cached(Path(sys.argv[1]), decode).x_train.float().mean())
@@ -118,9 +120,9 @@ with fork.Pool(4) as pool:
 """
 
 
-def test_four_processes_that_build_at_once_end_with_one_good_file(tmp_path: Path) -> None:
+def test_four_processes_that_build_at_once_leave_one_valid_file(tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
-    done = subprocess.run([sys.executable, "-c", RACE, str(path)], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "[7, 7, 7, 7]", done.stderr
+    process = subprocess.run([sys.executable, "-c", RACE, str(path)], capture_output=True, text=True, timeout=60)
+    assert process.stdout.strip() == "[7, 7, 7, 7]", process.stderr
     assert list(tmp_path.iterdir()) == [path]
     assert load(path).x_train.shape == (5000, 3, 32, 32)

@@ -1,3 +1,5 @@
+"""CIFAR-10 from a local or downloaded archive, and the remedies if there is none."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ Write = Callable[[dict[str, bytes]], tuple[Path, str]]
 NOWHERE = "file:///no/such/cifar-10-python.tar.gz"
 
 
-def test_archive_that_is_there_is_used_without_a_network(
+def test_existing_archive_is_used_without_a_network(
     members: dict[str, bytes],
     arrays: dict[str, tuple[np.ndarray, list[int]]],
     write_archive: Write,
@@ -24,7 +26,7 @@ def test_archive_that_is_there_is_used_without_a_network(
     assert torch.equal(splits.test.x.flatten(1), torch.from_numpy(arrays["test_batch"][0]))
 
 
-def test_archive_is_downloaded_to_the_cache_folder_once(
+def test_archive_is_downloaded_once_to_the_cache_folder(
     members: dict[str, bytes], write_archive: Write, tmp_path: Path
 ) -> None:
     path, md5 = write_archive(members)
@@ -38,22 +40,22 @@ def test_archive_is_downloaded_to_the_cache_folder_once(
     assert len(source.load().test) == 10
 
 
-def test_without_archive_cache_and_network_the_remedies_are_named(tmp_path: Path) -> None:
+def test_error_without_archive_cache_and_network_names_the_remedies(tmp_path: Path) -> None:
     source = CIFAR10(url=NOWHERE, cache=str(tmp_path / "cache"))
-    for attempt in (source.check, source.load):
+    for call in (source.check, source.load):
         with pytest.raises(RuntimeError, match=r"no answer within 5 s .*data.url=URL.*data=image_folder.*data=shapes"):
-            attempt()
+            call()
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_damaged_cache_without_archive_names_the_remedies_too(tmp_path: Path) -> None:
+def test_error_for_a_damaged_cache_without_archive_names_the_remedies(tmp_path: Path) -> None:
     source = CIFAR10(url=NOWHERE, cache=str(tmp_path))
     (tmp_path / f"{source.key()}.safetensors").write_bytes(b"?")
     with pytest.raises(RuntimeError, match="data=shapes"):
         source.load()
 
 
-def test_truncated_archive_is_named_and_kept(members: dict[str, bytes], write_archive: Write, tmp_path: Path) -> None:
+def test_error_names_a_truncated_archive(members: dict[str, bytes], write_archive: Write, tmp_path: Path) -> None:
     path, md5 = write_archive(members)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(RuntimeError, match=rf"cifar-10-python.tar.gz: MD5 [0-9a-f]+, expected {md5}"):
@@ -61,5 +63,5 @@ def test_truncated_archive_is_named_and_kept(members: dict[str, bytes], write_ar
     assert path.exists()
 
 
-def test_other_checksum_is_another_cache_file() -> None:
+def test_another_checksum_is_another_cache_file() -> None:
     assert CIFAR10().key() != CIFAR10(md5="0" * 32).key()

@@ -1,3 +1,5 @@
+"""Atomic downloads, checksums and timeouts."""
+
 import hashlib
 import socket
 import threading
@@ -20,7 +22,7 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def test_file_arrives_whole_and_alone(mirror: Path, tmp_path: Path) -> None:
+def test_download_is_complete_and_leaves_no_other_file(mirror: Path, tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
     target.parent.mkdir()
     probe(mirror.as_uri())
@@ -29,7 +31,7 @@ def test_file_arrives_whole_and_alone(mirror: Path, tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_download_with_another_checksum_is_removed(mirror: Path, tmp_path: Path) -> None:
+def test_download_with_a_wrong_checksum_is_removed(mirror: Path, tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
     target.parent.mkdir()
     with pytest.raises(RuntimeError, match=f"MD5 {md5(mirror)}, expected abc; the download was removed"):
@@ -44,13 +46,13 @@ def test_failed_download_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9/x", "file:///no/such/file"])
-def test_dead_url_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_a_dead_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(RuntimeError, match=f"data.url={url}: no answer"):
         probe(url)
 
 
-def test_silent_server_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
@@ -59,7 +61,7 @@ def test_silent_server_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> N
         assert time.monotonic() - start < 2
 
 
-def test_slow_name_resolution_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_name_resolution_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 
     def resolve(*_: object, **__: object) -> None:
@@ -74,7 +76,7 @@ def test_slow_name_resolution_is_given_up_in_time(monkeypatch: pytest.MonkeyPatc
     released.set()
 
 
-def test_wrong_checksum_names_both_and_keeps_the_file(mirror: Path) -> None:
+def test_error_names_both_checksums_and_keeps_the_file(mirror: Path) -> None:
     verify(mirror, md5(mirror))
     with pytest.raises(RuntimeError, match=rf"mirror.bin: MD5 {md5(mirror)}, expected abc.*remove it"):
         verify(mirror, "abc")

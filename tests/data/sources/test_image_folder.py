@@ -1,3 +1,5 @@
+"""An image folder as a data set."""
+
 import os
 from pathlib import Path
 
@@ -15,7 +17,7 @@ def source(tree: Path, val: int = 4) -> ImageFolder:
     return ImageFolder(str(tree), val=val, cache=str(tree.parent / "cache"))
 
 
-def test_pixels_and_labels_are_those_of_the_files(tree: Path) -> None:
+def test_pixels_and_labels_match_the_files(tree: Path) -> None:
     splits = source(tree).load()
     files = sorted((tree / "train").glob("*/*.png"))
     expected = torch.stack([torch.from_numpy(np.array(Image.open(f))).permute(2, 0, 1) for f in files])
@@ -24,14 +26,14 @@ def test_pixels_and_labels_are_those_of_the_files(tree: Path) -> None:
     assert splits.classes == ("cat", "dog")
 
 
-def test_validation_comes_out_of_train_and_never_out_of_test(tree: Path) -> None:
+def test_validation_is_held_out_of_train_not_of_test(tree: Path) -> None:
     splits = source(tree).load()
     assert (len(splits.train), len(splits.val), len(splits.test)) == (8, 4, 4)
     assert splits.val.y.tolist() == [0, 0, 1, 1]
     assert splits.train.pool.data_ptr() == splits.val.pool.data_ptr() != splits.test.pool.data_ptr()
 
 
-def test_images_are_decoded_once_and_again_when_a_file_changes(tree: Path) -> None:
+def test_images_are_decoded_once_and_again_after_a_file_changes(tree: Path) -> None:
     first = source(tree).load()
     (tree / "train" / "cat" / "0.png").write_bytes((tree / "train" / "cat" / "1.png").read_bytes())
     assert source(tree).load().fingerprint != first.fingerprint
@@ -41,8 +43,8 @@ def test_images_are_decoded_once_and_again_when_a_file_changes(tree: Path) -> No
 
 
 @pytest.mark.parametrize("root", [None, ""])
-def test_root_must_be_given(root: str | None, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"data.root={root}: name a folder"):
+def test_root_is_required(root: str | None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"data.root={root}: expected a folder"):
         ImageFolder(root, cache=str(tmp_path)).check()
 
 
@@ -52,7 +54,7 @@ def test_load_checks_first(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.skipif(REAL is None, reason="PRUNELAB_CIFAR10 names no unpacked CIFAR-10")
+@pytest.mark.skipif(REAL is None, reason="needs PRUNELAB_CIFAR10, a folder with unpacked CIFAR-10")
 def test_real_cifar10_has_its_published_counts_and_moments(tmp_path: Path) -> None:
     splits = ImageFolder(REAL, cache=str(tmp_path)).load()
     assert (len(splits.train) + len(splits.val), len(splits.test)) == (50_000, 10_000)

@@ -1,9 +1,11 @@
+"""The interface of data sources."""
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from prunelab.data.dataset import Decoded
+from prunelab.data.dataset import Dataset
 from prunelab.data.sources.source import Source
 
 
@@ -17,13 +19,13 @@ class Absent(Source):
         raise RuntimeError("data.root=nowhere")
 
     def key(self) -> str:
-        raise AssertionError("worked on before the check")
+        raise AssertionError("continued despite the failed check")
 
-    def decode(self) -> Decoded:
-        raise AssertionError("decoded")
+    def decode(self) -> Dataset:
+        raise AssertionError("decoded despite the failed check")
 
 
-def test_nothing_is_done_before_the_check(tmp_path: Path) -> None:
+def test_load_checks_first_and_writes_nothing_if_that_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="nowhere"):
         Absent(str(tmp_path / "cache")).load()
     assert list(tmp_path.iterdir()) == []

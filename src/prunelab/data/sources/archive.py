@@ -1,7 +1,7 @@
-"""How are the CIFAR-10 batches read out of their archive without trusting it?
+"""Reads the CIFAR-10 archive without running code from it.
 
-A pickle can run any code when it is loaded. The batches need nothing but NumPy's three array names, so the
-unpickler knows these three objects and imports nothing. Format: https://www.cs.toronto.edu/~kriz/cifar.html
+Loading a pickle can run arbitrary code. The batches need only three names from NumPy, so the unpickler resolves
+those three and imports nothing. Format: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunelab.data.dataset import Decoded
+from prunelab.data.dataset import Dataset
 
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 MEMBERS = (*TRAIN, "test_batch", "batches.meta")
 RECONSTRUCT = np.empty(0).__reduce__()[0]
-ADMITTED = {
-    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,  # as the official archive spells it
+ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,  # as in the official archive
     ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -30,24 +30,24 @@ ADMITTED = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Loads plain values and NumPy arrays; raises UnpicklingError on any other name."""
+    """Loads plain values and NumPy arrays; raises UnpicklingError for any other name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ADMITTED:
+        if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name}: not part of a CIFAR-10 batch, refused")
-        return ADMITTED[module, name]
+        return ALLOWED[module, name]
 
 
-def read_archive(path: Path) -> Decoded:
-    """All images and class names; raises RuntimeError where the archive is not what it should be."""
+def read_archive(path: Path) -> Dataset:
+    """All images and class names; raises RuntimeError if the archive is damaged or another file."""
     try:
         batches = unpickle_members(path)
         train = [images(batches[name]) for name in TRAIN]
         names = tuple(name.decode() for name in batches["batches.meta"][b"label_names"])
         x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
-        return Decoded.measure((x, y), images(batches["test_batch"]), names)
+        return Dataset.from_tensors((x, y), images(batches["test_batch"]), names)
     except (tarfile.TarError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        remedy = "remove it to have it downloaded again"
+        remedy = "remove it to download it again"
         raise RuntimeError(f"{path}: not the CIFAR-10 python archive ({error!r}); {remedy}") from error
 
 
@@ -62,7 +62,7 @@ def unpickle_members(path: Path) -> dict[str, Any]:
 
 
 def images(batch: dict[bytes, Any]) -> tuple[Tensor, Tensor]:
-    """uint8 (n, 3, 32, 32) and int64 (n,) from (n, 3072), stored plane by plane: red, green, blue."""
+    """uint8 (n, 3, 32, 32) and int64 (n,) from rows of 3072 bytes: the red plane, then green, then blue."""
     data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], dtype=np.int64)
     if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
         raise ValueError(f"data is {data.dtype} {data.shape}; expected uint8 ({len(labels)}, 3072)")

@@ -1,11 +1,11 @@
-"""How is CIFAR-10 had from its official archive (Krizhevsky, 2009)?"""
+"""CIFAR-10 from its official archive (Krizhevsky, 2009)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunelab.data.dataset import Decoded
+from prunelab.data.dataset import Dataset
 from prunelab.data.sources.archive import read_archive
 from prunelab.data.sources.cache import DEFAULT_FOLDER, entry, require_writable
 from prunelab.data.sources.download import fetch, probe, verify
@@ -14,9 +14,9 @@ from prunelab.data.sources.source import Source
 
 @dataclass(frozen=True)
 class CIFAR10(Source):
-    """The archive `root/cifar-10-python.tar.gz`, downloaded from `url` where it is missing.
+    """The archive `root/cifar-10-python.tar.gz`, downloaded from `url` if it is missing.
 
-    `root` is the cache folder unless it is given. The archive must have the checksum `md5`.
+    `root` defaults to the cache folder. The archive must have the checksum `md5`.
     """
 
     root: str | None = None
@@ -27,21 +27,21 @@ class CIFAR10(Source):
     cache: str = DEFAULT_FOLDER
 
     def check(self) -> None:
-        """Raises RuntimeError on a wrong checksum, or where archive, cache and network are all missing."""
+        """Raises RuntimeError for a wrong checksum, or if archive, cache and network are all missing."""
         if not entry(self.cache, self.key()).exists():
             self.require_archive()
 
     def key(self) -> str:
         return f"cifar10-{self.md5[:16]}"
 
-    def decode(self) -> Decoded:
-        self.require_archive()  # again: `check` trusts a cache file that may turn out to be damaged
+    def decode(self) -> Dataset:
+        self.require_archive()  # again: `check` trusts the cache file, which may be damaged
         if not self.archive.exists():
             fetch(self.url, self.archive, self.md5)
         return read_archive(self.archive)
 
     def require_archive(self) -> None:
-        """Raise RuntimeError unless the archive is whole, or can be had."""
+        """Raise RuntimeError unless the archive is intact or can be downloaded."""
         if self.archive.exists():
             verify(self.archive, self.md5)
             return
@@ -57,6 +57,6 @@ class CIFAR10(Source):
 
 
 REMEDIES = (
-    "put the archive there, name a mirror by data.url=URL, read unpacked images by "
-    "data=image_folder data.root=DIR, or take the built-in task, data=shapes"
+    "put the archive there, give a mirror with data.url=URL, read unpacked images with "
+    "data=image_folder data.root=DIR, or use the built-in data set, data=shapes"
 )

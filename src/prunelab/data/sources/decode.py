@@ -1,4 +1,4 @@
-"""How do image files become one uint8 array?"""
+"""Decodes image files into one uint8 array."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 SIZE = 32  # pixels; the models are CIFAR models
-CHUNK = 500  # files to a task: enough to hide the pool's overhead, few enough for progress lines
-PATIENCE = 5.0  # seconds between progress lines
+CHUNK = 500  # files per task: enough to hide the pool's overhead, few enough for progress messages
+LOG_INTERVAL = 5.0  # seconds between progress messages
 
 
 def decode_files(files: Sequence[tuple[str, int]]) -> tuple[Tensor, Tensor]:
     """The images, uint8 (n, 3, 32, 32), and the labels, int64 (n,), of (path, label) pairs.
 
-    Grey, palette and transparent images become RGB. Raises ValueError on the first file that cannot be used.
+    Grey, palette and transparent images become RGB. Raises ValueError at the first unusable file.
     """
     x = np.empty((len(files), 3, SIZE, SIZE), dtype=np.uint8)
 
@@ -34,9 +34,9 @@ def decode_files(files: Sequence[tuple[str, int]]) -> tuple[Tensor, Tensor]:
     last = time.monotonic()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done in pool.map(fill, range(0, len(files), CHUNK)):
-            if time.monotonic() - last > PATIENCE:
+            if time.monotonic() - last > LOG_INTERVAL:
                 last = time.monotonic()
-                log.info("decoded %d of %d images (once: they are cached)", done, len(files))
+                log.info("decoded %d of %d images (only once: they are cached)", done, len(files))
     return torch.from_numpy(x), torch.tensor([label for _, label in files])
 
 
@@ -56,5 +56,5 @@ def decode(path: str) -> np.ndarray:
 def rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"mode {image.mode}: expected 8 bits a channel")
-    # PIL warns where a palette has transparency, unless the picture passes through RGBA.
+    # PIL warns about a palette with transparency unless the image is converted to RGBA first.
     return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

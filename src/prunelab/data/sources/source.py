@@ -1,16 +1,16 @@
-"""What must a data set offer?"""
+"""Interface of a data source."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from prunelab.data.dataset import Decoded
+from prunelab.data.dataset import Dataset
 from prunelab.data.images import Splits
 from prunelab.data.sources.cache import cached, entry
 
 
 class Source(ABC):
-    """A data set: decoded once, kept in the folder `cache`, with `val` images held out by `split_seed`."""
+    """Decodes a data set once, caches it in the folder `cache`, and holds out `val` images by `split_seed`."""
 
     val: int
     split_seed: int
@@ -18,17 +18,17 @@ class Source(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Within seconds, raise ValueError, FileNotFoundError or RuntimeError where `load` would fail."""
+        """Raise ValueError, FileNotFoundError or RuntimeError, within seconds, if `load` would fail."""
 
     @abstractmethod
     def key(self) -> str:
-        """A file name that differs whenever the decoded images would."""
+        """A file name that changes whenever the decoded images would."""
 
     @abstractmethod
-    def decode(self) -> Decoded:
-        """Every image, the slow way."""
+    def decode(self) -> Dataset:
+        """Decode every image, without the cache."""
 
     def load(self) -> Splits:
-        """The three splits, mapped from the cache; raises what `check` raises, and on unreadable images."""
+        """The three splits, memory-mapped from the cache; raises as `check` does, and for unreadable images."""
         self.check()
         return cached(entry(self.cache, self.key()), self.decode).split(self.val, self.split_seed)

@@ -1,8 +1,8 @@
-"""What is a picture of the built-in task?
+"""Draws the images of the built-in data set.
 
-A figure of random place, size and turn lies on a ground among scraps of other things. Ground, scraps and
-figure are coloured and striped at random, and every pixel is noisy. The figure is brighter than the ground:
-without that hint a small network sees tens of thousands of images before it learns anything.
+A shape of random position, size and rotation on a background with clutter. Background, clutter and shape have random
+colours and stripes, and every pixel is noisy. The shape is brighter than the background: without that hint a small
+network needs tens of thousands of images before it learns anything.
 """
 
 from __future__ import annotations
@@ -13,48 +13,48 @@ from math import pi
 import torch
 from torch import Tensor
 
-from prunelab.data.sources.shapes.figures import FIGURES, box, disk
+from prunelab.data.sources.shapes.signed_distance import SHAPES, box, disk
 
 SIZE = 32
-CHUNK = 250  # images drawn together, few enough to stay in the processor's cache
+CHUNK = 250  # images drawn at once, few enough to stay in the processor's cache
 RADIUS = (8.0, 12.0)  # pixels
-SCRAPS = 3
-# Of a white of 1, and tuned together: `shapes.py` says how well networks do with these.
-DARKEST, BRIGHTEST = 0.25, 0.75  # how much brighter the figure is than the ground
-HUE = 0.2  # how far its channels stray from that
+CLUTTER = 3  # small objects per image
+# In units of full brightness, and tuned together: `source.py` reports the accuracies they lead to.
+DARKEST, BRIGHTEST = 0.25, 0.75  # how much brighter the shape is than the background
+HUE = 0.2  # largest deviation of a colour channel from that
 STRIPES = 0.15
 NOISE = 0.08
 
 
 def draw(y: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 (n, 3, 32, 32) of the figures that `y` (n,) numbers; 1 s for 4,000."""
-    return torch.cat([draw_chunk(part, generator) for part in y.split(CHUNK)])
+    """uint8 (n, 3, 32, 32), images of the shapes with the labels `y` (n,); 1 s for 4,000."""
+    return torch.cat([draw_chunk(labels, generator) for labels in y.split(CHUNK)])
 
 
 def draw_chunk(y: Tensor, generator: torch.Generator) -> Tensor:
     brush = Brush(len(y), SIZE, generator)
-    ground = brush.uniform(0, 0.5, 3)
-    figure = ground + brush.uniform(DARKEST, BRIGHTEST) + brush.uniform(-HUE, HUE, 3)
-    x = brush.striped(ground, STRIPES)
-    for _ in range(SCRAPS):
-        x = lay(x, brush.striped(brush.uniform(0, 1, 3), STRIPES), brush.scrap())
-    x = lay(x, brush.striped(figure.clamp(0, 1), STRIPES), outline(y, brush))
+    background = brush.uniform(0, 0.5, 3)
+    colour = background + brush.uniform(DARKEST, BRIGHTEST) + brush.uniform(-HUE, HUE, 3)
+    x = brush.striped(background, STRIPES)
+    for _ in range(CLUTTER):
+        x = paint_over(x, brush.striped(brush.uniform(0, 1, 3), STRIPES), brush.clutter())
+    x = paint_over(x, brush.striped(colour.clamp(0, 1), STRIPES), shape_distance(y, brush))
     x += NOISE * torch.randn(x.shape, generator=generator)
     return x.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def outline(y: Tensor, brush: Brush) -> Tensor:
-    """Distance in pixels, (n, 1, h, w), to each picture's figure."""
-    u, v, radius = brush.place(*RADIUS, margin=0.8)
+def shape_distance(y: Tensor, brush: Brush) -> Tensor:
+    """Signed distance in pixels, (n, 1, h, w), to each image's shape."""
+    u, v, radius = brush.coordinates(*RADIUS, margin=0.8)
     distance = torch.empty_like(u)
-    for label, figure in enumerate(FIGURES):
-        distance[y == label] = figure(u[y == label], v[y == label])
+    for label, shape in enumerate(SHAPES):
+        distance[y == label] = shape(u[y == label], v[y == label])
     return distance * radius
 
 
 @dataclass(frozen=True)
 class Brush:
-    """For n square pictures of `size` pixels; every mark is drawn by the generator, one for each picture."""
+    """Random marks for n square images of `size` pixels, different in each image."""
 
     n: int
     size: int
@@ -65,38 +65,38 @@ class Brush:
         return torch.rand((self.n, channels, 1, 1), generator=self.generator) * (high - low) + low
 
     def grid(self) -> tuple[Tensor, Tensor]:
-        """Pixel centres, across (1, 1, 1, w) and down (1, 1, h, 1)."""
+        """Pixel centres, x (1, 1, 1, w) and y (1, 1, h, 1)."""
         centres = torch.arange(self.size) + 0.5
         return centres.view(1, 1, 1, -1), centres.view(1, 1, -1, 1)
 
-    def place(self, smallest: float, largest: float, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-        """A turned plane u, v (n, 1, h, w) whose unit circle has a radius (n, 1, 1, 1) of so many pixels.
+    def coordinates(self, smallest: float, largest: float, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Randomly placed and rotated coordinates u, v (n, 1, h, w), and the radius (n, 1, 1, 1) of their unit circle.
 
-        Its centre stays `margin` radii away from the border.
+        The radius is in pixels, in [smallest, largest); the origin stays `margin` radii away from the border.
         """
         radius, angle = self.uniform(smallest, largest), self.uniform(0, 2 * pi)
-        across, down = (
+        x, y = (
             (axis - margin * radius - self.uniform(0, 1) * (self.size - 2 * margin * radius)) / radius
             for axis in self.grid()
         )
         sin, cos = angle.sin(), angle.cos()
-        return across * cos + down * sin, down * cos - across * sin, radius
+        return x * cos + y * sin, y * cos - x * sin, radius
 
     def striped(self, colour: Tensor, amplitude: float) -> Tensor:
-        """`colour` (n, 3, 1, 1) with a wave of any direction and of 4 to 31 pixels: (n, 3, h, w)."""
+        """`colour` (n, 3, 1, 1) with a wave of random direction and a period of 4 to 31 pixels: (n, 3, h, w)."""
         angle, frequency = self.uniform(0, 2 * pi), self.uniform(0.2, 1.6)
-        across, down = self.grid()
-        wave = torch.sin(frequency * (across * angle.cos() + down * angle.sin()) + self.uniform(0, 2 * pi))
+        x, y = self.grid()
+        wave = torch.sin(frequency * (x * angle.cos() + y * angle.sin()) + self.uniform(0, 2 * pi))
         return colour + self.uniform(0, amplitude) * self.uniform(0, 1, 3) * wave
 
-    def scrap(self) -> Tensor:
-        """Distance in pixels, (n, 1, h, w), to a small disk, square or stick."""
-        u, v, radius = self.place(1.5, 4.0, margin=0.0)
+    def clutter(self) -> Tensor:
+        """Signed distance in pixels, (n, 1, h, w), to a small disk, square or stick."""
+        u, v, radius = self.coordinates(1.5, 4.0, margin=0.0)
         kind = torch.randint(0, 3, (self.n, 1, 1, 1), generator=self.generator)
-        flat = torch.where(kind == 1, box(u, v, 1.0, 1.0), box(u, v, 2.5, 0.3))
-        return torch.where(kind == 0, disk(u, v), flat) * radius
+        rectangle = torch.where(kind == 1, box(u, v, 1.0, 1.0), box(u, v, 2.5, 0.3))
+        return torch.where(kind == 0, disk(u, v), rectangle) * radius
 
 
-def lay(x: Tensor, paint: Tensor, distance: Tensor) -> Tensor:
-    """`paint` over `x`, both (n, 3, h, w), where `distance` (n, 1, h, w) is negative, with soft edges."""
+def paint_over(x: Tensor, paint: Tensor, distance: Tensor) -> Tensor:
+    """`paint` over `x`, both (n, 3, h, w), where `distance` (n, 1, h, w) is negative, with antialiased edges."""
     return torch.lerp(x, paint, (0.5 - distance).clamp(0, 1))

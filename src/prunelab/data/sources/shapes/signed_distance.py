@@ -1,8 +1,8 @@
-"""Which figures does the built-in task tell apart?
+"""Signed distance functions of the ten shapes of the built-in data set.
 
-Each is a function of coordinates u and v, tensors of one shape: negative inside, positive outside, and near
-the edge about the distance to it, so that edges can be drawn smoothly at any size. Each fits the unit circle,
-but for corners. The technique: https://iquilezles.org/articles/distfunctions2d/
+Each takes coordinates u and v, tensors of equal shape: negative inside, positive outside, and near the edge
+approximately the distance to it, so edges can be antialiased at any size. Except for corners, each shape fits into
+the unit circle. See https://iquilezles.org/articles/distfunctions2d/
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Figure = Callable[[Tensor, Tensor], Tensor]
+SignedDistance = Callable[[Tensor, Tensor], Tensor]
 
 
 def disk(u: Tensor, v: Tensor) -> Tensor:
@@ -28,8 +28,8 @@ def square(u: Tensor, v: Tensor) -> Tensor:
 
 
 def triangle(u: Tensor, v: Tensor) -> Tensor:
-    flank = 0.866 * u.abs() - 0.5 * v  # sin and cos of 60 degrees; the third side is level
-    return torch.maximum(v, flank) - 0.5
+    slanted = 0.866 * u.abs() - 0.5 * v  # sin and cos of 60 degrees; the third side is horizontal
+    return torch.maximum(v, slanted) - 0.5
 
 
 def cross(u: Tensor, v: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ def bars(u: Tensor, v: Tensor) -> Tensor:
 
 
 def checker(u: Tensor, v: Tensor) -> Tensor:
-    """Two opposite quarters of a square."""
-    quarter = -(u * v).sign() * torch.minimum(u.abs(), v.abs())
-    return torch.maximum(box(u, v, 0.85, 0.85), quarter)
+    """Two opposite quadrants of a square."""
+    quadrants = -(u * v).sign() * torch.minimum(u.abs(), v.abs())
+    return torch.maximum(box(u, v, 0.85, 0.85), quadrants)
 
 
 def wedge(u: Tensor, v: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ def wedge(u: Tensor, v: Tensor) -> Tensor:
 
 
 def box(u: Tensor, v: Tensor, a: float, b: float) -> Tensor:
-    """A rectangle of half widths a and b."""
+    """A rectangle with half widths a and b."""
     return torch.maximum(u.abs() - a, v.abs() - b)
 
 
-FIGURES: tuple[Figure, ...] = (disk, ring, square, triangle, cross, star, crescent, bars, checker, wedge)
+SHAPES: tuple[SignedDistance, ...] = (disk, ring, square, triangle, cross, star, crescent, bars, checker, wedge)

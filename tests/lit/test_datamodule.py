@@ -1,0 +1,53 @@
+"""Shares of ranks in the batches of the data module."""
+
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from prunelab.data.images import Images, Splits
+from prunelab.lit.datamodule import ImageDataModule
+
+
+def rank_data(rank: int, world_size: int, batch_size: int = 12) -> ImageDataModule:
+    images = [Images(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), torch.arange(n)) for n in (50, 7, 13)]
+    splits = Splits(*images, ("a",), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "")  # each label is the number of its image
+    data = ImageDataModule(splits, batch_size, seed=3)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=strategy)  # type: ignore[assignment]
+    return data
+
+
+def labels(loader: Any, epoch: int = 0) -> list[list[int]]:
+    loader.set_epoch(epoch)
+    return [y.tolist() for _, y in loader]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_every_batch_and_see_every_image_once_per_epoch(world_size: int) -> None:
+    single = rank_data(0, 1)
+    ranks = [rank_data(rank, world_size) for rank in range(world_size)]
+    for epoch in range(2):
+        batches = labels(single.train_dataloader(), epoch)
+        shares = [labels(data.train_dataloader(), epoch) for data in ranks]
+        assert [sorted(chain(*batch)) for batch in zip(*shares, strict=True)] == [sorted(batch) for batch in batches]
+        assert len(set(chain(*chain(*shares)))) == 48
+    for split, n in enumerate((7, 13)):
+        shares = [labels(data.val_dataloader()[split]) for data in ranks]
+        assert sorted(chain(*chain(*shares))) == list(range(n))
+    assert {data.steps_per_epoch() for data in ranks} == {single.steps_per_epoch()}
+
+
+def test_every_rank_scores_on_the_batches_of_one_process() -> None:
+    first, second = (
+        rank_data(rank, world_size).scoring_batches(2, torch.Generator().manual_seed(1))
+        for rank, world_size in ((0, 1), (1, 2))
+    )
+    assert [y.tolist() for _, y in first] == [y.tolist() for _, y in second]
+
+
+def test_fewer_evaluation_images_than_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match="7 evaluation images are too few for 12 devices"):
+        rank_data(0, 12).val_dataloader()

@@ -1,0 +1,86 @@
+"""Records of epochs: their contents, their time across a restart, and divergence."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from prunelab.lit.history import METRICS, History
+
+
+class Clock:
+    """Replaces `time.monotonic`; tests set `now`."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("prunelab.lit.history.time.monotonic", clock)
+    return clock
+
+
+def trainer(**metrics: float) -> Any:
+    values = dict.fromkeys(METRICS, 0.5) | {name.replace("_", "/", 1): value for name, value in metrics.items()}
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    return SimpleNamespace(
+        callback_metrics={name: torch.tensor(value) for name, value in values.items()},
+        current_epoch=2, global_step=21, max_epochs=3, optimizers=[optimizer],
+        state=SimpleNamespace(fn=TrainerFn.VALIDATING),
+    )  # fmt: skip
+
+
+class Module:
+    """Keeps what is logged."""
+
+    def log_dict(self, values: dict[str, float], rank_zero_only: bool) -> None:
+        self.logged = values
+
+
+def test_a_record_has_metrics_sparsity_learning_rate_and_seconds(clock: Clock) -> None:
+    history, module = History(), Module()
+    history.setup(trainer(), module, "fit")
+    history.on_train_epoch_start(trainer(), module)
+    clock.now += 3
+    history.on_train_epoch_end(trainer(test_acc=0.75, sparsity_all=0.25), module)
+    metrics = {name.replace("/", "_"): 0.5 for name in METRICS} | {"test_acc": 0.75}
+    assert history.epochs == [metrics | {"epoch": 3, "step": 21, "sparsity": 0.25, "lr": 0.1, "seconds": 3.0}]
+    assert module.logged == {"train/lr": 0.1, "train/seconds": 3.0}
+
+
+def test_seconds_of_a_resumed_epoch_include_those_before_the_restart(clock: Clock) -> None:
+    killed, resumed = History(), History()
+    killed.setup(trainer(), Module(), "fit")
+    clock.now += 5
+    state = killed.state_dict()
+    clock.now = 7  # another process, another clock
+    resumed.setup(trainer(), Module(), "fit")
+    resumed.load_state_dict(state)
+    resumed.on_train_start(trainer(), Module())
+    clock.now += 2
+    resumed.on_train_epoch_end(trainer(), Module())
+    assert [record["seconds"] for record in resumed.epochs] == [7.0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_divergence_ends_the_training_and_names_the_metric(value: float, clock: Clock) -> None:
+    history = History()
+    history.setup(trainer(), Module(), "fit")
+    with pytest.raises(ValueError, match=rf"epoch 3: val_loss is {value}, training diverged: lower the learning rate"):
+        history.on_train_epoch_end(trainer(val_loss=value), Module())
+    assert history.epochs == []
+
+
+def test_an_evaluation_without_training_is_epoch_0(clock: Clock) -> None:
+    history = History()
+    history.setup(trainer(), Module(), "validate")
+    clock.now += 4
+    history.on_validation_epoch_end(trainer(), Module())
+    history.on_validation_end(trainer(), Module())
+    assert history.epochs[0] | {"epoch": 0, "step": 0, "sparsity": 0.0, "seconds": 4.0} == history.epochs[0]
