@@ -110,7 +110,7 @@ def test_every_file_exists(page: Path) -> None:
     for text in code(page):
         for word in text.split():
             if re.match(r"(src|conf|tests|bench|docs)/", word) and not PLACEHOLDER.search(word) and "*" not in word:
-                assert (ROOT / word.rstrip(",")).exists(), word
+                assert (ROOT / word.rstrip(",;:")).exists(), word
 
 
 @each_page

@@ -2,7 +2,9 @@
 
 import doctest
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab.core.pruner
+from prunelab import Context, Criterion
 from prunelab.channels.plan import Plan
 from prunelab.compact.file import save
 from prunelab.models.resnet import resnet18
@@ -86,7 +89,7 @@ def test_the_pruners_own_example_holds() -> None:
 
 def test_the_engineers_script_runs_as_it_stands(tmp_path: Path) -> None:
     script, export, _ = snippets(DOCS / "engineer.md")
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(script, names)
     assert sum(p.numel() for p in names["small"].parameters()) < 0.5 * sum(
         p.numel() for p in names["network"]().parameters()
@@ -97,7 +100,7 @@ def test_the_engineers_script_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_engineers_own_training_loop_prunes() -> None:
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(snippets(DOCS / "engineer.md")[2], names)
     assert names["net"].weight.eq(0).sum() == 80
 
@@ -116,7 +119,7 @@ def test_the_export_example_writes_both_files(tmp_path: Path) -> None:
 
 def test_the_compact_example_reads_one_tensor() -> None:
     net = vgg11()
-    names: dict[str, object] = {"net": net}
+    names: dict[str, Any] = {"net": net}
     exec(snippets(DOCS / "compact.md")[0], names)
     assert torch.equal(names["weight"], net.fc.weight)
 
@@ -126,19 +129,27 @@ def test_the_channels_example_loads_the_file_of_a_job() -> None:
     path = Path(re.search(r'"(.*)"', example)[1])
     path.parent.mkdir(parents=True)
     save(path, resnet18(), Plan(), "resnet.resnet18", {"num_classes": 10})
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(example, names)
     assert isinstance(names["net"], nn.Module)
 
 
 def test_the_scan_example_finds_a_knee() -> None:
     (example,) = snippets(DOCS / "scan.md")
-    names: dict[str, object] = {"your_module": Linear(), "your_datamodule": RandomData()}
+    names: dict[str, Any] = {"your_module": Linear(), "your_datamodule": RandomData()}
     exec(example, names)
     assert names["scan"].result["n"] == 40
 
 
-def test_every_example_is_run_by_a_test() -> None:
+def test_the_contributors_criterion_scores_weights() -> None:
+    (example,) = snippets(ROOT / "CONTRIBUTING.md")
+    names: dict[str, Any] = {"dataclass": dataclass, "Criterion": Criterion, "Context": Context, "Scores": dict}
+    exec(example, names)
+    params = {"w": nn.Parameter(torch.tensor([-2.0]))}
+    assert names["Norm"]()(Context(nn.Module(), params, torch.Generator()))["w"].tolist() == [2.0]
+
+
+def test_every_example_is_run_by_a_test_above() -> None:
     counts = {page.name: len(snippets(page)) for page in PAGES if snippets(page)}
-    run = {"README.md": 2, "engineer.md": 3, "profile.md": 1, "export.md": 1, "compact.md": 1, "channels.md": 1}
-    assert counts == run | {"scan.md": 1, "CONTRIBUTING.md": counts["CONTRIBUTING.md"]}  # whose are parts of files
+    once = ("CONTRIBUTING.md", "profile.md", "export.md", "compact.md", "channels.md", "scan.md")
+    assert counts == {"README.md": 2, "engineer.md": 3} | dict.fromkeys(once, 1)
