@@ -1,64 +1,95 @@
-"""What the documentation shows runs as it stands."""
+"""The README is short, and every Python example of the documentation runs as it stands."""
 
 import doctest
 import re
-import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from compose import compose_job
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from pages import PAGES, ROOT, snippets
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab.core.pruner
+from prunelab import Context, Criterion
+from prunelab.channels.plan import Plan
+from prunelab.compact.file import save
+from prunelab.models.resnet import resnet18
+from prunelab.models.vgg import vgg11
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+]
 
 
-class Stranger(L.LightningModule):
+class Linear(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.layer = torch.nn.Linear(10, 10)
+        self.layer = nn.Linear(10, 10)
+
+    def forward(self, x):
+        return self.layer(x)
 
     def training_step(self, batch, batch_idx):
-        return self.layer(batch[0]).square().mean()
+        return self(batch[0]).square().mean()
+
+    def test_step(self, batch, batch_idx):
+        self(batch[0])
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*")
-def test_the_example_of_another_lightning_project_runs_and_prunes(tmp_path: Path, monkeypatch) -> None:
+class RandomData(L.LightningDataModule):
+    def scoring_batches(self, count, generator):
+        return [(torch.randn(10, 10, generator=generator), torch.zeros(10, dtype=torch.long))] * count
+
+    def test_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(40, 10), torch.randint(10, (40,))), 20)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    example = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert example
-    module = Stranger()
-    exec(example[1], {"your_module": module, "your_loader": DataLoader(TensorDataset(torch.randn(40, 10)), 10)})
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 125
+
+
+def test_the_readme_has_a_row_for_every_method() -> None:
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", README.read_text(), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"\w+", row)}
+    methods = {path.stem for path in (ROOT / "conf" / "prune").glob("*.yaml")}
+    assert named == methods - {"scan", "sensitivity"}  # which are analyses
+
+
+def test_the_example_of_another_lightning_project_runs_and_prunes() -> None:
+    module = Linear()
+    loader = DataLoader(TensorDataset(torch.randn(40, 10)), 10)
+    exec(snippets(README)[0], {"your_module": module, "your_loader": loader})
     assert module.layer.weight.eq(0).sum() == 80
+
+
+def test_the_example_of_a_plain_module_prunes() -> None:
+    net = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 10))
+    exec(snippets(README)[1], {"net": net})
+    assert sum(int(p.eq(0).sum()) for p in net.parameters() if p.dim() == 2) == 320
 
 
 def test_the_pruners_own_example_holds() -> None:
     assert doctest.testmod(prunelab.core.pruner).failed == 0
 
 
-def test_the_readme_names_every_option_of_every_group() -> None:
-    text = README.read_text()
-    conf = README.parent / "conf"
-    for group in ("prune", "retrain", "data", "optim", "optim/schedule", "trainer", "logger"):
-        for option in (conf / group).glob("*.yaml"):
-            assert f"`{option.stem}`" in text or f"={option.stem}`" in text, f"{group}={option.stem}"
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*")
-def test_the_engineers_script_runs_as_it_stands(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    script, export = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "engineer.md").read_text(), re.DOTALL)
-    names: dict[str, object] = {}
+def test_the_engineers_script_runs_as_it_stands(tmp_path: Path) -> None:
+    script, export, _ = snippets(DOCS / "engineer.md")
+    names: dict[str, Any] = {}
     exec(script, names)
     assert sum(p.numel() for p in names["small"].parameters()) < 0.5 * sum(
         p.numel() for p in names["network"]().parameters()
@@ -68,27 +99,57 @@ def test_the_engineers_script_runs_as_it_stands(tmp_path: Path, monkeypatch, cap
     assert {path.suffix for path in tmp_path.glob("small.*")} == {".safetensors", ".onnx", ".pt2"}
 
 
-PAGES = [README, README.parent / "CONTRIBUTING.md", *sorted((README.parent / "docs").glob("*.md"))]
-PLACES = re.compile(r"\b(DIR|PATH|FILE|RUN|<method>|<part>)\b|<\w+>")
+def test_the_engineers_own_training_loop_prunes() -> None:
+    names: dict[str, Any] = {}
+    exec(snippets(DOCS / "engineer.md")[2], names)
+    assert names["net"].weight.eq(0).sum() == 80
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The words after `python -m train` in each line of code, without those that stand for something else."""
-    text = page.read_text().replace("\\\n", " ")
-    lines = re.findall(r"^ {4}python -m train (.*)$", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in lines if "--" not in line and not PLACES.search(line)]
+def test_the_profile_example_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    small, dense = nn.Linear(10, 5), nn.Linear(10, 10)
+    exec(snippets(DOCS / "profile.md")[0], {"small": small, "dense": dense, "images": torch.randn(2, 10)})
+    assert "BOPs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_the_documentation_composes(page: Path, tmp_path: Path) -> None:
-    for words in commands(page):
-        asked = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
-        first = [f"{o.input_line.split('=')[0]}={one(o)}" for o in asked if not o.key_or_group.startswith("hydra")]
-        compose_job(first, tmp_path)
+def test_the_export_example_writes_both_files(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX needs onnxruntime: pip install 'prunelab[export]'")
+    exec(snippets(DOCS / "export.md")[0], {"net": nn.Linear(10, 5), "example": torch.randn(2, 10)})
+    assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", "net.pt2"}
 
 
-def one(override: Override) -> str:
-    """The first value of a sweep, else what was asked."""
-    if not override.is_sweep_override():
-        return override.input_line.partition("=")[2]
-    return str(next(iter(override.sweep_string_iterator()))) if not override.is_interval_sweep() else "0.5"
+def test_the_compact_example_reads_one_tensor() -> None:
+    net = vgg11()
+    names: dict[str, Any] = {"net": net}
+    exec(snippets(DOCS / "compact.md")[0], names)
+    assert torch.equal(names["weight"], net.fc.weight)
+
+
+def test_the_channels_example_loads_the_file_of_a_job() -> None:
+    (example,) = snippets(DOCS / "channels.md")
+    path = Path(re.search(r'"(.*)"', example)[1])
+    path.parent.mkdir(parents=True)
+    save(path, resnet18(), Plan(), "resnet.resnet18", {"num_classes": 10})
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert isinstance(names["net"], nn.Module)
+
+
+def test_the_scan_example_finds_a_knee() -> None:
+    (example,) = snippets(DOCS / "scan.md")
+    names: dict[str, Any] = {"your_module": Linear(), "your_datamodule": RandomData()}
+    exec(example, names)
+    assert names["scan"].result["n"] == 40
+
+
+def test_the_contributors_criterion_scores_weights() -> None:
+    (example,) = snippets(ROOT / "CONTRIBUTING.md")
+    names: dict[str, Any] = {"dataclass": dataclass, "Criterion": Criterion, "Context": Context, "Scores": dict}
+    exec(example, names)
+    params = {"w": nn.Parameter(torch.tensor([-2.0]))}
+    assert names["Norm"]()(Context(nn.Module(), params, torch.Generator()))["w"].tolist() == [2.0]
+
+
+def test_every_example_is_run_by_a_test_above() -> None:
+    counts = {page.name: len(snippets(page)) for page in PAGES if snippets(page)}
+    once = ("CONTRIBUTING.md", "profile.md", "export.md", "compact.md", "channels.md", "scan.md")
+    assert counts == {"README.md": 2, "engineer.md": 3} | dict.fromkeys(once, 1)
