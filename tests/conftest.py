@@ -12,7 +12,7 @@ from compose import compose_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
 
-from prunelab.job import measurements as measured
+from prunelab.job import measurements
 from prunelab.job.conf import register_resolvers
 from prunelab.job.run import run
 
@@ -23,9 +23,9 @@ Job = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of this process time their nets in as few rounds as quartiles take: no test looks at the numbers."""
-    monkeypatch.setattr(measured, "SECONDS", 0.0)
-    monkeypatch.setattr(measured, "LEAST", 2)
+    """Jobs of this process time their networks in as few rounds as quartiles take: no test uses the numbers."""
+    monkeypatch.setattr(measurements, "SECONDS", 0.0)
+    monkeypatch.setattr(measurements, "LEAST", 2)
 
 
 @pytest.fixture(scope="session")
