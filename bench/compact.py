@@ -1,10 +1,10 @@
-"""How small does a net with zeros become, beside dense safetensors, deflate and the entropy bound? And how fast?
+"""Size and speed of compact files, beside dense safetensors, deflate and the entropy bound.
 
-python bench/compact.py     # weights as drawn, masked by one threshold for the net; two minutes on one core
-python bench/compact.py RUN ...   # the files that finished jobs left, and the accuracy of what is in them
+python bench/compact.py     # random weights under one global threshold; two minutes on one core
+python bench/compact.py RUN ...   # files of finished jobs, and the accuracy of their networks
 
-`multiplied` masks as training does: w * mask leaves -0.0 where a negative weight was. `at 0` puts 0.0 there. Bound: of
-each tensor n * H(k / n) / 8 bytes for the mask, and k values. Outputs of 16 random images are compared after loading.
+`multiplied`: as in training, w * mask leaves -0.0 for negative weights. `at 0`: they become 0.0. Bound: k values and
+n * H(k / n) / 8 bytes for the mask of each tensor. Outputs of 16 random images are compared after loading.
 """
 
 import argparse
@@ -49,8 +49,8 @@ def masked(name: str, rate: float, multiplied: bool) -> nn.Module:
 
 def timed(call: Callable[[], T]) -> tuple[float, T]:
     began = time.perf_counter()
-    found = call()
-    return time.perf_counter() - began, found
+    result = call()
+    return time.perf_counter() - began, result
 
 
 def row(*cells: object) -> None:
@@ -69,18 +69,18 @@ def measure(name: str, rate: float, path: Path) -> None:
         choices = [(values, True) for values in VALUES] if not multiplied else [("float32", True), ("float32", False)]
         for values, signs in choices:
             writing, size = timed(lambda net=net, v=values, s=signs: save(path, net, Plan(), NETS[name], {}, v, s))
-            reading, found = timed(lambda: prunelab.load(path))
+            reading, loaded = timed(lambda: prunelab.load(path))
             with torch.no_grad():
-                before, after = net(images), found(images)
-            far = float((before - after).abs().max() / before.abs().max())
-            outputs = "identical" if torch.equal(before, after) else f"{far:.0e} off"
+                before, after = net(images), loaded(images)
+            difference = float((before - after).abs().max() / before.abs().max())
+            outputs = "identical" if torch.equal(before, after) else f"{difference:.0e} off"
             kind = values if signs else f"{values}, zeros without signs"
             times = (f"{writing:.2f}", f"{reading:.2f}")
             row(name, rate, masks, kind, f"{size.bytes:,}", f"{size.bound:,.0f}", f"{size.ratio:.3f}", *times, outputs)
 
 
-def left_by(job: Path, path: Path) -> None:
-    """The file of a job, loaded and tested on the test images of its result, and written again with rounded weights."""
+def measure_job(job: Path, path: Path) -> None:
+    """Rewrites the file of a job with each kind of values, and tests it on the job's test images."""
     result = json.loads((job / "result.json").read_text())
     splits = instantiate(result["config"]["data"]).load()
     x, y = Normalise(splits.mean, splits.std)(splits.test.x), splits.test.y
@@ -92,9 +92,9 @@ def left_by(job: Path, path: Path) -> None:
     assert origin is not None
     for values in VALUES:
         size = save(path, net, *origin, values, False)
-        reading, found = timed(lambda: prunelab.load(path))
-        right = sum(int((found(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
-        told = (f"{100 * result['accuracy']:.2f}", f"{100 * right / len(y):.2f}")
+        reading, loaded = timed(lambda: prunelab.load(path))
+        right = sum(int((loaded(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+        accuracies = (f"{100 * result['accuracy']:.2f}", f"{100 * right / len(y):.2f}")
         bound = (f"{size.bound:,.0f}", f"{size.ratio:.3f}")
         zeros = f"{result['sparsity']['zero_weights']:.3f}"
         row(
@@ -106,7 +106,7 @@ def left_by(job: Path, path: Path) -> None:
             f"{size.bytes:,}",
             *bound,
             f"{reading:.3f}",
-            *told,
+            *accuracies,
         )
 
 
@@ -132,7 +132,7 @@ def main() -> None:
             )
             row("---", *["---:"] * 10)
             for job in runs:
-                left_by(job, path)
+                measure_job(job, path)
             return
         row("net", "rate", "masks", "file", "bytes", "bound", "ratio", "s to write", "s to load", "outputs")
         row("---", "---:", "---", "---", "---:", "---:", "---:", "---:", "---:", "---")

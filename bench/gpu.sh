@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a GPU can show. Parts, all of them when none is named:
+# Benchmarks and tests that need a GPU. Parts (default: all):
 #   tests           the tests marked gpu
 #   sparse          2:4 weights through the sparse tensor cores, beside the dense ones
 #   study DIR       the ten ResNet-18 jobs of the bare command, on the image folder DIR
@@ -7,7 +7,7 @@
 #   at_init DIR     VGG-16: random, magnitude, SNIP, GraSP, SynFlow at 10x and 31.6x (Tanaka et al. 2020)
 #   channels DIR    filters of VGG-16 and ResNet-56 (Li et al. 2017), slimming of VGG-19 (Liu et al. 2017), ResNet-56 at
 #                   2.1x fewer MACs by group lasso
-#   scan DIR        VGG-11 and DenseNet-40 trained, then 100 rates and the windows of their knees, on all test images
+#   scan DIR        VGG-11 and DenseNet-40 trained, then 100 rates and the windows around their knees, on all test images
 #   pool DIR        eight keras_cnn, one at a time on a GPU and four at a time: time, and the same results
 # PYTHON chooses the interpreter, EPOCHS and SEEDS (0,1,2) shorten the studies.
 set -euo pipefail
@@ -80,5 +80,5 @@ case ${1:-all} in
   tests | sparse) "$1" ;;
   study | rewinding | at_init | channels | scan | pool) "$1" "${2-}" ;;
   all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" && channels "${2-}" && scan "${2-}" && pool "${2-}" ;;
-  *) echo "bench/gpu.sh: no part called $1; there are tests, sparse, study, rewinding, at_init, channels, scan and pool" >&2; exit 2 ;;
+  *) echo "bench/gpu.sh: no part called $1; expected tests, sparse, study, rewinding, at_init, channels, scan or pool" >&2; exit 2 ;;
 esac

@@ -1,4 +1,4 @@
-"""How long does a report of very many jobs take, and how much memory?
+"""Time and memory of a report on very many jobs.
 
 python bench/report.py --jobs 10000     # made-up results of 10 methods, 10 rates, 50 epochs and 20 layers
 """
@@ -20,7 +20,7 @@ EPOCHS, LAYERS, PARAMS = 50, 20, 1_000_000
 
 
 def result(number: int, rng: random.Random) -> dict[str, object]:
-    """One result.json, with as much in it as a job writes."""
+    """One result.json, as large as that of a real job."""
     method, rate = METHODS[number % 10], RATES[number // 10 % 10]
     seed, best = number // 100, 0.9 - 0.2 * rate**3 + rng.gauss(0, 0.003)
     weights = PARAMS // LAYERS

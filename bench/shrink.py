@@ -1,4 +1,4 @@
-"""How much faster is a net without half of its filters? Latency, beside a net built so, and the epochs of one training.
+"""Speed-up of a network without half of its filters: latency beside a network built that small, and epochs of a job.
 
 python bench/shrink.py                     # ResNet-18 at batch 64, on this machine
 python bench/shrink.py --result RESULT     # seconds of each epoch of a finished job, before and after surgery
@@ -47,7 +47,7 @@ def latencies(batch: int, bouts: int, rounds: int) -> None:
 def epochs(result: Path) -> None:
     history = json.loads(result.read_text())["history"]
     for epoch in history:
-        print(f"epoch {epoch['epoch']:3}  {epoch['seconds']:7.1f} s  units gone {100 * epoch['sparsity']:.0f} %")
+        print(f"epoch {epoch['epoch']:3}  {epoch['seconds']:7.1f} s  units removed {100 * epoch['sparsity']:.0f} %")
 
 
 if __name__ == "__main__":
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--bouts", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    epochs(given.result) if given.result else latencies(given.batch, given.bouts, given.rounds)
+    args = parser.parse_args()
+    epochs(args.result) if args.result else latencies(args.batch, args.bouts, args.rounds)

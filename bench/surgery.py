@@ -1,8 +1,8 @@
-"""How fast is a net cut in half, and how small does it become, beside Torch-Pruning?
+"""Time and result of removing half of the channels, beside Torch-Pruning.
 
-Both remove half of the channels of each layer at random and are given the same net and example, in turns; seconds are
-medians. Ours: find out what is coupled, cut; certified before anything is printed. Torch-Pruning: build the dependency
-graph, step; its net is run forward, which is all that can be said of it, for it masks nothing to compare with.
+Both remove half of the channels of each layer at random, from the same network with the same example, in turns; seconds
+are medians. Ours: trace the coupling, shrink; certified before anything is printed. Torch-Pruning: build the dependency
+graph, step; its network is only run forward, as there is no masked one to compare with.
 MACs are counted by prunelab.measure.profiler for both.
 """
 
@@ -54,7 +54,7 @@ def millions(net: nn.Module, x: Tensor) -> float:
 
 
 def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
-    """Seconds, and how far the small net is from the masked one."""
+    """Seconds, and the difference between the shrunk and the masked network."""
     began = time.process_time()
     units = Channels().bind(net, prunable_weights(net), x)
     keep = Uniform()({name: torch.rand(len(numbers)) for name, numbers in units.numbers.items()}, 0.5)
@@ -63,19 +63,18 @@ def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
     with torch.no_grad():
         for name, mask in units.expand(keep).items():
             net.get_parameter(name).mul_(mask)
-    witness = EquivalenceCheck(net, x)
+    check = EquivalenceCheck(net, x)
     began = time.process_time()
     shrink(net, plan)
     took += time.process_time() - began
-    found = witness.certify(net)
-    return (
-        took,
-        f"{max(found.eval_float32, found.train_float32):.0e} {max(found.eval_float64, found.train_float64):.0e}",
-    )
+    certificate = check.certify(net)
+    float32 = max(certificate.eval_float32, certificate.train_float32)
+    float64 = max(certificate.eval_float64, certificate.train_float64)
+    return took, f"{float32:.0e} {float64:.0e}"
 
 
 def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
-    """Seconds, and whether the net runs. Its last layer is to stay: that, our graph finds out for itself."""
+    """Seconds, and whether the network runs. It must be told to keep the last layer; our graph finds that out."""
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     began = time.process_time()
     pruner = torch_pruning.pruner.MagnitudePruner(
@@ -90,12 +89,12 @@ def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
 def attempt(
     cut: Callable[[nn.Module, Tensor], tuple[float, str]], net: nn.Module, x: Tensor
 ) -> tuple[float, str, float]:
-    """Seconds, what there is to say of the result, and its millions of MACs."""
+    """Seconds, a verdict on the result, and its millions of MACs."""
     net = copy.deepcopy(net).eval()
     try:
         took, verdict = cut(net, x)
         return took, verdict, millions(net, x)
-    except Exception as error:  # a contestant that fails has its line in the table
+    except Exception as error:  # a failure gets its line in the table
         return float("nan"), f"fails: {type(error).__name__}: {str(error).splitlines()[0][:60]}", float("nan")
 
 
@@ -109,7 +108,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     contestants = {"ours": ours}
     if torch_pruning is None:
-        print("torch-pruning is not installed (pip install torch-pruning): ours alone")
+        print("torch-pruning is not installed (pip install torch-pruning): only ours is measured")
     else:
         contestants["Torch-Pruning"] = torch_prunings
     print(f"torch {torch.__version__}, one thread, median of {args.repeats}; ours: errors in float32, in float64")
@@ -122,9 +121,9 @@ def main() -> None:
         for i in range(args.repeats):
             for who, cut in list(contestants.items())[:: 1 if i % 2 else -1]:
                 runs[who].append(attempt(cut, net, x))
-        for who, found in runs.items():
-            seconds, left = (statistics.median(run[i] for run in found) for i in (0, 2))
-            print(f"{name:32}{who:15}{seconds:8.2f}{whole:9.0f}{left:9.0f}   {found[0][1]}", flush=True)
+        for who, results in runs.items():
+            seconds, left = (statistics.median(run[i] for run in results) for i in (0, 2))
+            print(f"{name:32}{who:15}{seconds:8.2f}{whole:9.0f}{left:9.0f}   {results[0][1]}", flush=True)
 
 
 if __name__ == "__main__":

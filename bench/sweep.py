@@ -1,10 +1,10 @@
-"""What does a sweep cost beside the training: a job of the pool, and a finished job that is skipped?
+"""Overhead of a sweep: per job of the pool, and per finished job that is skipped.
 
     python bench/sweep.py --jobs 200 --finished 1000
 
-Jobs are as small as they can be (keras_cnn, one step on 10 built-in images), so that what is left is the framework:
-a process, its imports, composing, checks, the first use of everything, files. Where it goes is taken from one job
-after another, each step in a process of its own. A thousand results are copies of one, under names of their own.
+Jobs are as small as possible (keras_cnn, one step on 10 generated images), so that what remains is the framework:
+a process, its imports, composing, checks, warm-up, files. The parts are timed in jobs run one after another, each in
+its own process. The finished jobs are copies of one result under other names.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def timed(command: list[str], cwd: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=200, help="tiny jobs through the pool")
-    parser.add_argument("--seats", type=int, default=2, help="of them at a time")
-    parser.add_argument("--finished", type=int, default=1000, help="jobs that are finished when the sweep begins")
+    parser.add_argument("--slots", type=int, default=2, help="jobs at a time")
+    parser.add_argument("--finished", type=int, default=1000, help="jobs already finished when the sweep begins")
     parser.add_argument("--rounds", type=int, default=5, help="for the parts of a job")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -69,16 +69,16 @@ def measure(root: Path, args: argparse.Namespace) -> None:
         print(f"{name:20} {median(seconds):6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})")
 
     seeds = f"seed=range({args.jobs})"
-    pool = [*TRAIN, "-m", *job, seeds, "name=pool", f"hydra.launcher.jobs={args.seats}"]
+    pool = [*TRAIN, "-m", *job, seeds, "name=pool", f"hydra.launcher.jobs={args.slots}"]
     whole = timed(pool, root)
     results = [json.loads(path.read_text()) for path in root.glob("outputs/pool/*/result.json")]
     training = sum(result["seconds"] for result in results)
-    each = (whole * args.seats - training) / len(results)
+    each = (whole * args.slots - training) / len(results)
     print(
-        f"pool: {len(results)} jobs, {args.seats} at a time, in {whole:.0f} s, of which each seat trained for "
-        f"{training / args.seats:.0f} s"
+        f"pool: {len(results)} jobs, {args.slots} at a time, in {whole:.0f} s, of which each slot trained for "
+        f"{training / args.slots:.0f} s"
     )
-    print(f"      beside the training {each:.2f} s a job")
+    print(f"      overhead {each:.2f} s a job")
 
     study = root / "outputs" / "thousand"
     timed([*TRAIN, "-m", *job, "seed=0,1", "name=thousand"], root)
@@ -90,7 +90,7 @@ def measure(root: Path, args: argparse.Namespace) -> None:
         overrides = [f"seed={seed}" if item.startswith("seed=") else item for item in result["overrides"]]
         asked = digest(overrides)
         (folder / "result.json").write_text(json.dumps(result | {"seed": seed, "overrides": overrides, "asked": asked}))
-    shutil.rmtree(root / "images")  # whoever trained would miss them
+    shutil.rmtree(root / "images")  # a job that trained would fail
     again = timed([*TRAIN, "-m", *job, f"seed=range({args.finished})", "name=thousand"], root)
     print(f"skipped: {args.finished} finished jobs, with table and figures {again:.1f} s")
 

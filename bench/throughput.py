@@ -1,7 +1,7 @@
-"""How fast does prunelab train, beside a plain loop, a DataLoader and torch.nn.utils.prune?
+"""Training throughput, beside a plain loop, a DataLoader and torch.nn.utils.prune.
 
-Images per second of `keras_cnn` at batch 128 on random 32x32 images, one epoch after another in turns, so that a
-machine that slows down slows all down. Prints ratios of medians; the target of each is in its line.
+Images per second of `keras_cnn` at batch 128 on random 32x32 images, one epoch each in turns, so that a
+slower machine slows all down alike. Prints ratios of medians; the target of each is in its line.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def batches(images: Images) -> Batches:
 
 
 class Epochs(L.Callback):
-    """Seconds of each epoch's training, evaluation not among it."""
+    """Seconds of training of each epoch, without evaluation."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -80,7 +80,7 @@ def lightning(loader: object, callbacks: list[L.Callback], module: nn.Module | N
 
 
 def plain(loader: Batches, module: nn.Module) -> float:
-    """The same work in the loop that one would write by hand: no framework, no metrics."""
+    """The same work in a hand-written loop: no framework, no metrics."""
     optimizer = sgd(module.parameters())
     schedule = one_cycle(optimizer, len(loader))
     module.train()
@@ -118,10 +118,10 @@ def pil_loader(root: Path, images: Images) -> DataLoader:
 
 
 def measure(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, all in turn, after a first round that does not count."""
+    """Seconds of each, in turns, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(rounds + 1):
-        # Forwards and backwards in turn, so that nobody always follows the same neighbour.
+        # Forwards and backwards in turn, so that none always runs after the same one.
         for name, run in list(contestants.items())[:: 1 if i % 2 else -1]:
             took = run()
             if i:

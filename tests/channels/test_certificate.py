@@ -1,4 +1,4 @@
-"""Law 8: a small net that computes something else never gets a certificate, and one that does the same always does."""
+"""Law 8: a shrunk network gets a certificate if and only if it computes what the masked one did."""
 
 import copy
 import re
@@ -38,9 +38,9 @@ def halve(net: nn.Module, inputs: Any = X) -> EquivalenceCheck:
     keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in units.numbers.items()}
     for name, mask in units.expand(keep).items():
         net.get_parameter(name).data.mul_(mask)
-    witness = EquivalenceCheck(net, inputs)
+    check = EquivalenceCheck(net, inputs)
     shrink(net, units.plan(keep))
-    return witness
+    return check
 
 
 COMPARABLE: dict[str, tuple[Forward, Any]] = {
@@ -59,7 +59,7 @@ COMPARABLE: dict[str, tuple[Forward, Any]] = {
 
 
 @pytest.mark.parametrize(("compute", "inputs"), COMPARABLE.values(), ids=COMPARABLE)
-def test_a_net_that_does_the_same_gets_a_certificate(compute: Forward, inputs: Any) -> None:
+def test_an_equivalent_network_gets_a_certificate(compute: Forward, inputs: Any) -> None:
     net, before = Net(compute), X.clone()
     certificate = halve(net, inputs).certify(net)
     assert max(certificate.eval_float64, certificate.train_float64) < 1e-12
@@ -91,53 +91,53 @@ CHANGES: dict[str, tuple[Callable[[Net], Any], set[str]]] = {
 
 
 @pytest.mark.parametrize(("change", "modes"), CHANGES.values(), ids=CHANGES)
-def test_any_change_is_told_with_the_modes_that_show_it(change: Callable[[Net], Any], modes: set[str]) -> None:
+def test_any_change_is_refused_with_the_modes_that_show_it(change: Callable[[Net], Any], modes: set[str]) -> None:
     net = Net()
-    witness = EquivalenceCheck(net, X)
+    check = EquivalenceCheck(net, X)
     change(net)
     if modes:
-        with pytest.raises(EquivalenceError, match="the small net differs") as told:
-            witness.certify(net)
-        assert set(re.findall(r"in (\w+) mode", str(told.value))) == modes
+        with pytest.raises(EquivalenceError, match="the small net differs") as error:
+            check.certify(net)
+        assert set(re.findall(r"in (\w+) mode", str(error.value))) == modes
     else:
-        assert witness.certify(net).train_float64 == 0
+        assert check.certify(net).train_float64 == 0
 
 
-def test_of_several_outputs_every_one_counts() -> None:
+def test_every_output_is_compared() -> None:
     """NaN too, which compares as neither more nor less."""
     for spoilt in range(3):
         net = Net(lambda m, x: [m.head(m.a(x).mean((2, 3))) for _ in range(3)])
-        witness = EquivalenceCheck(net, X)
+        check = EquivalenceCheck(net, X)
         net.compute = lambda m, x, c=net.compute, i=spoilt: [
             y * float("nan") if j == i else y for j, y in enumerate(c(m, x))
         ]
         with pytest.raises(
             EquivalenceError, match="inf in eval mode in torch.float32.*inf in train mode in torch.float64"
         ):
-            witness.certify(net)
+            check.certify(net)
 
 
-def test_a_masked_net_that_puts_out_nan_gets_no_certificate() -> None:
+def test_a_masked_network_that_returns_nan_gets_no_certificate() -> None:
     net = Net(lambda m, x: m.head(m.a(x).mean((2, 3)) / 0))
     with pytest.raises(EquivalenceError, match="differs"):
         EquivalenceCheck(net, X).certify(net)
 
 
-def test_rounding_that_the_net_itself_amplifies_is_allowed_in_float32_alone() -> None:
+def test_rounding_amplified_by_the_network_is_tolerated_in_float32_only() -> None:
     def rough(m: Net, x: Tensor, scale: float = 1e5) -> Tensor:
         y = m.head(m.a(x).mean((2, 3))) * scale
         return ((y + 1 / 3) - y) * 3  # 1, of which float32 keeps three digits
 
     net = Net(rough)
-    witness = EquivalenceCheck(net, X)
+    check = EquivalenceCheck(net, X)
     net.compute = lambda m, x: rough(m, x, 0.7e5)
-    certificate = witness.certify(net)
+    certificate = check.certify(net)
     assert certificate.eval_float32 > 1e-4
     assert certificate.eval_float64 < 1e-9
     net.compute = lambda m, x: rough(m, x) + 1e-7
-    with pytest.raises(EquivalenceError, match="float64") as told:
-        witness.certify(net)
-    assert "float32" not in str(told.value)
+    with pytest.raises(EquivalenceError, match="float64") as error:
+        check.certify(net)
+    assert "float32" not in str(error.value)
 
 
 def shuffle(x: Tensor) -> Tensor:
@@ -154,18 +154,18 @@ COUNTED: dict[str, tuple[Forward, str]] = {
 
 
 @pytest.mark.parametrize(("compute", "why"), COUNTED.values(), ids=COUNTED)
-def test_code_that_counts_channels_by_itself_is_told_with_the_line_and_the_remedy(compute: Forward, why: str) -> None:
+def test_hard_coded_channel_counts_are_refused_with_the_line_and_the_remedy(compute: Forward, why: str) -> None:
     """A graph of shapes cannot show where a number came from."""
     net = Net(compute)
-    witness = halve(net)
+    check = halve(net)
     here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1}, `")
     where = "the small net differs" if why == "differs" else f"the small net does not run in eval mode.*({why}).*{here}"
     with pytest.raises(EquivalenceError, match=rf"{where}.*take the number from x.shape or write -1.*`skip`"):
-        witness.certify(net)
+        check.certify(net)
 
 
-def test_a_net_that_cannot_be_compared_is_told() -> None:
-    with pytest.raises(EquivalenceError, match="puts out no tensor"):
+def test_a_network_that_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(EquivalenceError, match="returns no tensor"):
         EquivalenceCheck(Net(lambda m, x: {"none": None}), X)
     with pytest.raises(
         EquivalenceError, match=r"^the masked net does not run in eval mode.*RuntimeError: .*\(at .*\)$"
@@ -173,7 +173,7 @@ def test_a_net_that_cannot_be_compared_is_told() -> None:
         EquivalenceCheck(Net(), X[:, :2])
 
 
-def test_looking_leaves_no_trace() -> None:
+def test_the_check_preserves_state() -> None:
     net = Net(lambda m, x: m.head(m.drop(m.bn(m.a(x))).mean((2, 3))))
     net.drop = nn.Dropout()
     net.train()

@@ -1,4 +1,4 @@
-"""Law 9 on nets that nobody thought of: whatever the graph calls removable can be cut out, and the rest computes on."""
+"""Law 9 on random networks: whatever the graph calls removable can be removed, and the rest computes the same."""
 
 import copy
 import random
@@ -341,14 +341,14 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
     return sum(float((~kept).sum()) for kept in keep.values()) / sum(len(kept) for kept in keep.values())
 
 
-def test_whatever_is_called_removable_can_be_cut_out() -> None:
+def test_removable_channels_can_be_removed() -> None:
     went = [cut_at_random(*random_net(seed), seed) for seed in range(25)]
     assert sum(share > 0 for share in went) >= 23  # or the graph would be safe, and of no use
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_whatever_is_called_removable_can_be_cut_out_of_hundreds_of_nets() -> None:
+def test_removable_channels_can_be_removed_from_hundreds_of_networks() -> None:
     went = []
     for seed in range(25, 325):
         net, example = random_net(seed)
@@ -365,10 +365,10 @@ def around(piece: Piece, d: int) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("d", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-def test_channels_go_through_what_is_known_and_stay_at_what_is_not(d: int) -> None:
+def test_channels_pass_known_operations_and_stay_at_unknown_ones(d: int) -> None:
     for name, piece in {**KNOWN, **UNKNOWN}.items():
         graph = channel_graph(*around(piece, d))
         assert (("0.weight", 0) in graph.places) == (name in KNOWN), name
         assert ("2.weight", 0) in graph.places or name == "into zeros", name  # of whose result nothing is known
         if name in UNKNOWN:
-            assert "called in 1" in graph.stays["0.weight"] or "hang together" in graph.stays["0.weight"], name
+            assert "called in 1" in graph.stays["0.weight"] or "a single unit" in graph.stays["0.weight"], name

@@ -1,4 +1,4 @@
-"""Law 8 on nets that people use: with half of the channels cut out, they compute what they did with them masked."""
+"""Law 8 on common networks: with half of the channels removed they compute what they did with them masked."""
 
 import logging
 from collections.abc import Callable
@@ -67,19 +67,19 @@ def check(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ZOO])
-def test_half_of_the_channels_can_go(name: str) -> None:
+def test_half_of_the_channels_can_be_removed(name: str) -> None:
     check(name, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ZOO)
-def test_half_of_the_channels_can_go_whichever_they_are(name: str) -> None:
+def test_any_half_of_the_channels_can_be_removed(name: str) -> None:
     for seed in range(1, 10):
         check(name, seed)
 
 
-def test_all_that_can_go_goes(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_removable_channels_are_removable_at_once(caplog: pytest.LogCaptureFixture) -> None:
     """Of ours nothing stays but the logits, and no convolution is left out."""
     caplog.set_level(logging.WARNING)
     for name in FAST:

@@ -1,4 +1,4 @@
-"""Is a small net the same when it comes back from its file, and is every other file refused with a reason?"""
+"""Descriptions in compact files: round trips of pruned networks, and refusal of tampered descriptions."""
 
 import copy
 import json
@@ -33,12 +33,12 @@ def units(net: nn.Module, example: Tensor = IMAGES) -> Channels:
     return Channels().bind(net, prunable_weights(net), example)
 
 
-def drawn(found: Channels, stream: torch.Generator, rate: float = 0.5) -> Plan:
-    """A random part of each group stays, at least one unit."""
-    keep = {group: torch.rand(len(n), generator=stream) >= rate for group, n in found.numbers.items()}
+def random_plan(channels: Channels, stream: torch.Generator, rate: float = 0.5) -> Plan:
+    """Keeps a random part of each group, at least one unit."""
+    keep = {group: torch.rand(len(n), generator=stream) >= rate for group, n in channels.numbers.items()}
     for kept in keep.values():
         kept[int(torch.randint(len(kept), (), generator=stream))] = True
-    return found.plan(keep)
+    return channels.plan(keep)
 
 
 def lived_in(net: nn.Module) -> nn.Module:
@@ -52,21 +52,21 @@ def lived_in(net: nn.Module) -> nn.Module:
     return net
 
 
-def assert_same(found: nn.Module, net: nn.Module, images: Tensor | None = IMAGES) -> None:
-    """Modules, names, dtypes, memory formats and outputs, to the bit; `found` is in eval mode, on the CPU."""
-    assert not any(module.training for module in found.modules())
-    assert str(found) == str(net)
-    own, state = net.state_dict(), found.state_dict()
-    assert list(state) == list(own)
+def assert_same(loaded: nn.Module, net: nn.Module, images: Tensor | None = IMAGES) -> None:
+    """Modules, names, dtypes, memory formats and outputs, to the bit; `loaded` is in eval mode, on the CPU."""
+    assert not any(module.training for module in loaded.modules())
+    assert str(loaded) == str(net)
+    expected, state = net.state_dict(), loaded.state_dict()
+    assert list(state) == list(expected)
     for name, tensor in state.items():
-        assert (tensor.dtype, tensor.device.type) == (own[name].dtype, "cpu"), name
-        assert tensor.stride() == own[name].stride(), name
-        assert torch.equal(tensor, own[name]), name
+        assert (tensor.dtype, tensor.device.type) == (expected[name].dtype, "cpu"), name
+        assert tensor.stride() == expected[name].stride(), name
+        assert torch.equal(tensor, expected[name]), name
     if images is None:
         return
     dtype = next(net.parameters()).dtype
     with torch.no_grad():
-        assert torch.equal(found(images.to(dtype)), net.eval()(images.to(dtype)))
+        assert torch.equal(loaded(images.to(dtype)), net.eval()(images.to(dtype)))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def both() -> dict[str, Channels]:
 
 @pytest.fixture(scope="module")
 def plan(both: dict[str, Channels]) -> Plan:
-    return drawn(both["A"], torch.Generator().manual_seed(0))
+    return random_plan(both["A"], torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def file(tmp_path: Path, small: nn.Module, plan: Plan) -> Path:
         ("keras_cnn.KerasCNN", {"num_classes": 7, "conv_dropout": 0.25}),
     ],
 )
-def test_a_net_of_ours_comes_back_to_the_bit(name: str, args: dict[str, Any], tmp_path: Path) -> None:
+def test_a_registered_network_round_trips_to_the_bit(name: str, args: dict[str, Any], tmp_path: Path) -> None:
     net = lived_in(build(name, args))
-    plan = drawn(units(net), torch.Generator().manual_seed(1))
+    plan = random_plan(units(net), torch.Generator().manual_seed(1))
     shrink(net, plan)
     save(tmp_path / "model.safetensors", net, plan, name, args)
     before = torch.get_rng_state()
@@ -113,26 +113,26 @@ def test_a_net_of_ours_comes_back_to_the_bit(name: str, args: dict[str, Any], tm
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_foreign_net_comes_back_to_the_bit_in_a_new_one(tmp_path: Path) -> None:
+def test_a_foreign_network_round_trips_to_the_bit_into_a_new_one(tmp_path: Path) -> None:
     net, images = lived_in(torchvision.models.resnet50()), torch.cat([IMAGES, IMAGES], 3)
-    plan = drawn(units(net, images), torch.Generator().manual_seed(2))
+    plan = random_plan(units(net, images), torch.Generator().manual_seed(2))
     shrink(net, plan)
     save(tmp_path / "net", net, plan, None, {"weights": object()})
     new = torchvision.models.resnet50()
     weight = new.conv1.weight
-    found = prunelab.load(tmp_path / "net", into=new)
-    assert found is new
-    assert found.conv1.weight is weight
-    assert_same(found, net, images)
-    with pytest.raises(ValueError, match=r"none of ours: give .*into=net"):
+    loaded = prunelab.load(tmp_path / "net", into=new)
+    assert loaded is new
+    assert loaded.conv1.weight is weight
+    assert_same(loaded, net, images)
+    with pytest.raises(ValueError, match=r"not one of prunelab's: give .*into=net"):
         prunelab.load(tmp_path / "net")
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_any_plan_dtype_and_memory_format_come_back(seed: int, both: dict[str, Channels], tmp_path: Path) -> None:
+def test_any_plan_dtype_and_memory_format_round_trip(seed: int, both: dict[str, Channels], tmp_path: Path) -> None:
     draw, stream = random.Random(seed), torch.Generator().manual_seed(seed)
     args = {"shortcut": draw.choice(["A", "B"])}
-    plan = drawn(both[args["shortcut"]], stream, draw.choice([0, 0.1, 0.5, 0.9, 1]))
+    plan = random_plan(both[args["shortcut"]], stream, draw.choice([0, 0.1, 0.5, 0.9, 1]))
     blocks = {f"layer{i}.0": draw.choice(["Identity", "ReLU"]) for i in (1, 2, 3) if draw.random() < 0.3}
     plan = Plan(plan.keep, plan.pads, blocks)
     net = lived_in(build(NAME, args))
@@ -142,26 +142,26 @@ def test_any_plan_dtype_and_memory_format_come_back(seed: int, both: dict[str, C
         net.to(memory_format=torch.channels_last)
     save(tmp_path / "a", net, plan, NAME, args)
     for into in (None, build(NAME, args), build(NAME, args).to(memory_format=torch.channels_last)):
-        found = prunelab.load(tmp_path / "a", into)
-        assert_same(found, net, None)  # of blocks that were removed at random the channels need not fit
-        save(tmp_path / "b", found, plan, NAME, args)
+        loaded = prunelab.load(tmp_path / "a", into)
+        assert_same(loaded, net, None)  # with random blocks removed the channels may not match, so nothing is run
+        save(tmp_path / "b", loaded, plan, NAME, args)
         assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
-def test_removed_blocks_and_narrower_padding_come_back(tmp_path: Path) -> None:
+def test_removed_blocks_and_narrower_padding_round_trip(tmp_path: Path) -> None:
     net = lived_in(resnet20())
-    plan = drawn(units(net), torch.Generator().manual_seed(3))
+    plan = random_plan(units(net), torch.Generator().manual_seed(3))
     assert plan.pads
     plan = Plan(plan.keep, plan.pads, {"layer1.1": "ReLU", "layer3.2": "Identity"})
     shrink(net, plan)
     save(tmp_path / "net", net, plan, "cifar_resnet.resnet20", {})
-    found = prunelab.load(tmp_path / "net")
-    assert_same(found, net)
-    assert isinstance(found.get_submodule("layer1.1"), nn.ReLU)
-    assert isinstance(found.get_submodule("layer3.2"), nn.Identity)
+    loaded = prunelab.load(tmp_path / "net")
+    assert_same(loaded, net)
+    assert isinstance(loaded.get_submodule("layer1.1"), nn.ReLU)
+    assert isinstance(loaded.get_submodule("layer3.2"), nn.Identity)
 
 
-def test_parameters_that_are_not_finite_and_modes_of_training_stay(
+def test_parameters_that_are_not_finite_and_requires_grad_are_kept(
     small: nn.Module, plan: Plan, tmp_path: Path
 ) -> None:
     with torch.no_grad():
@@ -169,27 +169,27 @@ def test_parameters_that_are_not_finite_and_modes_of_training_stay(
     small.train()
     save(tmp_path / "net", small, plan, NAME, ARGS)
     assert small.training
-    found = prunelab.load(tmp_path / "net")
-    assert str(found.fc.bias[:2].tolist()) == "[nan, -inf]"
-    assert all(p.requires_grad for p in found.parameters())
+    loaded = prunelab.load(tmp_path / "net")
+    assert str(loaded.fc.bias[:2].tolist()) == "[nan, -inf]"
+    assert all(p.requires_grad for p in loaded.parameters())
 
 
 def test_tensors_without_zeros_are_plain_safetensors(file: Path, small: nn.Module) -> None:
-    found, own = safetensors.torch.load_file(file), small.state_dict()
-    assert {name for name, tensor in own.items() if tensor.all()} == found.keys() & own.keys()
-    assert all(torch.equal(found[name], own[name]) for name in found.keys() & own.keys())
+    stored, expected = safetensors.torch.load_file(file), small.state_dict()
+    assert {name for name, tensor in expected.items() if tensor.all()} == stored.keys() & expected.keys()
+    assert all(torch.equal(stored[name], expected[name]) for name in stored.keys() & expected.keys())
 
 
-def test_a_plan_is_written_in_half_of_what_its_indices_take(file: Path, plan: Plan) -> None:
+def test_a_plan_takes_half_of_what_its_indices_would(file: Path, plan: Plan) -> None:
     about, _ = opened(file)
     assert len(json.dumps(about["plan"])) < 0.5 * len(json.dumps(plan.to_json()))
 
 
-def test_what_a_net_was_made_from_is_read_without_it(file: Path, small: nn.Module, plan: Plan) -> None:
-    found = origin_of(file)
-    assert found is not None
-    assert found.plan.to_json() == plan.to_json()
-    assert (found.name, found.args) == (NAME, ARGS)
+def test_the_origin_is_read_without_the_network(file: Path, small: nn.Module, plan: Plan) -> None:
+    origin = origin_of(file)
+    assert origin is not None
+    assert origin.plan.to_json() == plan.to_json()
+    assert (origin.name, origin.args) == (NAME, ARGS)
     file.write_bytes(safetensors.torch.save(small.state_dict(), {"format": "pt"}))
     assert origin_of(file) is None
     for bad in [b"", file.read_bytes()[:-1], safetensors.torch.save({}, {"prunelab": '{"format":' * 100_000})]:
@@ -201,7 +201,7 @@ def test_what_a_net_was_made_from_is_read_without_it(file: Path, small: nn.Modul
 # --- what is not written
 
 
-def test_a_net_that_the_plan_and_name_do_not_give_is_not_written(small: nn.Module, plan: Plan, tmp_path: Path) -> None:
+def test_a_network_that_plan_and_name_do_not_rebuild_is_refused(small: nn.Module, plan: Plan, tmp_path: Path) -> None:
     path = tmp_path / "net"
     path.write_bytes(b"an older one")
     blocks = Plan(plan.keep, plan.pads, {"layer1.0": "ReLU"})
@@ -228,7 +228,7 @@ def test_a_net_that_the_plan_and_name_do_not_give_is_not_written(small: nn.Modul
     assert path.read_bytes() == b"an older one"
 
 
-def test_state_that_is_no_tensor_is_not_written(tmp_path: Path) -> None:
+def test_state_that_is_not_a_tensor_is_refused(tmp_path: Path) -> None:
     class Counting(nn.Linear):
         def get_extra_state(self) -> dict[str, int]:
             return {"count": 1}
@@ -238,7 +238,7 @@ def test_state_that_is_no_tensor_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_net_that_is_more_than_its_state_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_with_non_persistent_state_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Shifted(nn.Linear):
         def __init__(self) -> None:
             super().__init__(2, 2)
@@ -249,7 +249,7 @@ def test_a_net_that_is_more_than_its_state_is_not_written(tmp_path: Path, monkey
         save(tmp_path / "net", Shifted(), Plan(), "own.Shifted", {})
 
 
-# --- what is not read
+# --- refusals
 
 
 def first(about: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -258,25 +258,25 @@ def first(about: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return keep, next(iter(keep))
 
 
-def test_a_file_that_is_written_by_hand_after_the_format_is_read(file: Path, small: nn.Module) -> None:
+def test_a_file_written_by_hand_in_the_format_is_read(file: Path, small: nn.Module) -> None:
     rewritten(file, lambda about, tensors: tensors["bn1.bias"].fill_(2))
     assert prunelab.load(file).bn1.bias.tolist() == [2] * len(small.bn1.bias)
 
 
-def test_what_is_no_such_file_is_refused(tmp_path: Path, small: nn.Module) -> None:
+def test_files_of_other_kinds_are_refused(tmp_path: Path, small: nn.Module) -> None:
     torch.save(small.state_dict(), tmp_path / "pickled")
     (tmp_path / "text").write_text("import os")
     for path in (tmp_path / "none", tmp_path, tmp_path / "pickled", tmp_path / "text"):
-        with pytest.raises(ValueError, match="no whole safetensors file") as error:
+        with pytest.raises(ValueError, match="not a complete safetensors file") as error:
             prunelab.load(path)
         assert str(error.value).startswith(f"{path}: ")
     safetensors.torch.save_file(small.state_dict(), tmp_path / "weights", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"not of a small model.*pretrained="):
+    with pytest.raises(ValueError, match=r"without prunelab's description.*pretrained="):
         prunelab.load(tmp_path / "weights")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", "null", '"{}"', "{}", "[" * 100_000, '{"format":' * 100_000])
-def test_a_description_that_is_none_is_refused(text: str, file: Path) -> None:
+def test_an_invalid_description_is_refused(text: str, file: Path) -> None:
     _, tensors = opened(file)
     file.write_bytes(safetensors.torch.save(tensors, {"prunelab": text}))
     with pytest.raises(ValueError, match="not JSON|format=None: expected 2|maximum recursion depth") as error:
@@ -296,7 +296,7 @@ def with_bits(about: dict[str, Any], digits: str) -> None:
     keep[digits] = keep.pop(was)
 
 
-FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
+TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
     "newer": (lambda a, t: a.update(format=3), "format=3: expected 2; another version of prunelab may read it"),
     "older": (lambda a, t: a.update(format=0), "format=0: expected 2"),
     "format true": (lambda a, t: a.update(format=True), "format=True: expected 2"),
@@ -334,7 +334,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]
     "out of range": (lambda a, t: with_bits(a, "ffff80"), r"keeps \[0, 1, 2, .*16\]"),
     "far out of range": (lambda a, t: with_bits(a, "ff" * 10**5), r"keeps \[0, 1, 2"),
     "other indices": (lambda a, t: with_bits(a, "80"), "expected"),
-    "twice": (lambda a, t: first(a)[0].update({"ff": [["conv1.weight", 0]]}), "'conv1.weight' along 0, again"),
+    "twice": (lambda a, t: first(a)[0].update({"ff": [["conv1.weight", 0]]}), "'conv1.weight' along 0, twice"),
     "unknown tensor": (lambda a, t: first(a)[0].update({"ff": [["conv9.weight", 0]]}), "cuts conv9.weight"),
     "axis": (lambda a, t: first(a)[0].update({"ff": [["conv1.weight", 9]]}), "along axis 9"),
     "axis behind": (lambda a, t: first(a)[0].update({"ff": [["fc.bias", -1]]}), "along axis -1"),
@@ -363,11 +363,11 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]
 }
 
 
-@pytest.mark.parametrize("what", FORGED)
-def test_a_forged_file_is_refused_with_its_name_the_value_and_nothing_run(
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_tampered_file_is_refused_with_its_name_and_the_value_and_runs_nothing(
     what: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change, message = FORGED[what]
+    change, message = TAMPERED[what]
     rewritten(file, change)
     monkeypatch.setattr("os.system", lambda command: pytest.fail(f"ran {command}"))
     with pytest.raises(ValueError, match=message) as error:
@@ -403,12 +403,12 @@ def test_tied_parameters_stay_tied(tmp_path: Path) -> None:
     plan = Plan(dict.fromkeys([*axes, ("0.bias", 0), ("2.bias", 0), ("4.bias", 0)], stays))
     shrink(net, plan)
     save(tmp_path / "net", net, plan, None, {})
-    found = prunelab.load(tmp_path / "net", into=tied())
-    assert found[4].weight is found[2].weight
-    assert_same(found, net, torch.ones(1, 4))
+    loaded = prunelab.load(tmp_path / "net", into=tied())
+    assert loaded[4].weight is loaded[2].weight
+    assert_same(loaded, net, torch.ones(1, 4))
 
 
-def test_a_net_that_a_file_does_not_fit_is_left_as_it_was(file: Path) -> None:
+def test_a_network_that_a_file_does_not_fit_is_unchanged(file: Path) -> None:
     pruned = resnet8()
     shrink(pruned, Plan({("fc.weight", 1): torch.arange(9)}))
     broken = file.with_name("broken")
@@ -417,11 +417,11 @@ def test_a_net_that_a_file_does_not_fit_is_left_as_it_was(file: Path) -> None:
         (None, resnet8(shortcut="B"), "pads .layer2.0.shortcut.pad."),
         (None, pruned, "its plan does not fit ResNet, which must be new and unpruned"),
         (None, resnet8(num_classes=9), r"fc.weight is \(10, .*expected \(9"),
-        (None, resnet8().to("meta"), "with memory of its own"),
-        (FORGED["blocks nested"][0], resnet8(), "does not fit"),
-        (FORGED["tensor shape"][0], resnet8(), "expected"),
-        (FORGED["pads wide"][0], resnet8(), "pads"),
-        (FORGED["other indices"][0], resnet8(), "expected"),
+        (None, resnet8().to("meta"), "not on the meta device"),
+        (TAMPERED["blocks nested"][0], resnet8(), "does not fit"),
+        (TAMPERED["tensor shape"][0], resnet8(), "expected"),
+        (TAMPERED["pads wide"][0], resnet8(), "pads"),
+        (TAMPERED["other indices"][0], resnet8(), "expected"),
     ]:
         broken.write_bytes(file.read_bytes())
         if change:
@@ -438,7 +438,7 @@ def test_a_net_that_a_file_does_not_fit_is_left_as_it_was(file: Path) -> None:
         assert all(p.grad is g for p, g in zip(net.parameters(), gradients, strict=True))
 
 
-def test_a_net_that_keeps_its_state_in_another_form_is_filled(tmp_path: Path) -> None:
+def test_a_network_that_keeps_its_state_in_another_form_is_filled(tmp_path: Path) -> None:
     class Doubled(nn.Linear):
         def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
             super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -453,7 +453,7 @@ def test_a_net_that_keeps_its_state_in_another_form_is_filled(tmp_path: Path) ->
     assert_same(prunelab.load(tmp_path / "net", into=Doubled(3, 3)), net, torch.ones(1, 3))
 
 
-def test_a_net_that_cannot_be_copied_or_cut_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_copied_or_shrunk_is_unchanged(tmp_path: Path) -> None:
     plan, net, sparse = Plan({("weight", 0): torch.tensor([0, 2])}), nn.Linear(3, 3, False), nn.Linear(3, 3, False)
     shrink(net, plan)
     save(tmp_path / "net", net, plan, None, {})
@@ -465,12 +465,12 @@ def test_a_net_that_cannot_be_copied_or_cut_is_left_as_it_was(tmp_path: Path) ->
         prunelab.load(tmp_path / "net", into=nn.LazyLinear(3, False))
 
 
-def test_what_is_no_net_is_refused(file: Path) -> None:
-    with pytest.raises(ValueError, match=r"into=<function resnet8 .*expected a net"):
+def test_anything_but_a_network_is_refused(file: Path) -> None:
+    with pytest.raises(ValueError, match=r"into=<function resnet8 .*expected a new, unpruned network"):
         prunelab.load(file, into=resnet8)  # type: ignore[arg-type]
 
 
-def test_a_net_that_was_trained_is_filled_without_its_gradients(file: Path, small: nn.Module) -> None:
+def test_a_trained_network_is_filled_without_its_gradients(file: Path, small: nn.Module) -> None:
     net = resnet8().double()
     net(IMAGES.double()).sum().backward()
     copy.deepcopy(net)

@@ -1,4 +1,4 @@
-"""Is a net the same when it comes back from a compact file, and is every other file refused with a reason?"""
+"""Compact files: round trips to the bit, checksums, and refusal of damaged or foreign files."""
 
 import pickle
 import random
@@ -62,33 +62,33 @@ def file(tmp_path: Path, small: nn.Module) -> Path:
     return tmp_path / "net.safetensors"
 
 
-def assert_same(found: nn.Module, net: nn.Module) -> None:
-    assert str(found) == str(net)
-    assert not found.training
-    own, state = net.state_dict(), found.state_dict()
-    assert list(state) == list(own)
+def assert_same(loaded: nn.Module, net: nn.Module) -> None:
+    assert str(loaded) == str(net)
+    assert not loaded.training
+    expected, state = net.state_dict(), loaded.state_dict()
+    assert list(state) == list(expected)
     for name, tensor in state.items():
-        assert (tensor.dtype, tensor.stride()) == (own[name].dtype, own[name].stride()), name
-        assert tensor.flatten().view(torch.uint8).equal(own[name].flatten().view(torch.uint8)), name
+        assert (tensor.dtype, tensor.stride()) == (expected[name].dtype, expected[name].stride()), name
+        assert tensor.flatten().view(torch.uint8).equal(expected[name].flatten().view(torch.uint8)), name
 
 
 # --- the same net
 
 
 @pytest.mark.parametrize("sign", [False, True])
-def test_a_net_comes_back_to_the_bit_and_computes_the_same(tmp_path: Path, sign: bool) -> None:
+def test_a_network_round_trips_to_the_bit_and_computes_the_same(tmp_path: Path, sign: bool) -> None:
     for name in (NAME, "keras_cnn.KerasCNN", "vgg.vgg11"):
         args = {"width": 0.25} if "vgg" in name else {}
         net = masked(build(name, args), 0.95, sign)
         size = save(tmp_path / "net", net, Plan(), name, args)
-        found = prunelab.load(tmp_path / "net")
-        assert_same(found, net)
-        assert torch.equal(found(IMAGES), net(IMAGES))
+        loaded = prunelab.load(tmp_path / "net")
+        assert_same(loaded, net)
+        assert torch.equal(loaded(IMAGES), net(IMAGES))
         assert size.bytes < size.dense / (5 if sign else 8)
         assert bool(size.signs) == sign
 
 
-def test_a_net_that_was_cut_comes_back_and_starts_another_job(file: Path, small: nn.Module) -> None:
+def test_a_shrunk_network_round_trips_and_starts_another_job(file: Path, small: nn.Module) -> None:
     assert_same(prunelab.load(file), small)
     for into in (build(NAME, {}), build(NAME, {}).to(memory_format=torch.channels_last)):
         assert prunelab.load(file, into) is into
@@ -101,41 +101,41 @@ def test_a_net_that_was_cut_comes_back_and_starts_another_job(file: Path, small:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_dtypes_and_memory_formats_come_back(tmp_path: Path, dtype: torch.dtype, small: nn.Module) -> None:
+def test_dtypes_and_memory_formats_round_trip(tmp_path: Path, dtype: torch.dtype, small: nn.Module) -> None:
     small.to(dtype).to(memory_format=torch.channels_last)
     save(tmp_path / "net", small, PLAN, NAME, {})
     assert_same(prunelab.load(tmp_path / "net"), small)
 
 
-def test_a_foreign_net_comes_back_in_a_new_one(tmp_path: Path) -> None:
+def test_a_foreign_network_is_loaded_into_a_new_one(tmp_path: Path) -> None:
     net = masked(nn.Sequential(nn.Linear(300, 300)))
     with torch.no_grad():
         net[0].weight[0, :4] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])
     save(tmp_path / "net", net, Plan(), None, {"weights": object()})
     assert_same(prunelab.load(tmp_path / "net", nn.Sequential(nn.Linear(300, 300))), net)
-    with pytest.raises(ValueError, match="none of ours: give .*into=net"):
+    with pytest.raises(ValueError, match="not one of prunelab's: give .*into=net"):
         prunelab.load(tmp_path / "net")
 
 
 @pytest.mark.parametrize("values", ["float16", "int8"])
-def test_rounded_weights_are_near_and_all_else_is_the_same(tmp_path: Path, values: str, small: nn.Module) -> None:
+def test_rounded_weights_are_close_and_all_else_is_exact(tmp_path: Path, values: str, small: nn.Module) -> None:
     exact = save(tmp_path / "exact", small, PLAN, NAME, {})
     size = save(tmp_path / "net", small, PLAN, NAME, {}, values)
     assert size.bytes < 0.75 * exact.bytes
-    found = prunelab.load(tmp_path / "net").state_dict()
-    for name, own in small.state_dict().items():
-        assert found[name].dtype == own.dtype
-        if own.dim() < 2:
-            assert torch.equal(found[name], own), name
+    loaded = prunelab.load(tmp_path / "net").state_dict()
+    for name, original in small.state_dict().items():
+        assert loaded[name].dtype == original.dtype
+        if original.dim() < 2:
+            assert torch.equal(loaded[name], original), name
         else:
-            assert torch.equal(found[name] == 0, own == 0), name
-            assert (found[name] - own).abs().max() <= own.abs().max() / 254, name
+            assert torch.equal(loaded[name] == 0, original == 0), name
+            assert (loaded[name] - original).abs().max() <= original.abs().max() / 254, name
 
 
-def test_what_is_loaded_has_no_tie_to_the_file(file: Path, small: nn.Module) -> None:
-    found = prunelab.load(file)
+def test_a_loaded_network_is_independent_of_the_file(file: Path, small: nn.Module) -> None:
+    loaded = prunelab.load(file)
     file.write_bytes(b"")
-    assert_same(found, small)
+    assert_same(loaded, small)
 
 
 def test_equal_nets_make_equal_files(file: Path) -> None:
@@ -146,9 +146,7 @@ def test_equal_nets_make_equal_files(file: Path) -> None:
 # --- one tensor at a time
 
 
-def test_a_tensor_is_decoded_when_it_is_asked_for(
-    file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tensor_is_decoded_on_access(file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
 
     def watched(record: Any, parts: Any) -> Tensor:
@@ -157,32 +155,34 @@ def test_a_tensor_is_decoded_when_it_is_asked_for(
 
     decode = codec.decode
     monkeypatch.setattr(codec, "decode", watched)
-    own = small.state_dict()
+    expected = small.state_dict()
     with Compact(file) as tensors:
-        assert list(tensors) == list(own)
-        assert len(tensors) == len(own)
+        assert list(tensors) == list(expected)
+        assert len(tensors) == len(expected)
         assert "fc.weight" in tensors
         assert "fc.more" not in tensors
         assert not decoded
         for name in ("layer3.0.conv2.weight", "fc.bias"):
-            assert torch.equal(tensors[name], own[name])
+            assert torch.equal(tensors[name], expected[name])
         assert len(decoded) == 2
         with pytest.raises(KeyError):
             tensors["fc.more"]
 
 
-def test_damage_to_one_tensor_is_told_when_it_is_asked_for(file: Path, small: nn.Module) -> None:
+def test_damage_to_one_tensor_is_detected_on_access(file: Path, small: nn.Module) -> None:
     rewritten(file, lambda about, parts: parts["layer3.0.conv2.weight/values"][7].neg_(), signed=False)
     with Compact(file) as tensors:
         assert torch.equal(tensors["layer3.0.conv1.weight"], small.state_dict()["layer3.0.conv1.weight"])
-        with pytest.raises(ValueError, match=r"layer3.0.conv2.weight do not have their sha256.*copy it again") as error:
+        with pytest.raises(
+            ValueError, match=r"layer3.0.conv2.weight does not match its sha256.*copy it again"
+        ) as error:
             tensors["layer3.0.conv2.weight"]
     assert str(error.value).startswith(f"{file}: ")
 
 
-def test_errors_of_opening_name_the_file(tmp_path: Path, file: Path) -> None:
+def test_errors_on_opening_name_the_file(tmp_path: Path, file: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(ValueError, match="no whole safetensors file") as error:
+        with pytest.raises(ValueError, match="not a complete safetensors file") as error:
             Compact(path)
         assert str(error.value).startswith(f"{path}: ")
 
@@ -190,20 +190,20 @@ def test_errors_of_opening_name_the_file(tmp_path: Path, file: Path) -> None:
 # --- damage
 
 
-def test_a_file_cut_short_anywhere_is_refused(file: Path) -> None:
+def test_a_truncated_file_is_refused(file: Path) -> None:
     whole, draw = file.read_bytes(), random.Random(0)
     for n in [*range(9), *draw.sample(range(len(whole)), 200), len(whole) - 1]:
         file.write_bytes(whole[:n])
         for opening in (prunelab.load, Compact):
-            with pytest.raises(ValueError, match=r"no whole safetensors file: .*copy it again") as error:
+            with pytest.raises(ValueError, match=r"not a complete safetensors file: .*copy the file again") as error:
                 opening(file)
             assert str(error.value).startswith(f"{file}: ")
     file.write_bytes(whole + b"\0")
-    with pytest.raises(ValueError, match="no whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         prunelab.load(file)
 
 
-def test_no_single_bit_can_change(file: Path) -> None:
+def test_any_flipped_bit_is_detected(file: Path) -> None:
     whole, draw = bytearray(file.read_bytes()), random.Random(0)
     header = 8 + int.from_bytes(whole[:8], "little")
     for at in [*range(8), *draw.sample(range(8, header), 150), *draw.sample(range(header, len(whole)), 80)]:
@@ -222,13 +222,13 @@ def bigger(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
 
 
 CONV = "layer3.0.conv2.weight"
-FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
+TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
     "newer": (lambda a, p: a.update(format=3), "format=3: expected 2; another version of prunelab may read it"),
     "older": (lambda a, p: a.update(format=1), "format=1: expected 2"),
     "no tensors": (lambda a, p: a.pop("tensors"), "wrong or missing tensors=None"),
     "tensors list": (lambda a, p: a.update(tensors=[]), r"wrong or missing tensors=\[\]"),
     "record text": (lambda a, p: a["tensors"].update({CONV: "{}"}), "wrong or missing tensors="),
-    "no description": (lambda a, p: a["tensors"].pop(CONV), f"it holds '{CONV}/kept', of which its description"),
+    "no description": (lambda a, p: a["tensors"].pop(CONV), f"it holds '{CONV}/kept', which is not in its description"),
     "tensor missing": (
         lambda a, p: [a["tensors"].pop(CONV), p.pop(f"{CONV}/kept"), p.pop(f"{CONV}/values")],
         "conv2.weight is missing",
@@ -241,19 +241,19 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]
     "whole missing": (lambda a, p: p.pop("bn1.weight"), "bn1.weight cannot be decoded: 'whole'"),
     "values missing": (lambda a, p: p.pop(f"{CONV}/values"), f"{CONV} cannot be decoded: it has 0 values, expected"),
     "positions missing": (lambda a, p: p.pop(f"{CONV}/kept"), f"{CONV} cannot be decoded: its positions"),
-    "something more": (lambda a, p: p.update(more=torch.zeros(1)), "it holds 'more', of which its description"),
+    "something more": (lambda a, p: p.update(more=torch.zeros(1)), "it holds 'more', which is not in its description"),
     "shape": (lambda a, p: a["tensors"][CONV].update(shape=[36864]), r"is \(36864,\), expected \(64, 64, 3, 3\)"),
     "shape of less": (lambda a, p: a["tensors"][CONV].update(shape=[64]), "cannot be decoded: positions"),
     "enormous": (bigger, "."),
-    "dtype": (lambda a, p: a["tensors"][CONV].update(dtype="os.system"), "dtype='os.system': expected a type"),
+    "dtype": (lambda a, p: a["tensors"][CONV].update(dtype="os.system"), "dtype='os.system': expected a torch dtype"),
     "net": (lambda a, p: a.update(net="os.system"), "net='os.system': expected one of"),
     "plan": (lambda a, p: a.update(plan={}), "not a plan of what is kept"),
 }
 
 
-@pytest.mark.parametrize("what", FORGED)
-def test_a_forged_file_is_refused_with_its_name_and_the_value(what: str, file: Path) -> None:
-    change, message = FORGED[what]
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_tampered_file_is_refused_with_its_name_and_the_value(what: str, file: Path) -> None:
+    change, message = TAMPERED[what]
     rewritten(file, change)
     with pytest.raises(ValueError, match=message) as error:
         prunelab.load(file)
@@ -280,14 +280,14 @@ TAMPERED: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_what_was_changed_after_it_was_written_is_refused(what: str, file: Path) -> None:
+def test_a_file_changed_after_writing_is_refused(what: str, file: Path) -> None:
     rewritten(file, TAMPERED[what], signed=False)
-    with pytest.raises(ValueError, match=r"do not have their sha256.*copy it again") as error:
+    with pytest.raises(ValueError, match=r"does not match its sha256.*copy it again") as error:
         prunelab.load(file)
     assert str(error.value).startswith(f"{file}: ")
 
 
-def test_each_tensor_has_a_checksum_that_is_looked_at(file: Path) -> None:
+def test_the_checksum_of_each_tensor_is_verified(file: Path) -> None:
     about, _ = opened(file)
     for name in about["tensors"]:
         whole = file.read_bytes()
@@ -297,7 +297,7 @@ def test_each_tensor_has_a_checksum_that_is_looked_at(file: Path) -> None:
             about["sha256"] = digest(about, {})
 
         rewritten(file, wrong, signed=False)
-        with pytest.raises(ValueError, match=f"the contents of {name} do not have their sha256"):
+        with pytest.raises(ValueError, match=f"the content of {name} does not match its sha256"):
             prunelab.load(file)
         file.write_bytes(whole)
 
@@ -316,7 +316,7 @@ def test_nothing_is_unpickled_or_evaluated(file: Path, monkeypatch: pytest.Monke
 # --- what is not written
 
 
-def test_a_net_that_does_not_fit_its_values_is_refused_and_nothing_is_written(tmp_path: Path, small: nn.Module) -> None:
+def test_weights_out_of_range_are_refused_and_nothing_is_written(tmp_path: Path, small: nn.Module) -> None:
     path = tmp_path / "net"
     with pytest.raises(ValueError, match=r"is not written: .*values='int4': expected one of"):
         save(path, small, PLAN, NAME, {}, "int4")
@@ -333,9 +333,7 @@ def test_a_net_that_does_not_fit_its_values_is_refused_and_nothing_is_written(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_the_file_that_was_there(
-    file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file(file: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise OSError("no space left")
 
@@ -346,10 +344,10 @@ def test_a_write_that_fails_leaves_the_file_that_was_there(
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_name_that_is_taken_by_a_part_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_a_part_already_has_is_refused(tmp_path: Path) -> None:
     net = nn.Module()
     net.register_buffer("a", torch.eye(100))
     net.add_module("a/values", nn.Identity())
     net.register_buffer("a/kept", torch.ones(3))
-    with pytest.raises(ValueError, match="has the name of a part of another: rename it"):
+    with pytest.raises(ValueError, match="has the same name as a part of another: rename it"):
         save(tmp_path / "net", net, Plan(), None, {})

@@ -1,44 +1,44 @@
-"""Is no weight further off than it may be, and does none become 0?"""
+"""Rounding errors are bounded, and no weight becomes 0."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from prunelab.compact.quantize import narrows, quantize, widen
+from prunelab.compact.quantize import dequantize, is_quantized, quantize
 
-TINY = 2.0**-149  # the smallest float32 there is
+TINY = 2.0**-149  # the smallest float32
 WILD = [float("nan"), float("inf"), -float("inf")]
 
 
-def there_and_back(kept: Tensor, rows: Tensor, values: str) -> Tensor:
-    return widen(quantize(kept, rows, values), rows, kept.dtype)
+def round_trip(kept: Tensor, rows: Tensor, values: str) -> Tensor:
+    return dequantize(quantize(kept, rows, values), rows, kept.dtype)
 
 
-def test_int8_is_as_worked_out_by_hand() -> None:
+def test_int8_by_hand() -> None:
     # 256 steps from -64 to 64 are 0.5 each, their middles -63.75, ..., -0.25, 0.25, ..., 63.75
     kept, rows = torch.tensor([64.0, -64.0, 0.1, -0.1, 1.0, -1.01, 3.0]), torch.tensor([2, 2, 2, 2, 2, 2, 5])
     parts = quantize(kept, rows, "int8")
     assert parts["values"].tolist() == [127, -128, 0, -1, 2, -3, 127]
     assert parts["scale"].tolist() == [0.5, 3 / 128]
-    found = widen(parts, rows, torch.float32)
-    assert found[:6].tolist() == [63.75, -63.75, 0.25, -0.25, 1.25, -1.25]
-    assert found[6] == 127.5 * 3 / 128
+    rounded = dequantize(parts, rows, torch.float32)
+    assert rounded[:6].tolist() == [63.75, -63.75, 0.25, -0.25, 1.25, -1.25]
+    assert rounded[6] == 127.5 * 3 / 128
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_int8_is_off_by_half_a_step_of_its_row_at_most_and_never_0(dtype: torch.dtype) -> None:
+def test_the_error_of_int8_is_at_most_half_a_step_of_its_row_and_no_weight_becomes_0(dtype: torch.dtype) -> None:
     stream = torch.Generator().manual_seed(0)
     rows = torch.randint(40, (20_000,), generator=stream).sort().values
     sizes = 10.0 ** torch.linspace(-30, 30, 40, dtype=dtype)
     kept = torch.randn(len(rows), generator=stream, dtype=dtype) * sizes[rows]
     kept[::7] *= 1e-6
     kept[kept == 0] = 1e-30
-    found = there_and_back(kept, rows, "int8")
+    rounded = round_trip(kept, rows, "int8")
     for row in rows.unique():
-        own, back = kept[rows == row].double(), found[rows == row].double()
-        step = own.abs().max() / 128 * (1 if dtype == torch.float64 else 1 + 1 / 128)  # scales are rounded up
-        assert (own - back).abs().max() <= step / 2 * (1 + 1e-4)
-        assert torch.equal(own.sign(), back.sign())
+        exact, back = kept[rows == row].double(), rounded[rows == row].double()
+        step = exact.abs().max() / 128 * (1 if dtype == torch.float64 else 1 + 1 / 128)  # scales are rounded up
+        assert (exact - back).abs().max() <= step / 2 * (1 + 1e-4)
+        assert torch.equal(exact.sign(), back.sign())
 
 
 @pytest.mark.parametrize("size", [TINY, -TINY, 5 * TINY, 2.0**-126, 2.0**-120, 3.4028234e38, -3.4028234e38])
@@ -49,39 +49,39 @@ def test_the_smallest_and_largest_weights_keep_their_sign_or_are_refused(size: f
         with pytest.raises(ValueError, match=r"1 weights are beyond float16, 65504: values='float32' keeps them"):
             quantize(kept, rows, values)
         return
-    found = there_and_back(kept, rows, values)
-    assert found.isfinite().all()
-    assert torch.equal(found.sign(), kept.sign())
+    rounded = round_trip(kept, rows, values)
+    assert rounded.isfinite().all()
+    assert torch.equal(rounded.sign(), kept.sign())
 
 
-def test_float16_rounds_to_the_nearest_and_away_from_0_alone() -> None:
+def test_float16_rounds_to_nearest_but_never_to_0() -> None:
     kept = torch.tensor([1.0, 1 + 2.0**-12, 65504.0, 2.0**-24, 2.0**-25, -(2.0**-30), 0.0, *WILD])
-    found = there_and_back(kept, torch.zeros(len(kept), dtype=torch.long), "float16")
-    assert found[:7].tolist() == [1, 1, 65504, 2.0**-24, 2.0**-24, -(2.0**-24), 0]
-    assert str(found[7:].tolist()) == "[nan, inf, -inf]"
+    rounded = round_trip(kept, torch.zeros(len(kept), dtype=torch.long), "float16")
+    assert rounded[:7].tolist() == [1, 1, 65504, 2.0**-24, 2.0**-24, -(2.0**-24), 0]
+    assert str(rounded[7:].tolist()) == "[nan, inf, -inf]"
 
 
 @pytest.mark.parametrize("wild", WILD)
-def test_int8_refuses_what_is_not_finite(wild: float) -> None:
+def test_int8_refuses_values_that_are_not_finite(wild: float) -> None:
     with pytest.raises(ValueError, match="1 weights are NaN or infinite, .*values='float32' keeps them"):
         quantize(torch.tensor([1, wild]), torch.zeros(2, dtype=torch.long), "int8")
 
 
 def test_only_weights_that_become_narrower_are_rounded() -> None:
     weight = torch.ones(2, 2)
-    assert narrows(weight, "int8")
-    assert narrows(weight, "float16")
-    assert narrows(weight.half(), "int8")
-    assert not narrows(weight, "float32")
-    assert not narrows(weight.half(), "float16")
-    assert not narrows(weight.double(), "float32")
-    assert not narrows(weight[0], "int8")
-    assert not narrows(weight.long(), "int8")
+    assert is_quantized(weight, "int8")
+    assert is_quantized(weight, "float16")
+    assert is_quantized(weight.half(), "int8")
+    assert not is_quantized(weight, "float32")
+    assert not is_quantized(weight.half(), "float16")
+    assert not is_quantized(weight.double(), "float32")
+    assert not is_quantized(weight[0], "int8")
+    assert not is_quantized(weight.long(), "int8")
     with pytest.raises(ValueError, match="values='int4': expected one of float32, float16, int8"):
-        narrows(weight, "int4")
+        is_quantized(weight, "int4")
 
 
 def test_scales_of_other_rows_are_refused() -> None:
     parts = quantize(torch.ones(3), torch.tensor([0, 1, 1]), "int8")
     with pytest.raises(ValueError, match="2 scales, expected 3"):
-        widen(parts, torch.tensor([0, 1, 2]), torch.float32)
+        dequantize(parts, torch.tensor([0, 1, 2]), torch.float32)

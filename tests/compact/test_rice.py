@@ -1,4 +1,4 @@
-"""Are positions written as worked out by hand, read back as they were, and refused where they cannot be?"""
+"""Rice-coded positions: bytes worked out by hand, round trips, and refusal of invalid codes."""
 
 import random
 from typing import Any
@@ -10,22 +10,22 @@ from prunelab.compact.codec import entropy
 from prunelab.compact.rice import Code, pack, unpack
 
 
-def at(n: int, *places: int) -> np.ndarray:
+def mask_at(n: int, *positions: int) -> np.ndarray:
     mask = np.zeros(n, np.bool_)
-    mask[list(places)] = True
+    mask[list(positions)] = True
     return mask
 
 
-def test_gaps_are_written_as_worked_out_by_hand() -> None:
+def test_gaps_by_hand() -> None:
     # Gaps 3 and 36. With r = 3: 0 and 4 in unary, 1 00001, then 3 and 4 from the lowest bit, 110 001. 12 bits; r = 2
     # takes 15, r = 4 as many.
-    code, data = pack(at(64, 3, 40))
+    code, data = pack(mask_at(64, 3, 40))
     assert code == Code(3, 2)
     assert data.tolist() == [0b10000100, 0b11000100]
 
 
-def test_a_bitmap_is_written_where_places_are_dense() -> None:
-    code, data = pack(at(12, 0, 2, 4, 6, 8))  # gaps 0, 1, 1, 1, 1 in unary: a bit for each place up to the last
+def test_dense_positions_are_written_as_a_bitmap() -> None:
+    code, data = pack(mask_at(12, 0, 2, 4, 6, 8))  # gaps 0, 1, 1, 1, 1 in unary: a bit for each position up to the last
     assert code == Code(0, 5)
     assert data.tolist() == [0b10101010, 0b10000000]
 
@@ -38,7 +38,7 @@ def test_none_all_and_nothing_take_no_bytes() -> None:
             assert np.array_equal(unpack(code, data, n), mask)
 
 
-def test_any_mask_is_read_back_and_none_takes_more_than_a_bitmap() -> None:
+def test_any_mask_round_trips_and_none_takes_more_than_a_bitmap() -> None:
     draw, kinds = random.Random(0), set()
     for n in [*range(1, 40), 255, 256, 257, 1000, 30_011]:
         for density in (0, 0.0003, 0.01, 0.1, 0.3, 0.5, 0.9, 1):
@@ -50,7 +50,7 @@ def test_any_mask_is_read_back_and_none_takes_more_than_a_bitmap() -> None:
     assert {0, 1, 3, 5, 10} <= kinds
 
 
-def test_every_mask_of_ten_places_is_read_back() -> None:
+def test_every_mask_of_length_ten_round_trips() -> None:
     for bits in range(1 << 10):
         mask = np.array([bits >> i & 1 for i in range(10)], np.bool_)
         code, data = pack(mask)
@@ -58,7 +58,7 @@ def test_every_mask_of_ten_places_is_read_back() -> None:
 
 
 @pytest.mark.parametrize("density", [0.3, 0.1, 0.05, 0.015, 0.001, 0.00003])
-def test_random_masks_take_at_most_a_twentieth_more_than_their_entropy(density: float) -> None:
+def test_random_masks_take_at_most_5_percent_more_than_their_entropy(density: float) -> None:
     n = 1_000_000
     mask = np.random.default_rng(0).random(n) < density
     code, data = pack(mask)
@@ -66,10 +66,10 @@ def test_random_masks_take_at_most_a_twentieth_more_than_their_entropy(density: 
 
 
 def test_a_run_takes_far_less_than_its_entropy() -> None:
-    assert len(pack(at(100_000, *range(500, 1500)))[1]) < 0.2 * entropy(100_000, 1000) / 8
+    assert len(pack(mask_at(100_000, *range(500, 1500)))[1]) < 0.2 * entropy(100_000, 1000) / 8
 
 
-RICE = pack(at(64, 3, 40))[1]
+RICE = pack(mask_at(64, 3, 40))[1]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,6 @@ RICE = pack(at(64, 3, 40))[1]
         ([3, 0], RICE, 64),
     ],
 )
-def test_what_cannot_be_positions_is_refused(code: Any, data: np.ndarray, n: int) -> None:
+def test_invalid_positions_are_refused(code: Any, data: np.ndarray, n: int) -> None:
     with pytest.raises(ValueError, match="positions"):
         unpack(code, data, n)

@@ -1,4 +1,4 @@
-"""What a job measures is that of the net in its folder, and of the parent it had."""
+"""The costs in result.json are those of the network in the job's folder and of the unpruned one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,15 +25,15 @@ def test_bytes_are_those_of_the_files(method: str, job: Job, tmp_path: Path) -> 
     model, net = tmp_path / "job" / "model.safetensors", build("cifar_resnet.resnet8", {})
     assert cost["pruned"]["file_bytes"] == model.stat().st_size < 0.7 * cost["dense"]["file_bytes"]
     assert cost["dense"]["file_bytes"] == len(safetensors.torch.save(net.state_dict()))
-    for side, one in (("dense", net), ("pruned", prunelab.load(model))):
-        assert cost[side]["memory_bytes"] == sum(t.nbytes for t in one.state_dict().values())
-        assert cost[side]["params"] == sum(p.numel() for p in one.parameters())
-    assert cost["pruned"]["nonzero"] == sum(int(p.count_nonzero()) for p in one.parameters())
+    for side, network in (("dense", net), ("pruned", prunelab.load(model))):
+        assert cost[side]["memory_bytes"] == sum(t.nbytes for t in network.state_dict().values())
+        assert cost[side]["params"] == sum(p.numel() for p in network.parameters())
+    assert cost["pruned"]["nonzero"] == sum(int(p.count_nonzero()) for p in network.parameters())
     assert (cost["pruned"]["memory_bytes"] < cost["dense"]["memory_bytes"]) == (method == "sp")
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 32), (torch.bfloat16, 16)])
-def test_counts_are_those_of_a_profile_in_the_precision_of_the_nets(
+def test_counts_are_those_of_a_profile_in_the_precision_of_the_networks(
     dtype: torch.dtype, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements, "BATCHES", (1,))  # 128 images take a CPU seconds in bfloat16
@@ -59,7 +59,7 @@ def test_counts_are_those_of_a_profile_in_the_precision_of_the_nets(
     assert cost["timed"]["precision"] == f"{str(dtype).removeprefix('torch.')}, not compiled"
 
 
-def test_each_batch_size_is_timed_for_both_nets(job: Job) -> None:
+def test_each_batch_size_is_timed_for_both_networks(job: Job) -> None:
     result = job("prune=sp", "rate=0.5")
     assert result["cost"]["timed"]["device"] == "cpu"
     assert result["cost"]["timed"]["threads"] == torch.get_num_threads()
@@ -71,7 +71,7 @@ def test_each_batch_size_is_timed_for_both_nets(job: Job) -> None:
     assert result["peak_memory"] > 0
 
 
-def test_the_masks_of_a_masked_net_are_those_of_its_pruner(job: Job, tmp_path: Path) -> None:
+def test_the_masks_of_a_masked_network_are_those_of_its_pruner(job: Job, tmp_path: Path) -> None:
     result = job("prune=usp", "rate=0.5")
     masks = read_masks(tmp_path / "job" / "masks" / "last.safetensors")
     pruner = next(v for k, v in result["checkpoint"]["callbacks"].items() if k.startswith("Pruning"))
@@ -80,7 +80,7 @@ def test_the_masks_of_a_masked_net_are_those_of_its_pruner(job: Job, tmp_path: P
         assert torch.equal(masks[name.removeprefix("net.")], kept)
 
 
-def test_the_masks_of_a_small_net_are_in_the_shapes_of_its_parent() -> None:
+def test_the_masks_of_a_shrunk_network_have_the_shapes_of_the_unpruned_one() -> None:
     parent = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1)))
     small = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.Identity())
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One run of a method that prunes in rounds yields the whole curve."""
+"""A single run of a method that prunes in rounds records every round."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from prunelab.store.identity import content
 
 
 @pytest.mark.parametrize("shape", [(3,), (8,), (5, 3, 3, 3), (1, 1)])
-def test_masks_come_back_as_they_were_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_masks_round_trip(shape: tuple[int, ...], tmp_path: Path) -> None:
     masks = {"a.weight": torch.rand(shape) < 0.5, "b": torch.ones(2, dtype=torch.bool)}
     write_masks(tmp_path / "masks.safetensors", masks)
-    back = read_masks(tmp_path / "masks.safetensors")
-    assert back.keys() == masks.keys()
-    assert all(torch.equal(back[name], mask) for name, mask in masks.items())
-    assert back["b"].dtype == torch.bool
+    loaded = read_masks(tmp_path / "masks.safetensors")
+    assert loaded.keys() == masks.keys()
+    assert all(torch.equal(loaded[name], mask) for name, mask in masks.items())
+    assert loaded["b"].dtype == torch.bool
 
 
 def test_the_format_of_a_mask_file_is_fixed(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_methods_without_rounds_have_none(job, tmp_path: Path) -> None:
     assert not list((tmp_path / "job" / "masks").glob("round-*"))
 
 
-def test_fine_tuning_is_at_the_low_constant_rate_and_rewinding_at_the_rates_of_training(job, tmp_path: Path) -> None:
+def test_fine_tuning_uses_the_low_constant_rate_and_rewinding_the_rates_of_training(job, tmp_path: Path) -> None:
     tuned = job("prune=magnitude_layer", "rate=0.5", "rounds=2", folder=tmp_path / "tuned")
     rates = [e["lr"] for e in tuned["history"]]
     assert rates[3:] == pytest.approx([0.001] * 6)

@@ -1,4 +1,4 @@
-"""Accuracy is a fraction of all images, of batches of any size."""
+"""Accuracy is a fraction of all images, for batches of any size."""
 
 import pytest
 import torch

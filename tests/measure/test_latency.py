@@ -1,4 +1,4 @@
-"""Time is taken in turns, of nets as they will be used, and left no trace."""
+"""Latency is measured in turns, on networks as they will be used, and preserves their state."""
 
 import time
 
@@ -11,7 +11,7 @@ from prunelab.models.cifar_resnet import resnet8
 
 
 class Sleeper(nn.Module):
-    """Sleeps through its turns: so long in the first ones, and so long in the others."""
+    """Sleeps for 0.05 seconds in its first `slow` turns, then for `seconds`."""
 
     def __init__(self, name: str, seconds: float, diary: list[str], slow: int = 0) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Sleeper(nn.Module):
         return x * self.weight
 
 
-def test_nets_take_turns_and_the_first_ones_do_not_count() -> None:
+def test_networks_take_turns_and_warmup_does_not_count() -> None:
     diary: list[str] = []
     fast, slow = Sleeper("fast", 0.001, diary, slow=2), Sleeper("slow", 0.02, diary)
     first, second = latency([fast, slow], torch.zeros(4), rounds=3, warmup=2, pick=min)
@@ -34,10 +34,9 @@ def test_nets_take_turns_and_the_first_ones_do_not_count() -> None:
     assert 0.001 <= first < 0.02 <= second
 
 
-def test_the_median_of_the_rounds_is_taken_unless_another_is_asked_for() -> None:
+def test_the_result_is_the_median_of_the_rounds_by_default() -> None:
     diary: list[str] = []
-    found = latency([Sleeper("x", 0.0, diary)], torch.zeros(4), rounds=5, warmup=2, pick=len)
-    assert found == [5]
+    assert latency([Sleeper("x", 0.0, diary)], torch.zeros(4), rounds=5, warmup=2, pick=len) == [5]
     ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 23.0])  # 9, 1 and 3 seconds
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "perf_counter", lambda: next(ticks))
@@ -57,16 +56,16 @@ def test_timings_are_those_of_every_round_after_the_warmup(monkeypatch: pytest.M
     assert timings([nn.Linear(1, 1), nn.Linear(1, 1)], torch.zeros(1), rounds=1, warmup=1) == [[1.0], [2.0]]
 
 
-def test_inputs_suit_the_first_float_parameter_and_whole_numbers_stay() -> None:
+def test_inputs_take_the_dtype_of_the_first_float_parameter_and_integers_stay() -> None:
     net = nn.Module()
     net.whole = nn.Parameter(torch.ones(1, dtype=torch.int8), requires_grad=False)
     net.real = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
     x, i = suited(net, (torch.zeros(2), torch.zeros(2, dtype=torch.long)))
     assert (x.dtype, i.dtype) == (torch.bfloat16, torch.long)
-    assert suited(nn.ReLU(), torch.zeros(2, dtype=torch.float64))[0].dtype == torch.float64  # a net that holds nothing
+    assert suited(nn.ReLU(), torch.zeros(2, dtype=torch.float64))[0].dtype == torch.float64  # without parameters
 
 
-def test_no_trace_is_left() -> None:
+def test_state_is_preserved() -> None:
     net = resnet8().train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     stream = torch.random.get_rng_state()
@@ -78,7 +77,7 @@ def test_no_trace_is_left() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_is_waited_for() -> None:
+def test_a_gpu_is_synchronised() -> None:
     large = nn.Sequential(*(nn.Linear(8192, 8192, bias=False) for _ in range(8))).cuda()
     (seconds,) = latency([large], torch.zeros(8192, 8192), rounds=5)
     assert seconds > 8 * 2 * 8192**3 / 2e15  # no GPU does 2 PFLOP/s in float32

@@ -1,4 +1,4 @@
-"""MACs and zeros against values worked by hand."""
+"""MACs and zeros against values worked out by hand."""
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ def test_a_transposed_convolution_by_hand() -> None:
     assert (cost.macs, cost.effective_macs) == (25 * 108, 25 * 81)
 
 
-def test_each_call_is_told_with_the_bits_of_its_weight_and_input() -> None:
+def test_each_call_has_the_bits_of_its_weight_and_input() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)).bfloat16()
     net[1] = net[0]
     first, second = uses(net, torch.zeros(4, 2, dtype=torch.bfloat16))
@@ -91,7 +91,7 @@ def test_each_call_is_told_with_the_bits_of_its_weight_and_input() -> None:
     assert applications(net, torch.zeros(4, 2, dtype=torch.bfloat16)) == {"0.weight": 2}
 
 
-def test_a_net_of_several_inputs_and_a_computed_weight_are_counted() -> None:
+def test_several_inputs_and_a_computed_weight_are_counted() -> None:
     class Sum(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -106,7 +106,7 @@ def test_a_net_of_several_inputs_and_a_computed_weight_are_counted() -> None:
     assert (b.weight, b.macs, b.effective_macs) == ("b.weight", 5 * 8, 5)
 
 
-def test_counting_leaves_the_net_alone() -> None:
+def test_counting_preserves_state() -> None:
     net = resnet8().train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     applications(net, torch.randn(2, 3, 32, 32))

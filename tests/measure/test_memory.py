@@ -1,4 +1,4 @@
-"""The peak of a forward pass, worked by hand."""
+"""Peak memory of a forward pass, by hand."""
 
 import pytest
 import torch
@@ -16,20 +16,20 @@ class Branches(nn.Module):
         del a  # 400
         c = torch.cat([b, b])  # 1200, the most
         del b  # 800
-        return c.view(2, -1).relu_()  # neither makes anything
+        return c.view(2, -1).relu_()  # neither allocates
 
 
-def test_what_lives_at_once_counts_and_views_do_not() -> None:
+def test_live_tensors_count_and_views_do_not() -> None:
     assert peak(Branches(), torch.zeros(1, 100)) == 1200
 
 
-def test_neither_the_net_nor_its_input_counts() -> None:
+def test_the_network_and_its_input_do_not_count() -> None:
     net = nn.Sequential(nn.Linear(1000, 10), nn.ReLU(inplace=True), nn.Linear(10, 100))  # (2, 10), then (2, 100)
     assert peak(net, torch.zeros(2, 1000)) == 4 * (20 + 200)
     assert peak(net.double(), torch.zeros(2, 1000)) == 8 * (20 + 200)
 
 
-def test_a_second_measurement_finds_the_same_and_no_trace_is_left() -> None:
+def test_a_measurement_is_repeatable_and_preserves_state() -> None:
     net, x = resnet8().train(), torch.randn(2, 3, 32, 32)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     assert peak(net, x) == peak(net, x)
@@ -37,15 +37,15 @@ def test_a_second_measurement_finds_the_same_and_no_trace_is_left() -> None:
     assert all(m.training for m in net.modules())
 
 
-def test_on_other_devices_there_is_none() -> None:
+def test_other_devices_are_not_measured() -> None:
     assert set(memory.METHODS) == {"cpu", "cuda"}
     assert peak(nn.ReLU(), torch.zeros(1, 3, device="meta")) is None
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_tells_what_a_pass_adds() -> None:
+def test_a_gpu_reports_what_a_pass_allocates() -> None:
     net = nn.Sequential(nn.Linear(1024, 4096), nn.ReLU(inplace=True), nn.Linear(4096, 1024)).cuda()
     x = torch.zeros(2048, 1024)
     made = 4 * 2048 * (4096 + 1024)
-    assert made <= (peak(net, x) or 0) < 2 * made  # and what kernels take for themselves
+    assert made <= (peak(net, x) or 0) < 2 * made  # and workspaces of kernels

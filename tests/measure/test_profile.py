@@ -1,4 +1,4 @@
-"""A profile is worked out by hand; its times come from a clock that the test winds."""
+"""Profiles against values worked out by hand."""
 
 import copy
 import dataclasses
@@ -59,7 +59,7 @@ def test_a_bfloat16_net_by_hand() -> None:
     # Dilated, 6 -> 2: 11 - 2 x 3 = 5, so 5x5 positions and 2 x 6 x 3 x 3 = 108 weights.
     net = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), nn.Conv2d(6, 2, 3, dilation=3)).bfloat16()
     nn.init.zeros_(net[1].weight[:1])  # 54
-    of = prunelab.profile(net, torch.randn(2, 4, 5, 5), **ONE).net  # the float32 example is made to suit
+    of = prunelab.profile(net, torch.randn(2, 4, 5, 5), **ONE).net  # the example is cast to bfloat16
     assert (of.macs, of.effective_macs) == (25 * 108 + 25 * 108, 25 * 108 + 25 * 54)  # 5400 and 4050
     assert (of.bops, of.effective_bops) == (5400 * 16 * 16, 4050 * 16 * 16)
     assert of.bytes == (108 + 6 + 108 + 2) * 2
@@ -80,7 +80,7 @@ def test_a_net_of_mixed_bits_on_sequences_by_hand() -> None:
     assert [(x.weight_bits, x.activation_bits) for x in of.layers] == [(8, 32), (32, 32)]
 
 
-def test_a_shared_weight_is_held_once_and_multiplied_twice() -> None:
+def test_a_shared_weight_is_stored_once_and_multiplied_twice() -> None:
     net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3, bias=False))
     net[2].weight = net[0].weight
     of = prunelab.profile(net, torch.ones(1, 3), **ONE).net
@@ -88,7 +88,7 @@ def test_a_shared_weight_is_held_once_and_multiplied_twice() -> None:
     assert [(x.name, x.params, x.macs, x.sparsity) for x in of.layers] == [("0", 9, 9, 0.0), ("2", 0, 9, 0.0)]
 
 
-def test_a_compiled_net_is_named_and_counted_as_the_net_in_it() -> None:
+def test_a_compiled_network_is_named_and_counted_as_the_original() -> None:
     net = resnet8()
     compiled = prunelab.profile(torch.compile(net, backend="eager"), torch.zeros(1, 3, 32, 32), **ONE).net
     plain = prunelab.profile(net, torch.zeros(1, 3, 32, 32), **ONE).net
@@ -109,19 +109,19 @@ def test_counts_are_of_one_input_also_where_work_does_not_grow_with_the_batch() 
 
 
 def test_medians_and_quartiles_of_interleaved_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    calls = []
 
     def timings(nets: Sequence[nn.Module], example: tuple[Tensor, ...], rounds: int, warmup: int) -> list[list[float]]:
-        asked.append((len(nets), len(example[0]), rounds, warmup))
+        calls.append((len(nets), len(example[0]), rounds, warmup))
         return [[5.0, 1.0, 2.0, 3.0, 4.0], [10.0] * 5][: len(nets)]
 
     monkeypatch.setattr(profiling, "timings", timings)
     net = nn.ReLU()
-    found = prunelab.profile(net, torch.zeros(3, 2), dense=nn.ReLU(), batches=(1, 4), rounds=5)
-    assert asked == [(2, 1, 5, 5), (2, 4, 5, 5)]
-    assert found.net.passes == (Pass(1, 3.0, 2.0, 4.0, 8), Pass(4, 3.0, 2.0, 4.0, 32))
-    assert found.dense is not None
-    assert found.dense.passes[0] == Pass(1, 10.0, 10.0, 10.0, 8)
+    profile = prunelab.profile(net, torch.zeros(3, 2), dense=nn.ReLU(), batches=(1, 4), rounds=5)
+    assert calls == [(2, 1, 5, 5), (2, 4, 5, 5)]
+    assert profile.net.passes == (Pass(1, 3.0, 2.0, 4.0, 8), Pass(4, 3.0, 2.0, 4.0, 32))
+    assert profile.dense is not None
+    assert profile.dense.passes[0] == Pass(1, 10.0, 10.0, 10.0, 8)
 
 
 def test_batches_repeat_the_inputs_in_turn() -> None:
@@ -139,24 +139,24 @@ def masked() -> Profile:
     return prunelab.profile(net, torch.randn(2, 3, 32, 32), dense=dense, batches=(1, 2), rounds=2)
 
 
-def test_it_is_plain_numbers(masked: Profile) -> None:
-    again = json.loads(json.dumps(dataclasses.asdict(masked)))
-    assert again["net"]["layers"][0]["macs"] == masked.net.layers[0].macs
-    assert [p["batch"] for p in again["dense"]["passes"]] == [1, 2]
-    assert (again["device"], again["threads"], again["rounds"]) == ("cpu", torch.get_num_threads(), 2)
-    assert all(0 < p["lower"] <= p["seconds"] <= p["upper"] for p in again["net"]["passes"])
+def test_a_profile_is_json_of_plain_numbers(masked: Profile) -> None:
+    loaded = json.loads(json.dumps(dataclasses.asdict(masked)))
+    assert loaded["net"]["layers"][0]["macs"] == masked.net.layers[0].macs
+    assert [p["batch"] for p in loaded["dense"]["passes"]] == [1, 2]
+    assert (loaded["device"], loaded["threads"], loaded["rounds"]) == ("cpu", torch.get_num_threads(), 2)
+    assert all(0 < p["lower"] <= p["seconds"] <= p["upper"] for p in loaded["net"]["passes"])
     with pytest.raises(dataclasses.FrozenInstanceError):
         masked.device = "abacus"  # type: ignore[misc]
 
 
-def test_a_masked_net_costs_less_than_its_parent_only_where_zeros_are_credited(masked: Profile) -> None:
+def test_a_masked_network_costs_less_than_the_dense_one_only_where_zeros_are_credited(masked: Profile) -> None:
     net, dense = masked.net, masked.dense
     assert dense is not None
     assert (net.params, net.macs, net.bytes) == (dense.params, dense.macs, dense.bytes)
     assert dense.nonzero - net.nonzero == dense.effective_macs - net.effective_macs == 64 * 10
 
 
-def test_the_nets_are_left_alone() -> None:
+def test_state_is_preserved() -> None:
     net = resnet8().train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     stream = torch.random.get_rng_state()
@@ -167,7 +167,7 @@ def test_the_nets_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("example", "more", "said"),
+    ("example", "options", "message"),
     [
         (torch.tensor(1.0), {}, r"shape \(\): expected a batch"),
         (torch.zeros(0, 2), {}, r"shape \(0, 2\)"),
@@ -179,14 +179,14 @@ def test_the_nets_are_left_alone() -> None:
         (torch.zeros(1, 2), {"dense": nn.Linear(2, 2, device="meta")}, "on cpu and meta: move them"),
     ],
 )
-def test_what_cannot_be_profiled_is_refused(example: Tensor, more: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        prunelab.profile(nn.Linear(2, 2), example, **more)
+def test_invalid_arguments_are_refused(example: Tensor, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prunelab.profile(nn.Linear(2, 2), example, **options)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_it_names_the_device_and_its_peak() -> None:
-    found = prunelab.profile(resnet8().cuda(), torch.randn(2, 3, 32, 32), dense=resnet8().cuda(), rounds=2)
-    assert found.device == torch.cuda.get_device_name()
-    assert all((p.peak_bytes or 0) > 0 for p in found.net.passes)
+    profile = prunelab.profile(resnet8().cuda(), torch.randn(2, 3, 32, 32), dense=resnet8().cuda(), rounds=2)
+    assert profile.device == torch.cuda.get_device_name()
+    assert all((p.peak_bytes or 0) > 0 for p in profile.net.passes)

@@ -1,4 +1,4 @@
-"""2:4 layers are found, and their kernels timed where there are any."""
+"""2:4 layers are found, and timed on GPUs with sparse tensor cores."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_without_a_gpu_it_says_what_it_needs() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_compressed_layer_is_timed_beside_the_dense_one() -> None:
-    found = semi_structured(net()[:3], torch.randn(64, 128))
-    assert found.converted == ("0",)
-    assert found.left_dense == ("2",)
-    assert found.ratio > 0
+    result = semi_structured(net()[:3], torch.randn(64, 128))
+    assert result.converted == ("0",)
+    assert result.left_dense == ("2",)
+    assert result.ratio > 0

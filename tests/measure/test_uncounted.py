@@ -1,4 +1,4 @@
-"""No product outside the layers is silent: PyTorch's own counter finds it, or its weights name it."""
+"""Every product outside the layers is reported, by PyTorch's counter or by its weights."""
 
 import pytest
 import torch
@@ -25,30 +25,30 @@ class Functional(nn.Module):
         return F.linear(self.layer(x), self.weight) @ torch.ones(1, 5, 2)
 
 
-def test_nothing_is_left_of_a_net_of_layers() -> None:
+def test_a_network_of_layers_is_counted_completely() -> None:
     assert rest(resnet8(), torch.zeros(1, 3, 32, 32)) == Uncounted({}, ())
     assert rest(nn.ConvTranspose1d(2, 3, 4, stride=2), torch.zeros(1, 2, 5)) == Uncounted({}, ())
 
 
 def test_functional_products_are_named_with_their_macs_at_the_module_that_computes_them() -> None:
-    found = rest(nn.Sequential(nn.Linear(4, 4), Functional()), torch.zeros(1, 3, 4))
-    assert found == Uncounted({"1": 3 * 20 + 3 * 5 * 2}, ())
+    reported = rest(nn.Sequential(nn.Linear(4, 4), Functional()), torch.zeros(1, 3, 4))
+    assert reported == Uncounted({"1": 3 * 20 + 3 * 5 * 2}, ())
 
 
 def test_attention_is_named_once() -> None:
-    found = rest(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.zeros(1, 5, 8))
+    reported = rest(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.zeros(1, 5, 8))
     projections, products = 5 * (3 * 64 + 64), 2 * (5 * 5 * 8)  # q, k, v and out; scores and values
-    assert found == Uncounted({"self_attn": projections + products}, ())  # its layers linear1 and linear2 are counted
+    assert reported == Uncounted({"self_attn": projections + products}, ())  # linear1 and linear2 are counted
     assert torch.backends.mha.get_fastpath_enabled()
 
 
 @pytest.mark.parametrize("net", [nn.LSTM(3, 4, batch_first=True), nn.GRU(3, 4, batch_first=True)])
 def test_a_recurrent_layer_is_named_whatever_kernel_it_takes(net: nn.Module) -> None:
-    found = rest(net, torch.zeros(1, 5, 3))
-    assert found.macs.get("", 0) > 0 or found.unseen == ("weight_ih_l0", "weight_hh_l0")
+    reported = rest(net, torch.zeros(1, 5, 3))
+    assert reported.macs.get("", 0) > 0 or reported.unseen == ("weight_ih_l0", "weight_hh_l0")
 
 
-def test_weights_of_an_unknown_product_are_named_and_tables_are_not() -> None:
+def test_weights_of_an_unknown_product_are_named_and_embeddings_are_not() -> None:
     assert rest(nn.Bilinear(2, 3, 4), torch.zeros(1, 2), torch.zeros(1, 3)).unseen == ("weight",)
     table = nn.Sequential(nn.Embedding(5, 3), nn.LayerNorm([4, 3]), nn.Linear(3, 5))
     assert rest(table, torch.zeros(1, 4, dtype=torch.long)) == Uncounted({}, ())

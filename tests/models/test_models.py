@@ -1,4 +1,4 @@
-"""Are the nets the ones of their papers? Published counts, torchvision's logits, shapes, gradients."""
+"""Networks match their papers: published counts, torchvision's logits, shapes, gradients."""
 
 import math
 from pathlib import Path
@@ -71,7 +71,7 @@ def assert_same_logits(net: nn.Module, oracle: nn.Module) -> None:
     torch.testing.assert_close(net.eval()(loud), oracle.eval()(loud))
 
 
-def test_every_net_on_the_menu_has_a_published_count() -> None:
+def test_every_network_in_conf_has_a_published_count() -> None:
     assert {file.stem for file in MENU.glob("*.yaml")} == set(PARAMETERS)
 
 

@@ -1,4 +1,4 @@
-"""Which nets are ours? Those on the menu, and nothing else that a file or a person may name."""
+"""The registry holds the networks of conf/model, and builds nothing else that a file or a user may name."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from prunelab.models.registry import _is_net, build, name_of, nets
 MENU = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 
 
-def test_the_nets_with_a_name_are_those_on_the_menu() -> None:
+def test_registered_networks_are_those_in_conf() -> None:
     targets = {OmegaConf.load(file)["_target_"] for file in MENU}
     assert {f"prunelab.models.{name}" for name in nets()} == targets
 
 
-def test_what_makes_no_net_or_asks_for_more_is_none() -> None:
+def test_parts_of_networks_and_other_names_are_not_registered() -> None:
     def seven() -> int:
         return 7
 
@@ -33,7 +33,7 @@ def test_what_makes_no_net_or_asks_for_more_is_none() -> None:
     assert _is_net(nn.ReLU)
 
 
-def test_a_private_net_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_network_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     def hidden() -> nn.Module:
         return nn.ReLU()
 
@@ -45,7 +45,7 @@ def test_a_private_net_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", nets())
-def test_a_name_is_found_by_its_target_and_builds_that_net_without_memory(name: str) -> None:
+def test_a_target_has_a_name_that_builds_its_network_without_memory(name: str) -> None:
     assert name_of(f"prunelab.models.{name}") == name
     before = torch.get_rng_state()
     with torch.device("meta"):
@@ -57,7 +57,7 @@ def test_a_name_is_found_by_its_target_and_builds_that_net_without_memory(name: 
     assert net.state_dict().keys() == tensors.keys()  # else a file of them would not be the whole net
 
 
-def test_arguments_reach_the_net() -> None:
+def test_arguments_reach_the_network() -> None:
     built, own = build("cifar_resnet.resnet20", {"num_classes": 3, "shortcut": "B"}), resnet20(3, "B")
     assert str(built) == str(own)
     assert build("keras_cnn.KerasCNN", {"dense_dropout": 0.1}).dropout.p == 0.1
@@ -66,7 +66,7 @@ def test_arguments_reach_the_net() -> None:
 @pytest.mark.parametrize(
     "target", ["torchvision.models.resnet18", "cifar_resnet.resnet20", "prunelab.models.resnet.nn", "os.system", ""]
 )
-def test_a_target_that_is_not_ours_has_no_name(target: str) -> None:
+def test_other_targets_have_no_name(target: str) -> None:
     assert name_of(target) is None
 
 
@@ -101,7 +101,7 @@ NOT_NETS = [
 
 
 @pytest.mark.parametrize("name", NOT_NETS)
-def test_what_is_no_net_of_ours_cannot_be_built(name: str) -> None:
+def test_unregistered_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"expected one of cifar_resnet.resnet8, .*vgg.vgg19") as error:
         build(name, {})
     assert f"net={name!r}" in str(error.value)

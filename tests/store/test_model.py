@@ -74,7 +74,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda job: (job / "model.safetensors").unlink(),
         "model.safetensors: no such file; older jobs have none",
     ),
-    "bad model": (lambda job: (job / "model.safetensors").write_bytes(b"x"), "model.safetensors: no whole safetensors"),
+    "bad model": (
+        lambda job: (job / "model.safetensors").write_bytes(b"x"),
+        "model.safetensors: not a complete",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Does the small net compute what the masked one did? Nothing is said of savings before it does."""
+"""Certificates that a shrunk network computes what the masked one did; required before any savings are reported."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -15,39 +15,39 @@ from prunelab.core.torch_export import error_summary
 from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
-CEILING = 1e-2  # and no more than this
-NOISE = 4  # a deep net in train mode may amplify float32 rounding: so many times what it does to the masked net
+CEILING = 1e-2  # of the tolerance
+NOISE = 4  # tolerance as a multiple of the rounding error of the masked net: deep nets in train mode amplify float32's
 
 
 REMEDY = (
-    "Code that counts channels by a number of its own, as x.view(-1, 512), is a usual cause: "
+    "A hard-coded number of channels, as in x.view(-1, 512), is a usual cause: "
     "take the number from x.shape or write -1, or name the layer in `skip`"
 )
 
 
 class EquivalenceError(RuntimeError):
-    """A net that was made smaller computes something else."""
+    """A shrunk network computes something else."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """The largest differences of outputs, as parts of the largest output, in eval and in train mode."""
+    """The largest differences of outputs, as fractions of the largest output, in eval and train mode."""
 
     eval_float32: float
     train_float32: float
     eval_float64: float
     train_float64: float
-    inputs: int  # how many images it was seen on
+    inputs: int  # number of images compared
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)
 
 
 class EquivalenceCheck:
-    """Remembers what a net puts out on `inputs`, to be compared with what it puts out after surgery.
+    """Stores the outputs of a network on `inputs`, to compare them with its outputs after surgery.
 
-    Dropout is off in both modes, since a smaller net draws other numbers; batch norms take the batch's statistics
-    in train mode. Parameters, buffers and random streams are left as they are.
+    Dropout is off in both modes, since a smaller network draws other numbers; batch norms use the batch's statistics
+    in train mode. Parameters, buffers and random streams are not changed.
     """
 
     def __init__(self, net: nn.Module, inputs: Example) -> None:
@@ -55,9 +55,9 @@ class EquivalenceCheck:
         self.before = _outputs(net, inputs, "masked")
 
     def certify(self, net: nn.Module) -> Certificate:
-        """Raises EquivalenceError unless the net runs and the outputs agree: 1e-5 in float32, 1e-9 in float64."""
+        """Raises EquivalenceError unless the network runs and outputs agree within 1e-5 in float32, 1e-9 in float64."""
         after = _outputs(net, self.inputs, "small")
-        errors, wrong = {}, []
+        errors, exceeded = {}, []
         for (mode, dtype), outputs in after.items():
             before = self.before[mode, dtype]
             error = _difference(before, outputs)
@@ -67,15 +67,15 @@ class EquivalenceCheck:
                 allowed = max(allowed, min(rounding, CEILING))
             errors[f"{mode}_{str(dtype).removeprefix('torch.')}"] = error
             if not error <= allowed or error == float("inf"):
-                wrong.append(f"{error:.2g} in {mode} mode in {dtype}, allowed are {allowed:.2g}")
-        if wrong:
-            raise EquivalenceError(f"the small net differs from the masked one: {'; '.join(wrong)}. {REMEDY}")
+                exceeded.append(f"{error:.2g} in {mode} mode in {dtype}, allowed: {allowed:.2g}")
+        if exceeded:
+            raise EquivalenceError(f"the small net differs from the masked one: {'; '.join(exceeded)}. {REMEDY}")
         first = self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs
         return Certificate(**errors, inputs=len(first))
 
 
-class _Comparably(TorchFunctionMode):
-    """One precision throughout, whatever the net's code asks for, and no dropout: a smaller net draws other numbers."""
+class _OnePrecision(TorchFunctionMode):
+    """One precision throughout, whatever dtypes the network's code names, and no dropout."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -87,15 +87,15 @@ class _Comparably(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if func in (Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16):
             return args[0].to(self.dtype)
-        args, kwargs = tree_map(self._instead, (args, kwargs))
+        args, kwargs = tree_map(self._replace, (args, kwargs))
         return func(*args, **kwargs)
 
-    def _instead(self, value: Any) -> Any:
+    def _replace(self, value: Any) -> Any:
         return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
 
 
 def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, torch.dtype], list[Tensor]]:
-    found = {}
+    outputs = {}
     for mode in ("eval", "train"):
         for dtype in TOLERANCE:
             with (
@@ -104,28 +104,28 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
                 torch.compiler.set_stance("force_eager"),
             ):
                 try:
-                    found[mode, dtype] = _forward(net, inputs, dtype)
-                except Exception as error:  # whatever the net's own code raises
+                    outputs[mode, dtype] = _forward(net, inputs, dtype)
+                except Exception as error:  # the network's own code may raise anything
                     remedy = f". {REMEDY}" if which == "small" else ""
                     raise EquivalenceError(
                         f"the {which} net does not run in {mode} mode in {dtype}: {error_summary(error)}{remedy}"
                     ) from error
-            if not found[mode, dtype]:
-                raise EquivalenceError(f"{type(net).__name__} puts out no tensor that could be compared")
-    return found
+            if not outputs[mode, dtype]:
+                raise EquivalenceError(f"{type(net).__name__} returns no tensor that could be compared")
+    return outputs
 
 
 def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor]:
-    """In another precision, by copies of the parameters and buffers; noise is drawn from the same stream each time."""
+    """In precision `dtype`, by copies of parameters and buffers; random numbers are the same in every call."""
     torch.manual_seed(0)
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     copies = {name: _as(tensor.detach(), dtype).clone() for name, tensor in tensors.items()}
     device, default = next(net.parameters()).device, torch.get_default_dtype()
-    given = tuple(_as(x.to(device, copy=True), dtype) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
-    torch.set_default_dtype(dtype)  # of what the net's code makes
+    inputs = tuple(_as(x.to(device, copy=True), dtype) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    torch.set_default_dtype(dtype)  # for tensors that the network's code creates
     try:
-        with torch.autocast(device.type, enabled=False), _Comparably(dtype):
-            leaves = tree_leaves(functional_call(net, copies, given))
+        with torch.autocast(device.type, enabled=False), _OnePrecision(dtype):
+            leaves = tree_leaves(functional_call(net, copies, inputs))
     finally:
         torch.set_default_dtype(default)
     return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
@@ -136,8 +136,8 @@ def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _difference(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest, as a part of the largest value; infinite where shapes differ or a value is not finite."""
+    """The largest, as a fraction of the largest value; infinite where shapes differ or a value is not finite."""
     if [x.shape for x in a] != [x.shape for x in b]:
         return float("inf")
-    apart = [float((x - y).abs().max() / x.abs().max().clamp_min(1e-30)) for x, y in zip(a, b, strict=True)]
-    return max(apart) if all(math.isfinite(error) for error in apart) else float("inf")
+    differences = [float((x - y).abs().max() / x.abs().max().clamp_min(1e-30)) for x, y in zip(a, b, strict=True)]
+    return max(differences) if all(math.isfinite(error) for error in differences) else float("inf")

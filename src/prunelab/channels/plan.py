@@ -1,4 +1,4 @@
-"""What is taken out of a net? Enough to do it again to another copy of the net, as JSON."""
+"""Plans of what surgery removes, as JSON: enough to repeat it on another copy of the network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Plan:
-    """Which indices of parameters and buffers stay, and what stands in the place of removed blocks."""
+    """The kept indices of parameters and buffers, and what replaces removed blocks."""
 
     keep: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)  # (tensor, axis) -> kept indices, ascending
     pads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # ConstantPad modules -> their new padding
@@ -20,10 +20,10 @@ class Plan:
         return bool(self.keep or self.pads or self.blocks)
 
     def below(self, prefix: str) -> "Plan":
-        """The same for the submodule called `prefix`; all of the plan must lie in it."""
+        """The same plan for the submodule `prefix`, which must contain all of it."""
         names = [*(name for name, _ in self.keep), *self.pads, *self.blocks]
-        if strange := [name for name in names if not name.startswith(f"{prefix}.")]:
-            raise ValueError(f"{strange[0]} is no part of {prefix}")
+        if outside := [name for name in names if not name.startswith(f"{prefix}.")]:
+            raise ValueError(f"{outside[0]} is not part of {prefix}")
         cut = len(prefix) + 1
         return Plan(
             {(name[cut:], axis): kept for (name, axis), kept in self.keep.items()},
@@ -32,7 +32,7 @@ class Plan:
         )
 
     def then(self, later: "Plan") -> "Plan":
-        """Both in one: `later` counts what this one leaves."""
+        """Both as one plan; `later` has indices into what this one leaves."""
         keep = dict(self.keep)
         for place, kept in later.keep.items():
             keep[place] = keep[place][kept] if place in keep else kept
@@ -46,7 +46,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, plan: Mapping[str, Any]) -> Self:
-        """Raises ValueError for anything that is not the JSON of a plan."""
+        """Raises ValueError for invalid JSON."""
         try:
             return cls(
                 {

@@ -1,4 +1,4 @@
-"""How does a net become small? What a plan takes out is cut from parameters, buffers and optimizer state."""
+"""Surgery: shrinks parameters, buffers, gradients and optimizer state by a plan."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,16 +11,16 @@ from torch.optim import Optimizer
 
 from prunelab.channels.plan import Plan
 
-RESIZED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU)  # modules of torch that are told their new sizes
+RESIZED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU)  # modules whose sizes surgery updates
 STAND_INS = {"Identity": nn.Identity, "ReLU": nn.ReLU}
 
 
 def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> None:
-    """Makes `net` as small as `plan` says, in place; parameters keep their identity, modules their mode.
+    """Shrinks `net` by `plan`, in place; parameters keep their identity, modules their mode.
 
-    Gradients and the optimizers' state (momentum, Adam's moments) are cut with their parameters, and parameters
-    of removed blocks leave the optimizers. Raises ValueError, before anything is changed, where the plan does not
-    fit the net or an optimizer keeps state that cannot be cut.
+    Gradients and optimizer state (momentum, Adam's moments) are sliced with their parameters; parameters of removed
+    blocks are dropped from the optimizers. Raises ValueError, before any change, where the plan does not fit the
+    network or an optimizer has state that cannot be sliced.
     """
     _check(net, plan)
     tensors = _tensors(net)
@@ -54,18 +54,18 @@ def _tensors(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _cut(tensor: Tensor, cuts: dict[int, Tensor]) -> Tensor:
-    """What is kept, in the memory format of the whole."""
+    """The kept part, in the memory format of the tensor."""
     small = tensor
     for axis, kept in cuts.items():
         small = small.index_select(axis, kept.to(tensor.device))
-    # By the strides, because 1x1 filters are contiguous in both formats, and kernels are chosen by them.
+    # By strides: 1x1 filters are contiguous in both formats, and PyTorch chooses kernels by strides.
     last = tensor.dim() == 4 and tensor.stride(1) == 1 and tensor.stride(3) == tensor.shape[1]
     return torch.empty_like(small, memory_format=torch.channels_last if last else torch.contiguous_format).copy_(small)
 
 
 def _check(net: nn.Module, plan: Plan) -> None:
     tensors, modules = _tensors(net), dict(net.named_modules(remove_duplicate=False))
-    seen: dict[tuple[int, int], Tensor] = {}
+    cuts: dict[tuple[int, int], Tensor] = {}
     for (name, axis), kept in plan.keep.items():
         if name not in tensors:
             raise ValueError(f"the plan cuts {name}, which {type(net).__name__} does not have")
@@ -73,7 +73,7 @@ def _check(net: nn.Module, plan: Plan) -> None:
         size = shape[axis] if 0 <= axis < len(shape) else 0
         if kept.dtype != torch.long or kept.dim() != 1 or not _ascends(kept, size):
             raise ValueError(f"the plan does not fit {name} {shape}: along axis {axis} it keeps {_shown(kept)}")
-        if not torch.equal(seen.setdefault((id(tensors[name]), axis), kept), kept):
+        if not torch.equal(cuts.setdefault((id(tensors[name]), axis), kept), kept):
             raise ValueError(f"the plan cuts {name} in two ways: it has another name, by which it is cut differently")
         module, attribute = _owner(modules, name)
         if (parts := _parts(module, attribute, axis)) > 1 and not _of_whole_parts(kept, size, parts):
@@ -102,7 +102,7 @@ def _owner(modules: dict[str, nn.Module], name: str) -> tuple[nn.Module, str]:
 
 
 def _parts(module: nn.Module, attribute: str, axis: int) -> int:
-    """Groups along an axis, that a module counts itself, and of which only whole ones can go."""
+    """The number of groups along an axis that a module holds, of which only whole ones can be removed."""
     if attribute == "weight" and axis == 0:
         if isinstance(module, _ConvNd):
             return module.groups
@@ -122,14 +122,14 @@ def _check_state(optimizer: Optimizer, tensors: dict[str, Tensor], cuts: dict[in
             for key, value in optimizer.state.get(tensor, {}).items():
                 if isinstance(value, Tensor) and value.dim() and value.shape != tensor.shape:
                     raise ValueError(
-                        f"{type(optimizer).__name__} keeps {key} {tuple(value.shape)} for {name} "
+                        f"{type(optimizer).__name__} has state {key} {tuple(value.shape)} for {name} "
                         f"{tuple(tensor.shape)}, which cannot be cut: use SGD or AdamW"
                     )
 
 
 def _adjust_modules(net: nn.Module, cuts: dict[int, dict[int, Tensor]]) -> None:
-    """Tells modules their new sizes. Of a grouped convolution whole groups go, so its groups go with its filters."""
-    for module in net.modules():  # all that own a tensor, where weights are tied
+    """Updates the sizes of modules. A grouped convolution loses whole groups, so `groups` shrinks with its filters."""
+    for module in net.modules():  # tied weights belong to several
         for tensor, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             for axis, kept in cuts.get(id(value), {}).items():
                 _adjust(module, tensor, axis, len(kept))
@@ -156,14 +156,14 @@ def _adjust(module: nn.Module, tensor: str, axis: int, count: int) -> None:
 
 
 def _replace(net: nn.Module, path: str, stand_in: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-    """Removes a module, and its parameters from the optimizers."""
+    """Replaces a module and drops its parameters from the optimizers."""
     parent, _, name = path.rpartition(".")
-    gone = {id(p) for p in net.get_submodule(path).parameters()}
+    removed = {id(p) for p in net.get_submodule(path).parameters()}
     stand_in.train(net.get_submodule(path).training)
     setattr(net.get_submodule(parent), name, stand_in)
-    gone -= {id(p) for p in net.parameters()}  # shared with what stays
+    removed -= {id(p) for p in net.parameters()}  # shared with modules that stay
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            for param in [p for p in group["params"] if id(p) in gone]:
+            for param in [p for p in group["params"] if id(p) in removed]:
                 optimizer.state.pop(param, None)
-            group["params"] = [p for p in group["params"] if id(p) not in gone]
+            group["params"] = [p for p in group["params"] if id(p) not in removed]

@@ -1,4 +1,4 @@
-"""What does a file say of a small net, so that it can be built and cut again?"""
+"""The description in a compact file, from which a pruned network is rebuilt."""
 
 import copy
 import json
@@ -22,14 +22,14 @@ FORMAT = 2
 FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
 
 
-def described(
+def describe(
     net: nn.Module, plan: Plan, name: str | None, args: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file says of `net`, which `plan` made small, and its tensors.
+    """The description of `net`, which `plan` made small, and its tensors.
 
-    `name` and `args` are those of the unpruned net (models/named.py), from which this one is rebuilt here and compared.
-    With None it can only be `built` into another, and `args` are left out. Values and dtypes stay as they are, NaN
-    too. Raises ValueError where the rebuilt net is another.
+    `name` and `args` are those of the unpruned network (models/registry.py), from which it is rebuilt here and
+    compared. With None it can only be loaded into a given network, and `args` are left out. Values and dtypes are
+    kept, NaN too. Raises ValueError where the rebuilt network differs.
     """
     tensors = _tensors(net)
     about: dict[str, Any] = {
@@ -37,45 +37,45 @@ def described(
         "net": name,
         "args": dict(args) if name is not None else {},
         "channels_last": _channels_last(net),
-        "plan": _packed(plan),
+        "plan": _pack_plan(plan),
         "versions": {"prunelab": metadata.version("prunelab"), "torch": str(torch.__version__)},
     }
     if name is not None:
-        _compare(_rebuilt(about, tensors), net)
+        _compare(_new(about, tensors), net)
     return about, tensors
 
 
-def built(about: Mapping[str, Any], tensors: Mapping[str, Tensor], into: nn.Module | None) -> nn.Module:
-    """The net that was `described`, in eval mode; a new one on the CPU, or `into`, cut and filled in place.
+def rebuild(about: Mapping[str, Any], tensors: Mapping[str, Tensor], into: nn.Module | None) -> nn.Module:
+    """The described network in eval mode: a new one on the CPU, or `into`, shrunk and filled in place.
 
-    Where that fails, `into` is left as it was. Raises ValueError where the parts do not fit.
+    If that fails, `into` is unchanged. Raises ValueError where description, tensors and network do not match.
     """
     if about["channels_last"]:
         tensors = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in tensors.items()}
     if into is None:
-        return _rebuilt(about, tensors).eval()
+        return _new(about, tensors).eval()
     if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
-        raise ValueError(f"into={into!r:.80}: expected a net, new and unpruned, with memory of its own")
-    plan = unpacked(about["plan"])
-    _fill(_cut(copy.deepcopy(into), plan, tensors), tensors)  # what goes wrong goes wrong with the copy
-    return _fill(_cut(into, plan, tensors), tensors).eval()
+        raise ValueError(f"into={into!r:.80}: expected a new, unpruned network that is not on the meta device")
+    plan = unpack_plan(about["plan"])
+    _fill(_shrink(copy.deepcopy(into), plan, tensors), tensors)  # an error leaves `into` unchanged
+    return _fill(_shrink(into, plan, tensors), tensors).eval()
 
 
-def _rebuilt(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A new net around `tensors`. It is drawn on the meta device: no memory for what does not fit them."""
+def _new(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A new network around `tensors`, built on the meta device: tensors that do not fit cost no memory."""
     if about["net"] is None:
-        raise ValueError("its net is none of ours: give a new, unpruned one, load(path, into=net)")
+        raise ValueError("its network is not one of prunelab's: give a new, unpruned one, load(path, into=net)")
     with torch.device("meta"):
         net = registry.build(about["net"], about["args"])
-    _cut(net, unpacked(about["plan"]), tensors)
+    _shrink(net, unpack_plan(about["plan"]), tensors)
     net.load_state_dict(tensors, assign=True)
     if empty := [name for name, t in [*net.named_parameters(), *net.named_buffers()] if t.is_meta]:
         raise ValueError(f"{about['net']} has {empty[0]}, which is not in its state_dict: make it a persistent buffer")
     return net
 
 
-def _cut(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Makes `net` small. Raises ValueError unless it is then as small as `tensors`."""
+def _shrink(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Shrinks `net` by `plan`. Raises ValueError unless its tensors then have the shapes of `tensors`."""
     kind, modules = type(net).__name__, dict(net.named_modules())
     for module, padding in plan.pads.items():
         pad = modules.get(module)
@@ -83,10 +83,10 @@ def _cut(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module
             raise ValueError(f"its plan pads {module!r:.80} by {padding}, which a new, unpruned {kind} cannot")
     try:
         shrink(net, plan)
-    except Exception as error:  # a plan from a file may be any, and so may a net
+    except Exception as error:  # plans and networks come from users
         raise ValueError(f"its plan does not fit {kind}, which must be new and unpruned: {error}") from error
-    if wrong := state_dict_mismatch(net, tensors):
-        raise ValueError(f"it does not fit {kind}, new and cut by its plan: {wrong}")
+    if mismatch := state_dict_mismatch(net, tensors):
+        raise ValueError(f"it does not fit {kind}, new and shrunk by its plan: {mismatch}")
     return net
 
 
@@ -95,26 +95,28 @@ def _within(padding: Sequence[int], whole: Sequence[int]) -> bool:
 
 
 def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Gives `net` values, dtypes and memory formats of `tensors`; tied parameters stay tied."""
-    for name, own in net.state_dict(keep_vars=True).items():
-        own.grad = None  # of other weights, and maybe of another dtype
-        own.data = tensors[name].to(own.device)
-    net.load_state_dict(tensors)  # for nets with hooks, which keep a tensor in another form
+    """Gives `net` the values, dtypes and memory formats of `tensors`; tied parameters stay tied."""
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        tensor.grad = None  # it belongs to other weights, perhaps of another dtype
+        tensor.data = tensors[name].to(tensor.device)
+    net.load_state_dict(tensors)  # for networks whose hooks keep a tensor in another form
     return net
 
 
-def _compare(again: nn.Module, net: nn.Module) -> None:
-    """Raises ValueError where modules differ in what no tensor shows: padding, stand-ins, groups, drop-out."""
-    for new, own in zip_longest(str(again).splitlines(), str(net).splitlines()):
-        if new != own:
-            raise ValueError(f"name, args and plan give {str(new).strip()} where the net has {str(own).strip()}")
+def _compare(rebuilt: nn.Module, net: nn.Module) -> None:
+    """Raises ValueError where modules differ in what no tensor shows: padding, stand-ins, groups, dropout."""
+    for new, old in zip_longest(str(rebuilt).splitlines(), str(net).splitlines()):
+        if new != old:
+            raise ValueError(f"name, args and plan give {str(new).strip()} where the net has {str(old).strip()}")
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Copies, which may share no memory in safetensors."""
+    """Copies: tensors in safetensors must not share memory."""
     state = net.state_dict()
-    if odd := [f"{name} is a {type(value).__name__}" for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise ValueError(f"{odd[0]}, and safetensors holds tensors alone")
+    if other := [
+        f"{name} is a {type(value).__name__}" for name, value in state.items() if not isinstance(value, Tensor)
+    ]:
+        raise ValueError(f"{other[0]}, but safetensors holds only tensors")
     return {n: t.detach().to("cpu").clone(memory_format=torch.contiguous_format) for n, t in state.items()}
 
 
@@ -123,26 +125,28 @@ def _channels_last(net: nn.Module) -> bool:
     return any(p.is_contiguous(memory_format=torch.channels_last) for p in images)
 
 
-def about_of(text: str | None) -> dict[str, Any]:
-    """What the header says. Raises ValueError for anything but this format."""
+def parse_header(text: str | None) -> dict[str, Any]:
+    """The description in a header. Raises ValueError for any other format."""
     if text is None:
-        raise ValueError("safetensors, but not of a small model: weights alone are read by pretrained=")
+        raise ValueError("safetensors without prunelab's description: load bare weights with pretrained=")
     try:
         about = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"its description is not JSON ({error}): save it anew") from error
+        raise ValueError(f"its description is not JSON ({error}): save it again") from error
     version = about.get("format") if isinstance(about, dict) else None
     if type(version) is not int or version != FORMAT:
         raise ValueError(f"format={version!r:.80}: expected {FORMAT}; another version of prunelab may read it")
     if wrong := [key for key, kind in FIELDS.items() if not isinstance(about.get(key, ...), kind)]:
-        raise ValueError(f"its description has a wrong or missing {wrong[0]}={about.get(wrong[0])!r:.80}: save it anew")
+        raise ValueError(
+            f"its description has a wrong or missing {wrong[0]}={about.get(wrong[0])!r:.80}: save it again"
+        )
     return about
 
 
-def _packed(plan: Plan) -> dict[str, Any]:
-    """A bit for each index up to the last that is kept, in hexadecimal, and all the axes that keep those.
+def _pack_plan(plan: Plan) -> dict[str, Any]:
+    """Kept indices as a bitmap in hexadecimal -> all the axes that keep them.
 
-    Of a DenseNet-40 at rate 0.9 the lists of indices would be 22 of 90 KB; so they are 10 of 78.
+    Lists of indices would be 22 of 90 KB for a DenseNet-40 at rate 0.9; bitmaps are 10 of 78.
     """
     keep: dict[str, list[tuple[str, int]]] = {}
     for place, kept in plan.keep.items():
@@ -152,7 +156,7 @@ def _packed(plan: Plan) -> dict[str, Any]:
     return {**plan.to_json(), "keep": keep}
 
 
-def unpacked(packed: Mapping[str, Any]) -> Plan:
+def unpack_plan(packed: Mapping[str, Any]) -> Plan:
     plan, keep = Plan.from_json({**packed, "keep": {}}), dict[tuple[str, int], Tensor]()
     try:
         for digits, places in packed["keep"].items():
@@ -160,7 +164,7 @@ def unpacked(packed: Mapping[str, Any]) -> Plan:
             kept = unpack_bits(numbers).nonzero().flatten()
             for name, axis in places:
                 if type(axis) is not int or (name, axis) in keep:
-                    raise ValueError(f"it keeps {name!r:.80} along {axis!r:.80}, again or wrongly")
+                    raise ValueError(f"it keeps {name!r:.80} along {axis!r:.80}, twice or wrongly")
                 keep[name, axis] = kept
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"its plan cannot be read: {error}") from error

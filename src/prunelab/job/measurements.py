@@ -1,4 +1,4 @@
-"""What did a job gain? Its net beside the unpruned parent, each figure measured on the thing itself."""
+"""Costs of a job's network beside the unpruned one, for result.json."""
 
 from pathlib import Path
 from statistics import quantiles
@@ -16,16 +16,17 @@ from prunelab.measure.profile import Cost
 from prunelab.measure.profiler import network_cost
 
 BATCHES = (1, 128)
-SECONDS = 1.0  # about so long each batch size is timed
-LEAST, MOST = 7, 30  # rounds all the same
-TIMED = ("cpu", "cuda")  # devices that can be waited for
+SECONDS = 1.0  # of timing for each batch size, roughly
+LEAST, MOST = 7, 30  # rounds in any case
+TIMED = ("cpu", "cuda")  # devices that can be synchronised
 
 
 def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device: torch.device) -> dict[str, Any]:
-    """Parameters, non-zeros, MACs and BOPs of one image; bytes in memory and on disk; seconds a batch.
+    """Parameters, non-zeros, MACs and BOPs for one image; bytes in memory and on disk; seconds per batch.
 
-    Of the parent nothing counts as zero, and its file is dense safetensors; of the net work on zeros is left out, and
-    its file is `file`. Both are measured in the precision in which they are stored, not compiled, and left on the CPU.
+    For `parent` all weights count as non-zero, and its file is dense safetensors; for `net` products with zeros are not
+    counted, and its file is `file`. Both are measured in the precision in which they are stored, not compiled, and are
+    left on the CPU.
     """
     dense, pruned = network_cost(parent, example), network_cost(net, example)
     sides = {
@@ -35,9 +36,9 @@ def costs(parent: nn.Module, net: nn.Module, example: Tensor, file: Path, device
     nets = {"dense": parent.to(device), "pruned": net.to(device)}
     rounds = {}
     for n in BATCHES if device.type in TIMED else ():
-        taken = _timed(list(nets.values()), example.expand(n, *example.shape[1:]))
-        rounds[str(n)] = len(taken[0])
-        for side, seconds in zip(nets, taken, strict=True):
+        times = _timed(list(nets.values()), example.expand(n, *example.shape[1:]))
+        rounds[str(n)] = len(times[0])
+        for side, seconds in zip(nets, times, strict=True):
             low, middle, high = quantiles(seconds, n=4, method="inclusive")
             sides[side]["latency"][str(n)] = {"median": middle, "low": low, "high": high}
     for model in nets.values():
@@ -54,11 +55,11 @@ def _side(cost: Cost, nonzero: int, macs: int, bops: int, file_bytes: int) -> di
 
 
 def survivor_masks(parent: nn.Module, net: nn.Module, plan: Plan) -> Masks:
-    """True where a prunable weight of the parent is not 0 in `net`, which `plan` made small: in the parent's shapes."""
+    """True where a prunable weight is not 0 in `net`, which `plan` shrank; in the shapes of the unpruned `parent`."""
     small, masks = dict(net.named_parameters()), {}
     for name, weight in prunable_weights(parent).items():
         masks[name] = torch.zeros(weight.shape, dtype=torch.bool)
-        if name in small:  # else it lay in a block that is gone
+        if name in small:  # else it was in a removed block
             kept = [plan.keep.get((name, axis), torch.arange(size)) for axis, size in enumerate(weight.shape)]
             masks[name][torch.meshgrid(*(k.cpu() for k in kept), indexing="ij")] = small[name].detach().cpu() != 0
     return masks

@@ -1,4 +1,4 @@
-"""What did each round of pruning and retraining come to? Accuracies, and a file of packed masks a round."""
+"""Records of rounds of pruning and retraining: accuracies, and a file of packed masks per round."""
 
 import json
 import logging
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class RoundRecords(L.Callback):
-    """After each pruning of a method that prunes in rounds: its masks as `round-<i>.safetensors` in `folder`, and
-    the test accuracy that the retraining begins with, in `initial` by round.
+    """For methods that prune in rounds: after each pruning, writes the masks as `round-<i>.safetensors` in `folder` and
+    stores the test accuracy before retraining in `initial`, by round.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,14 +32,14 @@ class RoundRecords(L.Callback):
         self.initial: dict[int, float] = {}
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
-        """Called by Pruning, after the other callbacks that it tells: what is rewound or cut out is so by now."""
+        """Called by Pruning after all other callbacks, so rewinding and surgery are done."""
         if isinstance(pruner.schedule, Rounds) and pruner.schedule.in_rounds:
             number = pruner.schedule.done(run)
             if trainer.is_global_zero:
                 write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
             *_, test = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
             self.initial[number] = accuracy(pl_module, test)
-            log.info("round %d begins with test %.1f %%", number, 100 * self.initial[number])
+            log.info("round %d: %.1f %% test accuracy right after pruning", number, 100 * self.initial[number])
 
     def state_dict(self) -> dict[str, Any]:
         return {"begins": self.initial}
@@ -51,10 +51,10 @@ class RoundRecords(L.Callback):
 def rounds_of(
     schedule: Rounds | None, epochs: list[dict[str, Any]], epoch: int, records: RoundRecords
 ) -> list[dict[str, Any]]:
-    """What each training came to; the one before the first pruning is round 0. Empty for other methods."""
+    """The result of each round of training; round 0 is before the first pruning. Empty for other methods."""
     rounds = []
     for number, end in enumerate(schedule.ends(epoch) if schedule else []):
-        if end:  # on weights from a file there is no training before the first pruning
+        if end:  # weights from a file are pruned before any training
             last = epochs[end // epoch - 1]
             entry: dict[str, Any] = {"round": number} | {
                 key: last[key] for key in ("epoch", "sparsity", "val_acc", "test_acc")
@@ -67,12 +67,12 @@ def rounds_of(
 
 
 def mask_file(folder: Path, number: int) -> Path:
-    """Where the masks stand that round `number`, counted from 1, was trained with."""
+    """The file of the masks under which round `number`, counted from 1, was trained."""
     return folder / f"round-{number}.safetensors"
 
 
 def write_masks(path: Path, masks: Masks) -> None:
-    """Eight weights a byte, first weight first; the shapes stand in the file's metadata."""
+    """Eight weights a byte, first weight first; shapes are in the file's metadata."""
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     packed = {name: pack_bits(mask) for name, mask in masks.items()}
     with atomic_write(path) as file:
@@ -80,7 +80,7 @@ def write_masks(path: Path, masks: Masks) -> None:
 
 
 def read_masks(path: Path) -> Masks:
-    """The masks as they were written: bool, True = kept."""
+    """The masks in a file: bool, True = kept."""
     with safe_open(path, "pt") as file:
         shapes: dict[str, list[int]] = json.loads(file.metadata()["shapes"])
         return {name: unpack_bits(file.get_tensor(name), prod(shape)).view(shape) for name, shape in shapes.items()}

@@ -1,4 +1,4 @@
-"""Of how many images does a net tell the class?"""
+"""Classification accuracy."""
 
 from collections.abc import Iterable
 
@@ -10,14 +10,14 @@ from prunelab.core.preserve import preserve_state
 
 
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """A fraction of the images of all ranks; in eval mode, without a trace."""
+    """The fraction of correctly classified images of all ranks, in eval mode; the network's state is preserved."""
     device = next(net.parameters()).device
-    right, count = torch.zeros((), dtype=torch.long, device=device), 0
+    correct, count = torch.zeros((), dtype=torch.long, device=device), 0
     with preserve_state(net):
         for x, y in batches:
-            right += (net(x).argmax(1) == y).sum()  # read once, at the end: until then a GPU goes on
+            correct += (net(x).argmax(1) == y).sum()  # read once at the end: no synchronisation with a GPU per batch
             count += len(y)
-    right_of_all, images = distributed.total([int(right), count], device)
+    total_correct, images = distributed.total([int(correct), count], device)
     if not images:
-        raise ValueError("0 images have no accuracy: give a loader with some")
-    return right_of_all / images
+        raise ValueError("0 images have no accuracy: give a loader that is not empty")
+    return total_correct / images

@@ -1,4 +1,4 @@
-"""Which running statistics has a net whose weights have changed? Those of training batches, estimated anew."""
+"""Re-estimation of batch-norm statistics after the weights have changed."""
 
 from collections.abc import Iterable
 
@@ -16,16 +16,16 @@ def norms(net: nn.Module) -> list[_BatchNorm]:
 def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
     """Running means and variances become the plain averages over `batches` of inputs (momentum None).
 
-    Only batch norms see the batches as in training; drop-out and all else are as they were. Modes are put back.
+    Only batch norms are in train mode; dropout and all else keep their modes. Modes are restored.
     """
-    found = [(norm, norm.momentum, norm.training) for norm in norms(net)]
-    for norm, _, _ in found:
+    saved = [(norm, norm.momentum, norm.training) for norm in norms(net)]
+    for norm, _, _ in saved:
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True
     try:
-        with torch.compiler.set_stance("force_eager"):  # compiling each mode anew would take minutes
+        with torch.compiler.set_stance("force_eager"):  # compiling once more for each mode would take minutes
             for inputs in batches:
                 net(inputs)
     finally:
-        for norm, momentum, training in found:
+        for norm, momentum, training in saved:
             norm.momentum, norm.training = momentum, training

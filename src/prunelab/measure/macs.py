@@ -1,4 +1,4 @@
-"""How many multiply-accumulates does a net need for one input, and how many of them meet a weight that is not 0?"""
+"""Multiply-accumulates (MACs) of layers, and those whose weight is not 0."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,11 +22,11 @@ class Use:
     layer: str
     kind: str  # its class
     weight: str
-    positions: int  # at which each weight is applied, those of all inputs of the batch together
+    positions: int  # at which each weight is applied, summed over the batch
     weights: int
-    nonzero: int  # of them
+    nonzero: int  # weights that are not 0
     weight_bits: int
-    activation_bits: int  # of what came in
+    activation_bits: int  # of the input
 
     @property
     def macs(self) -> int:
@@ -34,55 +34,55 @@ class Use:
 
     @property
     def effective_macs(self) -> int:
-        """Those whose weight is not 0."""
+        """MACs whose weight is not 0."""
         return self.positions * self.nonzero
 
     @property
     def bits(self) -> int:
-        """What a MAC is multiplied with to be bit operations (BOPs): weight bits x activation bits."""
+        """Bit operations (BOPs) per MAC: weight bits x activation bits."""
         return self.weight_bits * self.activation_bits
 
 
 def uses(net: nn.Module, example: Example) -> list[Use]:
-    """What each convolution, transposed convolution and linear layer did in one pass, in the order of the calls.
+    """The calls of convolutions, transposed convolutions and linear layers in one pass, in order.
 
-    Products elsewhere (attention, `matmul`, recurrent layers) are no use of a layer: measure/uncounted.py names them.
+    Products elsewhere (attention, `matmul`, recurrent layers) are not among them: measure/uncounted.py names those.
     """
     names = {id(p): name for name, p in net.named_parameters()}
-    found: list[Use] = []
+    calls: list[Use] = []
     with ExitStack() as stack:
         for layer, module in net.named_modules():
             if isinstance(module, COUNTED):
-                hook = _recorder(layer, names, found)
+                hook = _recorder(layer, names, calls)
                 stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
         stack.enter_context(preserve_state(net))
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # one image is not worth compiling for
         net(*(example if isinstance(example, tuple) else (example,)))
-    return found
+    return calls
 
 
-def _recorder(layer: str, names: Mapping[int, str], found: list[Use]) -> Any:
+def _recorder(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
     def record(module: Any, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
-        came, weight = args[0] if args else kwargs["input"], module.weight
-        over = came if isinstance(module, TRANSPOSED) else out  # a transposed one applies its weights at each input
+        x, weight = args[0] if args else kwargs["input"], module.weight
+        over = x if isinstance(module, TRANSPOSED) else out  # a transposed layer applies its weights at each input
         positions = over.numel() // over.shape[1 - weight.dim()]
-        name = names.get(id(weight), f"{layer}.weight")  # one that is computed, as by a parametrization, is none
-        kind, alive = type(module).__name__, int(weight.count_nonzero())
-        found.append(Use(layer, kind, name, positions, weight.numel(), alive, _bits(weight), _bits(came)))
+        name = names.get(id(weight), f"{layer}.weight")  # a computed weight, as of a parametrization, is no parameter
+        kind, nonzero = type(module).__name__, int(weight.count_nonzero())
+        calls.append(Use(layer, kind, name, positions, weight.numel(), nonzero, _bits(weight), _bits(x)))
 
     return record
 
 
 def _bits(x: Tensor) -> int:
-    """float32 32, bfloat16 16, int8 8: as stored, which is what autocast leaves alone."""
+    """float32 32, bfloat16 16, int8 8: as stored; autocast does not change that."""
     return 8 * x.element_size()
 
 
 def applications(net: nn.Module, example: Example) -> dict[str, int]:
     """How often each layer (`COUNTED`) applies each of its weights to one input, by weight name.
 
-    For a convolution that is its output height x width, whatever its groups or dilation, and for a transposed one its
-    input's. `example` is a batch of inputs, or several such tensors.
+    For a convolution this is output height x width, whatever its groups or dilation; for a transposed one, input height
+    x width. `example` is a batch of inputs, or a tuple of such tensors.
     """
     inputs = len(example[0] if isinstance(example, tuple) else example)
     counts: dict[str, int] = {}

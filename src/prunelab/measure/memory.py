@@ -1,4 +1,4 @@
-"""How much memory does a net take, and a forward pass at its peak, besides the net and its input?"""
+"""Memory of a network, of a forward pass at its peak, and of training at its peak."""
 
 import weakref
 from pathlib import Path
@@ -13,24 +13,23 @@ from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 
-METHODS = {  # by the type of the device: how
+METHODS = {  # by device type
     "cuda": "most memory allocated at once (torch.cuda.max_memory_allocated) over that before the pass",
-    "cpu": "most bytes at once of tensors that the pass made, without what a kernel takes for itself",
+    "cpu": "most bytes at once of tensors that the pass made, without the workspaces of kernels",
 }
 
-PROC = Path("/proc/self")  # Linux alone tells, and starts again, the peak of a process
+PROC = Path("/proc/self")  # only Linux reports and resets the peak of a process
 
 
 def stored(net: nn.Module) -> int:
-    """Bytes of its parameters and buffers, as they are stored."""
+    """Bytes of parameters and buffers, as stored."""
     return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
 
 
 def peak(net: nn.Module, example: Example) -> int | None:
-    """Bytes, in eval mode without gradients; None on devices that are not in `METHODS`.
+    """Bytes besides the network and its input, in eval mode without gradients; None on devices not in `METHODS`.
 
-    On a GPU the statistic that `torch.cuda.max_memory_allocated` tells starts again. On the CPU a compiled net is
-    measured as it is without compiling.
+    On a GPU this resets `torch.cuda.max_memory_allocated`. On the CPU a compiled network is measured uncompiled.
     """
     inputs = suited(net, example)
     measure = {"cuda": _allocated, "cpu": _made}.get(inputs[0].device.type)
@@ -42,7 +41,7 @@ def peak(net: nn.Module, example: Example) -> int | None:
 
 def _allocated(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
     device = inputs[0].device
-    net(*inputs)  # workspaces that stay are taken once
+    net(*inputs)  # allocates workspaces that stay
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -52,13 +51,13 @@ def _allocated(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
 
 
 def _made(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
-    with torch.compiler.set_stance("force_eager"), Alive() as alive:
+    with torch.compiler.set_stance("force_eager"), LiveBytes() as live:
         net(*inputs)
-    return alive.peak
+    return live.peak
 
 
-class Alive(TorchDispatchMode):
-    """Adds up the bytes of the tensors that operations make, as long as each lives; a view makes none."""
+class LiveBytes(TorchDispatchMode):
+    """Sums the bytes of live tensors that operations made; views add none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +80,7 @@ class Alive(TorchDispatchMode):
 
 
 def begin_training_peak(device: torch.device) -> int | None:
-    """Starts the peak again; returns what `training_peak` is to know of it, None where nobody can tell."""
+    """Resets the peak; returns the start for `training_peak`, or None where it cannot be measured."""
     if device.type == "cuda":
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
@@ -94,7 +93,7 @@ def begin_training_peak(device: torch.device) -> int | None:
 
 
 def training_peak(device: torch.device, begun: int | None) -> int | None:
-    """Bytes, in this process since `begin_training_peak`: most allocated on a GPU, else the most by which it grew."""
+    """Bytes since `begin_training_peak`: most allocated on a GPU, else the largest growth of this process."""
     if begun is None:
         return None
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status("VmHWM:") - begun

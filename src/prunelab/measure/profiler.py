@@ -1,4 +1,4 @@
-"""Measures size, sparsity, MACs, BOPs, memory and latency of a network beside its unpruned parent."""
+"""Measures size, sparsity, MACs, BOPs, memory and latency of a network beside the unpruned one."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
@@ -14,7 +14,7 @@ from prunelab.measure.memory import METHODS, peak, stored
 from prunelab.measure.profile import Cost, Counts, Layer, Pass, Profile
 from prunelab.measure.uncounted import uncounted
 
-WARMUP = 5  # turns that do not count
+WARMUP = 5  # turns that are not timed
 
 
 def profile(
@@ -24,7 +24,7 @@ def profile(
     batches: Sequence[int] = (1, 128),
     rounds: int = 20,
 ) -> Profile:
-    """Size, sparsity, MACs, BOPs, memory and latency of `net`, beside its unpruned parent `dense` where given.
+    """Size, sparsity, MACs, BOPs, memory and latency of `net`, beside the unpruned network `dense` where given.
 
     `example` is a batch of any size, or a tuple of tensors with one. Counts are of its first input; latency and peak
     memory are those of each size in `batches`, which repeat its inputs in turn. `print` shows tables,
@@ -75,7 +75,7 @@ def _check(nets: Sequence[nn.Module], example: Example, batches: Sequence[int], 
     if not batches or min(batches) < 1:
         raise ValueError(f"batches={tuple(batches)}: expected one size or more, each at least 1")
     if len(devices := {suited(net, example)[0].device for net in nets}) > 1:
-        raise ValueError(f"the nets are on {' and '.join(sorted(map(str, devices)))}: move them to one device")
+        raise ValueError(f"the networks are on {' and '.join(sorted(map(str, devices)))}: move them to one device")
 
 
 def resized(example: Example, batch: int) -> tuple[Tensor, ...]:

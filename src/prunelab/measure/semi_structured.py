@@ -1,4 +1,4 @@
-"""Are 2:4 weights faster on sparse tensor cores? Measured through PyTorch's semi-structured kernels, whatever it is."""
+"""Latency of 2:4 weights on sparse tensor cores, by PyTorch's semi-structured kernels."""
 
 import copy
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class SemiStructured:
-    """Median milliseconds of a forward pass, interleaved, and the layers that took part or did not."""
+    """Median milliseconds of a forward pass, in turns, and the layers that were converted or not."""
 
     dense_ms: float
     sparse_ms: float
@@ -24,7 +24,7 @@ class SemiStructured:
 
 
 def two_four(net: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers with at most 2 weights other than 0 in every 4 neighbours of a row.
+    """The linear layers with at most 2 non-zeros in every 4 adjacent weights of a row.
 
     PyTorch has no semi-structured kernel for convolutions.
     """
@@ -35,7 +35,7 @@ def two_four(net: nn.Module) -> dict[str, nn.Linear]:
 def semi_structured(net: nn.Module, example: Tensor, rounds: int = 50) -> SemiStructured:
     """Times `net` on `example`, both in float16 on the GPU, beside a copy with compressed 2:4 weights.
 
-    A layer whose shape the kernels do not take stays dense and is named. Raises RuntimeError without a GPU of
+    A layer whose shape the kernels do not support stays dense and is named. Raises RuntimeError without a GPU of
     compute capability 8.0 or more, and ValueError where no linear layer is 2:4.
     """
     if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
@@ -57,9 +57,9 @@ def semi_structured(net: nn.Module, example: Tensor, rounds: int = 50) -> SemiSt
         torch.testing.assert_close(sparse(x), dense(x), rtol=1e-2, atol=1e-2)
     times: dict[nn.Module, list[float]] = {dense: [], sparse: []}
     with torch.no_grad():
-        for _ in range(rounds + 5):
-            for contestant, taken in times.items():
-                taken.append(_milliseconds(contestant, x))
+        for _ in range(rounds + 5):  # the first 5 are warm-up
+            for model, milliseconds in times.items():
+                milliseconds.append(_milliseconds(model, x))
     return SemiStructured(median(times[dense][5:]), median(times[sparse][5:]), tuple(converted), tuple(left))
 
 

@@ -1,4 +1,4 @@
-"""How much of each layer is gone, counted on the weights themselves?"""
+"""Sparsity by layer, counted on the weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,18 +16,18 @@ def weight_counts(net: nn.Module) -> dict[str, int]:
 def sparsity_report(
     net: nn.Module, units: Mapping[str, tuple[int, int]], dense: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """Per layer and overall: weights and zeros among them, and (removed, all) `units` where a pruner has any.
+    """Per layer and overall: weights and zeros among them, and `units` as (removed, all) where a pruner has any.
 
-    `dense` are the weight counts of the net as it was, where it has been made smaller: what was cut out counts as
-    zeros. Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
-    `collapsed` names the layers of which a single unit is left.
+    `dense` are the weight counts of the unpruned network, where this one is smaller: removed weights count as zeros.
+    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
+    `collapsed` names the layers with a single unit left.
     """
-    alive = {name: int(weight.count_nonzero()) for name, weight in prunable_weights(net).items()}
+    nonzero = {name: int(weight.count_nonzero()) for name, weight in prunable_weights(net).items()}
     weights = dense if dense is not None else weight_counts(net)
     layers = {}
-    for name in dict.fromkeys([*weights, *units]):  # blocks are no layer, and a layer may have two groups of units
+    for name in dict.fromkeys([*weights, *units]):  # blocks are not layers, and a layer may have two groups of units
         removed, count = units.get(name, (0, 0))
-        zeros = weights.get(name, 0) - alive.get(name, 0)
+        zeros = weights.get(name, 0) - nonzero.get(name, 0)
         layers[name] = {"units": count, "removed": removed, "weights": weights.get(name, 0), "zeros": zeros}
     total = {key: sum(layer[key] for layer in layers.values()) for key in ("units", "removed", "weights", "zeros")}
     return {
@@ -35,6 +35,6 @@ def sparsity_report(
         "units": total["units"],
         "removed": total["removed"],
         "zero_weights": total["zeros"] / total["weights"],
-        "collapsed": [name for name, of in layers.items() if of["units"] - of["removed"] == 1 < of["units"]],
+        "collapsed": [name for name, c in layers.items() if c["units"] - c["removed"] == 1 < c["units"]],
         "layers": layers,
     }

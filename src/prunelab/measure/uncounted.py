@@ -1,4 +1,4 @@
-"""Which products does a net compute outside the layers that cost.py counts?"""
+"""Products that a network computes outside the layers that macs.py counts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,12 +13,12 @@ from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 from prunelab.measure.macs import Use
 
-LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)  # these have tables, and multiply no matrix
+LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)  # matrices as parameters, but no matrix product
 
 
 @dataclass(frozen=True)
 class Uncounted:
-    """What PyTorch's own counter saw besides the layers, and the weights that no counter saw."""
+    """What PyTorch's counter sees besides the layers, and the weights that no counter sees."""
 
     macs: dict[str, int]  # by module, of the whole batch; "" is the net itself
     unseen: tuple[str, ...]  # parameters of two or more dimensions, such as those of a fused LSTM
@@ -27,8 +27,8 @@ class Uncounted:
 def uncounted(net: nn.Module, example: Example, counted: list[Use]) -> Uncounted:
     """`counted` are the `uses` of the same `example`.
 
-    `torch.utils.flop_counter` sees matrix products, convolutions and attention. A product that it does not know shows
-    only by its weights: of one without weights (`cdist`, a dot product of two vectors) nothing is said.
+    `torch.utils.flop_counter` sees matrix products, convolutions and attention. A product that it does not know is
+    found by its weights; one without weights (`cdist`, a dot product of two vectors) is missed.
     """
     flops = _flops(net, example)
     macs = {name: own // 2 - sum(u.macs for u in counted if u.layer == name) for name, own in flops.items()}
@@ -56,14 +56,14 @@ def _called(name: str, called: Mapping[str, int]) -> str:
 
 
 def _flops(net: nn.Module, example: Example) -> dict[str, int]:
-    """Of each module that was called, without those that it called itself."""
+    """Flops of each module that was called, without those of its submodules."""
     own: dict[str, int] = {}
     with ExitStack() as stack:
         stack.enter_context(preserve_state(net))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_unfused())
         counter = stack.enter_context(FlopCounterMode(display=False))
-        open_: list[list[int]] = []  # of each module that is at work: flops before it, and flops of those inside
+        open_: list[list[int]] = []  # per running module: flops before it, flops of its submodules
         for name, module in net.named_modules():
             enter, leave = _bracket(name, counter, open_, own)
             stack.callback(module.register_forward_pre_hook(enter).remove)
@@ -90,7 +90,7 @@ def _bracket(
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Attention as plain matrix products: some of its fused kernels are unknown to the counter."""
+    """Computes attention by plain matrix products: the counter does not know some fused kernels."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

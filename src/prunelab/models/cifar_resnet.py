@@ -1,4 +1,4 @@
-"""Which thin residual nets were made for CIFAR-10? He et al. 2015, section 4.2 (arXiv:1512.03385)."""
+"""Thin residual networks for CIFAR-10: He et al. 2015, section 4.2 (arXiv:1512.03385)."""
 
 from typing import Literal
 
@@ -17,8 +17,8 @@ class PadShortcut(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        # A module, so that its number can follow when channels are removed.
-        # It counts from the last axis: (w, w, h, h, channels before, channels after)
+        # A module, so that surgery can change its padding when channels are removed.
+        # From the last axis: (w, w, h, h, channels before, channels after)
         self.pad = nn.ConstantPad3d((0, 0, 0, 0, 0, out_channels - in_channels), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class PadShortcut(nn.Module):
 
 
 def resnet8(num_classes: int = 10, shortcut: Literal["A", "B"] = "A") -> ResNet:
-    """n = 1: smaller than any in the paper, for quick studies."""
+    """n = 1, for quick studies: smaller than any in the paper."""
     return _resnet(1, num_classes, shortcut)
 
 

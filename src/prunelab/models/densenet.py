@@ -1,4 +1,4 @@
-"""What if every layer sees all earlier ones? DenseNet, Huang et al. 2017 (arXiv:1608.06993)."""
+"""DenseNet: Huang et al. 2017 (arXiv:1608.06993)."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ class DenseLayer(nn.Module):
 
 
 class BottleneckLayer(nn.Module):
-    """A DenseLayer behind a 1x1 convolution to 4 * growth channels, DenseNet-B: the same shapes."""
+    """DenseNet-B: a DenseLayer after a 1x1 convolution to 4 * growth channels; the same shapes."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class BottleneckLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BN-ReLU-conv1x1 and a halving of the sides: (n, in, h, w) -> (n, out, h / 2, w / 2)."""
+    """BN-ReLU-conv1x1 and 2x2 average pooling: (n, in, h, w) -> (n, out, h / 2, w / 2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Sequential):
-    """(n, 3, 32, 32) -> (n, num_classes): three blocks of `depth` layers, with transitions between.
+    """(n, 3, 32, 32) -> (n, num_classes): three blocks of `depth` layers with transitions between them.
 
-    The stem has `stem` channels; a transition keeps a fraction `compression` of its own, theta in section 3.
+    The stem has `stem` channels; a transition keeps the fraction `compression` of them (theta in section 3).
     No dropout: the paper uses it only without data augmentation.
     """
 
@@ -84,5 +84,5 @@ def densenet40(num_classes: int = 10) -> DenseNet:
 
 
 def densenet_bc100(num_classes: int = 10) -> DenseNet:
-    """DenseNet-BC, L = 100, k = 12; 0.8M parameters in table 2; its stem has 2k channels."""
+    """DenseNet-BC, L = 100, k = 12; 0.8M parameters in table 2; the stem has 2k channels."""
     return DenseNet(BottleneckLayer, 16, growth=12, stem=24, compression=0.5, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""Which net is the CIFAR-10 example of Keras? Chollet et al. 2015, keras/examples/cifar10_cnn.py."""
+"""The CIFAR-10 example of Keras: Chollet et al. 2015, keras/examples/cifar10_cnn.py."""
 
 from torch import Tensor, nn
 
@@ -6,9 +6,9 @@ from prunelab.models.initial import glorot_uniform_
 
 
 class KerasCNN(nn.Module):
-    """(n, 3, 32, 32) -> (n, num_classes), with the drop-out and the initial weights of the example.
+    """(n, 3, 32, 32) -> (n, num_classes), with the dropout and the initialization of the example.
 
-    Of each pair of convolutions the first is Keras' `same`, the second its `valid`; h goes 32, 30, 15, 13, 6.
+    The first convolution of each pair is padded (Keras' `same`), the second is not (`valid`): h is 32, 30, 15, 13, 6.
     """
 
     def __init__(self, num_classes: int = 10, conv_dropout: float = 0.25, dense_dropout: float = 0.5) -> None:

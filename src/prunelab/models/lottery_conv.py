@@ -1,4 +1,4 @@
-"""On which small nets were lottery tickets found? Frankle and Carbin 2019, figure 2 (arXiv:1803.03635)."""
+"""Conv-2, Conv-4 and Conv-6 of the lottery ticket hypothesis: Frankle and Carbin 2019, figure 2 (arXiv:1803.03635)."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from prunelab.models.initial import glorot_normal_
 class LotteryConv(nn.Module):
     """(n, 3, 32, 32) -> (n, num_classes): stages of two convolutions and a pool, then 256-256-num_classes.
 
-    No batch norm, biases everywhere, Gaussian Glorot initial weights.
+    No batch norm, biases everywhere, Gaussian Glorot initialization.
     """
 
     def __init__(self, stages: int, num_classes: int) -> None:
@@ -49,6 +49,6 @@ def conv4(num_classes: int = 10) -> LotteryConv:
 def conv6(num_classes: int = 10) -> LotteryConv:
     """64-64, 128-128, 256-256; 1.1M weights in convolutions.
 
-    Built as figure 2 describes it, it has 2.3M in all; the 1.7M given there fits no head on 4x4x256.
+    Built as figure 2 describes, it has 2.3M in all; the 1.7M given there match no head on 4x4x256.
     """
     return LotteryConv(3, num_classes)

@@ -1,4 +1,4 @@
-"""What is MobileNetV2 for 32x32 images? Sandler et al. 2018 (arXiv:1801.04381), with fewer strides."""
+"""MobileNetV2 for 32x32 images: Sandler et al. 2018 (arXiv:1801.04381), with fewer strides."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from prunelab.models.initial import he_normal_
 
-# (expansion t, channels c, repeats n, stride s) of table 2, where the stage of 24 channels has s = 2
+# (expansion t, channels c, repeats n, stride s) of table 2; there the stage of 24 channels has s = 2
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -40,7 +40,7 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Sequential):
     """(n, 3, 32, 32) -> (n, num_classes), width 1; features are 4x4 before pooling.
 
-    The stem's stride is 1 too. The authors' code (TF-slim) drops 0.2 of the pooled features.
+    The stem also has stride 1. Dropout of 0.2 on the pooled features is that of the authors' code (TF-slim).
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.2) -> None:

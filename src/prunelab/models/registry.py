@@ -1,4 +1,4 @@
-"""Which nets are ours? By name: "cifar_resnet.resnet20" is resnet20 of cifar_resnet.py beside this file."""
+"""Registry of networks by name: "cifar_resnet.resnet20" is resnet20 in cifar_resnet.py of this folder."""
 
 import importlib
 import inspect
@@ -16,43 +16,43 @@ SCALARS = (bool, int, float, str, type(None))
 
 
 def nets() -> dict[str, Callable[..., nn.Module]]:
-    """What makes a net without being told anything: public functions and classes, where they are defined.
+    """Public functions and classes that build a network without arguments, by name.
 
-    What must be told something (a number of blocks, a kind of shortcut) is a part of nets, and has no name here.
+    Those with required arguments (a number of blocks, a kind of shortcut) are parts of networks and are left out.
     """
-    found: dict[str, Callable[..., nn.Module]] = {}
+    builders: dict[str, Callable[..., nn.Module]] = {}
     for file in pkgutil.iter_modules(models.__path__):
         module = importlib.import_module(FOLDER + file.name)
-        for name, made in vars(module).items():
-            if getattr(made, "__module__", None) == module.__name__ and not name.startswith("_") and _is_net(made):
-                found[f"{file.name}.{name}"] = made
-    return found
+        for name, value in vars(module).items():
+            if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_") and _is_net(value):
+                builders[f"{file.name}.{name}"] = value
+    return builders
 
 
 def name_of(target: str) -> str | None:
-    """The name of the net that `_target_` makes, "prunelab.models.cifar_resnet.resnet20"; None: not one of ours."""
+    """The name of a `_target_` such as "prunelab.models.cifar_resnet.resnet20"; None for one that is not listed."""
     name = target.removeprefix(FOLDER)
     return name if name != target and name in nets() else None
 
 
 def build(name: str, args: Mapping[str, Any]) -> nn.Module:
-    """Calls the net of that name, and nothing else. Raises ValueError for other names and for wrong arguments."""
+    """Builds the network of that name. Raises ValueError for other names, before any call, and for wrong arguments."""
     known = nets()
     if name not in known:
         raise ValueError(f"net={name!r:.80}: expected one of {', '.join(known)}")
-    wild = [f"{key}={value!r:.80}" for key, value in args.items() if type(value) not in SCALARS]
-    if wild:
-        raise ValueError(f"{name} with {wild[0]}: expected a number, a string, true, false or null")
+    wrong = [f"{key}={value!r:.80}" for key, value in args.items() if type(value) not in SCALARS]
+    if wrong:
+        raise ValueError(f"{name} with {wrong[0]}: expected a number, a string, true, false or null")
     try:
         return known[name](**args)
-    except Exception as error:  # whatever a constructor does with a wrong value
+    except Exception as error:  # a constructor may raise anything
         given = ", ".join(f"{key}={value!r:.80}" for key, value in args.items())
-        why, takes = str(error).partition("\n")[0], inspect.signature(known[name])
-        raise ValueError(f"{name} cannot be built with {given}: {why}; it takes {takes}") from error
+        reason, takes = str(error).partition("\n")[0], inspect.signature(known[name])
+        raise ValueError(f"{name} cannot be built with {given}: {reason}; it takes {takes}") from error
 
 
-def _is_net(made: Any) -> bool:
-    makes = get_type_hints(made).get("return") if isinstance(made, FunctionType) else made
-    if not isinstance(makes, type) or not issubclass(makes, nn.Module):
+def _is_net(value: Any) -> bool:
+    kind = get_type_hints(value).get("return") if isinstance(value, FunctionType) else value
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         return False
-    return all(p.default is not p.empty for p in inspect.signature(made).parameters.values())
+    return all(p.default is not p.empty for p in inspect.signature(value).parameters.values())

@@ -1,4 +1,4 @@
-"""What is a residual net for 32x32 images? He et al. 2015, "Deep residual learning" (arXiv:1512.03385)."""
+"""Residual networks for 32x32 images: He et al. 2015, "Deep residual learning" (arXiv:1512.03385)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -34,10 +34,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Sequential):
-    """(n, 3, h, w) -> (n, num_classes); `blocks` blocks to a stage, and each stage but the first halves h.
+    """(n, 3, h, w) -> (n, num_classes); `blocks` blocks per stage; each stage but the first halves h.
 
-    The stem is one 3x3 convolution of stride 1: the one for ImageNet would leave 8x8 of a 32x32 image.
-    Parameters are named as in torchvision, except that its `downsample.0`, `.1` are `shortcut.conv`, `.bn`.
+    The stem is a 3x3 convolution of stride 1: that for ImageNet would reduce a 32x32 image to 8x8.
+    Parameters are named as in torchvision, except `shortcut.conv`, `.bn` for its `downsample.0`, `.1`.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int, shortcut: Shortcut, num_classes: int) -> None:
@@ -63,7 +63,7 @@ def resnet18(num_classes: int = 10) -> ResNet:
 
 
 def _entrance(in_channels: int, out_channels: int, stride: int, shortcut: Shortcut) -> BasicBlock:
-    """The first block of a stage; only it can change the shape, and only then does the skip path need to."""
+    """The first block of a stage: only it may change the shape, and only then is there a shortcut layer."""
     same_shape = stride == 1 and in_channels == out_channels
     skip = nn.Identity() if same_shape else shortcut(in_channels, out_channels, stride)
     return BasicBlock(in_channels, out_channels, stride, skip)

@@ -1,4 +1,4 @@
-"""What is VGG for 32x32 images? Simonyan and Zisserman 2014 (arXiv:1409.1556), with batch norm."""
+"""VGG for 32x32 images: Simonyan and Zisserman 2014 (arXiv:1409.1556), with batch norm."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ WIDTHS = (64, 128, 256, 512, 512)  # of the five stages, each ending in a 2x2 ma
 class VGG(nn.Module):
     """(n, 3, 32, 32) -> (n, num_classes); stage i has `depths[i]` 3x3 convolutions of `width` times WIDTHS[i] filters.
 
-    Five poolings leave 1x1 of 32x32, so the paper's 4096-4096 head shrinks to one Linear; the biases stay.
+    Five poolings reduce 32x32 to 1x1, so one Linear replaces the paper's 4096-4096 head; biases are kept.
     Layers carry their usual names: `features.conv3_2` is the second convolution of stage 3.
     """
 

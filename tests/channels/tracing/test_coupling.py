@@ -1,4 +1,4 @@
-"""Coupling against a brute-force search for what hangs together, and labels against the operations themselves."""
+"""Coupling against a brute-force search, and channel ids against the operations themselves."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def searched(count: int, pairs: list[tuple[int, int]]) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_classes_are_what_hangs_together_by_its_smallest_number(seed: int) -> None:
+def test_classes_are_connected_components_by_their_smallest_id(seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
     coupling, pairs = Coupling(), []
     channels = coupling.new(30)
@@ -32,7 +32,7 @@ def test_classes_are_what_hangs_together_by_its_smallest_number(seed: int) -> No
     assert coupling.classes().tolist() == searched(31, pairs)
 
 
-def test_what_broadcasts_is_joined_position_by_position() -> None:
+def test_broadcast_operands_are_joined_position_by_position() -> None:
     coupling = Coupling()
     a, b, c = coupling.new(2), coupling.new(2), coupling.new(1)
     coupling.join(along(a, 1, torch.Size([2, 2, 5, 5])), b.view(2, 1, 1))
@@ -41,13 +41,13 @@ def test_what_broadcasts_is_joined_position_by_position() -> None:
     assert coupling.classes().tolist() == [0, 1, 1, 1, 1, 1]
 
 
-def test_rows_are_joined_each_in_itself() -> None:
+def test_channels_are_joined_within_each_row() -> None:
     coupling = Coupling()
     coupling.join_rows(coupling.new(6).view(2, 3))
     assert coupling.classes().tolist() == [0, 1, 1, 1, 4, 4, 4]
 
 
-def test_a_class_stays_for_the_first_reason_given_for_any_of_it() -> None:
+def test_a_class_stays_for_the_first_reason_given_for_any_member() -> None:
     coupling = Coupling()
     a, b = coupling.new(3), coupling.new(3)
     coupling.keep(b[:1], "first")
@@ -56,7 +56,7 @@ def test_a_class_stays_for_the_first_reason_given_for_any_of_it() -> None:
     assert coupling.stays() == {0: "the input of the net", 1: "first", 2: "second", 3: "second"}
 
 
-def test_what_is_coupled_to_values_that_no_layer_makes_stays() -> None:
+def test_channels_coupled_to_the_input_stay() -> None:
     coupling = Coupling()
     a = coupling.new(2)
     coupling.join(a[:1], torch.zeros(1, dtype=torch.long))
@@ -64,7 +64,7 @@ def test_what_is_coupled_to_values_that_no_layer_makes_stays() -> None:
     assert coupling.classes().tolist() == [0, 0, 2]
 
 
-# (labels, the axes along which they vary)
+# (ids, the axes along which they vary)
 FORMS = {
     "along one axis": (along(torch.arange(4), 1, torch.Size([2, 4, 3])), [1]),
     "nowhere": (torch.full((2, 3), 7), []),
@@ -75,24 +75,24 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize(("labels", "axes"), FORMS.values(), ids=FORMS)
-def test_thin_labels_say_the_same_and_show_where_they_vary(labels: Tensor, axes: list[int]) -> None:
-    slim = thin(labels)
-    assert torch.equal(slim, labels)
+@pytest.mark.parametrize(("ids", "axes"), FORMS.values(), ids=FORMS)
+def test_thin_ids_are_equal_and_show_where_they_vary(ids: Tensor, axes: list[int]) -> None:
+    slim = thin(ids)
+    assert torch.equal(slim, ids)
     assert varying(slim) == axes
     assert all(slim.stride(axis) == 0 for axis, size in enumerate(slim.shape) if axis not in axes and size > 1)
 
 
 @pytest.mark.parametrize("axis", [1, -2])
-def test_channels_lie_along_one_axis_or_none_are_told(axis: int) -> None:
-    labels = along(torch.tensor([5, 7]), axis, torch.Size([3, 2, 4]))
-    assert channels_of(labels, axis).tolist() == [5, 7]
-    assert channels_of(labels, -1) is None
+def test_channels_along_more_than_one_axis_are_none(axis: int) -> None:
+    ids = along(torch.tensor([5, 7]), axis, torch.Size([3, 2, 4]))
+    assert channels_of(ids, axis).tolist() == [5, 7]
+    assert channels_of(ids, -1) is None
     assert channels_of(thin(torch.full((3, 2), 9)), 1).tolist() == [9, 9]
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
-def test_labels_are_put_together_as_values_are(axis: int) -> None:
+def test_ids_are_concatenated_as_values_are(axis: int) -> None:
     parts = [along(torch.arange(i, i + 2), 1, torch.Size([2, 2, 2])) for i in (1, 5)]
     assert torch.equal(concatenate(parts, axis), torch.cat(parts, axis))
     apart = concatenate(parts, 1)

@@ -1,4 +1,4 @@
-"""What is coupled, worked out by hand. A letter is a unit; a dot is a position that stays."""
+"""Channel graphs worked out by hand. A letter is a unit; a dot is a position that stays."""
 
 import re
 from collections.abc import Callable
@@ -124,7 +124,7 @@ def test_units_are_those_worked_out_by_hand(net: nn.Module, expected: dict[str, 
     assert graph.stays["out.weight"] == "the output of the net"
 
 
-def test_units_in_the_same_places_are_a_group_named_after_its_first_weight() -> None:
+def test_units_on_the_same_axes_are_a_group_named_after_its_first_weight() -> None:
     net = Net(lambda m, x: m.out(torch.cat([m.b(y := m.a(x))[:, :2] + y, m.b(y)[:, 2:]], 1).flatten(1)),
               a=conv(3, 2), b=conv(2, 4), out=nn.Linear(64, 5))  # fmt: skip
     net = nn.Sequential(net, nn.ReLU(), nn.Linear(5, 2))
@@ -143,7 +143,7 @@ def test_two_groups_in_one_weight_have_two_names() -> None:
     assert drawn(graph)["b.weight 0"] == "ABCD"
 
 
-def test_inputs_and_outputs_stay_whole() -> None:
+def test_inputs_and_outputs_are_kept_whole() -> None:
     """Of two inputs and two outputs, one of which is a map from the middle."""
 
     class Two(nn.Module):
@@ -167,7 +167,7 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
     "matmul": (lambda m, y: y @ y.transpose(2, 3), "aten.matmul"),
     "sort": (lambda m, y: y.sort(1)[0], "aten.sort"),
     "sum over channels": (lambda m, y: y + y.sum(1, True), "aten.sum over channels"),
-    "roll of channels": (lambda m, y: y.roll(1, 1), "aten.roll of channels by number"),
+    "roll of channels": (lambda m, y: y.roll(1, 1), "aten.roll of channels by index"),
     "unequal parts": (lambda m, y: torch.cat(y.split([1, 3], 1)[::-1], 1), "aten.split_with_sizes of channels"),
     "every second channel": (lambda m, y: y[:, ::2].repeat(1, 2, 1, 1), "aten.slice of channels"),
     "pooling of channels": (
@@ -175,8 +175,8 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
     "an empty list of axes": (lambda m, y: y * y.amax(()), "aten.amax over everything"),
     "log": (lambda m, y: y.log(), "aten.log"),
     "transposed convolution": (lambda m, y: F.conv_transpose2d(y, m.other), "aten.conv_transpose2d"),
-    "parametrised": (lambda m, y: F.conv2d(y, m.other * 2), "aten.conv2d with weights that are computed"),
-    "groups of nobody": (lambda m, y: F.conv2d(y, m.other[:, :1] + 0, groups=4), "aten.conv2d with weights"),
+    "parametrised": (lambda m, y: F.conv2d(y, m.other * 2), "aten.conv2d with computed weights"),
+    "groups of nobody": (lambda m, y: F.conv2d(y, m.other[:, :1] + 0, groups=4), "aten.conv2d with computed weights"),
     "instance norm without scale": (lambda m, y: F.instance_norm(y), "aten.instance_norm without a scale"),
     "group norm of no module": (lambda m, y: F.group_norm(y, 2, m.ones), "aten.group_norm without a scale, outside"),
     "a second use of a weight": (lambda m, y: y + m.first.weight.mean(), "aten.mean of it"),
@@ -186,7 +186,7 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
 
 
 @pytest.mark.parametrize(("compute", "op"), UNKNOWN.values(), ids=UNKNOWN)
-def test_what_is_not_known_stays_and_says_so_and_nothing_else_does(compute: Forward, op: str) -> None:
+def test_channels_of_unknown_operations_stay_with_the_reason_and_no_others(compute: Forward, op: str) -> None:
     odd = Net(compute, other=torch.randn(4, 4, 1, 1), ones=torch.ones(4))
     odd.__dict__["first"] = first = conv(3, 4)  # not a part of it: it has a name of its own
     net = nn.Sequential(first, nn.Sequential(nn.ReLU(), odd), conv(4, 5), conv(5, 2))
@@ -196,8 +196,8 @@ def test_what_is_not_known_stays_and_says_so_and_nothing_else_does(compute: Forw
     assert graph.stays.keys() == {"0.weight", "3.weight"}
 
 
-def test_what_only_training_uses_is_coupled_too() -> None:
-    """An auxiliary head; on its own it would be cut apart from what it reads."""
+def test_layers_used_only_in_training_are_coupled_too() -> None:
+    """An auxiliary head, which must lose the channels that its input loses."""
     net = Net(lambda m, x: (m.out(y := m.a(x)), m.aux(y)) if m.training else m.out(m.a(x)),
               a=conv(3, 2), out=conv(2, 2), aux=conv(2, 2)).eval()  # fmt: skip
     graph = graph_of(net)
@@ -205,9 +205,9 @@ def test_what_only_training_uses_is_coupled_too() -> None:
     assert not net.training
 
 
-def test_looking_leaves_no_trace() -> None:
+def test_tracing_preserves_state() -> None:
     net = Net(lambda m, x: m.c(m.drop(m.bn(m.a(x)))), a=conv(3, 4), bn=nn.BatchNorm2d(4), drop=nn.Dropout(),
-              c=conv(4, 2), unused=nn.Linear(1, 1))  # so that train mode is looked at  # fmt: skip
+              c=conv(4, 2), unused=nn.Linear(1, 1))  # so that train mode is traced  # fmt: skip
     net.bn.eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     stream = torch.get_rng_state()
@@ -226,7 +226,7 @@ UNTRACED: dict[str, tuple[Forward, str]] = {
 
 
 @pytest.mark.parametrize(("compute", "why"), UNTRACED.values(), ids=UNTRACED)
-def test_a_net_that_cannot_be_traced_is_an_error_of_one_line(
+def test_a_network_that_cannot_be_traced_is_an_error_of_one_line(
     compute: Forward, why: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     why = why.format(here=rf"\(at {re.escape(__file__)}:{Net.forward.__code__.co_firstlineno + 1}, `[^`]+`\)$")

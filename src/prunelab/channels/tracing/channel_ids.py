@@ -1,48 +1,48 @@
-"""How is a channel followed through operations that only move values? By moving its number in the same way."""
+"""Tensors of channel ids, by which channels are followed through operations that only move values."""
 
 import torch
 from torch import Tensor
 
-# A label tensor has the shape of a value and holds, at each position, the number of the channel that stands there.
-# Axes along which it does not vary have stride 0, so that it costs no more than its channels.
+# A tensor of ids has the shape of a value and holds at each position the id of the channel to which it belongs.
+# Axes along which it is constant have stride 0, so that it takes no more memory than its channels.
 
 
 def along(channels: Tensor, axis: int, shape: torch.Size) -> Tensor:
-    """Labels of a value of `shape` whose `axis` holds `channels`."""
+    """The ids of a value of `shape` with `channels` along `axis`."""
     return channels.view([-1 if i == axis % len(shape) else 1 for i in range(len(shape))]).expand(shape)
 
 
-def thin(labels: Tensor) -> Tensor:
-    """The same, with stride 0 along every axis where nothing varies."""
-    shape = labels.shape
-    for axis in range(labels.dim()):
-        if labels.shape[axis] > 1 and labels.stride(axis) != 0:
-            first = labels.narrow(axis, 0, 1)
-            if torch.equal(labels, first.expand_as(labels)):
-                labels = first
-        elif labels.stride(axis) == 0:
-            labels = labels.narrow(axis, 0, 1)
-    return labels.expand(shape)
+def thin(ids: Tensor) -> Tensor:
+    """The same ids, with stride 0 along every axis where they are constant."""
+    shape = ids.shape
+    for axis in range(ids.dim()):
+        if ids.shape[axis] > 1 and ids.stride(axis) != 0:
+            first = ids.narrow(axis, 0, 1)
+            if torch.equal(ids, first.expand_as(ids)):
+                ids = first
+        elif ids.stride(axis) == 0:
+            ids = ids.narrow(axis, 0, 1)
+    return ids.expand(shape)
 
 
-def varying(labels: Tensor) -> list[int]:
-    """The axes along which thin labels vary."""
-    return [axis for axis in range(labels.dim()) if labels.shape[axis] > 1 and labels.stride(axis) != 0]
+def varying(ids: Tensor) -> list[int]:
+    """The axes along which ids that were made `thin` vary."""
+    return [axis for axis in range(ids.dim()) if ids.shape[axis] > 1 and ids.stride(axis) != 0]
 
 
-def channels_of(labels: Tensor, axis: int) -> Tensor | None:
-    """The channels along `axis`, or None where another axis holds channels too."""
-    axis %= labels.dim()
-    if any(other != axis for other in varying(labels)):
+def channels_of(ids: Tensor, axis: int) -> Tensor | None:
+    """The channels along `axis`, or None where they vary along another axis too."""
+    axis %= ids.dim()
+    if any(other != axis for other in varying(ids)):
         return None
-    for other in range(labels.dim()):
+    for other in range(ids.dim()):
         if other != axis:
-            labels = labels.narrow(other, 0, 1)
-    return labels.flatten()
+            ids = ids.narrow(other, 0, 1)
+    return ids.flatten()
 
 
 def concatenate(parts: list[Tensor], axis: int) -> Tensor:
-    """torch.cat of labels, without filling in what does not vary."""
+    """torch.cat of ids that keeps stride 0 where they are constant."""
     axis %= parts[0].dim()
     shape = list(parts[0].shape)
     shape[axis] = sum(part.shape[axis] for part in parts)

@@ -1,6 +1,5 @@
-"""What is coupled in a net: which channels can only be removed together, and where are they?"""
+"""The channel graph of a network: which channels are removed together, and where they are."""
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,30 +17,29 @@ from prunelab.core.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 
-log = logging.getLogger(__name__)
 Place = tuple[str, int]  # (parameter or buffer, axis)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Units that are removed one by one, and that lie in the same places."""
+    """Units that are removed individually and occupy the same axes of the same tensors."""
 
-    name: str  # of the first weight that makes its channels
+    name: str  # of the first weight that produces its channels
     kind: Literal["conv", "linear"]
-    makers: tuple[str, ...]  # the weights that make its channels, along axis 0
-    units: Tensor  # their numbers
+    makers: tuple[str, ...]  # the weights that produce its channels, along axis 0
+    units: Tensor  # their indices
 
 
 @dataclass(frozen=True)
 class Pad:
-    """Zero channels that a ConstantPad module adds, coupled to channels that layers make."""
+    """Zero channels that a ConstantPad module adds, coupled to channels that layers produce."""
 
     padding: tuple[int, ...]  # of the module, the last axis first
-    pair: int  # which pair of it is the channels'
-    units: Tensor  # of the channels before, then of those behind; -1: none, it stays
+    pair: int  # the pair of `padding` for channels
+    units: Tensor  # of the channels before, then of those after; -1: no unit, it stays
 
     def without(self, alive: Tensor) -> tuple[int, ...] | None:
-        """The padding that is left of it; `alive` by unit, the last one for no unit. None: all is left."""
+        """The padding that remains; `alive` is by unit, its last entry for no unit. None: all remains."""
         kept, padding, before = alive[self.units], list(self.padding), self.padding[2 * self.pair]
         padding[2 * self.pair : 2 * self.pair + 2] = [int(kept[:before].sum()), int(kept[before:].sum())]
         return None if kept.all() else tuple(padding)
@@ -49,12 +47,12 @@ class Pad:
 
 @dataclass(frozen=True)
 class ChannelGraph:
-    """Every unit of a net by number, and where its channels are."""
+    """Every unit of a network by index, and where its channels are."""
 
     groups: tuple[Group, ...]
     places: Mapping[Place, Tensor]  # the unit at each position along an axis; -1: no unit, it stays
-    scaling_modules: Mapping[str, Tensor]  # modules whose output units scale last -> the unit at each of its channels
-    stays: Mapping[str, str]  # weights that make channels which must stay -> why
+    scaling_modules: Mapping[str, Tensor]  # last module to scale its units -> the unit of each channel
+    stays: Mapping[str, str]  # weights whose channels must stay -> why
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
 
     @property
@@ -65,9 +63,9 @@ class ChannelGraph:
 def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
     """The channels of `net` as it computes on `example`, a batch of inputs, in eval mode.
 
-    Where eval mode leaves layers out (auxiliary heads), train mode is looked at as well. Inputs and outputs of the
-    net stay whole, and so does what meets an operation that is not known here. Raises ValueError with the reason and
-    the line where torch.export cannot trace the net, or the net does not take the example.
+    Where eval mode skips layers (auxiliary heads), train mode is traced as well. Inputs and outputs of the network are
+    kept whole, and so is all that enters an operation without a rule. Raises ValueError with the reason and the line
+    where torch.export cannot trace the network, or the network does not accept the example.
     """
     programs = [export(net, example, training=False)]
     if _unused(net, programs[0]):
@@ -93,12 +91,12 @@ def _unused(net: nn.Module, program: ExportedProgram) -> bool:
     return any(name not in used for name, _ in net.named_parameters())
 
 
-def _resolve(walk: ChannelTrace) -> ChannelGraph:
-    classes, stays = walk.coupling.classes(), walk.coupling.stays()
-    where = {place: classes[channels] for place, channels in walk.sites.items()}
-    pads = {module: classes[channels] for module, (_, _, channels) in walk.pads.items()}
+def _resolve(trace: ChannelTrace) -> ChannelGraph:
+    classes, stays = trace.coupling.classes(), trace.coupling.stays()
+    where = {place: classes[channels] for place, channels in trace.sites.items()}
+    pads = {module: classes[channels] for module, (_, _, channels) in trace.pads.items()}
     footprints: dict[int, list[Place]] = {}
-    made: dict[str, list[int]] = {weight: where[weight, 0].unique().tolist() for weight in walk.makers}
+    made: dict[str, list[int]] = {weight: where[weight, 0].unique().tolist() for weight in trace.makers}
     for place, channels in [*where.items(), *(((module, -1), c) for module, c in pads.items())]:
         for channel in channels.unique().tolist():
             footprints.setdefault(channel, []).append(place)
@@ -110,11 +108,11 @@ def _resolve(walk: ChannelTrace) -> ChannelGraph:
     groups: list[Group] = []
     names: Counter[str] = Counter()
     for footprint, alike in free.items():
-        if len(alike) == 1:  # a layer with its only unit gone is a dead net
-            stays[alike[0]] = "all its channels hang together, and are but one unit"
+        if len(alike) == 1:  # without its only unit the layer would be dead
+            stays[alike[0]] = "all its channels are coupled and form a single unit"
             continue
-        makers = tuple(w for w in walk.makers if (w, 0) in footprint)
-        kind: Literal["conv", "linear"] = "conv" if any(walk.makers[w] == "conv" for w in makers) else "linear"
+        makers = tuple(w for w in trace.makers if (w, 0) in footprint)
+        kind: Literal["conv", "linear"] = "conv" if any(trace.makers[w] == "conv" for w in makers) else "linear"
         first = sum(len(group.units) for group in groups)
         units = torch.arange(first, first + len(alike))
         unit_of[torch.tensor(alike)] = units
@@ -128,11 +126,11 @@ def _resolve(walk: ChannelTrace) -> ChannelGraph:
         for weight, channels in made.items()
         if any(c in stays for c in channels)
     }
-    scaling_modules = {module: unit_of[classes[channels]] for module, channels in walk.scaling_modules.items()}
+    scaling_modules = {module: unit_of[classes[channels]] for module, channels in trace.scaling_modules.items()}
     return ChannelGraph(
         tuple(groups),
         places,
         {module: units for module, units in scaling_modules.items() if (units >= 0).any()},
         reasons,
-        {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in walk.pads.items()},
+        {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in trace.pads.items()},
     )

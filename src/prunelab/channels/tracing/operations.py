@@ -1,11 +1,11 @@
-"""Which operations of an exported net do alike to channels?"""
+"""Operations of exported networks, grouped by what they do to channels."""
 
 import torch
 
 aten = torch.ops.aten
 
-# Each position of the result depends on the same position of the inputs, which broadcast. Nothing that is infinite
-# at 0, as log: a masked channel would become NaN, where the small net has none.
+# Each position of the result depends on the same position of the inputs, which are broadcast. Nothing that is infinite
+# at 0, such as log: a masked channel would become NaN, which the shrunk network would not show.
 POSITIONWISE = {
     aten.relu, aten.relu_, aten.relu6, aten.relu6_, aten.hardtanh, aten.hardtanh_, aten.leaky_relu, aten.leaky_relu_,
     aten.elu, aten.elu_, aten.selu, aten.selu_, aten.celu, aten.celu_, aten.gelu, aten.silu, aten.silu_, aten.mish,
@@ -17,7 +17,7 @@ POSITIONWISE = {
     aten.minimum, aten.where, aten.lerp, aten.addcmul, aten.to, aten.type_as, aten.clone, aten.contiguous,
     aten.detach, aten.alias, aten.lift_fresh_copy, aten.zeros_like, aten.ones_like,
 }  # fmt: skip
-POOLINGS = {  # along so many of the last axes
+POOLINGS = {  # over how many of the last axes
     aten.max_pool1d: 1, aten.max_pool2d: 2, aten.max_pool3d: 3, aten.avg_pool1d: 1, aten.avg_pool2d: 2,
     aten.avg_pool3d: 3, aten.adaptive_avg_pool1d: 1, aten.adaptive_avg_pool2d: 2, aten.adaptive_avg_pool3d: 3,
     aten.adaptive_max_pool1d: 1, aten.adaptive_max_pool2d: 2, aten.adaptive_max_pool3d: 3,
