@@ -41,7 +41,7 @@ FRAMEWORKS = {
     "lit": {"torch", "lightning", "torchmetrics"},
     "store": {"torch", "hydra", "omegaconf"},
     "tensorboard": {"torch", "lightning", "tensorboard", "google"},
-    "report": {"altair", "vl_convert", "rich", "numpy", "safetensors"},
+    "report": {"altair", "vl_convert", "jinja2", "rich", "numpy", "safetensors"},
     "job": {"torch", "lightning", "hydra", "omegaconf", "safetensors"},
     "sweep": {"hydra", "omegaconf", "rich", "submitit", "hydra_plugins", "optuna"},
     "prunelab": {"torch"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import browser_page
 
-from prunelab.core.si_format import short
+from prunelab.core.si_format import si_format
 from prunelab.report.html import page
 from prunelab.report.results import load
 from prunelab.report.summary import write
@@ -120,10 +120,10 @@ def test_the_card_has_the_numbers_of_the_result(opened: "Page", study: Path) -> 
     table = [line.split("\t") for line in opened.locator("#card tbody").inner_text().splitlines()]
     before, after = asdict(result.dense), asdict(result.pruned)
     for i, (name, key) in enumerate({"parameters": "params", "non-zeros": "nonzero"}.items()):
-        assert table[i] == [name, short(before[key]), short(after[key]), f"{after[key] / before[key]:.3g}"]
+        assert table[i] == [name, si_format(before[key]), si_format(after[key]), f"{after[key] / before[key]:.3g}"]
     assert table[2][1:3] == ["0.000", "0.600"]
     for i, key in enumerate(("macs", "bops"), 3):
-        assert table[i][1:] == [short(before[key]), short(after[key]), "0.4"]
+        assert table[i][1:] == [si_format(before[key]), si_format(after[key]), "0.4"]
     assert [line[0].split(":")[0] for line in table[5:]] == [
         "bytes in memory", "bytes on disk", "latency, batch 1", "latency, batch 128",
     ]  # fmt: skip
