@@ -40,7 +40,7 @@ FRAMEWORKS = {
     "callbacks": {"torch", "lightning"},
     "lit": {"torch", "lightning", "torchmetrics"},
     "store": {"torch", "hydra", "omegaconf"},
-    "tensorboard": {"torch", "lightning", "tensorboard", "google"},
+    "tensorboard": {"torch", "lightning", "tensorboard"},
     "report": {"altair", "vl_convert", "jinja2", "rich", "numpy", "safetensors"},
     "job": {"torch", "lightning", "hydra", "omegaconf", "safetensors"},
     "sweep": {"hydra", "omegaconf", "rich", "submitit", "hydra_plugins", "optuna"},
