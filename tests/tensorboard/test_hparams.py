@@ -105,11 +105,11 @@ def test_an_epoch_at_whose_end_a_job_was_stopped_is_shown_whole_and_once(
 def test_without_tensorboard_there_is_no_event_file_and_nothing_of_it_is_imported(
     logger: str, job, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "prunelab.tensorboard.hparams", raising=False)
-    monkeypatch.delattr("prunelab.tensorboard.hparams", raising=False)
+    monkeypatch.delitem(sys.modules, "prunelab.tensorboard.events", raising=False)
+    monkeypatch.delattr("prunelab.tensorboard.events", raising=False)
     job(*USP, f"logger={logger}")
     assert files(tmp_path) == []
-    assert "prunelab.tensorboard.hparams" not in sys.modules
+    assert "prunelab.tensorboard.events" not in sys.modules
 
 
 def test_a_job_that_tensorboard_cannot_be_told_of_has_its_result_and_says_why(

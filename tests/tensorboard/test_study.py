@@ -13,7 +13,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from prunelab.__main__ import main
 
-CODE = "import sys; from prunelab.runs import gallery, hyperparameters; print('torch' in sys.modules)"
+CODE = "import sys, prunelab.report.publish, prunelab.tensorboard.study; print('torch' in sys.modules)"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What does a study show in TensorBoard besides its jobs? Its figures, and charts that lay its jobs over each other."""
+"""A study's entries in TensorBoard besides its jobs: its figures, and charts that overlay its jobs."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ CHARTS = {  # a line for each job and tag that a pattern matches
 
 
 def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> None:
-    """The PNGs among `written` files as images, and the layout of Custom Scalars; nothing where no job logs there.
+    """The PNGs among the `written` files as images, and the layout of Custom Scalars. Raises OSError.
 
-    Raises OSError.
+    Nothing if no job of the study logs to TensorBoard.
     """
     if not any(result.job.logs_events for result in results):
         return
@@ -39,6 +39,6 @@ def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> No
 def _layout() -> Layout:
     categories = []
     for title, charts in CHARTS.items():
-        lines = [Chart(title=of, multiline=MultilineChartContent(tag=[tag])) for of, tag in charts.items()]
+        lines = [Chart(title=name, multiline=MultilineChartContent(tag=[tag])) for name, tag in charts.items()]
         categories.append(Category(title=title, chart=lines))
     return Layout(category=categories)

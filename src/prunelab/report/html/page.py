@@ -1,21 +1,24 @@
-"""How is a whole study shown in a browser? One HTML file that loads nothing: tables, figures, and jobs to look up."""
+"""The report of a study as one HTML file that loads nothing: tables, figures, and a list of jobs to search."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunelab.report import pareto as front
+from prunelab.report import pareto
 from prunelab.report.groups import Group, counted
-from prunelab.report.html import markup
+from prunelab.report.html.figure import figure
 from prunelab.report.html.jobs import compact
 from prunelab.report.results import InvalidRun
 from prunelab.report.tables import formats
 from prunelab.report.tables.columns import KEYS, VALUES
 from prunelab.report.tables.formats import Entry
+from prunelab.report.tables.table import Row
 from prunelab.store.result import Result
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -35,62 +38,66 @@ def html(
     unusable: Sequence[InvalidRun],
     failures: Sequence[str] = (),
 ) -> str:
-    """The page. Its links to pictures are to figures/ beside it; `failures` are figures that could not be drawn.
+    """The page. It links to the pictures in figures/ beside it; `failures` are figures that could not be drawn.
 
     Raises ValueError for a figure of a version of Vega-Lite that cannot be drawn.
     """
-    anchors = {f"section-{i}": section for i, section in enumerate(sections, 1)}
-    contents = {"tables": "Tables", **{key: section.title for key, section in anchors.items()}}
-    contents |= {"jobs": "Jobs", "not-counted": "Not counted"}
-    return Template(_file("page.html")).substitute(
-        title=markup.text(title),
-        css=_file("page.css"),
-        contents=markup.listed(markup.link(f"#{key}", name) for key, name in contents.items()),
-        overview="".join(_overview([of for of, _ in tables], results, unusable)),
-        tables="".join((*map(_entry, tables), markup.notes(formats.notes(tables)), *_fronts(results))),
-        sections="".join(_section(key, section) for key, section in anchors.items()),
-        unusable="".join(_left_out(unusable, failures)),
+    groups = [group for group, _ in tables]
+    return _template().render(
+        title=title,
+        count=f"{counted([len(results)], 'job')} finished, {len(unusable)} not counted.",
+        groups=[f"{formats.heading(group)}: {counted([len(group.results)], 'job')}" for group in groups],
+        difference=_difference(groups),
+        words=formats.WORDS,
+        tables=[_table(*entry) for entry in tables],
+        notes=formats.notes(tables),
+        fronts=list(_fronts(results)),
+        front_note=pareto.NOTE,
+        sections=[(section, [figure(*named) for named in section.figures.items()]) for section in sections],
+        unusable=unusable,
+        failures=failures,
+        jobs=compact(results),
         program=_program([spec for section in sections for spec in section.figures.values()]),
-        data=markup.data(compact(results)),
+        css=_file("page.css"),
         script=_file("page.js"),
     )
 
 
-def _overview(groups: Sequence[Group], results: Sequence[Result], unusable: Sequence[InvalidRun]) -> Iterator[str]:
-    yield markup.paragraph(f"{counted([len(results)], 'job')} finished, {len(unusable)} not counted.")
-    yield markup.listed(markup.text(f"{formats.heading(of)}: {counted([len(of.results)], 'job')}") for of in groups)
-    if len(groups) > 1:
-        traits = [trait for of in groups for trait in of.traits.items()]
-        values = {key: sorted({v for k, v in traits if k == key}, key=lambda v: (len(v), v)) for key, _ in traits}
-        differ = ", ".join(f"{key}={' | '.join(seen)}" for key, seen in values.items())
-        yield markup.paragraph(f"These jobs are not averaged together: they differ in {differ}.")
+def _template() -> "Template":
+    """Whatever comes from files is escaped; as JSON in a script, "<" is, so that nothing can end the script."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only here: `ls` and training do without
+
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    return pages.get_template("page.html")
 
 
-def _entry(entry: Entry) -> str:
-    group, rows = entry
+def _difference(groups: Sequence[Group]) -> str:
+    if len(groups) < 2:
+        return ""
+    traits = [trait for group in groups for trait in group.traits.items()]
+    values = {key: sorted({v for k, v in traits if k == key}, key=lambda v: (len(v), v)) for key, _ in traits}
+    differ = ", ".join(f"{key}={' | '.join(texts)}" for key, texts in values.items())
+    return f"These jobs are not averaged together: they differ in {differ}."
+
+
+def _table(group: Group, rows: list[Row]) -> tuple[str, list[str], list[list[str]], list[str]]:
+    """Heading, column names, cells and cautions."""
     columns = KEYS | VALUES
-    table = markup.table(list(columns), [[cell(row) for cell in columns.values()] for row in rows], formats.WORDS)
-    return f"<h3>{markup.text(formats.heading(group))}</h3>{table}{markup.cautions(formats.cautions(group, rows))}"
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    return formats.heading(group), list(columns), cells, formats.cautions(group, rows)
 
 
-def _fronts(results: Sequence[Result]) -> Iterator[str]:
-    for which, jobs in front.same_images(results).items():
-        if found := formats.front_table(jobs):
-            yield f"<h3>{markup.text(front.title(which))}</h3>{markup.table(*found, formats.WORDS)}"
-            yield markup.notes([front.NOTE])
-
-
-def _section(key: str, section: Section) -> str:
-    figures = "".join(markup.figure(name, spec) for name, spec in section.figures.items())
-    return markup.section(key, section.title, f'{markup.notes(section.notes)}<div class="figures">{figures}</div>')
-
-
-def _left_out(unusable: Sequence[InvalidRun], failures: Sequence[str]) -> Iterator[str]:
-    if not unusable:
-        yield markup.paragraph("Every job of the study is in the tables.")
-    yield markup.listed(f"<code>{markup.text(job.folder.name)}</code>: {markup.text(job.reason)}" for job in unusable)
-    if failures:
-        yield "<h3>Figures not drawn</h3>" + markup.listed(map(markup.text, failures))
+def _fronts(results: Sequence[Result]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    for which, jobs in pareto.same_images(results).items():
+        if table := formats.front_table(jobs):
+            yield pareto.title(which), *table
 
 
 def _program(specs: Iterable[Mapping[str, Any]]) -> str:
