@@ -12,7 +12,6 @@ from compose import compose_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
 
-from prunelab.job import measurements
 from prunelab.job.conf import register_resolvers
 from prunelab.job.run import run
 
@@ -24,8 +23,8 @@ Job = Callable[..., dict[str, Any]]
 @pytest.fixture(autouse=True)
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs measure latency in as few rounds as quartiles need: no test uses the numbers."""
-    monkeypatch.setattr(measured, "SECONDS", 0.0)
-    monkeypatch.setattr(measured, "LEAST", 2)
+    monkeypatch.setattr(measurements, "SECONDS", 0.0)
+    monkeypatch.setattr(measurements, "LEAST", 2)
 
 
 @pytest.fixture(scope="session")
