@@ -12,6 +12,7 @@ from compose import compose_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
 
+from prunelab.job import measurements
 from prunelab.job.conf import register_resolvers
 from prunelab.job.run import run
 

@@ -74,7 +74,7 @@ def test_a_scan_that_was_interrupted_keeps_the_training_and_begins_again(job, tm
 
     def interrupted(self, trial, units):
         trial({})  # nothing is wrong as yet
-        stop.ask(15)
+        stop.request(15)
         return find(self, trial, units)
 
     monkeypatch.setattr(Scan, "find", interrupted)
@@ -106,10 +106,10 @@ def test_epochs_are_none_on_weights_from_a_file_and_a_training_otherwise(experim
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["prune=scan", "rate=0.5"], "rate=0.5: this method does not look at it; drop it"),
+        (["prune=scan", "rate=0.5"], "rate=0.5: this method does not use it; drop it"),
         (["prune=scan", "epochs=0"], "epochs=0: expected a whole number of at least 1"),
         (["prune=usp", "rate=0.5", "epochs=0", "pretrained=FILE"], "epochs=0: expected a whole number of at least 1"),
-        (["prune=scan", "budget=macs"], "budget=macs: this method does not look at it"),
+        (["prune=scan", "budget=macs"], "budget=macs: this method does not use it"),
         (["prune=scan", "prune.pruning.rates=[0.5,1.5]"], r"rates: 1.5 is no fraction in \[0, 1\)"),
         (["prune=scan", "prune.pruning.batches=8"], "asks for 8 batches of 20 images, .* lower prune.pruning.batches"),
         (["prune=scan", "prune/criterion=movement"], "choose another criterion"),
