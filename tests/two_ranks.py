@@ -50,7 +50,7 @@ class RecordState(L.Callback):
             "stream": digest({"cpu": self.rng_state}),
             "batches": [len(loader) for loader in trainer.datamodule.val_dataloader()],
             "average": average(trainer.global_rank),
-            "begins": [list(c.begins.values()) for c in trainer.callbacks if isinstance(c, RoundRecords)],
+            "begins": [list(c.initial.values()) for c in trainer.callbacks if isinstance(c, RoundRecords)],
         }
         write(self.folder, state | {"history": next(c.epochs for c in trainer.callbacks if isinstance(c, History))})
 
