@@ -8,7 +8,7 @@ STUDY ?= outputs/demo
 .PHONY: help setup demo test test-slow test-cluster lint types board report bench clean
 
 help:  ## list the tasks
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 setup: $(READY)  ## create .venv with all dependencies (about 6 GB, most of it torch)
 

@@ -82,11 +82,11 @@ class Classifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: tensor.cpu() for name, tensor in self._metrics("train").sums().items()}
-        checkpoint["train_metrics"] = distributed.gather(sums)
+        checkpoint["tally"] = distributed.gather(sums)  # the key that 0.1.0 wrote
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "train_metrics" in checkpoint:  # a file with only weights has none
-            self._metrics("train").restore(checkpoint["train_metrics"][distributed.rank()])
+        if "tally" in checkpoint:  # a file with only weights has none
+            self._metrics("train").restore(checkpoint["tally"][distributed.rank()])
 
     def on_fit_start(self) -> None:
         if self.compiled:
