@@ -88,11 +88,11 @@ def measure(root: Path, args: argparse.Namespace) -> None:
         folder = study / first.parent.name.replace("seed=0", f"seed={seed}")
         folder.mkdir()
         overrides = [f"seed={seed}" if item.startswith("seed=") else item for item in result["overrides"]]
-        asked = digest(overrides)
-        (folder / "result.json").write_text(json.dumps(result | {"seed": seed, "overrides": overrides, "asked": asked}))
+        key = digest(overrides)
+        (folder / "result.json").write_text(json.dumps(result | {"seed": seed, "overrides": overrides, "asked": key}))
     shutil.rmtree(root / "images")  # a job that trained would fail
-    again = timed([*TRAIN, "-m", *job, f"seed=range({args.finished})", "name=thousand"], root)
-    print(f"skipped: {args.finished} finished jobs, with table and figures {again:.1f} s")
+    seconds = timed([*TRAIN, "-m", *job, f"seed=range({args.finished})", "name=thousand"], root)
+    print(f"skipped: {args.finished} finished jobs, with table and figures {seconds:.1f} s")
 
 
 def digest(overrides: list[str]) -> str:

@@ -96,7 +96,7 @@ def test_any_change_is_refused_with_the_modes_that_show_it(change: Callable[[Net
     check = EquivalenceCheck(net, X)
     change(net)
     if modes:
-        with pytest.raises(EquivalenceError, match="the small net differs") as error:
+        with pytest.raises(EquivalenceError, match="the shrunk network differs") as error:
             check.certify(net)
         assert set(re.findall(r"in (\w+) mode", str(error.value))) == modes
     else:
@@ -159,8 +159,10 @@ def test_hard_coded_channel_counts_are_refused_with_the_line_and_the_remedy(comp
     net = Net(compute)
     check = halve(net)
     here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1}, `")
-    where = "the small net differs" if why == "differs" else f"the small net does not run in eval mode.*({why}).*{here}"
-    with pytest.raises(EquivalenceError, match=rf"{where}.*take the number from x.shape or write -1.*`skip`"):
+    where = "differs" if why == "differs" else f"does not run in eval mode.*({why}).*{here}"
+    with pytest.raises(
+        EquivalenceError, match=rf"the shrunk network {where}.*take the number from x.shape or write -1.*`skip`"
+    ):
         check.certify(net)
 
 
@@ -168,7 +170,7 @@ def test_a_network_that_cannot_be_compared_is_refused() -> None:
     with pytest.raises(EquivalenceError, match="returns no tensor"):
         EquivalenceCheck(Net(lambda m, x: {"none": None}), X)
     with pytest.raises(
-        EquivalenceError, match=r"^the masked net does not run in eval mode.*RuntimeError: .*\(at .*\)$"
+        EquivalenceError, match=r"^the masked network does not run in eval mode.*RuntimeError: .*\(at .*\)$"
     ):
         EquivalenceCheck(Net(), X[:, :2])
 

@@ -26,7 +26,7 @@ PAD = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
 
 
 class Do(nn.Module):
-    """What `does` says, with these parts."""
+    """Computes `does` with these parts."""
 
     def __init__(self, does: Callable[..., Any], **parts: Any) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Do(nn.Module):
 
 
 class Dice(random.Random):
-    """Draws the parts of a net with `d` axes of space."""
+    """Draws random parts of a network with `d` spatial axes."""
 
     d = 2
 
@@ -62,16 +62,16 @@ class Dice(random.Random):
         return nn.Sequential(self.any_conv(a, b), self.norm(b), self.act())
 
     def wide(self, c: int) -> Tensor:
-        """A parameter of one number a channel, in the shape of a value."""
+        """A parameter with one number per channel, in the shape of a value."""
         return torch.randn(1, c, *[1] * self.d)
 
     def piece(self, c: int, depth: int) -> tuple[nn.Module, int]:
-        """A part of a net that takes `c` channels, and how many it gives."""
+        """A part with `c` input channels, and its number of output channels."""
         kinds = SIMPLE if depth <= 0 else SIMPLE + NESTED * 2
         return self.choice(kinds)(self, c, depth)
 
     def body(self, c: int, depth: int, out: int | None = None) -> nn.Sequential:
-        """Pieces that give `out` channels in the end."""
+        """Pieces that end in `out` channels."""
         parts: list[nn.Module] = []
         now = c
         for _ in range(self.randint(1, 2)):
@@ -93,14 +93,14 @@ def space(x: Tensor) -> tuple[int, ...]:
 
 
 def into(x: Tensor, start: Tensor) -> Tensor:
-    """`x`, put into a view of another value."""
+    """Writes `x` into a view of another value."""
     out = start.contiguous()
     out.view(x.shape[0], -1).add_(x.flatten(1))
     return out * 1
 
 
 def same(does: Callable[..., Any], **parts: Callable[[Dice, int], Any]) -> Callable[[Dice, int, int], tuple]:
-    """A piece that keeps the number of channels."""
+    """A piece with as many output as input channels."""
     return lambda dice, c, depth: (Do(does, **{name: make(dice, c) for name, make in parts.items()}), c)
 
 
@@ -115,7 +115,7 @@ def _depthwise(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
 
 
 def _padded(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
-    """Option A: zeros make up for the channels that the shortcut lacks."""
+    """Option A: zeros replace the channels that the shortcut lacks."""
     before, after = dice.choice([(2, 2), (0, 4), (1, 3)])
     amounts = (0, 0) * dice.d + (before, after)
     pad = PAD[dice.d](amounts, 0.0) if dice.random() < 0.6 else Do(lambda m, x: F.pad(x, amounts))
@@ -147,7 +147,7 @@ def _residual(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
 
 
 def _half(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
-    """Takes the channels apart, works on a part, and puts them together."""
+    """Splits the channels, works on a part, and concatenates them."""
     if c % 8:
         return _residual(dice, c, depth)
     part = dice.choice([halves, lambda x: x.chunk(2, 1), lambda x: x.split(x.shape[1] // 2, 1)])
@@ -172,7 +172,7 @@ def _tied(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
 
 
 def _transposed(dice: Dice, c: int, depth: int) -> tuple[nn.Module, int]:
-    """A weight that is read in a second, unknown way."""
+    """A weight with a second, unknown use."""
     lin = nn.Linear(c, c)
     return Do(lambda m, x: F.linear(m.other(x.movedim(1, -1)), m.lin.weight.t()).movedim(-1, 1) + m.lin(
         x.movedim(1, -1)).movedim(-1, 1), lin=lin, other=nn.Linear(c, c)), c  # fmt: skip
@@ -225,7 +225,7 @@ KNOWN: dict[str, Piece] = {
     "batches in a row": same(lambda m, x: torch.cat([x, m.a(x)], 0)[x.shape[0] :], a=lambda dice, c: dice.conv(c, c)),
     "halves of a sum": same(lambda m, x: torch.cat([x, m.a(x)], 1).unflatten(1, (2, -1)).sum(1),
                             a=lambda dice, c: dice.conv(c, c)),
-    "in place on a view": same(  # contiguous, or flatten would copy or not, as the memory format happens to be
+    "in place on a view": same(  # contiguous: else the memory format decides whether flatten copies
         lambda m, x: (y := m.a(x).contiguous(), y.flatten(1).mul_(2), y[:, : y.shape[1] // 2].relu_(), y)[-1],
         a=lambda dice, c: dice.conv(c, c)),
     "groups over a sum": same(lambda m, x: m.b(torch.cat([x, m.a(x)], 1)), a=lambda dice, c: dice.conv(c, c),
@@ -270,7 +270,7 @@ UNKNOWN: dict[str, Piece] = {
         mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
     "negative padding": same(lambda m, x: F.pad(x, (0, 0) * len(space(x)) + (-2, 2))),
 }  # fmt: skip
-ODD: list[Piece] = [  # a weight that something else is done to: its own channels stay
+ODD: list[Piece] = [  # weights with another use: their channels stay
     same(lambda m, x: m.conv(x) + m.conv.weight.mean(), conv=lambda dice, c: dice.conv(c, c)),
     same(lambda m, x: m.conv(x), conv=lambda dice, c: nn.utils.parametrizations.weight_norm(dice.conv(c, c))),
     same(lambda m, x: m.conv(x), conv=lambda dice, c: nn.utils.parametrizations.spectral_norm(dice.conv(c, c))),
@@ -281,7 +281,7 @@ NESTED = [_padded, _dense, _residual, _residual, _half, _half]
 
 
 class RandomNet(nn.Module):
-    """Pieces on one or two inputs, and a head that reads a map of 4^d, of 2^d or of one place."""
+    """Pieces on one or two inputs, and a head that reads a map of 4^d, 2^d or 1 positions."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -323,7 +323,7 @@ def random_net(seed: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> float:
-    """Masks, cuts and compares; the share of the filters that went, 0 where all must stay."""
+    """Masks, shrinks and compares; returns the share of filters removed, 0 where all must stay."""
     if not channel_graph(net, example).groups:
         with pytest.raises(ValueError, match="no filters or neurons to prune"):
             Channels().bind(net, prunable_weights(net), example)
@@ -343,7 +343,7 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
 
 def test_removable_channels_can_be_removed() -> None:
     went = [cut_at_random(*random_net(seed), seed) for seed in range(25)]
-    assert sum(share > 0 for share in went) >= 23  # or the graph would be safe, and of no use
+    assert sum(share > 0 for share in went) >= 23  # else the graph would be safe but useless
 
 
 @pytest.mark.slow
@@ -357,7 +357,7 @@ def test_removable_channels_can_be_removed_from_hundreds_of_networks() -> None:
 
 
 def around(piece: Piece, d: int) -> tuple[nn.Module, Tensor]:
-    """A net of a layer, the piece, and a layer."""
+    """A layer, the piece, and a layer."""
     dice = Dice(0)
     dice.d = d
     part, c = piece(dice, 8, 0)
@@ -369,6 +369,6 @@ def test_channels_pass_known_operations_and_stay_at_unknown_ones(d: int) -> None
     for name, piece in {**KNOWN, **UNKNOWN}.items():
         graph = channel_graph(*around(piece, d))
         assert (("0.weight", 0) in graph.places) == (name in KNOWN), name
-        assert ("2.weight", 0) in graph.places or name == "into zeros", name  # of whose result nothing is known
+        assert ("2.weight", 0) in graph.places or name == "into zeros", name  # its result is unknown
         if name in UNKNOWN:
             assert "called in 1" in graph.stays["0.weight"] or "a single unit" in graph.stays["0.weight"], name

@@ -22,7 +22,7 @@ Make = Callable[[Iterable[Tensor]], Optimizer]
 
 
 class Net(nn.Module):
-    """Something of everything that surgery adjusts: a residual sum, zeros, groups, norms, a tie, a flattened map."""
+    """One of each that surgery adjusts: a residual sum, zeros, groups, norms, tied weights, a flattened map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ OPTIMIZERS: dict[str, Make] = {
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_shrunk_network_trains_on_as_the_masked_one(make: Make) -> None:
-    """Two steps, then three more of both: every parameter and every buffer agrees where something was kept."""
+    """Two steps, then three more of both: all kept parameters and buffers agree."""
     large, small = Net().double(), Net().double()
     optimizers = make(large.parameters()), make(small.parameters())
     schedules = [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7) for optimizer in optimizers]
@@ -129,7 +129,7 @@ def test_modules_have_their_new_sizes() -> None:
     shrink(net, plan)
     assert str(net.stem) == "Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)"
     assert (net.deep.groups, net.deep.in_channels, net.deep.out_channels) == (4, 4, 4)
-    for conv in (net.grouped, net.tied):  # of four groups of two, two are left
+    for conv in (net.grouped, net.tied):  # two of four groups of two remain
         assert (conv.groups, conv.in_channels, conv.out_channels, tuple(conv.weight.shape)) == (2, 4, 4, (4, 2, 1, 1))
     assert net.tied.weight is net.grouped.weight
     assert (net.bn.num_features, net.group_norm.num_groups, net.group_norm.num_channels) == (4, 2, 4)
@@ -158,7 +158,7 @@ def test_layout_mode_gradient_and_requires_grad_are_preserved(last: bool) -> Non
         if grad is not None:
             assert torch.equal(p.grad, part(grad, name, plan))
     assert net[1].num_batches_tracked.shape == ()
-    out = net(X.float())  # of 1x1 convolutions, too, whose weights fit both layouts
+    out = net(X.float())  # also for 1x1 convolutions, whose weights are contiguous in both layouts
     assert out.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
@@ -212,7 +212,7 @@ BAD: dict[str, tuple[Plan, str]] = {
 
 @pytest.mark.parametrize(("plan", "why"), BAD.values(), ids=BAD)
 def test_an_invalid_plan_is_refused_before_any_change(plan: Plan, why: str) -> None:
-    """Even with something in front of it that could be done."""
+    """Even after valid parts of the plan."""
     net = Net()
     before, shown = copy.deepcopy(net.state_dict()), str(net)
     good = Plan({("head.0.weight", 0): kept(0, 1), ("head.0.bias", 0): kept(0, 1), ("head.2.weight", 1): kept(0, 1)})

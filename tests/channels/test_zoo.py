@@ -15,7 +15,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.prunable import prunable_weights
 from prunelab.models import cifar_resnet, densenet, keras_cnn, mobilenet_v2, resnet, vgg
 
-# (net, the size of its images, the share of its parameters that a half of its channels leaves, about)
+# (network, image size, approximate share of parameters that half of the channels leave)
 ZOO: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
     "keras_cnn": (keras_cnn.KerasCNN, 32, 0.26),
     "resnet18": (resnet.resnet18, 32, 0.25),
@@ -45,7 +45,7 @@ def halved(name: str, seed: int) -> tuple[Certificate, float]:
     torch.manual_seed(seed)
     net, x = build(), torch.randn(2, 3, size, size)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):  # as they are made, norms would hide much
+        if isinstance(module, nn.BatchNorm2d):  # freshly initialized norms would hide errors
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -80,7 +80,7 @@ def test_any_half_of_the_channels_can_be_removed(name: str) -> None:
 
 
 def test_all_removable_channels_are_removable_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Of ours nothing stays but the logits, and no convolution is left out."""
+    """In prunelab's networks only the logits stay, and every convolution is covered."""
     caplog.set_level(logging.WARNING)
     for name in FAST:
         net, size = ZOO[name][0](), ZOO[name][1]

@@ -208,7 +208,7 @@ def test_a_network_that_plan_and_name_do_not_rebuild_is_refused(small: nn.Module
     dropped, undefined = build("keras_cnn.KerasCNN", {}), build("keras_cnn.KerasCNN", {"dense_dropout": float("nan")})
     cases: list[tuple[nn.Module, Plan, str, dict[str, Any], str]] = [
         (small, Plan(), NAME, ARGS, r"conv1.weight is \("),
-        (small, Plan(plan.keep, {}, {}), NAME, ARGS, r"padding=.* where the net has .*padding="),
+        (small, Plan(plan.keep, {}, {}), NAME, ARGS, r"padding=.* where the network has .*padding="),
         (small, blocks, NAME, ARGS, "unknown"),
         (small, plan, NAME, {"num_classes": 9}, r"fc.weight is \(10"),
         (small, plan, "cifar_resnet.resnet20", ARGS, "missing"),

@@ -222,7 +222,7 @@ def bigger(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
 
 
 CONV = "layer3.0.conv2.weight"
-TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
+RESIGNED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
     "newer": (lambda a, p: a.update(format=3), "format=3: expected 2; another version of prunelab may read it"),
     "older": (lambda a, p: a.update(format=1), "format=1: expected 2"),
     "no tensors": (lambda a, p: a.pop("tensors"), "wrong or missing tensors=None"),
@@ -251,9 +251,9 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], st
 }
 
 
-@pytest.mark.parametrize("what", TAMPERED)
+@pytest.mark.parametrize("what", RESIGNED)
 def test_a_tampered_file_is_refused_with_its_name_and_the_value(what: str, file: Path) -> None:
-    change, message = TAMPERED[what]
+    change, message = RESIGNED[what]
     rewritten(file, change)
     with pytest.raises(ValueError, match=message) as error:
         prunelab.load(file)

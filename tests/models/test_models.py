@@ -43,7 +43,7 @@ PARAMETERS = {
 
 def load(name: str, num_classes: int = 10) -> nn.Module:
     menu = OmegaConf.load(MENU / f"{name}.yaml")
-    menu.pop("defaults", None)  # the optimizer that some nets ask for
+    menu.pop("defaults", None)  # some networks choose their optimizer
     return instantiate(menu, num_classes=num_classes)
 
 
@@ -56,7 +56,7 @@ def images(n: int = 2, side: int = 32) -> Tensor:
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
-    """Gives `target` the state of `source`, whose tensors come in the same order under other names."""
+    """Copies the state of `source` to `target`; tensors are in the same order, under other names."""
     values = source.state_dict().values()
     target.load_state_dict(dict(zip(target.state_dict(), values, strict=True)))
 
@@ -89,13 +89,13 @@ def test_one_backward_pass_reaches_every_parameter(name: str) -> None:
     for key, p in net.named_parameters():
         assert p.grad is not None, key
         assert p.grad.isfinite().all(), key
-        # a convolution's bias under a batch norm moves nothing: its gradient is rounding noise
+        # a convolution's bias before a batch norm has no effect: its gradient is rounding noise
         assert key.endswith("bias") or p.grad.any(), key
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_channels_last_and_other_class_counts_change_nothing_else(name: str) -> None:
-    net = load(name, num_classes=7).eval().double()  # in float32 fifty layers of rounding would hide a mistake
+    net = load(name, num_classes=7).eval().double()  # in float32 the rounding of fifty layers would hide an error
     x = images().double()
     with torch.no_grad():
         expected = net(x)

@@ -16,7 +16,7 @@ from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
 CEILING = 1e-2  # of the tolerance
-NOISE = 4  # tolerance as a multiple of the rounding error of the masked net: deep nets in train mode amplify float32's
+NOISE = 4  # times the masked network's own rounding error is tolerated: deep networks in train mode amplify it
 
 
 REMEDY = (
@@ -56,7 +56,7 @@ class EquivalenceCheck:
 
     def certify(self, net: nn.Module) -> Certificate:
         """Raises EquivalenceError unless the network runs and outputs agree within 1e-5 in float32, 1e-9 in float64."""
-        after = _outputs(net, self.inputs, "small")
+        after = _outputs(net, self.inputs, "shrunk")
         errors, exceeded = {}, []
         for (mode, dtype), outputs in after.items():
             before = self.before[mode, dtype]
@@ -69,7 +69,7 @@ class EquivalenceCheck:
             if not error <= allowed or error == float("inf"):
                 exceeded.append(f"{error:.2g} in {mode} mode in {dtype}, allowed: {allowed:.2g}")
         if exceeded:
-            raise EquivalenceError(f"the small net differs from the masked one: {'; '.join(exceeded)}. {REMEDY}")
+            raise EquivalenceError(f"the shrunk network differs from the masked one: {'; '.join(exceeded)}. {REMEDY}")
         first = self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs
         return Certificate(**errors, inputs=len(first))
 
@@ -106,9 +106,9 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
                 try:
                     outputs[mode, dtype] = _forward(net, inputs, dtype)
                 except Exception as error:  # the network's own code may raise anything
-                    remedy = f". {REMEDY}" if which == "small" else ""
+                    remedy = f". {REMEDY}" if which == "shrunk" else ""
                     raise EquivalenceError(
-                        f"the {which} net does not run in {mode} mode in {dtype}: {error_summary(error)}{remedy}"
+                        f"the {which} network does not run in {mode} mode in {dtype}: {error_summary(error)}{remedy}"
                     ) from error
             if not outputs[mode, dtype]:
                 raise EquivalenceError(f"{type(net).__name__} returns no tensor that could be compared")

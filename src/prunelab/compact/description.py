@@ -107,7 +107,7 @@ def _compare(rebuilt: nn.Module, net: nn.Module) -> None:
     """Raises ValueError where modules differ in what no tensor shows: padding, stand-ins, groups, dropout."""
     for new, old in zip_longest(str(rebuilt).splitlines(), str(net).splitlines()):
         if new != old:
-            raise ValueError(f"name, args and plan give {str(new).strip()} where the net has {str(old).strip()}")
+            raise ValueError(f"name, args and plan give {str(new).strip()} where the network has {str(old).strip()}")
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:

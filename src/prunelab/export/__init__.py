@@ -28,7 +28,7 @@ def onnx(net: "nn.Module", example: "Example", path: str | Path) -> None:
 
 
 def pt2(net: "nn.Module", example: "Example", path: str | Path) -> None:
-    """The same as a program of `torch.export`; `torch.export.load(path).module()` runs it without the net's code."""
+    """The same as a program of `torch.export`, which `torch.export.load(path).module()` runs without its code."""
     from prunelab.export import program
 
     program.write(net, example, Path(path))

@@ -67,9 +67,9 @@ class LiveBytes(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        made = [x.untyped_storage() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
-        for storage in {id(s): s for s in made if id(s) not in given}.values():
+        inputs = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        outputs = [x.untyped_storage() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        for storage in {id(s): s for s in outputs if id(s) not in inputs}.values():
             self._change(storage.nbytes())
             weakref.finalize(storage, self._change, -storage.nbytes()).atexit = False
         return out

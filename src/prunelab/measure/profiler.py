@@ -36,7 +36,7 @@ def profile(
     device = suited(net, example)[0].device
     by_batch = [_passes(nets, resized(example, batch), rounds) for batch in batches]
     passes = zip(*by_batch, strict=True)  # of each network
-    costs = [replace(network_cost(n, example), passes=own) for n, own in zip(nets, passes, strict=True)]
+    costs = [replace(network_cost(n, example), passes=p) for n, p in zip(nets, passes, strict=True)]
     return Profile(
         net=costs[0],
         dense=costs[1] if dense is not None else None,
@@ -49,10 +49,10 @@ def profile(
 
 def network_cost(net: nn.Module, example: Example) -> Cost:
     """What `profile` counts, without passes: for the first input, in the precision in which `net` is stored."""
-    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the net
-    one = suited(net, resized(example, 1))
-    calls = uses(net, one)
-    rest, layers = uncounted(net, one, calls), _layers(net, calls)
+    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the original
+    single = suited(net, resized(example, 1))
+    calls = uses(net, single)
+    rest, layers = uncounted(net, single, calls), _layers(net, calls)
     return Cost(
         name=type(net).__name__,
         **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
@@ -85,7 +85,7 @@ def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
 
 
 def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pass]:
-    """One for each net."""
+    """One for each network."""
     size = len(example[0])
     peaks = [peak(net, example) for net in nets]
     spreads = [quantiles(seconds, method="inclusive") for seconds in timings(nets, example, rounds, WARMUP)]
@@ -94,23 +94,23 @@ def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pa
 
 def _layers(net: nn.Module, calls: Sequence[Use]) -> list[Layer]:
     """In the order of registration."""
-    own: dict[str, list[nn.Parameter]] = {}
+    parameters: dict[str, list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        own.setdefault(name.rpartition(".")[0], []).append(parameter)
+        parameters.setdefault(name.rpartition(".")[0], []).append(parameter)
     called = {use.layer for use in calls}
     return [
-        _layer(name, module, own.get(name, []), [use for use in calls if use.layer == name])
+        _layer(name, module, parameters.get(name, []), [use for use in calls if use.layer == name])
         for name, module in net.named_modules()
-        if name in own or name in called
+        if name in parameters or name in called
     ]
 
 
-def _layer(name: str, module: nn.Module, own: Iterable[nn.Parameter], calls: Sequence[Use]) -> Layer:
+def _layer(name: str, module: nn.Module, parameters: Iterable[nn.Parameter], calls: Sequence[Use]) -> Layer:
     return Layer(
         name=name,
         kind=type(module).__name__,
-        params=sum(p.numel() for p in own),
-        nonzero=sum(int(p.count_nonzero()) for p in own),
+        params=sum(p.numel() for p in parameters),
+        nonzero=sum(int(p.count_nonzero()) for p in parameters),
         macs=sum(use.macs for use in calls),
         effective_macs=sum(use.effective_macs for use in calls),
         bops=sum(use.macs * use.bits for use in calls),

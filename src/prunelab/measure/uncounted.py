@@ -20,7 +20,7 @@ LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)  # matrices as paramet
 class Uncounted:
     """What PyTorch's counter sees besides the layers, and the weights that no counter sees."""
 
-    macs: dict[str, int]  # by module, of the whole batch; "" is the net itself
+    macs: dict[str, int]  # by module, of the whole batch; "" is the network itself
     unseen: tuple[str, ...]  # parameters of two or more dimensions, such as those of a fused LSTM
 
 
@@ -31,7 +31,7 @@ def uncounted(net: nn.Module, example: Example, counted: list[Use]) -> Uncounted
     found by its weights; one without weights (`cdist`, a dot product of two vectors) is missed.
     """
     flops = _flops(net, example)
-    macs = {name: own // 2 - sum(u.macs for u in counted if u.layer == name) for name, own in flops.items()}
+    macs = {name: count // 2 - sum(u.macs for u in counted if u.layer == name) for name, count in flops.items()}
     rest = {name: count for name, count in macs.items() if count > 0}
     used = {u.weight for u in counted}
     unseen = [

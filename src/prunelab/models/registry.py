@@ -46,9 +46,9 @@ def build(name: str, args: Mapping[str, Any]) -> nn.Module:
     try:
         return known[name](**args)
     except Exception as error:  # a constructor may raise anything
-        given = ", ".join(f"{key}={value!r:.80}" for key, value in args.items())
+        arguments = ", ".join(f"{key}={value!r:.80}" for key, value in args.items())
         reason, takes = str(error).partition("\n")[0], inspect.signature(known[name])
-        raise ValueError(f"{name} cannot be built with {given}: {reason}; it takes {takes}") from error
+        raise ValueError(f"{name} cannot be built with {arguments}: {reason}; it takes {takes}") from error
 
 
 def _is_net(value: Any) -> bool:

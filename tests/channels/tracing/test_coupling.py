@@ -9,7 +9,7 @@ from prunelab.channels.tracing.coupling import Coupling
 
 
 def searched(count: int, pairs: list[tuple[int, int]]) -> list[int]:
-    """The smallest number that each can be reached from, by relaxing until nothing changes."""
+    """The smallest id that each is connected to, by relaxing until nothing changes."""
     smallest = list(range(count))
     while True:
         before = list(smallest)
@@ -24,7 +24,7 @@ def test_classes_are_connected_components_by_their_smallest_id(seed: int) -> Non
     g = torch.Generator().manual_seed(seed)
     coupling, pairs = Coupling(), []
     channels = coupling.new(30)
-    assert channels.tolist() == list(range(1, 31))  # 0 is what no layer makes
+    assert channels.tolist() == list(range(1, 31))  # 0 stands for values that no layer produces
     for _ in range(6):
         a, b = channels[torch.randint(0, 30, (2, 3), generator=g)]
         coupling.join(a, b)
@@ -96,4 +96,4 @@ def test_ids_are_concatenated_as_values_are(axis: int) -> None:
     parts = [along(torch.arange(i, i + 2), 1, torch.Size([2, 2, 2])) for i in (1, 5)]
     assert torch.equal(concatenate(parts, axis), torch.cat(parts, axis))
     apart = concatenate(parts, 1)
-    assert apart.stride(0) == apart.stride(2) == 0  # or a net of many layers would be filled in
+    assert apart.stride(0) == apart.stride(2) == 0  # constant axes stay unexpanded

@@ -15,7 +15,7 @@ Forward = Callable[..., Any]
 
 
 class Net(nn.Module):
-    """These parts, and how they compute; x has 3 channels."""
+    """The given parts and forward pass; x has 3 channels."""
 
     def __init__(self, forward: Forward, **parts: Any) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
             pad=nn.ConstantPad3d((0, 0, 0, 0, 1, 2), 0.0), out=conv(5, 2)),
         {"a.weight 0": "AB", "b.weight 1": "AB", "b.weight 0": "CABDE", "out.weight 1": "CABDE"},
     ),
-    "option A in a function": (  # its numbers of zeros stand in the code, where surgery does not reach
+    "option A in a function": (  # hard-coded zeros, which surgery cannot change
         Net(lambda m, x: m.out(F.pad(y := m.a(x), (0, 0, 0, 0, 1, 2)) + m.b(y)), a=conv(3, 2), b=conv(2, 5),
             out=conv(5, 2)),
         {"a.weight 0": "AB", "b.weight 1": "AB", "b.weight 0": ".AB..", "out.weight 1": ".AB.."},
@@ -109,7 +109,7 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
             b=nn.Sequential(tied), out=conv(2, 2)),
         {"stem.weight 0": "AB", "a.weight 1": "AB", "a.weight 0": "AB", "out.weight 1": "AB"},
     ),
-    "end to end": (  # what is put together along another axis loses the same
+    "end to end": (  # parts concatenated along another axis lose the same
         Net(lambda m, x: m.out(torch.cat([m.a(x), m.b(x)], 2)), a=conv(3, 2), b=conv(3, 2), out=conv(2, 2)),
         {"a.weight 0": "AB", "b.weight 0": "AB", "out.weight 1": "AB"},
     ),
@@ -144,7 +144,7 @@ def test_two_groups_in_one_weight_have_two_names() -> None:
 
 
 def test_inputs_and_outputs_are_kept_whole() -> None:
-    """Of two inputs and two outputs, one of which is a map from the middle."""
+    """With two inputs and two outputs, one from an intermediate layer."""
 
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -188,7 +188,7 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
 @pytest.mark.parametrize(("compute", "op"), UNKNOWN.values(), ids=UNKNOWN)
 def test_channels_of_unknown_operations_stay_with_the_reason_and_no_others(compute: Forward, op: str) -> None:
     odd = Net(compute, other=torch.randn(4, 4, 1, 1), ones=torch.ones(4))
-    odd.__dict__["first"] = first = conv(3, 4)  # not a part of it: it has a name of its own
+    odd.__dict__["first"] = first = conv(3, 4)  # not registered as a submodule: it has another name
     net = nn.Sequential(first, nn.Sequential(nn.ReLU(), odd), conv(4, 5), conv(5, 2))
     graph = graph_of(net)
     assert drawn(graph) == {"2.weight 0": "ABCDE", "3.weight 1": "ABCDE"}

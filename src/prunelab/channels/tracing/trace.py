@@ -117,7 +117,7 @@ class ChannelTrace:
 
     def location(self, node: Call) -> str:
         path, module = self.module(node)
-        return f"{path or 'the net'} ({type(module).__name__})"
+        return f"{path or 'the network'} ({type(module).__name__})"
 
     def _keep(self, node: Call, reason: str) -> None:
         for arg in node.all_input_nodes:
