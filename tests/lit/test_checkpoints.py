@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints, is_intact, latest_intact
+from prunelab.lit.checkpoints import RENAMED, AtomicCheckpointIO, Checkpoints, is_intact, latest_intact
 
 
 def test_a_checkpoint_round_trips_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -15,6 +15,19 @@ def test_a_checkpoint_round_trips_and_leaves_no_temporary_file(tmp_path: Path) -
     io.save_checkpoint({"x": torch.arange(3), "n": 2}, path)
     assert torch.equal(io.load_checkpoint(path)["x"], torch.arange(3))
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_states_of_classes_that_0_1_0_called_otherwise_are_found(job, tmp_path: Path) -> None:
+    now = job("epochs=1")["checkpoint"]
+    assert set(RENAMED.values()) <= {*now, *now["callbacks"]}
+    before = {name: old for old, name in RENAMED.items()}
+    earlier = {before.get(key, key): value for key, value in now.items() if key != "callbacks"}
+    earlier["callbacks"] = {before.get(key, key): value for key, value in now["callbacks"].items()}
+    torch.save(earlier, tmp_path / "earlier.ckpt")
+    assert not set(RENAMED.values()) & {*earlier, *earlier["callbacks"]}
+    loaded = AtomicCheckpointIO().load_checkpoint(tmp_path / "earlier.ckpt")
+    assert loaded.keys() == now.keys()
+    assert loaded["callbacks"].keys() == now["callbacks"].keys()
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:

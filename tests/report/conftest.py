@@ -58,9 +58,11 @@ def result(method: str = "usp", rate: float = 0.2, seed: int = 0, **changes: Any
         "overrides": [f"prune={method}", f"rate={rate}", f"seed={seed}", "model=keras_cnn"],
         "config": {"epochs": EPOCHS, "rate": rate, "seed": seed, "model": model, "optim": optim},
         "labels": {"model": "keras_cnn", "data": "image_folder", "optim": "sgd"},
+        "values": {},
+        "asked": f"{method}-{rate}-{seed}",
         "versions": {},
         "device": "cpu",
-        "data": {"name": "cifar10", "fingerprint": "f1", "train": 45000, "classes": 10},
+        "data": {"fingerprint": "f1", "train": 45000, "classes": 10},
         "history": [
             {
                 "epoch": e,
@@ -72,7 +74,14 @@ def result(method: str = "usp", rate: float = 0.2, seed: int = 0, **changes: Any
             for e, a in curve
         ],
         "accuracy": curve[-1][1],
-        "sparsity": {"attained": rate, "units": UNITS, "removed": UNITS - kept, "layers": layers(rate)},
+        "sparsity": {
+            "attained": rate,
+            "units": UNITS,
+            "removed": UNITS - kept,
+            "zero_weights": (UNITS - kept) / UNITS,
+            "collapsed": [],
+            "layers": layers(rate),
+        },
         "cost": {"dense": cost(UNITS), "pruned": cost(kept), "timed": {"device": "cpu", "threads": 2}},
         "peak_memory": 10**9,
         "rounds": [],

@@ -19,6 +19,8 @@ from prunelab.core.time import length, seconds
 
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, DAMAGED = "last.ckpt", "previous.ckpt", "damaged.ckpt"
+# Lightning keeps states under the names of classes. Those of 0.1.0 that have changed; it would ignore them silently.
+RENAMED = {"ImageBatches": "ImageDataModule", "RandomStreams": "RngState"}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -34,7 +36,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        for states in (checkpoint, checkpoint.get("callbacks", {})):
+            for before, now in RENAMED.items():
+                if before in states:
+                    states[now] = states.pop(before)
+        return checkpoint
 
 
 def latest_intact(folder: Path) -> Path | None:

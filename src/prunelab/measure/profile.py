@@ -251,7 +251,7 @@ def _notes(profile: Profile) -> Iterator[str]:
     net = profile.net
     yield "MACs and BOPs: of one input, of layers with weights; effective: without products whose weight is 0."
     bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
-    yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). CostModel: non-zeros x their bits."
+    yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
     yield f"Seconds: median of {profile.rounds} passes, nets in turn. Peak: {profile.memory}."
 
 
