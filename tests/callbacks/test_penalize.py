@@ -259,6 +259,14 @@ def test_zero_groups_are_what_pruning_takes_first_and_both_are_told(fit, caplog:
     assert watch.logged == [pytest.approx(n / 14)]
 
 
+def test_a_penalty_without_effect_hints_at_gamma(fit, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    fit(parts(GroupLasso(1e-9), Rounds(0.5, start="1ep")))
+    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    assert message.startswith("penalty finished: 0 of 14 groups reached exactly 0, ")
+    assert message.endswith("; gamma may be too small")
+
+
 def test_a_layer_that_the_penalty_emptied_is_told_by_name(fit, caplog: pytest.LogCaptureFixture) -> None:
     watch, _ = fit(parts(GroupLasso(0.25), Rounds(0.5, start=0.5)))
     assert watch.zeros[15][8:].all()
