@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from prunelab.criteria.random import Random as Random
     from prunelab.criteria.synflow import SynFlow as SynFlow
     from prunelab.criteria.taylor import Taylor as Taylor
+    from prunelab.criteria.wanda import Wanda as Wanda
     from prunelab.measure.profiler import profile as profile
 
 HOMES = {
@@ -88,6 +89,7 @@ HOMES = {
     "Random": "prunelab.criteria.random",
     "SynFlow": "prunelab.criteria.synflow",
     "Taylor": "prunelab.criteria.taylor",
+    "Wanda": "prunelab.criteria.wanda",
     "profile": "prunelab.measure.profiler",
 }
 __all__ = list(HOMES)

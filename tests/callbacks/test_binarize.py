@@ -1,4 +1,4 @@
-"""Binary weights in a project that knows nothing of prunelab."""
+"""Binary weights in a foreign Lightning project."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -220,10 +220,10 @@ def test_plus_one_is_drawn_with_the_probability_of_the_hard_sigmoid() -> None:
     w = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
     expected = torch.tensor([0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0])
     before = torch.get_rng_state()
-    drawn = binary(w.repeat(1, 20000), scale=False, generator=torch.Generator().manual_seed(0)).view(20000, 7)
+    draws = binary(w.repeat(1, 20000), scale=False, generator=torch.Generator().manual_seed(0)).view(20000, 7)
     assert torch.equal(before, torch.get_rng_state())
-    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
-    frequency = (drawn == 1).float().mean(0)
+    assert set(draws.unique().tolist()) == {-1.0, 1.0}
+    frequency = (draws == 1).float().mean(0)
     assert (frequency - expected).abs().max() < 0.014  # four standard deviations of the middle one
     assert frequency[[0, 1, 5, 6]].tolist() == [0, 0, 1, 1]
 
@@ -497,7 +497,7 @@ def test_manual_optimization_is_refused(fit) -> None:
 
 
 def test_an_optimizer_that_asks_for_several_losses_a_step_is_refused(line) -> None:
-    with pytest.raises(ValueError, match="more than one loss a step"):
+    with pytest.raises(ValueError, match="calls its closure more than once a step"):
         line(Binarize(), (1.0, 2.0), optimizer=torch.optim.LBFGS)
 
 

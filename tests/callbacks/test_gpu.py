@@ -1,4 +1,4 @@
-"""The laws on a GPU: masks beside the weights, in bf16, through a compiled net."""
+"""The laws on a GPU: masks on the weights' device, in bf16, through a compiled network."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What callbacks ask of those beside them."""
+"""Finding other callbacks, checking their order, calling their hooks."""
 
 from types import SimpleNamespace
 
@@ -27,10 +27,10 @@ def trainer(*callbacks: L.Callback) -> L.Trainer:
 
 
 def test_the_one_pruning_is_found_or_none() -> None:
-    beside, one = Rewind(), pruning()
-    assert only(trainer(beside, one), Pruning, beside) is one
+    beside, single = Rewind(), pruning()
+    assert only(trainer(beside, single), Pruning, beside) is single
     assert only(trainer(beside), Pruning, beside) is None
-    assert of_kind(trainer(one, beside, one), Pruning) == [one, one]
+    assert of_kind(trainer(single, beside, single), Pruning) == [single, single]
 
 
 def test_a_second_pruning_is_an_error_that_names_the_callback() -> None:

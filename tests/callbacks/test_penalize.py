@@ -1,4 +1,4 @@
-"""A penalty pulls until the last pruning, at rate 0 not at all, and after a resume as before it."""
+"""Penalties act until the last pruning, never at rate 0, and after a resume as before it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -253,17 +253,25 @@ def test_zero_groups_are_what_pruning_takes_first_and_both_are_told(fit, caplog:
     assert 0 < zero.sum() < 7
     assert not (zero & keep).any()
     assert torch.equal(watch.zeros[-1], ~keep)
-    (told,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
     n = int(zero.sum())
-    assert told == f"the penalty ends: it left {n} of 14 groups exactly 0, pruning removed 7 of 14 units"
+    assert message == f"penalty finished: {n} of 14 groups reached exactly 0, pruning removed 7 of 14 units"
     assert watch.logged == [pytest.approx(n / 14)]
+
+
+def test_a_penalty_without_effect_hints_at_gamma(fit, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    fit(parts(GroupLasso(1e-9), Rounds(0.5, start="1ep")))
+    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    assert message.startswith("penalty finished: 0 of 14 groups reached exactly 0, ")
+    assert message.endswith("; gamma may be too small")
 
 
 def test_a_layer_that_the_penalty_emptied_is_told_by_name(fit, caplog: pytest.LogCaptureFixture) -> None:
     watch, _ = fit(parts(GroupLasso(0.25), Rounds(0.5, start=0.5)))
     assert watch.zeros[15][8:].all()
-    (told,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
-    assert told == "all 0 though not all is pruned: body.3.weight, body.4.weight; lower gamma"
+    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    assert message == "all 0 though not all is pruned: body.3.weight, body.4.weight; lower gamma"
 
 
 def test_blocks_that_are_pruned_are_not_told_as_emptied(fit, caplog: pytest.LogCaptureFixture) -> None:
@@ -274,9 +282,9 @@ def test_blocks_that_are_pruned_are_not_told_as_emptied(fit, caplog: pytest.LogC
     fit([Penalize(GroupLasso(1.0, "depth")), pruning], module)
     keep = pruning.pruner.keep["blocks"].tolist()
     left, gone = keep.index(True), keep.index(False)
-    (told,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
-    assert f"layer1.{left}.conv1.weight" in told
-    assert f"layer1.{gone}." not in told
+    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    assert f"layer1.{left}.conv1.weight" in message
+    assert f"layer1.{gone}." not in message
 
 
 def test_global_slimming_removes_the_scales_that_the_penalty_made_small(fit) -> None:

@@ -1,4 +1,4 @@
-"""The callback in a project that knows nothing of prunelab."""
+"""The Pruning callback in a foreign Lightning project."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ pytestmark = [
 
 
 class Foreign(L.LightningModule):
-    """Somebody's module: its own net, loss and optimizer."""
+    """Somebody's module: its own network, loss and optimizer."""
 
     def __init__(self, optimizer: Callable = lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)):
         super().__init__()
@@ -156,7 +156,7 @@ def test_rate_zero_trains_to_the_same_bits_as_no_callback(fit) -> None:
 
 
 def test_clipping_by_norm_counts_the_living_weights_alone(fit) -> None:
-    """A pruned net must train as the small net that it stands for."""
+    """A pruned network must train as the small network that it stands for."""
     norms = []
 
     class Look(L.Callback):
@@ -174,15 +174,15 @@ def test_clipping_by_norm_counts_the_living_weights_alone(fit) -> None:
 
 def test_validation_after_an_epoch_sees_the_masks_that_were_trained_in_it(fit) -> None:
     """One-shot at the boundary of epochs 2 and 3: epoch 2 is validated dense, pruning opens epoch 3."""
-    seen = []
+    rates_seen = []
 
     class Look(L.Callback):
         def on_validation_end(self, trainer, module) -> None:
-            seen.append(callback.pruner.rate)
+            rates_seen.append(callback.pruner.rate)
 
     callback = pruning(schedule=Rounds(rate=0.5, start="2ep"))
     fit([callback, Look()], num_sanity_val_steps=0)
-    assert seen == [0.0, 0.0, 0.5, 0.5]
+    assert rates_seen == [0.0, 0.0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("granularity", [Weight(), Filter()])

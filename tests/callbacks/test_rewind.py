@@ -1,4 +1,4 @@
-"""Law 6: what goes back to step k is what was there, also after a kill between the rounds."""
+"""Law 6: rewinding restores step k exactly, also after a kill between rounds."""
 
 import math
 from collections.abc import Callable
@@ -215,8 +215,8 @@ def test_reinit_has_the_mask_of_the_ticket_and_other_initial_weights(fit) -> Non
             assert torch.equal(now["parameters"][name], weight)
         else:
             assert not torch.equal(now["parameters"][name], weight * mask)
-            drawn = set(weight.flatten().tolist()) | {0.0}
-            assert set(now["parameters"][name].flatten().tolist()) <= drawn
+            values = set(weight.flatten().tolist()) | {0.0}
+            assert set(now["parameters"][name].flatten().tolist()) <= values
     assert now["optimizer"] == {}
     assert now["lr"] == rewound["lr"]
     assert all(torch.equal(now["buffers"][n], b) for n, b in start["buffers"].items())
@@ -270,7 +270,7 @@ def test_a_step_after_the_first_pruning_is_refused_with_the_remedy(fit) -> None:
 def test_a_checkpoint_without_a_snapshot_is_refused_at_once(fit, tmp_path: Path) -> None:
     pruning, _ = rounds()
     fit((pruning, Save(tmp_path / "other.ckpt")), kill=None)
-    with pytest.raises(ValueError, match=r"goes on from step 16, and its checkpoint holds no snapshot"):
+    with pytest.raises(ValueError, match=r"resumes at step 16, and its checkpoint holds no snapshot"):
         fit(rounds(), ckpt=tmp_path / "other.ckpt", kill=17)
 
 

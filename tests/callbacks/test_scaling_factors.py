@@ -1,4 +1,4 @@
-"""DSSS: factors follow the paper's equations, fold away without a trace, and survive a kill."""
+"""DSSS: factors follow the paper's equations, fold exactly, and survive a kill."""
 
 import logging
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 def plain() -> nn.Sequential:
-    """Without norms, as the net of the Keras example: 4 filters and 6 neurons are units."""
+    """Without norms, as the network of the Keras example: 4 filters and 6 neurons are units."""
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 6), nn.ReLU(), nn.Linear(6, 3)
     )
@@ -64,7 +64,7 @@ def residual() -> nn.Sequential:
 
 
 class Foreign(L.LightningModule):
-    """Somebody's module: its own net, loss, optimizer and schedule."""
+    """Somebody's module: its own network, loss, optimizer and schedule."""
 
     def __init__(self, net: Callable[[], nn.Module] = plain) -> None:
         super().__init__()
@@ -189,13 +189,13 @@ def test_on_a_quadratic_the_soft_threshold_of_its_centre_is_found(centre: float,
     torch.testing.assert_close(x, torch.tensor([max(0.0, centre - gamma)]), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("own", [None, 0.02])
+@pytest.mark.parametrize("constant_lr", [None, 0.02])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_training_is_that_of_a_plain_loop_with_the_factors_written_into_the_net(
-    fit: Fit, accumulate: int, own: float | None
+    fit: Fit, accumulate: int, constant_lr: float | None
 ) -> None:
     gamma, module = 0.1, Foreign()
-    callback = ScalingFactors(gamma, lr=own)
+    callback = ScalingFactors(gamma, lr=constant_lr)
     watch = Watch(callback)
     options = {"accumulate_grad_batches": accumulate, "gradient_clip_val": 0.05}
     fit([callback, pruning(), Stop(4), watch], module, **options)
@@ -214,7 +214,7 @@ def test_training_is_that_of_a_plain_loop_with_the_factors_written_into_the_net(
         if last_of_step:
             nn.utils.clip_grad_norm_(net.parameters(), 0.05)
             optimizer.step()
-            lr, grads = own or optimizer.param_groups[0]["lr"], factors.grad.tolist()
+            lr, grads = constant_lr or optimizer.param_groups[0]["lr"], factors.grad.tolist()
             moves = [by_hand(*each, lr, gamma) for each in zip(factors.tolist(), velocity, grads, strict=True)]
             factors, velocity = torch.tensor([f for f, _ in moves], requires_grad=True), [v for _, v in moves]
             schedule.step()
@@ -286,7 +286,7 @@ class Twice(nn.Module):
 
 
 class Partly(nn.Module):
-    """The input of the net is added to the first two channels of four, which must stay."""
+    """The input of the network is added to the first two channels of four, which must stay."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -381,7 +381,7 @@ def test_killed_before_between_and_after_prunings_it_ends_in_the_same_bits(
         fit([callback, prunes, rewind, watch, every], module, ckpt, enable_checkpointing=True)
         return module, watch, prunes.pruner.keep, [words for words in caplog.messages if "removed units" in words][-1]
 
-    whole, watch, keep, told = run()
+    whole, watch, keep, message = run()
     assert max(watch.values) == 3 * STEPS
     for died in (STEPS, 2 * STEPS - 1, 2 * STEPS, 2 * STEPS + 3, 3 * STEPS + 3):
         module, resumed, again, words = run(died)
@@ -391,7 +391,7 @@ def test_killed_before_between_and_after_prunings_it_ends_in_the_same_bits(
             assert torch.equal(values, watch.values[step])
             assert torch.equal(resumed.velocity[step], watch.velocity[step])
         assert all(torch.equal(kept, again[name]) for name, kept in keep.items())
-        assert died > 3 * STEPS or words == told  # what was cut before the kill is counted
+        assert died > 3 * STEPS or words == message  # what was cut before the kill is counted
 
 
 def test_between_rounds_what_is_removed_has_factor_0_and_the_others_go_on(fit: Fit) -> None:
@@ -575,15 +575,15 @@ def test_the_log_tells_how_many_factors_were_zero_and_warns_of_those_that_were_n
     zeros, largest = int((values == 0).sum()), values.sort().values[14]
     assert 0 < zeros < 15
     assert f"{zeros} of 30 were exactly 0; pruning removed 15 units" in caplog.text
-    assert f"largest factor among them {largest:.3g}" in caplog.text
+    assert f"removed 15 units, with factors up to {largest:.3g}" in caplog.text
     assert f"{15 - zeros} of the 15 removed units had factors above 0, up to {largest:.3g}" in caplog.text
     assert "raise gamma=0.24 or epochs, or lower the rate" in caplog.text
     assert "kept units" not in caplog.text
     caplog.clear()
     fit([ScalingFactors(gamma=5.0), pruning()], Foreign(residual))
-    assert "30 of 30 were exactly 0; pruning removed 15 units, the largest factor among them 0" in caplog.text
+    assert "30 of 30 were exactly 0; pruning removed 15 units, with factors up to 0" in caplog.text
     assert "above 0" not in caplog.text
-    assert "15 kept units have factor 0, do nothing and may never again: lower gamma=5" in caplog.text
+    assert "15 kept units have factor 0 and compute nothing: lower gamma=5" in caplog.text
 
 
 def test_the_criterion_without_its_callback_says_which_is_missing() -> None:
@@ -648,12 +648,12 @@ REFUSED: list[tuple[list[L.Callback], Callable[[], nn.Module], dict[str, Any], s
     ([ScalingFactors(0.1), pruning(units=Bare())], plain, {}, r"body.3.weight have no layer whose output.*skip"),
     ([ScalingFactors(0.1), pruning()], unaffine, {}, r"body.1 \(BatchNorm2d\) has no weight.*affine=True"),
     ([ScalingFactors(0.1), pruning()], Tied, {}, "body.one shares a parameter with body.two"),
-    ([ScalingFactors(0.1), pruning(), Rewind(0)], plain, {}, "Rewind takes weights back.*lr_rewind"),
+    ([ScalingFactors(0.1), pruning(), Rewind(0)], plain, {}, "Rewind restores weights.*lr_rewind"),
     (
         [ScalingFactors(0.1), pruning(), Rewind(0, parameters=False, control="reinit")],
         plain,
         {},
-        "Rewind takes weights back",
+        "Rewind restores weights",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Scoring data come out of the training loader without disturbing it."""
+"""Scoring batches from the training loader, which is not disturbed."""
 
 from types import SimpleNamespace
 
@@ -29,28 +29,32 @@ def first(batches) -> list[int]:
     return batches[0][0].tolist()
 
 
-@pytest.mark.parametrize("own", [None, 7])
-def test_training_goes_on_with_the_numbers_it_would_have_drawn(own: int | None) -> None:
+@pytest.mark.parametrize("loader_seed", [None, 7])
+def test_training_goes_on_with_the_numbers_it_would_have_drawn(loader_seed: int | None) -> None:
     def order(scored: bool) -> list[int]:
         torch.manual_seed(3)
-        loader = DataLoader(numbers(), 4, shuffle=True, generator=generator(own) if own is not None else None)
-        seen = []
+        loader = DataLoader(
+            numbers(), 4, shuffle=True, generator=generator(loader_seed) if loader_seed is not None else None
+        )
+        batches = []
         for i, batch in enumerate(loader):
             if scored and i == 2:
                 draw_batches(trainer(loader), 3, generator())
-            seen += batch[0].tolist()
-        return seen + [x for batch in loader for x in batch[0].tolist()] + torch.rand(3).tolist()
+            batches += batch[0].tolist()
+        return batches + [x for batch in loader for x in batch[0].tolist()] + torch.rand(3).tolist()
 
     assert order(scored=True) == order(scored=False)
 
 
-@pytest.mark.parametrize("own", [None, 7])
-def test_each_draw_is_another_one_and_follows_the_pruners_stream(own: int | None) -> None:
-    loader = DataLoader(numbers(), 4, shuffle=True, generator=generator(own) if own is not None else None)
+@pytest.mark.parametrize("loader_seed", [None, 7])
+def test_each_draw_is_another_one_and_follows_the_pruners_stream(loader_seed: int | None) -> None:
+    loader = DataLoader(
+        numbers(), 4, shuffle=True, generator=generator(loader_seed) if loader_seed is not None else None
+    )
     stream = generator()
-    one, two = (first(draw_batches(trainer(loader), 1, stream)) for _ in range(2))
-    assert one != two
-    assert first(draw_batches(trainer(loader), 1, generator())) == one
+    first_draw, second_draw = (first(draw_batches(trainer(loader), 1, stream)) for _ in range(2))
+    assert first_draw != second_draw
+    assert first(draw_batches(trainer(loader), 1, generator())) == first_draw
 
 
 def test_a_loader_that_counts_what_it_gives_does_not_count_a_look() -> None:
@@ -76,8 +80,8 @@ def test_persistent_workers_go_on_serving_the_training() -> None:
 
 
 def test_the_data_modules_own_batches_come_first() -> None:
-    own = SimpleNamespace(scoring_batches=lambda count, generator: [("x", "y")] * count)
-    assert draw_batches(trainer(None, own), 2, generator()) == [("x", "y")] * 2
+    datamodule = SimpleNamespace(scoring_batches=lambda count, generator: [("x", "y")] * count)
+    assert draw_batches(trainer(None, datamodule), 2, generator()) == [("x", "y")] * 2
 
 
 def test_too_few_batches_and_several_loaders_are_refused_with_the_remedy() -> None:

@@ -1,4 +1,4 @@
-"""Law 10 in a project that knows nothing of prunelab: cut out in the middle of training, nothing else changes."""
+"""Law 10 in a foreign Lightning project: surgery in the middle of training changes nothing else."""
 
 import logging
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
 
 class Foreign(L.LightningModule):
-    """Somebody's module: its own net, loss, optimizer and schedule."""
+    """Somebody's module: its own network, loss, optimizer and schedule."""
 
     def __init__(self, adam: bool = False) -> None:
         super().__init__()
@@ -235,11 +235,11 @@ def test_a_checkpoint_from_before_is_refused_by_a_module_that_is_small(fit: Call
 def test_a_hook_that_the_module_has_of_its_own_is_called_and_put_back(fit: Callable, tmp_path: Path) -> None:
     saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
     fit([pruning(), Shrink(), saves], enable_checkpointing=True)
-    module, seen = Foreign(), []
-    own = module.on_load_checkpoint = seen.append
+    module, records = Foreign(), []
+    hook = module.on_load_checkpoint = records.append
     fit([pruning(), Shrink(), saves], module, tmp_path / "at-step=20.ckpt", enable_checkpointing=True)
-    assert len(seen) == 1
-    assert module.__dict__["on_load_checkpoint"] is own
+    assert len(records) == 1
+    assert module.__dict__["on_load_checkpoint"] is hook
 
 
 def test_after_an_exception_nothing_is_left_on_the_module(fit: Callable) -> None:
@@ -269,11 +269,11 @@ def test_averages_that_would_stay_large_are_refused(fit: Callable) -> None:
 def test_on_two_devices_the_net_becomes_small_when_training_ends(
     fit: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module, seen = Foreign(), []
+    module, records = Foreign(), []
 
     class Sizes(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-            seen.append(pl_module.body[0].weight.shape[0])
+            records.append(pl_module.body[0].weight.shape[0])
 
     class TwoDevices(Shrink):
         """As if there were two: the fixture's processes are one."""
@@ -283,6 +283,6 @@ def test_on_two_devices_the_net_becomes_small_when_training_ends(
 
     with caplog.at_level(logging.WARNING):
         fit([pruning(), Sizes(), TwoDevices()], module)
-    assert set(seen) == {8}
+    assert set(records) == {8}
     assert module.body[0].weight.shape[0] == 4
     assert "until training ends" in caplog.text

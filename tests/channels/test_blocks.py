@@ -1,4 +1,4 @@
-"""Which parts a net can go without whole, and what is left of it then."""
+"""Residual blocks: which can be removed, and the network without them."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -33,7 +33,7 @@ def bound(net: nn.Module, example: Example = IMAGES, skip: Sequence[str] = ()) -
 
 
 def stand_ins(net: nn.Module, example: Example = IMAGES) -> dict[str, str]:
-    """What the units of a net become; nothing where it has none."""
+    """What the units of a network become; nothing where it has none."""
     try:
         return {block.path: block.stand_in for block in bound(net, example).blocks}
     except ValueError as error:
@@ -42,7 +42,7 @@ def stand_ins(net: nn.Module, example: Example = IMAGES) -> dict[str, str]:
         return {}
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "prunelab.channels.blocks"]
 
 
@@ -66,7 +66,7 @@ def norm() -> nn.BatchNorm2d:
 
 
 def behind_a_conv(block: nn.Module, *others: nn.Module) -> nn.Sequential:
-    """A net in which "1" is under test."""
+    """A network in which "1" is under test."""
     return nn.Sequential(nn.Conv2d(3, 4, 1), block, *others)
 
 
@@ -143,7 +143,7 @@ def test_the_innermost_module_is_the_block() -> None:
 
 def test_the_whole_net_is_no_block(caplog: pytest.LogCaptureFixture) -> None:
     assert stand_ins(Skip(conv(3))) == {}
-    assert told(caplog) == []
+    assert messages(caplog) == []
 
 
 # What is none, and is not even named
@@ -180,12 +180,12 @@ NONE: dict[str, Callable[[Other, Tensor], Tensor]] = {
 @pytest.mark.parametrize("compute", NONE.values(), ids=NONE)
 def test_other_sums_make_no_block(compute: Callable[[Other, Tensor], Tensor], caplog: pytest.LogCaptureFixture) -> None:
     assert stand_ins(behind_a_conv(Other(compute))) == {}
-    assert told(caplog) == []
+    assert messages(caplog) == []
     assert stand_ins(behind_a_conv(Other(lambda m, x: x + m.a(x)))) == {"1": "Identity"}
 
 
 class Wired(nn.Module):
-    """A net whose block is used in ways that a chain of modules is not."""
+    """A network whose block is used in ways that a chain of modules is not."""
 
     def __init__(self, block: nn.Module, wire: "Callable[[Wired, Tensor], Tensor]") -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class Two(Skip):
 def test_a_module_with_two_inputs_or_two_outputs_is_no_block(caplog: pytest.LogCaptureFixture) -> None:
     assert stand_ins(Wired(Pair(), lambda net, x: net.block(x, torch.sigmoid(x)))) == {}
     assert stand_ins(Wired(Two(conv()), lambda net, x: sum(net.block(x)))) == {}
-    assert told(caplog) == []
+    assert messages(caplog) == []
     assert stand_ins(Wired(Pair(), lambda net, x: net.block(x))) == {"block": "Identity"}
 
 
@@ -237,12 +237,12 @@ NAMED: dict[str, tuple[Build, str, str]] = {
     "same module": (lambda: behind_a_conv(*[Skip(conv())] * 2), "1", "shares a parameter with 2.branch.weight"),
     "shared": (_with_shared_weight, "1", "shares a parameter with 2.weight"),
     "a part elsewhere": (
-        lambda: Wired(Skip(conv()), lambda net, x: net.block(x) * net.block.branch(x)), "block", "used outside it",
+        lambda: Wired(Skip(conv()), lambda net, x: net.block(x) * net.block.branch(x)), "block", "also used elsewhere",
     ),
     "unused argument": (lambda: Wired(Pair(), lambda net, x: net.block(x, None)), "block", "takes more than one"),
-    "by name": (lambda: Wired(Pair(), lambda net, x: net.block(x=x)), "block", "takes it by name"),
+    "by name": (lambda: Wired(Pair(), lambda net, x: net.block(x=x)), "block", "one by keyword"),
     "in a tuple": (
-        lambda: Wired(Two(conv()), lambda net, x: net.block(x)[0]), "block", "returns something else",
+        lambda: Wired(Two(conv()), lambda net, x: net.block(x)[0]), "block", "does not return one tensor",
     ),
     "bounded branch": (lambda: behind_a_conv(Skip(nn.Sequential(conv(), nn.Sigmoid()))), "1", "is no Identity"),
     "norm without scale": (
@@ -275,8 +275,8 @@ def test_what_looks_like_a_block_and_is_none_is_named(
     build: Build, path: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert stand_ins(build()) == {}
-    assert told(caplog)[0].startswith(f"{path} is no block")
-    assert why in told(caplog)[0]
+    assert messages(caplog)[0].startswith(f"{path} is not a removable block")
+    assert why in messages(caplog)[0]
 
 
 # What is left without them
@@ -342,8 +342,8 @@ def test_without_the_removed_blocks_a_net_computes_what_the_masked_one_does(buil
             masked.get_parameter(name).data.mul_(mask)
         shrink(small, block.plan(keep))
         for training in (False, True):
-            dense, expected, found = (_output(one, training) for one in (net, masked, small))
-            assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+            dense, expected, outputs = (_output(one, training) for one in (net, masked, small))
+            assert (outputs - expected).abs().max() <= 1e-6 * expected.abs().max()
             assert (dense - expected).abs().max() > 1e-3 * expected.abs().max()
 
 
@@ -399,7 +399,7 @@ def test_scores_that_leave_out_a_weight_are_refused() -> None:
     _, block = two_blocks()
     scores = scores_of(block)
     del scores["1.branch.2.weight"]
-    with pytest.raises(ValueError, match="says nothing of 1.branch.2.weight"):
+    with pytest.raises(ValueError, match="does not score 1.branch.2.weight"):
         block.reduce(scores)
 
 

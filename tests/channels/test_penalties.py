@@ -1,4 +1,4 @@
-"""Penalties: groups listed by hand in loops, steps checked against what makes a proximal point one."""
+"""Penalties: groups listed by hand in loops, steps checked by optimality of the proximal point."""
 
 import math
 from collections.abc import Iterator
@@ -141,11 +141,11 @@ def test_a_group_that_is_zero_is_a_channel_that_is_zero_behind_its_norms() -> No
             for name in (f"{conv}.weight", f"{norm}.weight", f"{norm}.bias"):
                 net.get_parameter(name)[3] *= 1e-6
     penalty.after_step(rates(penalty, 0.1))
-    seen = []
-    net.layer1.register_forward_hook(lambda module, args, out: seen.append(out))
+    outputs = []
+    net.layer1.register_forward_hook(lambda module, args, out: outputs.append(out))
     net(torch.randn(2, 3, 8, 8).double())
-    assert not seen[0][:, 3].any()
-    assert seen[0][:, 4].any()
+    assert not outputs[0][:, 3].any()
+    assert outputs[0][:, 4].any()
 
 
 def test_all_positions_of_a_channel_behind_flatten_are_one_group() -> None:
@@ -181,9 +181,9 @@ def test_a_group_has_all_that_is_the_units_own_and_the_output_has_none() -> None
     """Grouped filters couple channels in pairs: two units."""
     net = Scaled()
     units = bound(net, Filter())
-    own = GroupLasso(1.0).bind(net, units)
-    assert sorted(own.params) == ["a.bias", "a.weight", "b.weight", "scale", "slope.weight"]
-    assert own.groups.sizes.tolist() == [2 * (3 + 1 + 1 + 1 + 2 * 9)] * 2
+    lasso = GroupLasso(1.0).bind(net, units)
+    assert sorted(lasso.params) == ["a.bias", "a.weight", "b.weight", "scale", "slope.weight"]
+    assert lasso.groups.sizes.tolist() == [2 * (3 + 1 + 1 + 1 + 2 * 9)] * 2
     reads = GroupLasso(1.0, "channels").bind(net, units)
     assert list(reads.params) == ["c.weight"]
     with pytest.raises(ValueError, match="Scaled: nothing to penalise, it has no norm behind its units"):
@@ -192,16 +192,16 @@ def test_a_group_has_all_that_is_the_units_own_and_the_output_has_none() -> None
 
 def test_memory_format_and_half_precision_make_no_difference_to_what_is_zero() -> None:
     nets = [residual().float(), residual().float().to(memory_format=torch.channels_last), residual().bfloat16()]
-    found = []
+    results = []
     for net in nets:
         penalty = GroupLasso(0.4).bind(net, bound(net, Channels(), EXAMPLE.to(net.fc.weight.dtype)))
         penalty.after_step(rates(penalty, 0.5))
-        found.append(params(net) | {"zeros": penalty.zeros()})
+        results.append(params(net) | {"zeros": penalty.zeros()})
     assert nets[1].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    for name, tensor in found[0].items():
-        assert torch.allclose(tensor.float(), found[1][name].float(), rtol=1e-6), name
-        assert torch.allclose(tensor.float(), found[2][name].float(), atol=0.05), name
-    assert 0 < int(found[0]["zeros"].sum()) < len(found[0]["zeros"])
+    for name, tensor in results[0].items():
+        assert torch.allclose(tensor.float(), results[1][name].float(), rtol=1e-6), name
+        assert torch.allclose(tensor.float(), results[2][name].float(), atol=0.05), name
+    assert 0 < int(results[0]["zeros"].sum()) < len(results[0]["zeros"])
 
 
 @pytest.mark.parametrize("penalty", [GroupLasso(0.0), GroupLasso(1.0), ScaleL1(0.0, True), ScaleL1(1.0, True)])
@@ -267,7 +267,7 @@ def test_scales_of_channels_that_are_no_units_are_left_alone() -> None:
 
 
 def test_of_a_norm_over_units_and_others_the_units_scales_are_pulled_at() -> None:
-    """As in DenseNets: the first three channels are the net's input."""
+    """As in DenseNets: the first three channels are the network's input."""
 
     class Dense(nn.Module):
         def __init__(self) -> None:
@@ -304,10 +304,10 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="over='rows': expected one of filters, channels, shapes, depth"):
         GroupLasso(1.0, over="rows")  # type: ignore[arg-type]
     for penalty in (ScaleL1(1.0), GroupLasso(1.0), GroupLasso(1.0, "channels"), GroupLasso(1.0, "shapes")):
-        with pytest.raises(ValueError, match="pulls at channels, units are of kind Weight"):
+        with pytest.raises(ValueError, match="is on channels, units are of kind Weight"):
             penalty.bind(net, Weight())
-    with pytest.raises(ValueError, match="over=depth pulls at blocks, units are of kind Channels"):
+    with pytest.raises(ValueError, match="over=depth penalises blocks, units are of kind Channels"):
         GroupLasso(1.0, "depth").bind(net, bound(net, Channels()))
     lasso = GroupLasso(1.0).bind(net, bound(net, Channels()))
-    with pytest.raises(ValueError, match="one learning rate for all it pulls at"):
+    with pytest.raises(ValueError, match="one learning rate for all of its parameters"):
         lasso.after_step(rates(lasso, 0.1) | {"bn1.bias": 0.2})

@@ -1,4 +1,4 @@
-"""What is a filter made of? Its weights, its bias, its norms, and the weights that read it."""
+"""Filters: their weights, biases, norms, and the weights that read them."""
 
 import logging
 
@@ -54,9 +54,9 @@ def test_a_unit_scores_the_mean_over_its_makers_of_the_sum_over_a_filter() -> No
             return self.c(self.a(x) + self.b(x))
 
     scores = {"a.weight": torch.tensor([1.0, 2]).view(2, 1, 1, 1), "b.weight": torch.tensor([5.0, 8]).view(2, 1, 1, 1)}
-    found = bound(Sum(), torch.zeros(1, 1, 4, 4)).reduce(scores | {"c.weight": torch.ones(1, 2, 1, 1)})
-    assert found["a.weight"].tolist() == [3.0, 5.0]
-    assert list(found) == ["a.weight"]
+    result = bound(Sum(), torch.zeros(1, 1, 4, 4)).reduce(scores | {"c.weight": torch.ones(1, 2, 1, 1)})
+    assert result["a.weight"].tolist() == [3.0, 5.0]
+    assert list(result) == ["a.weight"]
 
 
 def test_weights_that_read_a_dead_channel_do_not_count_and_a_dead_unit_stays_dead() -> None:
@@ -79,11 +79,11 @@ def test_a_masked_filter_is_silent_whatever_bias_and_shift_it_had() -> None:
     with torch.no_grad():
         for name, mask in filters.expand(keep).items():
             net.get_parameter(name).mul_(mask)
-    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     for name in ("bn_a", "bn_b"):
-        net.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
+        net.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: outputs.__setitem__(name, out))
     net.train()(torch.randn(5, 3, 8, 8))
-    for out in seen.values():
+    for out in outputs.values():
         assert torch.equal(out[:, 1], torch.zeros_like(out[:, 1]))
         assert out[:, 0].abs().sum() > 0
 
@@ -116,8 +116,8 @@ def test_a_net_without_convolutions_has_no_filters_but_neurons() -> None:
 def test_filters_and_neurons_together_are_all_channels() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2))
     example = torch.zeros(1, 3, 4, 4)
-    found = [set(bound(net, example, kind).numbers) for kind in (Filter(), Neuron(), Channels())]
-    assert found == [{"0.weight"}, {"2.weight"}, {"0.weight", "2.weight"}]
+    result = [set(bound(net, example, kind).numbers) for kind in (Filter(), Neuron(), Channels())]
+    assert result == [{"0.weight"}, {"2.weight"}, {"0.weight", "2.weight"}]
 
 
 def test_a_skipped_weight_keeps_its_whole_group() -> None:

@@ -1,4 +1,4 @@
-"""Who pays? Exact counts in every layer, and no layer dies."""
+"""Allocations: exact counts in every layer, and no layer dies."""
 
 import logging
 import math

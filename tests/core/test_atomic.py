@@ -1,4 +1,4 @@
-"""Whole or not at all."""
+"""Atomic file writes: a whole file or none."""
 
 import os
 import shutil

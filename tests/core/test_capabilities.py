@@ -1,4 +1,4 @@
-"""Parts fit together by what they say of themselves: a new one needs no change elsewhere."""
+"""Parts of a method fit together by their capabilities, so a new one needs no change elsewhere."""
 
 import pytest
 import torch
@@ -33,8 +33,8 @@ def test_groups_take_any_even_allocation(granularity: Granularity) -> None:
     expected = masks(granularity, Uniform())
     assert all(mask.unflatten(1, (-1, 4)).sum(2).eq(2).all() for mask in expected.values())
     for allocation in (Even(), Global()):
-        found = masks(granularity, allocation)
-        assert all(torch.equal(mask, expected[name]) for name, mask in found.items())
+        others = masks(granularity, allocation)
+        assert all(torch.equal(mask, expected[name]) for name, mask in others.items())
 
 
 def test_two_of_four_by_hand() -> None:

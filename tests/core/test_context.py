@@ -1,4 +1,4 @@
-"""A scoring sees what training sees, and training sees nothing of the scoring."""
+"""Scoring sees what training sees and leaves no trace in it."""
 
 import copy
 from collections.abc import Callable
@@ -44,10 +44,10 @@ def plain(model: nn.Module, batches: list[Batch], temperature: float = 1.0) -> d
 def test_gradients_are_those_of_training_mode_averaged_over_batches(temperature: float) -> None:
     model, batches = net().eval(), data(5, 3, 8)
     with torch.no_grad():  # as Pruner calls it
-        found = context(model).gradients(batches, temperature)
+        result = context(model).gradients(batches, temperature)
     expected = plain(model, batches, temperature)
-    assert list(found) == ["0.weight", "5.weight"]
-    for name, slope in found.items():
+    assert list(result) == ["0.weight", "5.weight"]
+    for name, slope in result.items():
         assert not slope.requires_grad
         torch.testing.assert_close(slope, expected[name], rtol=1e-10, atol=1e-14)
 
@@ -66,10 +66,10 @@ def test_pruned_weights_have_the_gradient_they_would_grow_by() -> None:
 
 def test_the_loss_is_the_one_that_was_given() -> None:
     model, batches = net(), data(4)
-    found = context(model, loss=lambda out, _: 3 * out.sum()).gradients(batches)
+    result = context(model, loss=lambda out, _: 3 * out.sum()).gradients(batches)
     weight = copy.deepcopy(model).train()
     (3 * weight(batches[0][0]).sum()).backward()
-    torch.testing.assert_close(found["5.weight"], weight[5].weight.grad)
+    torch.testing.assert_close(result["5.weight"], weight[5].weight.grad)
 
 
 def traces(model: nn.Module) -> dict[str, Tensor]:
@@ -91,9 +91,9 @@ def cut_off(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, raises, cut_off])
-@pytest.mark.parametrize("look", [Context.gradients, lambda ctx, b: ctx.curvature(ctx.params, b)])
+@pytest.mark.parametrize("call", [Context.gradients, lambda ctx, b: ctx.curvature(ctx.params, b)])
 @pytest.mark.parametrize("grad_mode", [True, False])
-def test_a_scoring_leaves_no_trace_also_when_it_fails(loss: Callable[..., Tensor], look: Any, grad_mode: bool) -> None:
+def test_a_scoring_leaves_no_trace_also_when_it_fails(loss: Callable[..., Tensor], call: Any, grad_mode: bool) -> None:
     model = net(dropout=0.5)
     model(torch.randn(4, 2, 4, 4, dtype=torch.float64)).sum().backward()
     model[0].eval()
@@ -103,12 +103,12 @@ def test_a_scoring_leaves_no_trace_also_when_it_fails(loss: Callable[..., Tensor
         before = traces(model)
         assert {"1.num_batches_tracked", "1.running_mean", "5.weight.grad"} <= before.keys()
         if loss is F.cross_entropy:
-            look(context(model, loss=loss), data(5, 3))
+            call(context(model, loss=loss), data(5, 3))
             after = traces(model)
         else:
             with pytest.raises((KeyError, RuntimeError)):  # seen while the exception is still being handled
                 try:
-                    look(context(model, loss=loss), data(5, 3))
+                    call(context(model, loss=loss), data(5, 3))
                 except Exception:
                     after = traces(model)
                     raise
@@ -131,11 +131,11 @@ def test_a_frozen_weight_and_one_that_is_not_used_score_zero() -> None:
     model[0].weight.requires_grad_(False)
     model.spare = nn.Linear(2, 2).double()
     model.forward = lambda x: model[5](model[:5](x))
-    for found in (context(model).gradients(batches), context(model).curvature(expected | model_ones(model), batches)):
-        assert found.keys() == {"0.weight", "5.weight", "spare.weight"}
-        assert not found["0.weight"].any()
-        assert not found["spare.weight"].any()
-        assert found["5.weight"].all()
+    for result in (context(model).gradients(batches), context(model).curvature(expected | model_ones(model), batches)):
+        assert result.keys() == {"0.weight", "5.weight", "spare.weight"}
+        assert not result["0.weight"].any()
+        assert not result["spare.weight"].any()
+        assert result["5.weight"].all()
     torch.testing.assert_close(context(model).gradients(batches)["5.weight"], expected["5.weight"])
     assert not model[0].weight.requires_grad
 
@@ -150,15 +150,15 @@ def test_without_training_data_the_remedy_is_named() -> None:
 
 
 def test_batches_are_drawn_by_count_from_the_contexts_own_stream() -> None:
-    asked = []
+    requests = []
 
     def draw(count: int, generator: torch.Generator) -> list[Batch]:
-        asked.append((count, generator))
+        requests.append((count, generator))
         return data(*[2] * count)
 
     ctx = context(net(), draw=draw)
     assert len(ctx.batches(3)) == 3
-    assert asked == [(3, ctx.generator)]
+    assert requests == [(3, ctx.generator)]
 
 
 def test_dropout_draws_the_same_in_gradients_and_curvature_of_one_scoring() -> None:
@@ -167,7 +167,7 @@ def test_dropout_draws_the_same_in_gradients_and_curvature_of_one_scoring() -> N
     ctx = context(model)
     g = torch.Generator().manual_seed(2)
     vector = {name: torch.randn(p.shape, generator=g, dtype=torch.float64) for name, p in ctx.params.items()}
-    found = ctx.curvature(vector, batches, 2.0)
+    result = ctx.curvature(vector, batches, 2.0)
 
     def moved(by: float) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -179,7 +179,7 @@ def test_dropout_draws_the_same_in_gradients_and_curvature_of_one_scoring() -> N
         return slopes
 
     ahead, behind = moved(eps), moved(-eps)
-    for name, bent in found.items():
+    for name, bent in result.items():
         assert not bent.requires_grad
         torch.testing.assert_close(bent, (ahead[name] - behind[name]) / (2 * eps), rtol=1e-5, atol=1e-8)
 
@@ -197,10 +197,10 @@ def test_what_is_pulled_is_averaged_over_the_processes_that_train_together() -> 
     model, batches = net(), data(5)
     together = context(model, average=lambda tensors: [tensor.div_(2) for tensor in tensors])
     with torch.no_grad():
-        own = context(model).gradients(batches)
+        alone = context(model).gradients(batches)
         both = together.gradients(batches)
-        bent = context(model).curvature(own, batches)
-        half = together.curvature(own, batches)
-    for name in own:
-        torch.testing.assert_close(both[name], own[name] / 2)
+        bent = context(model).curvature(alone, batches)
+        half = together.curvature(alone, batches)
+    for name in alone:
+        torch.testing.assert_close(both[name], alone[name] / 2)
         torch.testing.assert_close(half[name], bent[name] / 2)

@@ -1,4 +1,4 @@
-"""Which weights make a unit: each its own, or N of every M."""
+"""Granularities of single weights: each alone, or N of every M."""
 
 import logging
 from itertools import combinations

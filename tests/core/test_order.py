@@ -1,4 +1,4 @@
-"""From one sort come the masks that the allocation itself gives at each rate."""
+"""Masks at many rates from one sort equal those of the allocation at each rate."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What may be pruned: weights of convolutions and linear layers, and nothing else."""
+"""Prunable parameters: weights of convolutions and linear layers, nothing else."""
 
 import pytest
 from torch import nn

@@ -1,4 +1,4 @@
-"""Laws 1, 2 and 4 on a bare net: exact rates, plain parameters, pruned stays pruned."""
+"""Laws 1, 2 and 4 on a bare network: exact rates, plain parameters, pruned stays pruned."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -211,11 +211,11 @@ def test_one_shot_takes_the_smallest_by_hand() -> None:
 class Noted(Allocation):
     """Uniform, which notes the rates it was asked for and what it kept."""
 
-    seen: list[tuple[float, Masks]] = field(default_factory=list)
+    calls: list[tuple[float, Masks]] = field(default_factory=list)
 
     def __call__(self, units: Scores, rate: float) -> Masks:
         keep = Uniform()(units, rate)
-        self.seen.append((rate, keep))
+        self.calls.append((rate, keep))
         return keep
 
 
@@ -238,12 +238,12 @@ def test_passes_take_the_same_share_of_what_is_left_and_meet_the_rate_exactly(gr
     pruner.update(at(0))
     assert pruner.rate == pytest.approx(0.6)
     pruner.update(at(50))
-    left = [1.0, *(1 - rate for rate, _ in noted.seen)]  # 0.16 in two rounds of four passes
-    assert len(noted.seen) == 8
+    left = [1.0, *(1 - rate for rate, _ in noted.calls)]  # 0.16 in two rounds of four passes
+    assert len(noted.calls) == 8
     assert [b / a for a, b in pairwise(left)] == pytest.approx([0.16 ** (1 / 8)] * 8)
-    assert pruner.rate == noted.seen[-1][0] == 0.84
+    assert pruner.rate == noted.calls[-1][0] == 0.84
     assert all(gone == round(0.84 * n) for gone, n in pruner.unit_counts().values())
-    for (_, before), (_, after) in pairwise(noted.seen):
+    for (_, before), (_, after) in pairwise(noted.calls):
         for name, kept in after.items():
             assert not (kept & ~before[name]).any()
             assert kept.sum() <= before[name].sum()
@@ -257,7 +257,7 @@ def test_the_last_of_several_passes_asks_for_the_very_rate() -> None:
     pruner.attach(net())
     pruner.update(at(0))
     pruner.update(at(99))
-    assert noted.seen[-1][0] == 0.3
+    assert noted.calls[-1][0] == 0.3
 
 
 def test_less_than_one_pass_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Which weights come back? Exchanges by brute force, and what a real optimizer makes of them."""
+"""Regrowth: exchanges against brute force, and under a real optimizer."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""When is how much due? Against values worked by hand."""
+"""Schedules against values worked out by hand."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_on_given_weights_the_first_pruning_is_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rewind", "told"),
+    ("rewind", "message"),
     [
         ("6ep", r"rewind='6ep' is step 60, but the run ends at step 50 \(5 epochs\)"),
         ("45it", "rewind='45it' leaves 5 steps of a training of '5ep', less than one epoch"),
@@ -80,8 +80,8 @@ def test_on_given_weights_the_first_pruning_is_at_once() -> None:
         ("soon", "rewind='soon': expected"),
     ],
 )
-def test_a_rewind_that_leaves_nothing_to_train_is_refused(rewind: str | float, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_rewind_that_leaves_nothing_to_train_is_refused(rewind: str | float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Rounds(rate=0.5, start="5ep", training="5ep", rewind=rewind).length(epoch=10)
 
 
@@ -99,7 +99,7 @@ def test_cubic_ends_at_the_rate_when_updates_do_not_divide_the_ramp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "told"),
+    ("schedule", "message"),
     [
         (Rounds(0.5, n=5, start="8it"), "5 rounds .* need 5 steps, but there are 2"),
         (Rounds(0.5, n=2, start="6it", training="3it"), "2 rounds .* need 6 steps, but there are 4: raise epochs"),
@@ -113,8 +113,8 @@ def test_cubic_ends_at_the_rate_when_updates_do_not_divide_the_ramp() -> None:
         (Cubic(0.5, end=1.0), "end=1.0 is the end of the run"),
     ],
 )
-def test_a_run_too_short_for_its_schedule_is_refused_with_the_remedy(schedule: Cubic | Rounds, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_run_too_short_for_its_schedule_is_refused_with_the_remedy(schedule: Cubic | Rounds, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         schedule.check(at(0, total=10, epoch=1))
 
 

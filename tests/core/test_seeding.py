@@ -1,4 +1,4 @@
-"""A stream of one's own: the same again for the same purpose and seed, another for any other."""
+"""Derived generators: equal for the same purpose and seed, different for any other."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Law 6: what goes back to step k, goes back wholly."""
+"""Law 6: a snapshot restores everything of step k."""
 
 import pytest
 import torch

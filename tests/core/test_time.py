@@ -1,4 +1,4 @@
-"""Lengths as they are typed."""
+"""Times as users type them."""
 
 import pytest
 

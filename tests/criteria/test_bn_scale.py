@@ -1,4 +1,4 @@
-"""BN scale: |gamma| under the norm's name, and what becomes of it in units."""
+"""BN scale: |gamma| under the norm's name, and the scores of its units."""
 
 import pytest
 import torch
@@ -90,7 +90,7 @@ def test_channels_without_a_norm_are_refused_by_name() -> None:
     net.inner_norm = nn.Identity()
     prune = pruner(0.5)
     prune.attach(net, EXAMPLE)
-    with pytest.raises(ValueError, match=r"says nothing of inner\.weight"):
+    with pytest.raises(ValueError, match=r"does not score inner\.weight"):
         prune.update(Progress(0, 10, 1))
 
 

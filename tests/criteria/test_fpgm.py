@@ -1,4 +1,4 @@
-"""FPGM: against loops over all pairs of filters, and a masked layer against the smaller one."""
+"""FPGM against loops over all pairs of filters, and a masked layer against the smaller one."""
 
 import math
 
@@ -27,9 +27,9 @@ def by_loops(weight: Tensor) -> list[float]:
 @pytest.mark.parametrize("shape", [(6, 3, 3, 3), (40, 4, 3, 3), (5, 7), (4, 2, 5), (1, 3)])
 def test_a_filter_scores_the_sum_of_its_distances_spread_evenly_over_its_weights(shape: tuple[int, ...]) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = score(weight)
-    assert found.shape == weight.shape
-    rows = found.flatten(1)
+    result = score(weight)
+    assert result.shape == weight.shape
+    rows = result.flatten(1)
     assert (rows == rows[:, :1]).all()
     assert rows.sum(1).tolist() == pytest.approx(by_loops(weight), rel=1e-6)
 

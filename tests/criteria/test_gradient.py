@@ -1,4 +1,4 @@
-"""Gradient: |dL/dw|, worked by hand."""
+"""Gradient: |dL/dw| worked out by hand."""
 
 import pytest
 import torch
@@ -44,5 +44,5 @@ def test_a_pruned_weight_scores_too() -> None:
 
 def test_cross_entropy_by_hand() -> None:
     # softmax (1/2, 1/2) against class 0: (-1/2, 1/2) * x
-    found = scores(Gradient(), [[0.0], [0.0]], [(torch.tensor([[3.0]]), torch.tensor([0]))], F.cross_entropy)
-    assert found == [[pytest.approx(1.5)], [pytest.approx(1.5)]]
+    result = scores(Gradient(), [[0.0], [0.0]], [(torch.tensor([[3.0]]), torch.tensor([0]))], F.cross_entropy)
+    assert result == [[pytest.approx(1.5)], [pytest.approx(1.5)]]

@@ -1,4 +1,4 @@
-"""GraSP: against an explicit Hessian, and against brute force over what may be removed."""
+"""GraSP against an explicit Hessian, and against brute force over single removals."""
 
 from itertools import combinations
 
@@ -40,10 +40,10 @@ def loss(model: nn.Module, weights: Tensor, batches: list[Batch], temperature: f
 
 def scored(model: nn.Module, criterion: GraSP) -> Tensor:
     ctx = Context(model, prunable_weights(model), torch.Generator(), draw=lambda count, _: data()[:count])
-    found = criterion(ctx)
-    assert list(found) == list(SHAPES)
-    assert all(score.shape == SHAPES[name] and not score.requires_grad for name, score in found.items())
-    return torch.cat([score.flatten() for score in found.values()])
+    result = criterion(ctx)
+    assert list(result) == list(SHAPES)
+    assert all(score.shape == SHAPES[name] and not score.requires_grad for name, score in result.items())
+    return torch.cat([score.flatten() for score in result.values()])
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -1,4 +1,4 @@
-"""LAMP scores against the paper's formula, worked by hand and by brute force."""
+"""LAMP scores against the paper's formula, by hand and by brute force."""
 
 import pytest
 import torch
@@ -19,16 +19,16 @@ def score(*weights: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_a_weights_square_is_divided_by_those_that_are_no_smaller() -> None:
-    [found] = score(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
-    assert found.flatten().tolist() == pytest.approx([1 / 14, 4 / 13, 1.0, 0.0])
+    [result] = score(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
+    assert result.flatten().tolist() == pytest.approx([1 / 14, 4 / 13, 1.0, 0.0])
 
 
 def test_it_equals_the_formula_on_many_weights() -> None:
     w = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    [found] = score(w)
+    [result] = score(w)
     squares = w.double().square()
     brute = torch.stack([s / squares[squares >= s].sum() for s in squares.flatten()]).view(w.shape)
-    assert torch.allclose(found, brute)
+    assert torch.allclose(result, brute)
 
 
 def test_the_scale_of_a_layer_does_not_matter_and_its_best_weight_scores_one() -> None:

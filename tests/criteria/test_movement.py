@@ -1,4 +1,4 @@
-"""Movement: summed up by hand over three steps of SGD, and remembered across a restart."""
+"""Movement: summed by hand over three steps of SGD, and kept across a restart."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""SynFlow: brute force over all paths, conservation from layer to layer, and no layer dies."""
+"""SynFlow: brute force over all paths, conservation between layers, and no layer dies."""
 
 import copy
 import logging
@@ -39,9 +39,9 @@ def test_a_weight_scores_the_product_of_each_path_through_it() -> None:
         for total, edge in zip(expected, edges, strict=True):
             total[edge] += value
     assert any((p < 0).any() for p in net.parameters())
-    for found, total in zip(score(net, torch.randn(5, 3)).values(), expected, strict=True):
-        assert not found.requires_grad
-        torch.testing.assert_close(found, total, rtol=1e-12, atol=0)
+    for result, total in zip(score(net, torch.randn(5, 3)).values(), expected, strict=True):
+        assert not result.requires_grad
+        torch.testing.assert_close(result, total, rtol=1e-12, atol=0)
 
 
 def conv_net() -> nn.Module:
@@ -57,9 +57,9 @@ def test_without_biases_the_scores_of_every_layer_add_up_to_the_flow(net: nn.Mod
         for p in positive.parameters():
             p.abs_()
         flow = positive(torch.ones(1, *shape, dtype=torch.float64)).sum().item()
-    found = score(net, torch.randn(3, *shape))
-    assert len(found) == 3
-    assert all(s.sum().item() == pytest.approx(flow, rel=1e-12) for s in found.values())
+    result = score(net, torch.randn(3, *shape))
+    assert len(result) == 3
+    assert all(s.sum().item() == pytest.approx(flow, rel=1e-12) for s in result.values())
 
 
 def test_biases_count_by_their_absolute_value() -> None:
@@ -120,8 +120,8 @@ def test_a_net_of_several_inputs_takes_a_tuple_as_example() -> None:
             return self.a(x) + self.b(y)
 
     net = Two()
-    for name, found in score(net, (torch.zeros(4, 2), torch.zeros(4, 3))).items():
-        torch.testing.assert_close(found, net.get_parameter(name).detach().double().abs())
+    for name, result in score(net, (torch.zeros(4, 2), torch.zeros(4, 3))).items():
+        torch.testing.assert_close(result, net.get_parameter(name).detach().double().abs())
 
 
 def test_a_scoring_leaves_no_trace_in_the_net() -> None:

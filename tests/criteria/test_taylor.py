@@ -1,4 +1,4 @@
-"""Taylor, and so SNIP: what the loss changes by when a weight goes, to first order."""
+"""Taylor, and so SNIP: first-order change of the loss when a weight is removed."""
 
 import copy
 
@@ -37,7 +37,7 @@ def test_snip_is_the_finite_difference_of_scaling_each_weight_down(count: int) -
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)).double().eval()
     batches = [(torch.randn(n, 3, dtype=torch.float64), torch.randint(3, (n,))) for n in (7, 4)]
-    found = Taylor(batches=count)(context(net, batches))
+    result = Taylor(batches=count)(context(net, batches))
     eps = 1e-7
 
     def loss(name: str = "", j: int = 0) -> float:
@@ -47,8 +47,8 @@ def test_snip_is_the_finite_difference_of_scaling_each_weight_down(count: int) -
                 other.get_parameter(name).view(-1)[j] *= 1 - eps
             return sum(F.cross_entropy(other(x), y).item() for x, y in batches[:count]) / count
 
-    assert found.keys() == {"0.weight", "3.weight"}
-    for name, score in found.items():
+    assert result.keys() == {"0.weight", "3.weight"}
+    for name, score in result.items():
         assert not score.requires_grad
         for j, value in enumerate(score.flatten().tolist()):
             assert value == pytest.approx(abs(loss() - loss(name, j)) / eps, abs=1e-7 + 1e-4 * value)

@@ -1,4 +1,4 @@
-"""Lightning callbacks that prune, and that look at what pruning would cost; they work in any Lightning project."""
+"""Lightning callbacks that prune, or analyse what pruning would cost; they work in any Lightning project."""
 
 from prunelab.callbacks.analysis.rate_scan import Scan
 from prunelab.callbacks.analysis.sensitivity import Sensitivity

@@ -22,7 +22,7 @@ def binary(
 ) -> Tensor:
     """The binary weights of `w` (out, ...): +1 where w >= 0, else -1; 0 where `alive`, of the same shape, is False.
 
-    `scale` multiplies a filter by the mean |w| of its living weights (Rastegari et al. 2016, XNOR-Net, eq. 6).
+    `scale` multiplies a filter by the mean |w| of its unpruned weights (Rastegari et al. 2016, XNOR-Net, eq. 6).
     With a `generator`, on the CPU, +1 comes with probability clip((w + 1) / 2, 0, 1) (Courbariaux, eq. 2-3).
 
     >>> binary(torch.tensor([[0.5, -0.1, 0.0]]))
@@ -30,7 +30,7 @@ def binary(
     """
     if generator is None:
         positive = w >= 0
-    else:  # drawn in [0, 1): no clip is needed, a probability above 1 always wins and one below 0 never
+    else:  # drawn in [0, 1), so probabilities need no clip
         positive = torch.rand(w.shape, generator=generator).to(w.device) < (w.float() + 1) / 2
     alive = torch.ones_like(positive) if alive is None else alive
     signs = torch.where(positive, 1.0, -1.0).to(w.dtype) * alive
@@ -42,24 +42,24 @@ def binary(
 
 
 class Binarize(L.Callback):
-    """Forward and backward pass see binary weights; their gradient updates the real ones (straight-through).
+    """Forward and backward pass use binary weights; their gradient updates the real ones (straight-through).
 
-    The parameters hold the real weights and show binary ones from the start of a batch until its backward pass
-    is done, and in evaluation. So the optimizer, checkpoints, and other callbacks between two batches see real
-    weights, clipped to [-1, 1] after every step. What Pruning has removed is 0 in both. After the fit the net
-    keeps the binary weights; the real ones are in its checkpoints.
+    The parameters are binary from the start of a batch until its backward pass is done, and in evaluation; at all
+    other times, for the optimizer, checkpoints and other callbacks, they are real, clipped to [-1, 1] after every
+    step. Pruned weights are 0 in both. After the fit the network keeps the binary weights; the real ones are in
+    its checkpoints.
 
-    `stochastic` draws the signs anew for each batch and evaluates, and leaves, the real weights (the paper's
-    section 2.6, method 2). `scale=False` is the paper's, for nets with norms. `skip` names weights that stay
-    real, by pattern ("fc.*"); `real_ends` adds the first and last layer, in the order of their registration.
-    The paper's learning rate of each layer is not part of this.
+    `stochastic` draws signs anew for each batch and evaluates, and leaves, the real weights (the paper's section
+    2.6, method 2). `scale=False` is the paper's, for networks with norms. `skip` names weights that stay real, by
+    pattern ("fc.*"); `real_ends` adds the first and last layer, in the order of their registration. The paper's
+    learning rate of each layer is not implemented.
 
     Outside a fit there may be no masks: a weight that is exactly 0 then stays 0.
 
-    Raises ValueError before training for manual optimization, for a Pruning or Rewind listed after this one (as
-    for any callback of yours that takes weights at the start of a batch: list it before), for a weight that two
-    of these would binarize, and for a net with nothing to binarize; at the first step for an optimizer that asks
-    for more than one loss a step.
+    Raises ValueError before training for manual optimization, for a Pruning or Rewind listed after this one (list
+    any callback that reads weights at the start of a batch before it), for a weight that two of these would
+    binarize, and for a network with nothing to binarize; at the first step for an optimizer that calls its closure
+    more than once a step.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Binarize(L.Callback):
         self._forget()
 
     def _forget(self) -> None:
-        self._pruned_by: list[Masks] = []  # the masks as they came, to notice new ones
-        self._alive: Masks = {}  # the same, one a weight and on its device
+        self._pruned_by: list[Masks] = []  # the masks that `_alive` was made from
+        self._alive: Masks = {}  # their conjunction by weight, on its device
         self._generator = derived_generator(f"binarize {self.skip}", self.seed)
 
     @property
     def state_key(self) -> str:
-        """Tells two of these in one Trainer apart by what they binarize."""
+        """Distinguishes two of these in one Trainer by what they binarize."""
         return self._generate_state_key(skip=list(self.skip), real_ends=self.real_ends)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._loaded = None  # what an earlier run left; Lightning loads a checkpoint after this, in any stage
+        self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not pl_module.automatic_optimization:
@@ -106,8 +106,8 @@ class Binarize(L.Callback):
     def _choose(self, net: nn.Module) -> dict[str, nn.Parameter]:
         weights = prunable_weights(net, self.skip)
         if self.real_ends:
-            every = list(prunable_weights(net))
-            weights = {name: w for name, w in weights.items() if name not in (every[0], every[-1])}
+            names = list(prunable_weights(net))
+            weights = {name: w for name, w in weights.items() if name not in (names[0], names[-1])}
         if not weights:
             raise ValueError(f"{type(net).__name__}: nothing to binarize between the first and the last layer")
         return weights
@@ -117,8 +117,8 @@ class Binarize(L.Callback):
         for other in of_kind(trainer, Binarize):
             if other is self:  # those listed after this one have not chosen their weights yet, and will check
                 break
-            if both := other._weights.keys() & self._weights.keys():
-                raise ValueError(f"two Binarize callbacks have {', '.join(sorted(both))}: skip them in one of the two")
+            if shared := other._weights.keys() & self._weights.keys():
+                raise ValueError(f"two Binarize callbacks have {', '.join(sorted(shared))}: skip them in one of them")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._clip())
@@ -133,12 +133,12 @@ class Binarize(L.Callback):
         self._show_binary(self._unpruned(trainer), self._generator if self.stochastic else None)
 
     def _unpruned(self, trainer: L.Trainer) -> Masks:
-        """True for living weights, where a Pruning has masks; made anew when these, or the device, have changed."""
-        now = [pruning.pruner.masks for pruning in of_kind(trainer, Pruning)]
+        """True for unpruned weights, where a Pruning has masks; updated when these, or the device, change."""
+        current = [pruning.pruner.masks for pruning in of_kind(trainer, Pruning)]
         moved = any(alive.device != self._weights[name].device for name, alive in self._alive.items())
-        if moved or list(map(id, now)) != list(map(id, self._pruned_by)):
-            self._pruned_by, self._alive = now, {}
-            for name, mask in ((n, m) for masks in now for n, m in masks.items() if n in self._weights):
+        if moved or list(map(id, current)) != list(map(id, self._pruned_by)):
+            self._pruned_by, self._alive = current, {}
+            for name, mask in ((n, m) for masks in current for n, m in masks.items() if n in self._weights):
                 mask = mask.to(self._weights[name].device)
                 self._alive[name] = self._alive[name] & mask if name in self._alive else mask
         return self._alive
@@ -148,7 +148,7 @@ class Binarize(L.Callback):
         with torch.no_grad():
             for name, w in self._weights.items():
                 self._real[name] = w.detach().clone()
-                w.data.copy_(binary(w, alive.get(name), self.scale, generator))  # in place: strides stay
+                w.data.copy_(binary(w, alive.get(name), self.scale, generator))  # in place, to keep strides
 
     def _show_real(self) -> None:
         for name, real in self._real.items():
@@ -157,12 +157,12 @@ class Binarize(L.Callback):
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         if not self._real:
-            raise ValueError("Binarize: the optimizer asks for more than one loss a step: take SGD or AdamW")
+            raise ValueError("Binarize: the optimizer calls its closure more than once a step: use SGD or AdamW")
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
         self._show_real()
 
-    # A batch that the module passes over has no backward pass.
+    # A batch that the module skips has no backward pass.
     on_before_optimizer_step = on_train_batch_end = on_train_epoch_end = on_after_backward
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -184,7 +184,7 @@ class Binarize(L.Callback):
         self._unhook()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not at the end of training: checkpoint callbacks may save then.
+        # Not at the end of training, when checkpoint callbacks may save.
         if not self.stochastic:
             self._show_binary(self._unpruned(trainer))
             self._real = {}
@@ -199,7 +199,7 @@ class Binarize(L.Callback):
             self._hook = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] |= self._real  # whoever saves while binary weights show
+        checkpoint["state_dict"] |= self._real  # saved while the weights are binary
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self._generator.get_state()}

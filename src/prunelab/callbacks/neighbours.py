@@ -1,4 +1,4 @@
-"""The other callbacks of a Trainer: finding them, their order, and calling their hooks."""
+"""The other callbacks of a Trainer: finding them, checking their order, calling their hooks."""
 
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,11 +18,11 @@ def of_kind(trainer: L.Trainer, kind: type[C]) -> list[C]:
 
 def only(trainer: L.Trainer, kind: type[C], beside: L.Callback) -> C | None:
     """The one callback of this kind, or None. Raises ValueError, naming `beside`, where there are several."""
-    found = of_kind(trainer, kind)
-    if len(found) > 1:
-        name = type(beside).__name__
-        raise ValueError(f"{name} works beside one {kind.__name__} callback, there are {len(found)}: leave one of them")
-    return found[0] if found else None
+    matches = of_kind(trainer, kind)
+    if len(matches) > 1:
+        name, many = type(beside).__name__, len(matches)
+        raise ValueError(f"{name} works beside one {kind.__name__} callback, there are {many}: leave one of them")
+    return matches[0] if matches else None
 
 
 def check_first(trainer: L.Trainer, callback: L.Callback, *kinds: type[L.Callback], why: str) -> None:

@@ -1,4 +1,4 @@
-"""Pulls towards zero what is to be pruned, while any LightningModule trains."""
+"""Applies a penalty to the units to be pruned, while any LightningModule trains."""
 
 import logging
 from typing import Any
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 
 class Penalize(L.Callback):
-    """Applies `penalty` to each optimizer step until the last pruning; with a rate of 0, to none.
+    """Applies `penalty` at each optimizer step until the last pruning; never with a rate of 0.
 
-    Its groups are those of the Pruning callback's units. Without a Pruning it pulls for the whole training, at the
-    units of `granularity`. A sub-gradient joins the gradient before Lightning clips it, as if it were a term of the
-    loss; a proximal step comes after the optimizer's, with the learning rate of that step. It looks at nothing but
-    parameters, so all ranks do the same, and keeps nothing, so a resumed run goes on with the same bits.
+    Its groups are the units of the Pruning callback; without one it acts on the units of `granularity` for the
+    whole training. A sub-gradient is added to the gradient before Lightning clips it, like a term of the loss; a
+    proximal step follows the optimizer's, with the learning rate of that step. It reads only parameters, so all
+    ranks do the same, and has no state, so a resumed run continues with the same bits.
 
-    Logs `penalty/zero` an epoch: the fraction of groups that are exactly 0.
+    Logs `penalty/zero` each epoch: the fraction of groups that are exactly 0.
     Raises ValueError before training for more than one optimizer or Pruning, for a Pruning listed before this one,
-    for parameters that are not trained, and where all is pruned before a step was penalised.
+    for parameters that are not trained, and where everything is pruned before the first penalised step.
     """
 
     def __init__(self, penalty: Penalty, granularity: Granularity | None = None) -> None:
@@ -69,8 +69,8 @@ class Penalize(L.Callback):
     def _check_trained(self, optimizer: torch.optim.Optimizer) -> None:
         assert self._pulling is not None
         trained = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
-        if still := [name for name, p in self._pulling.params.items() if id(p) not in trained]:
-            raise ValueError(f"the penalty would change what is not trained: {', '.join(still)}; train it, or skip it")
+        if frozen := [name for name, p in self._pulling.params.items() if id(p) not in trained]:
+            raise ValueError(f"the penalty would change what is not trained: {', '.join(frozen)}; train it, or skip it")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -79,7 +79,7 @@ class Penalize(L.Callback):
         if self._pulling is None or pruner is None:
             return
         run = progress(trainer, trainer.global_step)
-        if pruner.schedule.is_last(run):  # Pruning, which comes next, will make zeros of its own
+        if pruner.schedule.is_last(run):  # before Pruning, which comes next, zeroes more
             zeros = self._pulling.zeros()
             self._zeros = int(zeros.sum()), len(zeros)
 
@@ -92,8 +92,8 @@ class Penalize(L.Callback):
         self._stop()
         removed, units = (sum(column) for column in zip(*pruner.unit_counts().values(), strict=True))
         log.info(
-            "the penalty ends: it left %d of %d groups exactly 0, pruning removed %d of %d units",
-            *self._zeros, removed, units,
+            "penalty finished: %d of %d groups reached exactly 0, pruning removed %d of %d units%s",
+            *self._zeros, removed, units, "" if self._zeros[0] else "; gamma may be too small",
         )  # fmt: skip
 
     def on_before_optimizer_step(
@@ -125,7 +125,7 @@ class Penalize(L.Callback):
 
 
 def _emptied(penalty: Penalty, pruner: Pruner) -> list[str]:
-    """Weights and scales that have units left and not one that is not 0: nothing will pass through them any more."""
+    """Weights and scales with units left that are all 0: nothing passes through them any more."""
     return [
         name
         for name, p in penalty.params.items()

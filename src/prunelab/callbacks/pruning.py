@@ -21,19 +21,19 @@ log = logging.getLogger(__name__)
 class Pruning(L.Callback):
     """Drives a Pruner through one fit: masks change between two optimizer steps, never inside one.
 
-    A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; the masks
-    travel in the checkpoint. Works with gradient accumulation, clipping and manual optimization.
-    Filter pruning needs `example_input_array` on the module when it has norms. Criteria that look at data take
-    batches (inputs, targets) from the training loader, or from the data module's `scoring_batches`, and `loss`
-    of (outputs, targets); None is the module's `scoring_loss` where it has one, else cross-entropy. Callbacks with
-    a method `on_pruned(trainer, module, pruner, run)` are told when the rate has risen.
+    A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; checkpoints
+    hold the masks. Works with gradient accumulation, clipping and manual optimization. Filter pruning needs
+    `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the training
+    loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's
+    `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
+    `on_pruned(trainer, module, pruner, run)` of all callbacks that have it is called.
 
-    Under DDP all ranks have the same masks: gradients that criteria look at are averaged, and whenever masks have
-    changed their checksums are compared; a difference is a RuntimeError that names the layer.
+    Under DDP all ranks have the same masks: the gradients of criteria are averaged, and whenever masks change
+    their checksums are compared; a difference is a RuntimeError that names the layer.
 
-    Logs `sparsity/all` and `units_removed/<layer>` an epoch: the fraction of units removed.
-    Raises ValueError before training for a schedule that does not fit, a net with nothing to prune, or more
-    than one optimizer; warns at the end of a training that stopped short of the rate.
+    Logs `sparsity/all` and `units_removed/<layer>` each epoch: the fraction of units removed.
+    Raises ValueError before training for a schedule that does not fit, a network with nothing to prune, or more
+    than one optimizer; warns after a training that ended before its rate.
     """
 
     def __init__(self, pruner: Pruner, loss: Loss | None = None) -> None:
@@ -44,11 +44,11 @@ class Pruning(L.Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells two of these in one Trainer apart by what they prune."""
+        """Distinguishes two of these in one Trainer by what they prune."""
         return self._generate_state_key(units=type(self.pruner.granularity).__name__, skip=list(self.pruner.skip))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._loaded = None  # what an earlier run left; Lightning loads a checkpoint after this, in any stage
+        self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         example = pl_module.example_input_array
@@ -64,16 +64,16 @@ class Pruning(L.Callback):
             self.pruner.load_state_dict(self._loaded)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not before: to ask for the number of steps loads the data, and if that comes too early a resumed run
-        # begins its epoch again.
+        # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch
+        # again.
         self.pruner.check(progress(trainer, step=0))
         if len(trainer.optimizers) != 1:
             names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
             raise ValueError(
                 f"Pruning works with one optimizer, configure_optimizers returned {len(trainer.optimizers)} "
-                f"({names}): put all parameters into groups of one, or train the nets in turn"
+                f"({names}): put all parameters into groups of one, or train the networks in turn"
             )
-        # After the step and before any on_train_batch_end, so that nothing ever sees a revived weight.
+        # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda opt, *_: self.pruner.apply(opt))
 
     def on_train_batch_start(
@@ -86,7 +86,7 @@ class Pruning(L.Callback):
         distributed.check_same(masks := self.pruner.masks, pl_module.device)
         if self.pruner.rate > before:
             notify(trainer, "on_pruned", pl_module, self.pruner, run)
-        if self.pruner.masks is not masks:  # shuffled
+        if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
 
     def on_before_optimizer_step(

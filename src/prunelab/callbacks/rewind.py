@@ -1,4 +1,4 @@
-"""What goes back to step k after each pruning? (Frankle & Carbin 2019; Renda et al. 2020)"""
+"""Rewinding to step k after each pruning (Frankle & Carbin 2019; Renda et al. 2020)."""
 
 import logging
 from typing import Any
@@ -23,13 +23,13 @@ CONTROLS = (None, "reinit", "shuffle")
 class Rewind(L.Callback):
     """Captures the run at step `to` ("500it", "3ep" or 0), and restores what is chosen after each pruning.
 
-    `parameters` and `buffers` are those of the whole net, biases and norms included; `optimizer` is its state
-    (momentum); `schedule` is the place on the learning-rate schedule, and the rates there. Masks stay, and are
-    applied to what comes back. Snapshots travel in the checkpoint.
+    `parameters` and `buffers` are those of the whole network, biases and norms included; `optimizer` is its state
+    (momentum); `schedule` is the position on the learning-rate schedule, with its rates. Masks stay and are
+    applied to the restored weights. Checkpoints hold the snapshots.
 
-    After the last pruning a `control` takes the ticket's place: "reinit" has its mask with other initial weights
-    (those of step 0, permuted within each weight tensor: another draw of the same numbers) and the optimizer as
-    new; "shuffle" has its weights with the mask permuted within each layer.
+    After the last pruning a `control` replaces the ticket: "reinit" keeps its mask with other initial weights
+    (those of step 0, permuted within each weight tensor) and a fresh optimizer; "shuffle" keeps its weights with
+    the mask permuted within each layer.
 
     Works beside one Pruning callback that prunes in `Rounds`, in any Lightning project with one optimizer and
     automatic optimization. Raises ValueError before training for anything else, and for a step after the first
@@ -64,7 +64,7 @@ class Rewind(L.Callback):
         return 0 if self.to == 0 else length(self.to, epoch)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._loaded = {}  # what an earlier run left; Lightning loads a checkpoint after this
+        self._loaded = {}  # from an earlier run; Lightning loads a checkpoint after this
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}
@@ -77,7 +77,7 @@ class Rewind(L.Callback):
             self._check_schedule(pruning.pruner.schedule, progress(trainer, 0))
         if self.control == "shuffle" and pruning is not None and pruning.pruner.in_groups:
             raise ValueError("control=shuffle would break N:M groups: use control=reinit, or granularity=weight")
-        self._capture(trainer, pl_module)  # before a Pruning that stands earlier in the list acts on step 0
+        self._capture(trainer, pl_module)  # before a Pruning listed earlier acts on step 0
         if pruning is not None and "rewind" not in self.snapshots and trainer.global_step > 0:
             self._check_captured(trainer)
 
@@ -99,8 +99,8 @@ class Rewind(L.Callback):
         step = self.step(progress(trainer, 0).epoch)
         if trainer.global_step > step:
             raise ValueError(
-                f"rewind to {self.to!r}, step {step}: training goes on from step {trainer.global_step}, and its "
-                "checkpoint holds no snapshot; train from the start, with the Rewind there"
+                f"rewind to {self.to!r}, step {step}: training resumes at step {trainer.global_step}, and its "
+                "checkpoint holds no snapshot; train from the start with Rewind"
             )
 
     def _capture(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Which units does training itself switch off? Data-driven sparse structure selection, DSSS (Huang & Wang 2018)."""
+"""DSSS, data-driven sparse structure selection: trains a factor per unit towards 0 (Huang & Wang 2018)."""
 
 import logging
 from typing import Any
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 
 class ScalingFactors(L.Callback):
-    """Trains a factor for each unit of the Pruning beside it, from 1 towards 0, until the last pruning.
+    """Trains a factor for each unit of the Pruning callback, from 1 towards 0, until the last pruning.
 
-    The factor multiplies the unit's output. After each optimizer step, with the optimizer's present learning rate
-    (of its first group; or a constant one, `lr`), follows the factors' own, which pulls at them with `gamma` and makes
-    exact zeros. There is no weight decay, and clipping does not see their gradient. The criterion Factor removes the
-    units of the smallest factors; after the last pruning the factors are folded into the weights, or at the end of
-    a fit that does not come so far. Until then the net needs them to be itself, in evaluation too: checkpoints have
-    them beside the net. The state_dict of the net stays as it is. With a rate of 0 nothing happens at all.
+    The factor multiplies the unit's output. After each optimizer step the factors take a step of their own, with
+    the learning rate of the optimizer's first group or a constant `lr`, which pulls at them with `gamma` and makes
+    exact zeros, without weight decay or clipping. The criterion Factor removes the units of the smallest factors.
+    After the last pruning, or at the end of a fit that stops before it, the factors are folded into the weights.
+    Until then the network computes with them, in evaluation too, and checkpoints hold them beside its unchanged
+    state_dict. With a rate of 0 nothing is done.
 
-    Logs `factors/zero` an epoch: the fraction of factors that are exactly 0.
-    Stands before the Pruning, whose units can be cut out. Raises ValueError before training for anything else,
-    more than one optimizer, fp16 mixed precision, a Rewind that takes weights back, all pruned
-    before the first step, and layers that factors could not be folded into.
+    Logs `factors/zero` each epoch: the fraction of factors that are exactly 0.
+    Listed before the Pruning, whose units must be removable. Raises ValueError before training for anything else,
+    more than one optimizer, fp16 mixed precision, a Rewind that restores weights, everything pruned before the
+    first step, and layers that factors cannot be folded into.
     """
 
     def __init__(self, gamma: float, momentum: float = 0.9, lr: float | None = None) -> None:
@@ -55,20 +55,20 @@ class ScalingFactors(L.Callback):
         self._cut = (0, 0.0)  # removed units whose factor was not 0 yet, and the largest of these
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._loaded = None  # what an earlier run left; Lightning loads a checkpoint after this, in any stage
+        self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
         self._forget()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not before: a Pruning, which comes later in the list, finds its units in on_fit_start.
+        # Not before: a Pruning, listed later, finds its units in on_fit_start.
         pruner = self._pruner(trainer)
         if not is_last_pruning_ahead(pruner, progress(trainer, 0), "no factor is trained by then"):
             return
         _check_run(trainer)
         self.factors = Factors(pl_module, _units(pruner))
-        self._take_up(self.factors)
+        self._restore(self.factors)
         self._hooks = self.factors.hook(pl_module)
         self._hooks.append(trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._step(optimizer)))
-        torch.compiler.reset()  # a graph of before, as of the sanity check, would go on without hooks
+        torch.compiler.reset()  # an earlier graph, as of the sanity check, would run without hooks
 
     def _pruner(self, trainer: L.Trainer) -> Pruner:
         pruning = only(trainer, Pruning, beside=self)
@@ -78,7 +78,7 @@ class ScalingFactors(L.Callback):
         _units(pruning.pruner)
         return pruning.pruner
 
-    def _take_up(self, factors: Factors) -> None:
+    def _restore(self, factors: Factors) -> None:
         if self._loaded is None or self._loaded["values"] is None:
             return
         with torch.no_grad():
@@ -118,25 +118,25 @@ class ScalingFactors(L.Callback):
         pruner.apply(trainer.optimizers[0])
 
     def _count_cut(self, removed: Tensor) -> None:
-        """`removed` are the factors of all that is; those of earlier prunings are 0 by now."""
+        """`removed` are the factors of all removed units; those of earlier prunings are 0 by now."""
         count, largest = self._cut
         self._cut = count + int((removed > 0).sum()), max([largest, *removed.tolist()])
 
     def _report(self, zeros: int, alive: Tensor, useless: int) -> None:
         units, removed, (missed, largest) = len(alive), int((~alive).sum()), self._cut
         log.info(
-            "factors are folded: %d of %d were exactly 0; pruning removed %d units, the largest factor among them %.3g",
+            "factors folded: %d of %d were exactly 0; pruning removed %d units, with factors up to %.3g",
             zeros, units, removed, largest,
         )  # fmt: skip
         if missed:
             log.warning(
-                "%d of the %d removed units had factors above 0, up to %.3g, and the net will miss them: for more "
-                "zeros raise gamma=%g or epochs, or lower the rate",
+                "%d of the %d removed units had factors above 0, up to %.3g, so removing them changes outputs: for "
+                "more zeros raise gamma=%g or epochs, or lower the rate",
                 missed, removed, largest, self.gamma,
             )  # fmt: skip
         if useless:
             log.warning(
-                "%d kept units have factor 0, do nothing and may never again: lower gamma=%g or raise the rate",
+                "%d kept units have factor 0 and compute nothing: lower gamma=%g or raise the rate",
                 useless, self.gamma,
             )  # fmt: skip
 
@@ -145,7 +145,7 @@ class ScalingFactors(L.Callback):
             pl_module.log("factors/zero", (self.factors.values == 0).float().mean(), rank_zero_only=True)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not at the end of training: checkpoint callbacks may save then.
+        # Not at the end of training, when checkpoint callbacks may save.
         if self.factors is not None:
             self._fold(pl_module)
 
@@ -156,7 +156,7 @@ class ScalingFactors(L.Callback):
         self._unhook()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._unhook()  # the factors stay: who saves a checkpoint now has to save them
+        self._unhook()  # the factors stay, for a checkpoint that is saved now
 
     def _unhook(self) -> None:
         if self._hooks:
@@ -166,7 +166,7 @@ class ScalingFactors(L.Callback):
         self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
-        """As before any training where there are no factors, as after folding."""
+        """Empty without factors, as after folding."""
         f = self.factors
         return {
             "values": f.values.detach().clone() if f else None,
@@ -193,6 +193,4 @@ def _check_run(trainer: L.Trainer) -> None:
         raise ValueError("precision=16-mixed scales gradients, also those of factors: use bf16-mixed or 32-true")
     for rewind in of_kind(trainer, Rewind):
         if rewind.parameters or rewind.control:
-            raise ValueError(
-                "Rewind takes weights back to where they had other factors: use retrain=lr_rewind or finetune"
-            )
+            raise ValueError("Rewind restores weights that had other factors: use retrain=lr_rewind or finetune")

@@ -1,4 +1,4 @@
-"""On which training data is scored, in any Lightning project?"""
+"""Batches of training data for scoring, in any Lightning project."""
 
 import copy
 from collections.abc import Iterator
@@ -16,13 +16,17 @@ from prunelab.core.time import Progress
 
 
 def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> list[Batch]:
-    """`count` batches (inputs, targets) on the training device, drawn anew by `generator`.
+    """`count` batches (inputs, targets) on the training device, drawn by `generator`.
 
-    They come from `scoring_batches(count, generator)` of the data module where it has one, else from a second
-    pass over the training loader, which does not disturb the first. Raises ValueError where there are too few.
+    From `scoring_batches(count, generator)` of the data module where it has one, else from a second pass over the
+    training loader, which does not disturb the first. Raises ValueError where there are too few.
     """
-    own = getattr(getattr(trainer, "datamodule", None), "scoring_batches", None)
-    batches = own(count, generator) if own else _second_pass(trainer.train_dataloader, count, generator)
+    scoring_batches = getattr(getattr(trainer, "datamodule", None), "scoring_batches", None)
+    batches = (
+        scoring_batches(count, generator)
+        if scoring_batches
+        else _second_pass(trainer.train_dataloader, count, generator)
+    )
     if len(batches) < count:
         raise ValueError(
             f"scoring asks for {count} batches, the training data have {len(batches)}: lower the criterion's batches, "
@@ -34,9 +38,9 @@ def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> 
 def _second_pass(loader: Any, count: int, generator: torch.Generator) -> list[Batch]:
     if isinstance(loader, list | tuple | dict):
         raise ValueError("scoring takes one training loader: give the data module scoring_batches(count, generator)")
-    loader = copy.copy(loader)  # one that counts what it has given out must not count this
+    loader = copy.copy(loader)  # one that counts its batches must not count these
     if isinstance(loader, DataLoader):
-        loader._iterator = None  # of persistent workers, which the training goes on to use
+        loader._iterator = None  # that of persistent workers, which training continues to use
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(), _borrowed(loader, seed):
         torch.manual_seed(seed)
@@ -45,7 +49,7 @@ def _second_pass(loader: Any, count: int, generator: torch.Generator) -> list[Ba
 
 @contextmanager
 def _borrowed(loader: Any, seed: int) -> Iterator[None]:
-    """A loader's own generators, seeded; after it they draw for the next epoch what they would have drawn."""
+    """Seeds a loader's own generators, and restores them for the next epoch."""
     owners = (loader, getattr(loader, "sampler", None))
     generators = {id(g): g for owner in owners if (g := getattr(owner, "generator", None)) is not None}
     states = [(g, g.get_state()) for g in generators.values()]

@@ -1,4 +1,4 @@
-"""Cuts what is masked out of the net, while any LightningModule trains."""
+"""Removes masked units from the network, while any LightningModule trains."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -26,44 +26,44 @@ log = logging.getLogger(__name__)
 
 
 class Shrink(L.Callback):
-    """After the last pruning the net becomes small, and training goes on at the small net's speed.
+    """After the last pruning the network becomes small, and training continues at the small network's speed.
 
-    Parameters keep their identity; the optimizer's state, averaged copies of the net that other callbacks hold
-    (EMA) and the compiled graph follow. That the small net computes what the masked one did is certified on
-    `images` training images, or the training ends in EquivalenceError. Checkpoints from before and after both
-    resume. Stands last among the callbacks of a method, beside one Pruning callback whose units can be cut out;
-    anything else is a ValueError before training. On several devices the net becomes small when training ends:
-    DistributedDataParallel would not follow.
+    Parameters keep their identity; the optimizer's state, averaged copies in other callbacks (EMA) and the compiled
+    graph are adapted. Outputs of the small and the masked network are compared on `images` training images, and a
+    difference ends the training in EquivalenceError. Checkpoints from before and after resume. Listed last among the
+    callbacks of a method, beside one Pruning callback whose units can be removed; anything else is a ValueError
+    before training. On several devices the network becomes small when training ends, as DistributedDataParallel
+    cannot follow.
     """
 
     def __init__(self, images: int = 16) -> None:
         self.images = images
-        self.plan: Plan | None = None  # what was cut out, in the names of the LightningModule
+        self.plan: Plan | None = None  # of what was removed, in the names of the LightningModule
         self.certificate: Certificate | None = None
         self._hook: Any = None  # the module instance's own on_load_checkpoint, if it has one
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             self.plan = self.certificate = None
-        # Lightning loads the net's state before that of callbacks; this hook of the module comes before both.
+        # Lightning loads the network's state before that of callbacks; this hook of the module runs before both.
         self._hook = pl_module.__dict__.get("on_load_checkpoint")
-        own = pl_module.on_load_checkpoint
-        pl_module.on_load_checkpoint = self._rebuild_before(own, trainer, pl_module)  # type: ignore[method-assign, assignment]
+        hook = pl_module.on_load_checkpoint
+        pl_module.on_load_checkpoint = self._rebuild_before(hook, trainer, pl_module)  # type: ignore[method-assign, assignment]
 
     def _rebuild_before(
-        self, own: Callable[[dict[str, Any]], None], trainer: L.Trainer, module: L.LightningModule
+        self, hook: Callable[[dict[str, Any]], None], trainer: L.Trainer, module: L.LightningModule
     ) -> Callable[[dict[str, Any]], None]:
         def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
             plan = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("plan")
             if not _fits(module, checkpoint["state_dict"]):
                 if plan is None:
                     raise ValueError(
-                        f"the checkpoint holds a larger {type(module).__name__}, from before its channels were cut "
-                        "out, or another one: load it into a new module"
+                        f"the checkpoint holds a larger {type(module).__name__}, from before its channels were "
+                        "removed, or another one: load it into a new module"
                     )
                 for net in [module, *_averages(trainer)]:
                     shrink(net, Plan.from_json(plan))
-            own(checkpoint)
+            hook(checkpoint)
 
         return on_load_checkpoint
 
@@ -81,17 +81,17 @@ class Shrink(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.check([pruning.pruner for pruning in of_kind(trainer, Pruning)])
         if of_kind(trainer, StochasticWeightAveraging):
-            raise ValueError("StochasticWeightAveraging keeps a copy that stays large: use EMAWeightAveraging")
+            raise ValueError("StochasticWeightAveraging keeps a copy that Shrink cannot adapt: use EMAWeightAveraging")
         if self._several(trainer):
-            log.warning("under DDP the net stays masked and large until training ends")
+            log.warning("under DDP the network stays masked and large until training ends")
 
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
-        """Raises ValueError unless there is one pruner, whose units can be cut out."""
+        """Raises ValueError unless there is one pruner, whose units can be removed."""
         if len(pruners) != 1 or prunable_structure(pruners[0].granularity) is None:
             kinds = ", ".join(type(p.granularity).__name__ for p in pruners) or "no Pruning callback"
             raise ValueError(
-                f"Shrink cuts out filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
+                f"Shrink removes filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
                 "or leave Shrink out (~prune.shrink)"
             )
 
@@ -106,10 +106,10 @@ class Shrink(L.Callback):
                 self._shrink(trainer, pl_module, pruning.pruner)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.on_train_end(trainer, pl_module)  # which is not called where a checkpoint left nothing to train
+        self.on_train_end(trainer, pl_module)  # which is not called when a checkpoint leaves nothing to train
 
     def _several(self, trainer: L.Trainer) -> bool:
-        """Whether other processes train copies of the net, or the strategy counts on it."""
+        """Whether other processes train copies of the network, or the strategy expects that."""
         return trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy)
 
     def _shrink(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
@@ -117,22 +117,22 @@ class Shrink(L.Callback):
         assert structure is not None
         plan = structure.plan(pruner.keep)
         inputs = draw_batches(trainer, 1, derived_generator("shrink", 0))[0][0]
-        witness = EquivalenceCheck(module, inputs[: self.images])
+        check = EquivalenceCheck(module, inputs[: self.images])
         before = _parameters(module)
         shrink(module, plan, trainer.optimizers)
         for average in _averages(trainer):
             shrink(average, plan)
         self.plan = plan
         pruner.detach_masks()
-        self.certificate = witness.certify(module)
-        torch.compiler.reset()  # the graph of the large net
+        self.certificate = check.certify(module)
+        torch.compiler.reset()  # drops the graph of the large network
         log.info(
-            "cut out what was masked: %s of %s parameters are left; outputs differ by %.1e, %.1e in training",
+            "removed masked units: %s of %s parameters left; outputs match (max difference %.1e eval, %.1e train)",
             f"{_parameters(module):,}", f"{before:,}", self.certificate.eval_float32, self.certificate.train_float32,
         )  # fmt: skip
 
     def plan_below(self, prefix: str) -> Plan:
-        """What was cut out of the submodule `prefix`, in its own names."""
+        """What was removed from the submodule `prefix`, in its own names."""
         return self.plan.below(prefix) if self.plan else Plan()
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,14 +145,14 @@ class Shrink(L.Callback):
 
 
 def _averages(trainer: L.Trainer) -> Iterator[nn.Module]:
-    """The averaged copies of the net that other callbacks hold."""
+    """The averaged copies of the network in other callbacks."""
     for callback in of_kind(trainer, L.Callback):
         yield from (value.module for value in vars(callback).values() if isinstance(value, AveragedModel))
 
 
 def _fits(module: nn.Module, saved: dict[str, torch.Tensor]) -> bool:
-    own = module.state_dict()
-    return own.keys() == saved.keys() and all(own[name].shape == saved[name].shape for name in own)
+    state = module.state_dict()
+    return state.keys() == saved.keys() and all(state[name].shape == saved[name].shape for name in state)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -1,7 +1,7 @@
 """Removable residual blocks, which become the identity: the network gets less deep.
 
-Veit et al. 2016 (arXiv:1605.06431) took single blocks out of trained nets; Huang & Wang 2018 (arXiv:1707.01213)
-learn which.
+Veit et al. 2016 (arXiv:1605.06431) removed single blocks from trained networks; Huang & Wang 2018
+(arXiv:1707.01213) learn which.
 """
 
 import logging
@@ -37,15 +37,15 @@ class Residual:
     """A module that adds something to its own input."""
 
     path: str
-    stand_in: str  # what it is without its weights: "Identity" or "ReLU"
-    outlet: tuple[str, int] | None  # the module that makes what is added, and the channels of that
+    stand_in: str  # what replaces it: "Identity" or "ReLU"
+    outlet: tuple[str, int] | None  # the module that computes the branch, and its channels
 
 
 @dataclass(frozen=True)
 class Block(PrunableStructure):
-    """Residual blocks. A score is the mean over all prunable weights of the block that are not gone already.
+    """Residual blocks. A score is the mean over the block's prunable weights that are not removed yet.
 
-    Of blocks within blocks the innermost are units. A block with a weight that is skipped stays.
+    Of nested blocks the innermost are units. A block with a skipped weight stays.
     """
 
     whole_layers: ClassVar[bool] = True
@@ -57,7 +57,7 @@ class Block(PrunableStructure):
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         if example is None:
             raise ValueError(
-                "pruning blocks must see one forward pass, to find what skips what: "
+                "pruning blocks takes one forward pass to find skip connections: "
                 "set example_input_array on the LightningModule"
             )
         weights = {
@@ -74,7 +74,7 @@ class Block(PrunableStructure):
 
     def reduce(self, scores: Scores) -> Scores:
         if unscored := [name for names in self.weights for name in names if name not in scores]:
-            raise ValueError(f"this criterion says nothing of {', '.join(unscored)}: skip them, or choose another")
+            raise ValueError(f"this criterion does not score {', '.join(unscored)}: skip them, or choose another")
         return {"blocks": torch.stack([_mean([scores[name] for name in names]) for names in self.weights])}
 
     def expand(self, keep: Masks) -> Masks:
@@ -101,50 +101,52 @@ class Block(PrunableStructure):
         return Plan(blocks={b.path: b.stand_in for i, b in enumerate(self.blocks) if i in removed})
 
     def layout(self, net: nn.Module) -> Layout:
-        one = torch.eye(len(self.blocks), dtype=torch.float64)
-        per = one[list(self.members.values())]  # a parameter is a single channel of its block
-        return Layout({"blocks": torch.arange(len(one))}, one.sum(0), list(self.members), per, per.new_zeros(len(per)))
+        identity = torch.eye(len(self.blocks), dtype=torch.float64)
+        per = identity[list(self.members.values())]  # a parameter is one channel of its block
+        return Layout(
+            {"blocks": torch.arange(len(identity))}, identity.sum(0), list(self.members), per, per.new_zeros(len(per))
+        )
 
 
 def _mean(scores: list[Tensor]) -> Tensor:
-    """NaN stays; -inf is what is gone."""
+    """NaN stays; -inf is of removed weights."""
     flat = torch.cat([score.flatten().float() for score in scores])
-    gone = flat == -torch.inf
-    mean = flat.masked_fill(gone, 0).sum() / (~gone).sum()
-    return mean.masked_fill(gone.all(), -torch.inf)
+    removed = flat == -torch.inf
+    mean = flat.masked_fill(removed, 0).sum() / (~removed).sum()
+    return mean.masked_fill(removed.all(), -torch.inf)
 
 
 class _Sum(NamedTuple):
-    """What an exported net shows of a module that ends by adding its input to something."""
+    """A module of an exported program that ends by adding its input to something."""
 
     path: str
     skip: Node  # its one input
     branch: Node  # what is added to that
     relu: bool  # whether a ReLU follows
-    shares: bool  # whether operations elsewhere use its parameters or buffers too
+    shares: bool  # whether operations elsewhere use its parameters or buffers
 
     @property
     def stand_in(self) -> str:
-        return "ReLU" if self.relu and self.skip.target not in RELUS else "Identity"  # a second ReLU does nothing
+        return "ReLU" if self.relu and self.skip.target not in RELUS else "Identity"  # a second ReLU is redundant
 
 
 def residual_blocks(net: nn.Module, example: Example) -> tuple[Residual, ...]:
-    """The residual blocks of `net` as it computes on `example` in eval mode, in the order in which they run.
+    """The residual blocks of `net` on `example` in eval mode, in execution order.
 
     A block is a module that takes one tensor and returns that tensor plus something, with nothing or a ReLU behind
-    the sum; that runs once, owns its parameters alone, and is its stand-in exactly when they are all 0. What looks
-    like one and is none is named in the log with the reason.
+    the sum; that runs once, shares no parameter, and equals its stand-in when they are all 0. The log names what
+    looks like a block and is none, with the reason.
     """
     program = export(net, example, training=False)
-    found = [s for path, nodes in _calls(program).items() if path and (s := _sum(program, path, nodes))]
-    found = [s for s in found if not any(other.path.startswith(f"{s.path}.") for other in found)]
-    scaling_modules = {s: outlet for s in found if (outlet := _outlet(net, s.branch))}
+    sums = [s for path, nodes in _calls(program).items() if path and (s := _sum(program, path, nodes))]
+    sums = [s for s in sums if not any(other.path.startswith(f"{s.path}.") for other in sums)]
+    scaling_modules = {s: outlet for s in sums if (outlet := _outlet(net, s.branch))}
     blocks = []
     with preserve_state(net), torch.compiler.set_stance("force_eager"):
-        runs = _runs(net, [*(s.path for s in found), *(path for path, _ in scaling_modules.values())], example)
-        for s in found:
+        runs = _runs(net, [*(s.path for s in sums), *(path for path, _ in scaling_modules.values())], example)
+        for s in sums:
             if why := _objection(net, s, runs[s.path]):
-                log.warning("%s is no block that could be removed: %s", s.path, why)
+                log.warning("%s is not a removable block: %s", s.path, why)
             else:
                 outlet = scaling_modules.get(s)
                 blocks.append(Residual(s.path, s.stand_in, outlet if outlet and len(runs[outlet[0]]) == 1 else None))
@@ -152,7 +154,7 @@ def residual_blocks(net: nn.Module, example: Example) -> tuple[Residual, ...]:
 
 
 def _calls(program: ExportedProgram) -> dict[str, dict[Node, None]]:
-    """The operations within the first run of each module."""
+    """The operations in the first run of each module."""
     calls: dict[str, dict[Node, None]] = {}
     for node in program.graph.nodes:
         for run, path in _stack(node):
@@ -162,34 +164,34 @@ def _calls(program: ExportedProgram) -> dict[str, dict[Node, None]]:
 
 
 def _stack(node: Node) -> list[tuple[str, str]]:
-    """(run, path) of the modules that an operation is within, the innermost last; a second run has "@1" in its key."""
+    """(run, path) of the modules around an operation, the innermost last; a second run has "@1" in its key."""
     stack = node.meta.get("nn_module_stack") or {}
     return [(run, path.removeprefix("L['self']").removeprefix(".").split("@")[0]) for run, (path, _) in stack.items()]
 
 
 def _sum(program: ExportedProgram, path: str, nodes: Mapping[Node, None]) -> _Sum | None:
     outside = {arg for node in nodes for arg in node.all_input_nodes if arg not in nodes}
-    own = {arg for arg in outside if _constant(program, arg)}
-    given, results = outside - own, [node for node in nodes if node.users.keys() - nodes.keys()]
-    if len(given) != 1 or len(results) != 1:
+    constants = {arg for arg in outside if _constant(program, arg)}
+    inputs, results = outside - constants, [node for node in nodes if node.users.keys() - nodes.keys()]
+    if len(inputs) != 1 or len(results) != 1:
         return None
-    (skip,), (result,) = given, results
+    (skip,), (result,) = inputs, results
     relu = result.target in RELUS
     add: Any = result.args[0] if relu else result
     if add not in nodes or add.target not in ADDS or add.kwargs or skip not in add.args:
         return None
     branch = add.args[1] if add.args[0] is skip else add.args[0]
-    shares = any(node.users.keys() - nodes.keys() for node in own)
+    shares = any(node.users.keys() - nodes.keys() for node in constants)
     return _Sum(path, skip, branch, relu, shares) if isinstance(branch, Node) else None
 
 
 def _constant(program: ExportedProgram, node: Node) -> bool:
-    """Parameters, buffers and other tensors of the net's own."""
+    """Whether it is a parameter, buffer or other tensor of the network."""
     return node.op == "get_attr" or (node.op == "placeholder" and node.name not in program.graph_signature.user_inputs)
 
 
 def _runs(net: nn.Module, paths: Sequence[str], example: Example) -> dict[str, list[bool]]:
-    """Of each module, for each of its runs: is a tensor all that it is given, and a tensor all that it returns?"""
+    """For each run of each module whether it takes one tensor and returns one."""
     runs: dict[str, list[bool]] = {path: [] for path in paths}
     with ExitStack() as stack:
         for path in paths:
@@ -205,28 +207,28 @@ def _runs(net: nn.Module, paths: Sequence[str], example: Example) -> dict[str, l
 
 def _objection(net: nn.Module, block: _Sum, runs: list[bool]) -> str | None:
     module = net.get_submodule(block.path)
-    own = {id(p) for p in module.parameters()}
-    named = [name for name, p in net.named_parameters(remove_duplicate=False) if id(p) in own]
-    if elsewhere := [name for name in named if not name.startswith(f"{block.path}.")]:
+    params = {id(p) for p in module.parameters()}
+    names = [name for name, p in net.named_parameters(remove_duplicate=False) if id(p) in params]
+    if elsewhere := [name for name in names if not name.startswith(f"{block.path}.")]:
         return f"it shares a parameter with {elsewhere[0]}"
     if len(runs) != 1:
         return f"it runs {len(runs)} times"
     if not runs[0]:
-        return "it takes more than one tensor, or takes it by name, or returns something else"
+        return "it takes more than one tensor, or one by keyword, or does not return one tensor"
     if block.shares:
-        return "its parameters or buffers are used outside it too"
+        return "its parameters or buffers are also used elsewhere"
     return None if _vanishes(module, block) else f"with all its parameters 0 it is no {block.stand_in}"
 
 
 def _vanishes(module: nn.Module, block: _Sum) -> bool:
-    """Tried out on noise: no list of operations could be complete, and few numbers come out right by chance."""
+    """Tested on noise, as no list of operations would be complete."""
     like = block.skip.meta["val"]
     x = torch.randn(like.shape, dtype=like.dtype, device=like.device)
     x = x.relu() if block.skip.target in RELUS else x
     zeros = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
-    given = x.clone()
-    out = functional_call(module, zeros, (given,))
-    return torch.equal(given, x) and torch.equal(out, F.relu(x) if block.stand_in == "ReLU" else x)
+    inputs = x.clone()
+    out = functional_call(module, zeros, (inputs,))
+    return torch.equal(inputs, x) and torch.equal(out, F.relu(x) if block.stand_in == "ReLU" else x)
 
 
 def _outlet(net: nn.Module, branch: Node) -> tuple[str, int] | None:

@@ -23,16 +23,16 @@ from prunelab.measure.macs import applications
 
 log = logging.getLogger(__name__)
 KINDS = ("units", "filters", "params", "macs", "bops", "latency")
-PRECISION = 1e-4  # of the dense cost: nearer than this nobody can tell
-NEAR = 1e-3  # what is not met within this is worth a unit of a group that the allocation would leave whole
-TOLERANCE = 1e-2  # what is not met within this is said aloud; of times, five times it
-TRIES = 60  # of rates; exact costs take some twenty
-TIMED = 6  # the same where each is measured, besides the two ends
-ROUNDS = 30  # of a measurement
+PRECISION = 1e-4  # of the dense cost: a rate this near is met
+NEAR = 1e-3  # a rate not met within this takes units of groups that the allocation leaves whole
+TOLERANCE = 1e-2  # a rate not met within this is a warning; of latency, within five times this
+TRIES = 60  # rates; exact costs take some twenty
+TIMED = 6  # the same for measured latency, besides the two ends
+ROUNDS = 30  # per measurement
 
 
 class Candidate(NamedTuple):
-    """What an allocation makes of a rate of units, and the fraction of the cost that it removes."""
+    """The masks of an allocation at a rate of units, and the fraction of the cost that they remove."""
 
     inner: float
     keep: Masks
@@ -41,49 +41,49 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """What is saved of the time of a net on `example`, by a copy of it that is made small."""
+    """Measures the latency on `example` that surgery saves, on a copy of the network."""
 
     net: nn.Module
     units: PrunableStructure
     example: Example
 
     def saved(self, keep: Masks) -> float:
-        """The fraction of the time, by the fastest run of each net: whatever disturbs one only adds to it."""
+        """The fraction saved, by the fastest run of each network, as disturbances only add time."""
         if all(kept.all() for kept in keep.values()):
             return 0.0
         small = copy.deepcopy(self.net)
         shrink(small, self.units.plan(keep))
         with torch.compiler.set_stance("force_eager"):  # compiling each copy would take minutes
-            whole, rest = latency([self.net, small], self.example, ROUNDS, pick=min)
-        return 1 - rest / whole
+            dense, pruned = latency([self.net, small], self.example, ROUNDS, pick=min)
+        return 1 - pruned / dense
 
     @property
     def reachable(self) -> float:
-        """What goes where each group keeps a single unit."""
+        """The fraction saved where each group keeps a single unit."""
         return self.saved({name: torch.arange(len(units)) == 0 for name, units in self.units.numbers.items()})
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a rate is a fraction of: the net's units, its parameters, MACs, BOPs or latency.
+    """What a rate is a fraction of: the network's units, parameters, MACs, BOPs or latency.
 
-    An allocation is asked for more or fewer units, until what they cost is what is to go; then single units are
-    added or spared where that comes nearer, of each group the lowest or the highest scored. A group keeps its best
-    unit, and what is gone stays gone.
+    Searches the rate of units at which an allocation removes that fraction, then removes or spares single units,
+    in each group the lowest or highest scored, where that comes nearer. A group keeps its best unit, and removed
+    units stay removed.
 
-    Parameters are all of the net's. MACs are those of convolutions and linear layers; of single weights those that
-    meet a weight that is left. BOPs are MACs times 32 times 32 bits, so the same fraction of them goes. Latency is
-    that of the net made small, in its own precision and not compiled, for one example batch on the device it trains
-    on: measured, so as exact as the machine is quiet, and too slow for schedules of many prunings.
+    Parameters are all of the network's. MACs are of convolutions and linear layers; of single weights, those of
+    weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured on the
+    network made small, in its own precision and not compiled, for one example batch on the training device, so it
+    is noisy, and too slow for schedules of many prunings.
     """
 
     of: str = "units"
-    footprint: CostModel | None = field(default=None, compare=False)
+    cost_model: CostModel | None = field(default=None, compare=False)
     stopwatch: Stopwatch | None = field(default=None, compare=False)
-    reachable: float = field(default=1.0, compare=False)  # before anything is gone
+    reachable: float = field(default=1.0, compare=False)  # before anything is removed
 
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
-        """This budget for one net and a granularity that is bound to it; `example` is a batch of inputs.
+        """This budget for one network and a granularity bound to it; `example` is a batch of inputs.
 
         Raises ValueError for what cannot be counted or timed.
         """
@@ -94,18 +94,20 @@ class Budget:
         if self.of in ("units", "filters"):
             return self
         if granularity.in_groups:
-            raise ValueError(f"budget={self.of}: of m weights N go, whatever they cost: use budget=units")
+            raise ValueError(
+                f"budget={self.of}: N of every m weights are removed, whatever they cost: use budget=units"
+            )
         if self.of == "latency":
             structure = prunable_structure(granularity)
             if structure is None or example is None:
                 raise ValueError(
-                    "budget=latency: a net is faster without filters, neurons or blocks, timed on an example: use "
+                    "budget=latency: only removed filters, neurons or blocks save time, measured on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
             stopwatch = Stopwatch(net, structure, example)
             return replace(self, stopwatch=stopwatch, reachable=stopwatch.reachable)
-        footprint = CostModel.of(net, granularity, self._prices(net, example))
-        return replace(self, footprint=footprint, reachable=footprint.reachable)
+        cost_model = CostModel.of(net, granularity, self._prices(net, example))
+        return replace(self, cost_model=cost_model, reachable=cost_model.reachable)
 
     def _prices(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
         if self.of == "params":
@@ -120,35 +122,35 @@ class Budget:
             return applications(net, inputs[0].to(next(net.parameters()).device))
 
     def attained(self, keep: Masks) -> float:
-        """The fraction that is gone; the latency is measured."""
-        if self.footprint:
-            return float(self.footprint.removed(self.footprint.left(keep)[:, None]))
+        """The fraction removed; latency is measured."""
+        if self.cost_model:
+            return float(self.cost_model.removed(self.cost_model.left(keep)[:, None]))
         if self.stopwatch:
             return self.stopwatch.saved(keep)
         return 1 - sum(int(kept.count_nonzero()) for kept in keep.values()) / sum(k.numel() for k in keep.values())
 
     def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
-        """Bool masks in the shapes of `units`; a score of -inf is of a unit that is gone.
+        """Bool masks in the shapes of `units`; removed units score -inf.
 
-        Raises ValueError where so much cannot go whatever the scores, or the allocation itself says how much goes.
+        Raises ValueError for a rate beyond reach, and for an allocation with rates of its own.
         """
         if self.of in ("units", "filters"):
             return allocation(units, rate)
         if allocation.own_rates:
             raise ValueError(
-                f"budget={self.of}: {type(allocation).__name__} says itself how much goes; use "
+                f"budget={self.of}: {type(allocation).__name__} decides itself how much is removed; use "
                 "prune/allocation=uniform or global, or budget=units"
             )
-        pruned_count(0, rate)  # refuses what is no fraction
+        pruned_count(0, rate)  # rejects a rate outside [0, 1)
         if rate > self.reachable:
             raise ValueError(
-                f"rate={rate} of {self.of}: at most {math.floor(1e4 * self.reachable) / 1e4} can go, where each group "
-                "keeps one unit; lower the rate, or let more be pruned (prune/granularity=channels, no skip)"
+                f"rate={rate} of {self.of}: at most {math.floor(1e4 * self.reachable) / 1e4} can be removed, where "
+                "each group keeps one unit; lower the rate, or let more be pruned (prune/granularity=channels, no skip)"
             )
         with _quiet(allocation):
             keep = self._meet(allocation, units, rate)
         if thin := [name for name, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]:
-            log.warning("%g of %s: a single unit is left of %s", rate, self.of, ", ".join(thin))
+            log.warning("%g of %s leaves a single unit of %s", rate, self.of, ", ".join(thin))
         return keep
 
     def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
@@ -158,27 +160,27 @@ class Budget:
             keep = {n: kept & (units[n] > -torch.inf) | best[n] for n, kept in allocation(units, inner).items()}
             return Candidate(inner, keep, self.attained(keep))
 
-        most = Candidate(1.0, best, self.attained(best) if self.footprint else self.reachable)
+        most = Candidate(1.0, best, self.attained(best) if self.cost_model else self.reachable)
         below, above = self._bracket(candidate, candidate(0.0), most, rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
-        if self.footprint is None:
+        if self.cost_model is None:
             level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO
-            log.log(level, "%.3f of %s, as measured; %g was asked", nearest.removed, self.of, rate)
+            log.log(level, "removed %.3f of %s, as measured, instead of %g", nearest.removed, self.of, rate)
             return nearest.keep
         touched = [name for name, kept in above.keep.items() if not kept.all()]
-        keep, removed = self._adjust(self.footprint, nearest.keep, units, rate, touched)
+        keep, removed = self._adjust(self.cost_model, nearest.keep, units, rate, touched)
         if abs(rate - removed) > NEAR:
-            keep, removed = self._adjust(self.footprint, keep, units, rate, list(units))
+            keep, removed = self._adjust(self.cost_model, keep, units, rate, list(units))
         if abs(rate - removed) > TOLERANCE:
-            log.warning("%.4f of %s instead of %g: these units come no nearer", removed, self.of, rate)
+            log.warning("removed %.4f of %s instead of %g: these units come no nearer", removed, self.of, rate)
         return keep
 
     def _bracket(
         self, candidate: Callable[[float], Candidate], below: Candidate, above: Candidate, rate: float
     ) -> tuple[Candidate, Candidate]:
-        """The nearest trials that remove less than `rate`, and as much or more.
+        """The nearest candidates that remove less than `rate`, and as much or more.
 
-        By the Illinois method (Dowell & Jarratt 1971), every third time by bisection: masks change in steps.
+        By the Illinois method (Dowell & Jarratt 1971), every third time by bisection, as masks change in steps.
         """
         near, tries = (TOLERANCE, TIMED) if self.stopwatch else (PRECISION, TRIES)
         step = 0.5 / sum(kept.numel() for kept in below.keep.values())
@@ -189,7 +191,7 @@ class Budget:
             share = 0.5 if i % 3 == 2 else lack / (lack + excess)
             try:
                 trial = candidate(below.inner + share * (high - below.inner))
-            except ValueError:  # more than it can take; that it takes the scores at all was seen at rate 0
+            except ValueError:  # more than the allocation allows; its scores were checked at rate 0
                 high = below.inner + share * (high - below.inner)
                 continue
             if trial.removed < rate:
@@ -200,21 +202,21 @@ class Budget:
         return below, above
 
     def _adjust(
-        self, footprint: CostModel, keep: Masks, units: Scores, rate: float, names: Sequence[str]
+        self, cost_model: CostModel, keep: Masks, units: Scores, rate: float, names: Sequence[str]
     ) -> tuple[Masks, float]:
-        """Removes or spares units of these groups one by one, always the one that comes nearest to `rate`."""
-        keep, left = dict(keep), footprint.left(keep)
-        removed = float(footprint.removed(left[:, None]))
+        """Removes or spares units of these groups one by one, each time the one that comes nearest to `rate`."""
+        keep, left = dict(keep), cost_model.left(keep)
+        removed = float(cost_model.removed(left[:, None]))
         while abs(gap := rate - removed) > PRECISION:
-            moves = [(name, at) for name in names if (at := _next(units[name], keep[name], gap > 0)) is not None]
-            lefts = [footprint.moved(left, name, at, -1 if gap > 0 else 1) for name, at in moves]
-            then = footprint.removed(torch.stack(lefts, 1)) if moves else torch.empty(0)
-            if not (abs(rate - then) < abs(gap)).any():
+            moves = [(name, i) for name in names if (i := _next(units[name], keep[name], gap > 0)) is not None]
+            lefts = [cost_model.moved(left, name, unit, -1 if gap > 0 else 1) for name, unit in moves]
+            results = cost_model.removed(torch.stack(lefts, 1)) if moves else torch.empty(0)
+            if not (abs(rate - results) < abs(gap)).any():
                 break
-            i = int((rate - then).abs().argmin())
-            (name, at), left, removed = moves[i], lefts[i], float(then[i])
+            best = int((rate - results).abs().argmin())
+            (name, unit), left, removed = moves[best], lefts[best], float(results[best])
             keep[name] = keep[name].clone(memory_format=torch.contiguous_format)
-            keep[name].view(-1)[at] = gap < 0
+            keep[name].view(-1)[unit] = gap < 0
         return keep, removed
 
 
@@ -225,19 +227,19 @@ def _best(score: Tensor) -> Tensor:
 
 
 def _next(score: Tensor, kept: Tensor, remove: bool) -> int | None:
-    """The lowest scored unit that is left, or the highest scored that is not gone before."""
+    """The lowest scored unit that is left, or the highest scored one that this pruning removes."""
     score, kept = score.flatten(), kept.flatten()
     choice = (kept if remove else ~kept & (score > -torch.inf)).nonzero().flatten()
-    if len(choice) <= remove:  # a group keeps its best
+    if len(choice) <= remove:  # a group keeps its best unit
         return None
-    if remove:  # of equals the last, as an allocation does
+    if remove:  # of equals the last, as allocations do
         return int(choice[len(choice) - 1 - score[choice].flip(0).argmin()])
     return int(choice[score[choice].argmax()])
 
 
 @contextmanager
 def _quiet(allocation: Allocation) -> Iterator[None]:
-    """It would speak of rates that are only tried."""
+    """Silences warnings about rates that are only tried."""
     logger = logging.getLogger(type(allocation).__module__)
     before, logger.disabled = logger.disabled, True
     try:

@@ -1,4 +1,4 @@
-"""How does a factor on each unit act in a net, move, and become part of its weights? DSSS (Huang & Wang 2018)."""
+"""Scaling factors of units: how they act, train and fold into the weights. DSSS (Huang & Wang 2018)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from prunelab.core import distributed
 from prunelab.core.prunable import PRUNABLE
 from prunelab.core.types import Masks, Scores
 
-FOLDABLE = (*PRUNABLE, _BatchNorm, _InstanceNorm, nn.GroupNorm)  # what is linear in its weight and bias
+FOLDABLE = (*PRUNABLE, _BatchNorm, _InstanceNorm, nn.GroupNorm)  # linear in weight and bias
 
 
 def proximal_step(
@@ -34,34 +34,33 @@ def proximal_step(
 
 
 class Factors:
-    """One factor for each of `units`, in their order; it multiplies their channels in the outputs of their outlets.
+    """One factor for each of `units`, in their order; it multiplies their channels in the outputs of scaling modules.
 
-    Raises ValueError for units without an outlet, and for outlets that the factors could not be folded into.
+    Raises ValueError for units without such a module, and for modules that factors cannot be folded into.
     """
 
     def __init__(self, net: nn.Module, units: PrunableStructure) -> None:
         self.sizes = {group: len(numbers) for group, numbers in units.numbers.items()}
         numbers = torch.cat(list(units.numbers.values()))
         count, device = len(numbers), next(net.parameters()).device
-        place = torch.full((int(numbers.max()) + 2,), count)  # the last one, also at -1: no unit, its factor is 1
-        place[numbers] = torch.arange(count)
+        index = torch.full((int(numbers.max()) + 2,), count)  # the last, also at -1, for no unit: factor 1
+        index[numbers] = torch.arange(count)
         first = {module: name for name, module in net.named_modules()}  # a module may have several names
-        found = {first[net.get_submodule(path)]: place[numbers] for path, numbers in units.scaling_modules.items()}
-        _check_folds(net, found)
-        self._check_scaled(torch.cat(list(found.values())))
-        self.scaling_modules = {
-            path: places.to(device) for path, places in found.items()
-        }  # the place of each channel's factor
+        modules = {first[net.get_submodule(path)]: index[numbers] for path, numbers in units.scaling_modules.items()}
+        _check_folds(net, modules)
+        self._check_scaled(torch.cat(list(modules.values())))
+        # The index of each channel's factor.
+        self.scaling_modules = {path: indices.to(device) for path, indices in modules.items()}
         self.values = torch.ones(count, device=device).requires_grad_()
         self.velocity = torch.zeros(count, device=device)
 
-    def _check_scaled(self, places: Tensor) -> None:
+    def _check_scaled(self, indices: Tensor) -> None:
         scaled = torch.zeros(sum(self.sizes.values()) + 1, dtype=torch.bool)
-        scaled[places] = True
-        bare = [group for group, own in zip(self.sizes, self._split(scaled[:-1]), strict=True) if not own.all()]
-        if bare:  # without a gradient they would all fall to 0
+        scaled[indices] = True
+        bare = [group for group, part in zip(self.sizes, self._split(scaled[:-1]), strict=True) if not part.all()]
+        if bare:  # without a gradient they would fall to 0
             raise ValueError(
-                f"units of {', '.join(bare)} have no layer whose output they could scale: skip them "
+                f"units of {', '.join(bare)} have no layer whose output factors could scale: skip them "
                 "(prune.pruning.pruner.skip), or choose another granularity"
             )
 
@@ -72,11 +71,11 @@ class Factors:
         return dict(zip(self.sizes, self._split(self.values.detach().clone()), strict=True))
 
     def alive(self, keep: Masks) -> Tensor:
-        """What `keep` says of each unit: (n,), bool."""
+        """`keep` in the order of the factors: (n,), bool."""
         return torch.cat([keep[group] for group in self.sizes]).to(self.values.device)
 
     def hook(self, net: nn.Module) -> list[RemovableHandle]:
-        """Lets the factors act on `net`, until the handles are removed."""
+        """Applies the factors in `net` until the handles are removed."""
         modules = {path: net.get_submodule(path) for path in self.scaling_modules}
         return [
             module.register_forward_hook(
@@ -87,9 +86,9 @@ class Factors:
 
     @torch.no_grad()
     def step(self, lr: float, gamma: float, momentum: float) -> None:
-        """In place: the hooks hold the values. Without a gradient nothing moves, as in any optimizer."""
+        """In place, as the hooks hold the values. Without a gradient nothing moves, as in any optimizer."""
         if self.values.grad is not None:
-            distributed.average([self.values.grad])  # DDP does so for the parameters alone
+            distributed.average([self.values.grad])  # DDP averages only those of parameters
             values, velocity = proximal_step(self.values, self.velocity, self.values.grad, lr, gamma, momentum)
             self.values.copy_(values)
             self.velocity.copy_(velocity)
@@ -97,26 +96,26 @@ class Factors:
 
     @torch.no_grad()
     def mask(self, alive: Tensor) -> None:
-        """The others are 0, and stay so: what they multiply is masked, so their gradient is 0."""
+        """Zeroes the others, which stay 0: what they multiply is masked, so their gradient is 0."""
         self.values.mul_(alive)
         self.velocity.mul_(alive)
 
     @torch.no_grad()
     def fold(self, net: nn.Module) -> None:
-        """Into weights and biases, a shared one once: `net` computes without hooks what it did with them."""
+        """Folds factors into weights and biases, a shared one once, so that `net` needs no hooks."""
         params = {p: path for path in self.scaling_modules for p in _weight_and_bias(net.get_submodule(path))}
         for p, path in params.items():
-            own = torch.cat([self.values, self.values.new_ones(1)])[self.scaling_modules[path]]
-            p.mul_(own.view(-1, *[1] * (p.dim() - 1)))
+            factors = torch.cat([self.values, self.values.new_ones(1)])[self.scaling_modules[path]]
+            p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
 
 
-def _scaling(values: Tensor, places: Tensor, channels_last: bool) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    everywhere = bool((places < len(values)).all())
+def _scaling(values: Tensor, indices: Tensor, channels_last: bool) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    everywhere = bool((indices < len(values)).all())
 
     def scale(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-        own = (values if everywhere else torch.cat([values, values.new_ones(1)])).index_select(0, places)
-        behind = 0 if channels_last else output.dim() - 2  # axes after the channels'
-        return output * own.to(output.dtype).view(-1, *[1] * behind)  # in its type: autocast goes on as it was
+        factors = (values if everywhere else torch.cat([values, values.new_ones(1)])).index_select(0, indices)
+        trailing = 0 if channels_last else output.dim() - 2  # axes after the channels'
+        return output * factors.to(output.dtype).view(-1, *[1] * trailing)  # in its type, for autocast
 
     return scale
 
@@ -130,14 +129,14 @@ def _check_folds(net: nn.Module, scaling_modules: dict[str, Tensor]) -> None:
     for name, module in net.named_modules():
         for p in module.parameters(recurse=False):
             owners.setdefault(p, []).append(name)
-    for path, places in scaling_modules.items():
+    for path, indices in scaling_modules.items():
         module = net.get_submodule(path)
         if not isinstance(module, FOLDABLE) or not isinstance(module.weight, nn.Parameter):
             kind = type(module).__name__
             raise ValueError(
-                f"{path or 'the net'} ({kind}) has no weight that factors could be folded into: "
+                f"{path or 'the network'} ({kind}) has no weight that factors could be folded into: "
                 "give a norm affine=True, or skip the layer (prune.pruning.pruner.skip)"
             )
         for other in (name for p in _weight_and_bias(module) for name in owners[p]):
-            if other not in scaling_modules or not torch.equal(scaling_modules[other], places):
-                raise ValueError(f"{path} shares a parameter with {other}, where other factors act: skip one of them")
+            if other not in scaling_modules or not torch.equal(scaling_modules[other], indices):
+                raise ValueError(f"{path} shares a parameter with {other}, which has other factors: skip one of them")

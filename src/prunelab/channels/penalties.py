@@ -17,36 +17,36 @@ from prunelab.core.prunable import prunable_weights
 
 @dataclass(frozen=True)
 class Cut:
-    """A parameter in pieces, each of which belongs to a group."""
+    """A parameter cut into pieces that belong to groups."""
 
     name: str
     param: nn.Parameter
-    axes: tuple[int, ...]  # along which it is cut
+    axes: tuple[int, ...]  # it is cut along
     groups: Tensor  # the group's number for each piece, -1 for none: (pieces,)
 
     def lengths(self, order: float = 2.0) -> Tensor:
         """The norm of each piece, in the shape of the parameter with 1 along axes that are not cut."""
-        wide = self.param.detach().unsqueeze(-1)  # so that there is an axis to sum over where every axis is cut
-        rest = [axis for axis in range(wide.dim()) if axis not in self.axes]
+        wide = self.param.detach().unsqueeze(-1)  # an axis to sum over where every axis is cut
+        others = [axis for axis in range(wide.dim()) if axis not in self.axes]
         dtype = torch.promote_types(wide.dtype, torch.float32)
-        return torch.linalg.vector_norm(wide, order, rest, keepdim=True, dtype=dtype).squeeze(-1)
+        return torch.linalg.vector_norm(wide, order, others, keepdim=True, dtype=dtype).squeeze(-1)
 
 
 class Groups:
-    """Pieces of parameters put together by the number of their group.
+    """Pieces of parameters by the number of their group.
 
-    Sums are taken by gathering, in the same order every time: with atomic additions, as index_add_ has on a GPU, the
-    ranks of a distributed training would drift apart.
+    Sums gather in a fixed order: with atomic additions, as of index_add_ on a GPU, the ranks of a distributed
+    training would drift apart.
     """
 
     def __init__(self, cuts: Sequence[Cut]) -> None:
         self.cuts = [cut for cut in cuts if (cut.groups >= 0).any()]
         device = self.cuts[0].param.device
         numbers = torch.cat([cut.groups for cut in self.cuts])
-        found, group = numbers.unique(return_inverse=True)  # -1, where there is one, comes first
-        group = group - int((found < 0).any())  # so that it is -1 again, and numbers run from 0
+        values, group = numbers.unique(return_inverse=True)  # -1, if present, comes first
+        group = group - int((values < 0).any())  # -1 again, and numbers from 0
         self._pieces = _members(group).to(device)  # (groups, most pieces of one)
-        self._group = group.to(device)  # (pieces,); the factor of -1 is the last one
+        self._group = group.to(device)  # (pieces,); -1 has the last factor
         weights = [torch.full((len(cut.groups),), cut.param.numel() // len(cut.groups)) for cut in self.cuts]
         self.sizes = self._sum(torch.cat(weights).to(device))  # weights in each group: (groups,)
 
@@ -61,26 +61,26 @@ class Groups:
         return self._sum(self._lengths(2.0).square()).sqrt()
 
     def zeros(self) -> Tensor:
-        """Whether all of a group is exactly 0: (groups,), bool. By maxima: squares of tiny weights are 0."""
+        """Whether each group is exactly 0: (groups,), bool. By maxima, as squares of tiny weights are 0."""
         return self._sum((self._lengths(torch.inf) != 0).float()) == 0
 
     def scale(self, factors: Tensor) -> None:
         """Multiplies each group by its factor: (groups,)."""
         of_pieces = torch.cat([factors, factors.new_ones(1)])[self._group]
         with torch.no_grad():
-            for cut, own in zip(self.cuts, of_pieces.split([len(c.groups) for c in self.cuts]), strict=True):
+            for cut, factor in zip(self.cuts, of_pieces.split([len(c.groups) for c in self.cuts]), strict=True):
                 shape = [n if axis in cut.axes else 1 for axis, n in enumerate(cut.param.shape)]
-                cut.param.mul_(own.view(shape))
+                cut.param.mul_(factor.view(shape))
 
 
 def _members(group: Tensor) -> Tensor:
-    """The pieces of each group, filled up with the number of pieces, which is none: (groups, most of one)."""
+    """The pieces of each group, padded with the number of all pieces: (groups, most of one group)."""
     order = group.argsort(stable=True)
     order = order[group[order] >= 0]
     counts = group[order].bincount()
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[group[order]]
+    position = torch.arange(len(order)) - (counts.cumsum(0) - counts)[group[order]]
     table = torch.full((len(counts), int(counts.max())), len(group))
-    table[group[order], place] = order
+    table[group[order], position] = order
     return table
 
 
@@ -91,15 +91,15 @@ Over = Literal["filters", "channels", "shapes", "depth"]
 class ScaleL1(Penalty):
     """gamma * sum |s| over the norm scales of the units (Liu et al. 2017, eq. 1), network slimming.
 
-    As in the paper, its sub-gradient, which is 0 at 0, joins that of the loss, and scales hover around zero; or
-    `proximal`, a soft threshold of lr * gamma after the step, which makes exact zeros. A group is a unit with all
-    its scales. Raises ValueError for units that are no channels, and where none has a norm.
+    As in the paper, its sub-gradient, which is 0 at 0, is added to that of the loss, and scales hover around zero;
+    with `proximal`, a soft threshold of lr * gamma after the step makes exact zeros. A group is a unit with all its
+    scales. Raises ValueError for units that are not channels, and where none has a norm.
     """
 
     gamma: float
     proximal: bool = False
     groups: Groups | None = field(default=None, repr=False, compare=False)
-    pulled: list[Tensor] = field(default_factory=list, repr=False, compare=False)  # gamma for scales of units, else 0
+    pulled: list[Tensor] = field(default_factory=list, repr=False, compare=False)  # gamma at scales of units, else 0
 
     def __post_init__(self) -> None:
         _check(self.gamma)
@@ -120,9 +120,9 @@ class ScaleL1(Penalty):
             return
         pull = list(torch._foreach_sign(self._scales))
         torch._foreach_mul_(pull, self.pulled)
-        for scale, own in zip(self.params.values(), pull, strict=True):
-            if scale.grad is not None:  # a norm that had no part in this step stays out of it
-                scale.grad.add_(own)
+        for scale, slope in zip(self.params.values(), pull, strict=True):
+            if scale.grad is not None:  # not for a norm without part in this step
+                scale.grad.add_(slope)
 
     def after_step(self, rates: Mapping[str, float]) -> None:
         if not self.proximal:
@@ -144,17 +144,17 @@ class ScaleL1(Penalty):
 class GroupLasso(Penalty):
     """gamma * sum over groups of ||w_g||, proximal (Wen et al. 2016, structured sparsity learning).
 
-    After the step w_g goes to w_g * max(0, 1 - lr * gamma * sqrt(n_g) / ||w_g||), n_g the number of its weights:
-    large and small groups are pulled alike (Yuan & Lin 2006). `by_size=False` leaves sqrt(n_g) out, as the paper
-    writes it. With optimizers other than SGD, too, lr is the plain learning rate.
+    After the step w_g becomes w_g * max(0, 1 - lr * gamma * sqrt(n_g) / ||w_g||), n_g the number of its weights, so
+    that large and small groups are pulled alike (Yuan & Lin 2006). `by_size=False` leaves sqrt(n_g) out, as the
+    paper does. lr is the plain learning rate with any optimizer.
 
     - "filters": all rows of a unit in the layers that make it, with the bias, scale and shift of its norms (eq. 3);
     - "channels": the weights of a layer that read one unit, W[:, c] (eq. 3); nothing of the unit itself;
-    - "shapes": a layer's weights in one place of all filters, W[:, c, y, x] (eq. 4); zeros, but no unit goes;
+    - "shapes": a layer's weights at one position of all filters, W[:, c, y, x] (eq. 4); removes no unit;
     - "depth": all parameters of a block (eq. 5).
 
-    Raises ValueError where units are not of the kind that is asked for, at the first step where the learning rates
-    of its parameters differ, and for a gamma that is no number >= 0.
+    Raises ValueError for units of another kind, at the first step where the learning rates of its parameters
+    differ, and for a gamma that is no number >= 0.
     """
 
     gamma: float
@@ -179,7 +179,7 @@ class GroupLasso(Penalty):
 
     def after_step(self, rates: Mapping[str, float]) -> None:
         if len(different := set(rates.values())) > 1:
-            raise ValueError(f"a group lasso needs one learning rate for all it pulls at, there are {different}")
+            raise ValueError(f"a group lasso needs one learning rate for all of its parameters, there are {different}")
         groups = _bound(self.groups)
         assert self.pulls is not None
         norms = groups.norms()
@@ -191,7 +191,7 @@ class GroupLasso(Penalty):
 
 
 def _filters(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    """What makes a unit and belongs to it, but not what reads it."""
+    """What makes a unit and belongs to it, without what reads it."""
     layers, params = prunable_weights(net), dict(net.named_parameters())
     return [
         Cut(name, params[name], (axis,), units)
@@ -204,7 +204,7 @@ def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
     layers, places = prunable_weights(net), _channel_units(granularity).places
     read = {name: units for (name, axis), units in places.items() if axis == 1 and name in layers}
     most = max((int(units.max()) for units in read.values()), default=0) + 1
-    return [  # numbers of its own for each layer
+    return [  # separate numbers for each layer
         Cut(name, layers[name], (1,), units.where(units < 0, units + i * most))
         for i, (name, units) in enumerate(read.items())
     ]
@@ -224,7 +224,7 @@ def _depth(net: nn.Module, granularity: Granularity) -> list[Cut]:
     units = prunable_structure(granularity)
     if units is None or not units.members:
         kind = type(granularity).__name__
-        raise ValueError(f"over=depth pulls at blocks, units are of kind {kind}: use prune/granularity=block")
+        raise ValueError(f"over=depth penalises blocks, units are of kind {kind}: use prune/granularity=block")
     params = dict(net.named_parameters())
     return [Cut(name, params[name], (), torch.tensor([block])) for name, block in units.members.items()]
 
@@ -241,7 +241,7 @@ def _channel_units(granularity: Granularity) -> PrunableStructure:
     units = prunable_structure(granularity)
     if units is None or not units.places:
         kind = type(granularity).__name__
-        raise ValueError(f"this penalty pulls at channels, units are of kind {kind}: use prune/granularity=filter")
+        raise ValueError(f"this penalty is on channels, units are of kind {kind}: use prune/granularity=filter")
     return units
 
 

@@ -26,15 +26,15 @@ class PrunableStructure(Granularity):
     @property
     @abstractmethod
     def numbers(self) -> Mapping[str, Tensor]:
-        """The numbers of the units of each group, in the order of its scores and masks."""
+        """The unit numbers of each group, in the order of its scores and masks."""
 
     @property
     @abstractmethod
     def scaling_modules(self) -> Mapping[str, Tensor]:
-        """The modules whose output is the units' own: the unit's number for each output channel, -1 for none.
+        """Modules whose outputs are units: the unit's number for each output channel, -1 for none.
 
-        The channels lie along axis 1 of the output, of a linear layer along the last. They are the norms behind the
-        layers that make units; the layers themselves where no norm follows.
+        Channels lie along axis 1 of the output, of a linear layer along the last. The modules are the norms behind
+        the layers that make units, or those layers where no norm follows.
         """
 
     @property
@@ -61,9 +61,9 @@ def prunable_structure(granularity: Granularity) -> PrunableStructure | None:
 class Channels(PrunableStructure):
     """Output channels of convolutions (filters) and of linear layers (neurons), with all that is coupled to them.
 
-    That is every filter or row that makes the channel, its bias, the scale and shift of its norms, and the weights
-    of the next layers that read it. A unit's score is the mean over the layers that make it, each summed over the
-    filter. `of` chooses the groups: "conv" with some convolution in it, "linear" with none, or both.
+    Coupled are every filter or row that makes the channel, its bias, the scale and shift of its norms, and the
+    weights of the next layers that read it. A unit's score is the mean over the layers that make it, each summed
+    over the filter. `of` chooses the groups: "conv" with some convolution in it, "linear" with none, or both.
     """
 
     of_channels: ClassVar[bool] = True
@@ -75,7 +75,7 @@ class Channels(PrunableStructure):
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         if example is None:
             raise ValueError(
-                "pruning channels must see one forward pass, to find what is coupled: "
+                "pruning channels takes one forward pass to find what is coupled: "
                 "set example_input_array on the LightningModule"
             )
         graph = channel_graph(net, example)
@@ -106,20 +106,20 @@ class Channels(PrunableStructure):
         makers = torch.zeros(self._graph.units, device=device)
         for (name, axis), units in self._graph.places.items():
             if axis == 0 and name in scores:
-                rows, at = scores[name].flatten(1) if scores[name].dim() > 1 else scores[name][:, None], units >= 0
-                gone = (rows == -torch.inf).all(1)  # the inputs that are gone from a living filter do not count
-                sums = rows.masked_fill(rows == -torch.inf, 0).sum(1).masked_fill(gone, -torch.inf).float()
-                where = units[at].to(device)
-                total.index_add_(0, where, sums[at.to(device)])
-                makers.index_add_(0, where, torch.ones_like(where, dtype=torch.float))
+                rows = scores[name].flatten(1) if scores[name].dim() > 1 else scores[name][:, None]
+                removed = (rows == -torch.inf).all(1)  # removed inputs of a remaining filter do not count
+                sums = rows.masked_fill(rows == -torch.inf, 0).sum(1).masked_fill(removed, -torch.inf).float()
+                numbers = units[units >= 0].to(device)
+                total.index_add_(0, numbers, sums[(units >= 0).to(device)])
+                makers.index_add_(0, numbers, torch.ones_like(numbers, dtype=torch.float))
         unscored = [g.name for g in self.groups if not makers[g.units.to(device)].all()]
         if unscored:
-            raise ValueError(f"this criterion says nothing of {', '.join(unscored)}: skip them, or choose another")
+            raise ValueError(f"this criterion does not score {', '.join(unscored)}: skip them, or choose another")
         mean = total / makers
         return {group.name: mean[group.units.to(device)] for group in self.groups}
 
     def _alive(self, keep: Masks) -> Tensor:
-        alive = torch.ones(self._graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
+        alive = torch.ones(self._graph.units + 1, dtype=torch.bool)  # the last for no unit
         for group in self.groups:
             if group.name in keep:
                 alive[group.units] = keep[group.name].cpu()
@@ -141,20 +141,20 @@ class Channels(PrunableStructure):
 
     @property
     def scaling_modules(self) -> Mapping[str, Tensor]:
-        modules = {module: self._own(units) for module, units in self._graph.scaling_modules.items()}
+        modules = {module: self._selected(units) for module, units in self._graph.scaling_modules.items()}
         return {module: units for module, units in modules.items() if (units >= 0).any()}
 
     @property
     def places(self) -> Mapping[tuple[str, int], Tensor]:
-        return {place: self._own(units) for place, units in self._graph.places.items()}
+        return {place: self._selected(units) for place, units in self._graph.places.items()}
 
     @property
     def makers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(maker for group in self.groups for maker in group.makers))
 
-    def _own(self, units: Tensor) -> Tensor:
+    def _selected(self, units: Tensor) -> Tensor:
         """-1 for units of the graph that belong to none of the groups."""
-        chosen = torch.zeros(self._graph.units + 1, dtype=torch.bool)  # the last one: what is no unit
+        chosen = torch.zeros(self._graph.units + 1, dtype=torch.bool)  # the last for no unit
         for group in self.groups:
             chosen[group.units] = True
         return units.where(chosen[units], -1)

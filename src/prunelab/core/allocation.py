@@ -20,7 +20,7 @@ MasksAt = Callable[[float], Masks]
 
 
 class Allocation(ABC):
-    """Chooses the units to keep. Every layer keeps at least its best unit: a layer without any is a dead net."""
+    """Chooses the units to keep. Every layer keeps at least its best unit: without one the network is dead."""
 
     by_layer: ClassVar[bool] = False  # whether a layer's mask is independent of the scores of other layers
     even: ClassVar[bool] = False  # whether groups whose scores are alike lose the same share of their units
@@ -76,16 +76,16 @@ class Explicit(Allocation):
             if not any(fnmatch(name, pattern) for name in units):
                 raise ValueError(f"rates[{pattern!r}] matches no layer; there are: {', '.join(units)}")
         share = rate / self.target if self.target else 0.0
-        own = {
+        layer_rates = {
             name: next((r * share for pattern, r in self.rates.items() if fnmatch(name, pattern)), rate)
             for name in units
         }
-        return {name: _keep_in_layer(name, score, own[name]) for name, score in units.items()}
+        return {name: _keep_in_layer(name, score, layer_rates[name]) for name, score in units.items()}
 
 
 @dataclass(frozen=True)
 class Global(Allocation):
-    """One threshold for all layers: `round(rate * n)` of all n units, wherever they are."""
+    """One threshold for all layers: `round(rate * n)` of all n units."""
 
     even: ClassVar[bool] = True
 
@@ -96,7 +96,7 @@ class Global(Allocation):
         keep = _split(keep_top(flat, k), units)
         if empty := [name for name, mask in keep.items() if not mask.any()]:
             log.warning("a global threshold at rate=%g empties %s: its best unit is kept", rate, ", ".join(empty))
-            # Of every layer: what is spared in one place is taken from another, which may have no other unit.
+            # In every layer: a unit spared in one is taken from another, which may have no other unit left.
             spared = [_spare_best(score) for score in units.values()]
             keep = _split(keep_top(torch.cat(spared), k), units)
         return keep
@@ -118,10 +118,10 @@ class Global(Allocation):
 
 @dataclass(frozen=True)
 class ERK(Allocation):
-    """Erdos-Renyi-Kernel (Evci et al. 2020): a layer keeps the more, the smaller it is.
+    """Erdos-Renyi-Kernel (Evci et al. 2020): smaller layers keep a larger share.
 
-    Its density is proportional to the sum of its dimensions over their product, and at most 1. The number of
-    units removed from the whole net is `round(rate * n)`, exactly.
+    A layer's density is proportional to the sum of its dimensions over their product, and at most 1. Exactly
+    `round(rate * n)` units of the whole network are removed.
     """
 
     def __call__(self, units: Scores, rate: float) -> Masks:
@@ -133,10 +133,10 @@ class ERK(Allocation):
 
 @dataclass(frozen=True)
 class Zeros(Allocation):
-    """All that training has brought to 0, however much that is: `rate` only switches it on, where it is above 0.
+    """Removes every unit that training has brought to 0, at any `rate` above 0.
 
     For learned sparsity (network slimming by proximal steps, Liu et al. 2017; group lasso, Wen et al. 2016; scaling
-    factors, Huang & Wang 2018), where the weight of the penalty decides how much goes. A layer that is 0 altogether
+    factors, Huang & Wang 2018), where the weight of the penalty decides how much is removed. A layer that is all 0
     keeps its best unit.
     """
 
@@ -144,7 +144,7 @@ class Zeros(Allocation):
 
     def __call__(self, units: Scores, rate: float) -> Masks:
         refuse_nan(units)
-        pruned_count(0, rate)  # refuses what is no fraction
+        pruned_count(0, rate)  # rejects a rate outside [0, 1)
         if rate == 0:
             return {name: torch.ones_like(score, dtype=torch.bool) for name, score in units.items()}
         keep = {name: (score != 0) & (score > -torch.inf) for name, score in units.items()}
@@ -156,20 +156,20 @@ class Zeros(Allocation):
 
 
 def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
-    """How many units each layer keeps, `total` in sum: min(n, round(epsilon * sum of dimensions)), at least 1.
+    """Units that each layer keeps, `total` in sum: min(n, round(epsilon * sum of dimensions)), at least 1.
 
-    Epsilon is found by bisection. It decides for all layers, so as `total` falls no layer's count ever rises.
+    One epsilon for all layers, found by bisection, so no layer's count rises as `total` falls.
     """
     sums, sizes = [sum(shape) for shape in shapes], [math.prod(shape) for shape in shapes]
 
-    def at(epsilon: float) -> list[int]:
+    def counts_at(epsilon: float) -> list[int]:
         return [min(n, max(1, math.floor(epsilon * s + 0.5))) for n, s in zip(sizes, sums, strict=True)]
 
     low, high = 0.0, float(max(sizes))
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if sum(at(middle)) <= total else (low, middle)
-    counts, more = at(low), at(high)
-    for i in range(len(counts)):  # layers whose counts change at the very same epsilon: the first ones take the rest
+        low, high = (middle, high) if sum(counts_at(middle)) <= total else (low, middle)
+    counts, more = counts_at(low), counts_at(high)
+    for i in range(len(counts)):  # of layers whose counts change at the same epsilon the first take the rest
         counts[i] += min(more[i] - counts[i], total - sum(counts))
     return counts
 
@@ -218,13 +218,13 @@ def _ranks(scores: Tensor) -> Tensor:
 
 
 class Budget(Protocol):
-    """Asks an allocation for as many units as come to a fraction of something (channels/budget.py)."""
+    """Protocol for rates measured in a resource (MACs, parameters, latency) instead of units (channels/budget.py)."""
 
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
-        """This budget for one net and a granularity that is bound to it."""
+        """This budget for one network and a granularity that is bound to it."""
 
     def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
-        """Bool masks in the shapes of `units` that take `rate` away. Raises ValueError where that cannot be met."""
+        """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do."""
 
     def attained(self, keep: Masks) -> float:
-        """The fraction that is gone without the units that are False in `keep`."""
+        """The fraction of the resource removed with the units that are False in `keep`."""

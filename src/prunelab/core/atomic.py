@@ -1,4 +1,4 @@
-"""How is a file written whole or not at all?"""
+"""Atomic file writes."""
 
 import errno
 import os

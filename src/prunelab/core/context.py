@@ -1,4 +1,4 @@
-"""What may a criterion look at? Nothing that it does leaves a trace in training."""
+"""What a criterion may read of a network and its training data, without leaving a trace."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,20 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunelab.core.activations import input_squares
 from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example, Scores
 
 Batch = Sequence[Any]  # (inputs, targets)
-Draw = Callable[[int, torch.Generator], list[Batch]]  # so many batches of training data, drawn anew
-Loss = Callable[[Any, Any], Tensor]  # of (outputs, targets), averaged over the batch
-Average = Callable[[Sequence[Tensor]], None]  # over the processes that train the net together, in place
+Draw = Callable[[int, torch.Generator], list[Batch]]  # (count, generator) -> batches of training data
+Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) -> mean over the batch
+Average = Callable[[Sequence[Tensor]], None]  # in place, over the processes of one training
 
 
 @dataclass(frozen=True)
 class Context:
-    """The net and its weights as they are now; pulls at training data run in training mode, as training would.
+    """The network and its weights as they are now; training data passes through it in training mode.
 
-    Buffers, random streams, modes and `.grad` are left as they were.
+    Buffers, random streams, modes and `.grad` are restored.
     """
 
     net: nn.Module
@@ -30,11 +31,11 @@ class Context:
     example: Example | None = None
     draw: Draw | None = None
     loss: Loss = F.cross_entropy
-    memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the criterion has kept while it watched
+    memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the criterion has kept while it watched training
     average: Average | None = None
 
     def batches(self, count: int) -> list[Batch]:
-        """Batches of training data. Raises ValueError where there is nothing to draw from."""
+        """Batches of training data. Raises ValueError where none can be drawn."""
         if self.draw is None:
             raise ValueError("this criterion looks at training data: give Pruner.attach a function to draw= batches")
         return self.draw(count, self.generator)
@@ -56,27 +57,37 @@ class Context:
             self._add(total, self._derive(along), len(batches))
         return self.all_reduce_mean(total)
 
-    def all_reduce_mean(self, slopes: Scores) -> Scores:
-        """The mean over the processes that train the net together, in place: the same bits on all of them.
+    def input_norms(self, batches: Sequence[Batch]) -> Scores:
+        """The L2 norm of each input channel of each weight's layer, over all of `batches` and positions.
 
-        For whatever may differ between them, as gradients do even on the same data: GPUs add in any order.
+        In shapes that broadcast against the weight: (1, in, 1, ...), with groups (out, in / groups, 1, ...).
+        Raises ValueError for weights whose layers do not run.
+        """
+        with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):
+            squares = input_squares(self.net, self.params, [inputs for inputs, _ in batches])
+        return {name: total.sqrt() for name, total in self.all_reduce_mean(squares).items()}
+
+    def all_reduce_mean(self, slopes: Scores) -> Scores:
+        """The mean over the processes of this training, in place: the same bits on all of them.
+
+        For anything that may differ between them, as gradients do even on the same data: GPUs add in any order.
         """
         if self.average is not None:
             self.average(list(slopes.values()))
         return slopes
 
     def _losses(self, batches: Sequence[Batch], temperature: float) -> Iterator[Tensor]:
-        # A compiled net cannot be differentiated twice, and is not worth compiling for a glance.
+        # A compiled network cannot be differentiated twice, and compiling is not worth it for a few batches.
         with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):
             for inputs, targets in batches:
                 yield self.loss(self.net(inputs) / temperature, targets)
 
     def _derive(self, value: Tensor, create_graph: bool = False) -> Scores:
-        learnt = {name: p for name, p in self.params.items() if p.requires_grad}
-        slopes = torch.autograd.grad(value, list(learnt.values()), create_graph=create_graph, allow_unused=True)
-        return {name: slope for name, slope in zip(learnt, slopes, strict=True) if slope is not None}
+        trained = {name: p for name, p in self.params.items() if p.requires_grad}
+        slopes = torch.autograd.grad(value, list(trained.values()), create_graph=create_graph, allow_unused=True)
+        return {name: slope for name, slope in zip(trained, slopes, strict=True) if slope is not None}
 
     @staticmethod
-    def _add(total: Scores, part: Scores, of: int) -> None:
+    def _add(total: Scores, part: Scores, batches: int) -> None:
         for name, value in part.items():
-            total[name] += value.detach() / of
+            total[name] += value.detach() / batches

@@ -1,4 +1,4 @@
-"""What do the processes of one training tell each other? Alone, a process tells itself."""
+"""Collectives over the processes of one training; a single process is a group of one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from prunelab.core.types import Masks
 
 
 def world_size() -> int:
-    """The processes of this training."""
+    """How many processes this training has."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 @torch.no_grad()
 def average(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> None:
-    """Each becomes its mean over all ranks, in place, by one collective a type; the sums are made in `dtype`.
+    """Replaces each by its mean over all ranks, in place, with one collective per type; sums are in `dtype`.
 
-    All ranks end with the same bits. In float64, what was equal in float32 stays as it was.
+    All ranks end with the same bits. Summed in float64, float32 values that were equal do not change.
     """
     if world_size() == 1:
         return
@@ -38,7 +38,7 @@ def average(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> None
 
 
 def total(numbers: Sequence[int], device: torch.device) -> list[int]:
-    """Their sums over all ranks; `device` is the one that is trained on."""
+    """Sums over all ranks; `device` is the training device."""
     sums = torch.tensor(numbers, device=device)
     if world_size() > 1:
         dist.all_reduce(sums)
@@ -46,7 +46,7 @@ def total(numbers: Sequence[int], device: torch.device) -> list[int]:
 
 
 def gather(value: Any) -> list[Any]:
-    """What each rank has for `value`, in the order of ranks."""
+    """The `value` of every rank, in order."""
     values = [value] * world_size()
     if len(values) > 1:
         dist.all_gather_object(values, value)
@@ -64,15 +64,15 @@ def check_same(masks: Masks, device: torch.device) -> None:
     for name, differ in zip(masks, (largest != smallest).tolist(), strict=True):
         if differ:
             raise RuntimeError(
-                f"{name}: the ranks have different masks, so each would train a net of its own; go on from the last "
-                "checkpoint, and let the criterion look at nothing that only one rank has"
+                f"{name}: the ranks have different masks, so each would train another network; resume from the last "
+                "checkpoint, with a criterion that uses nothing that only one rank has"
             )
 
 
 def checksum(mask: Tensor) -> Tensor:
-    """A whole number () of 62 bits that tells masks apart, by their elements and their places; any shape."""
-    place = torch.arange(1, mask.numel() + 1, device=mask.device)
-    mixed = place * 0x1E3779B97F4A7C15  # wraps around, on every device alike
+    """An integer () of 62 bits that depends on the elements of a mask and their positions."""
+    position = torch.arange(1, mask.numel() + 1, device=mask.device)
+    mixed = position * 0x1E3779B97F4A7C15  # wraps around, on every device alike
     mixed = (mixed ^ (mixed >> 29)) * 0x3F58476D1CE4E5B9
     mixed = mixed ^ (mixed >> 32)
-    return (mixed * mask.reshape(-1)).sum() >> 1  # a bit less, so that the number can be negated
+    return (mixed * mask.reshape(-1)).sum() >> 1  # one bit less, so that it can be negated

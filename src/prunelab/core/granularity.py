@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class Layout(NamedTuple):
-    """How many channels units have on each axis of the parameters, which is what costs are computed from.
+    """How many channels units have on each axis of the parameters, from which costs are computed.
 
-    Units of one kind are alike: any two of them have as many channels on every axis.
+    Two units of one kind have the same number of channels on every axis.
     """
 
-    kinds: dict[str, Tensor]  # the kind of each unit of a group: (units,), or () where all are of one
+    kinds: dict[str, Tensor]  # the kind of each unit of a group: (units,), or () if all are of one kind
     whole: Tensor  # (kinds,): how many units there are
     names: list[str]  # (axes,): the parameter that each axis belongs to
     per: Tensor  # (axes, kinds): channels that one unit has there
@@ -32,13 +32,13 @@ class Granularity(ABC):
     """Sums the scores of weights into units, and expands the masks of units to all that belongs to them."""
 
     single_weights: ClassVar[bool] = False  # whether a unit is one weight
-    in_groups: ClassVar[bool] = False  # whether units have places in N:M groups, which a shuffle would break
+    in_groups: ClassVar[bool] = False  # whether units belong to N:M groups, which a shuffle would break
     of_channels: ClassVar[bool] = False  # whether a unit is a channel, with all that is coupled to it
-    whole_layers: ClassVar[bool] = False  # whether a unit takes its layers whole
+    whole_layers: ClassVar[bool] = False  # whether a unit is made of whole layers
 
     @abstractmethod
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
-        """This granularity for one net and its prunable `params`. Raises ValueError where it finds no unit."""
+        """This granularity for one network and its prunable `params`. Raises ValueError if there is no unit."""
 
     def check(self, rate: float) -> None:  # noqa: B027
         """Raises ValueError for a rate that units of this kind cannot meet."""
@@ -80,11 +80,11 @@ class Weight(Granularity):
 
 @dataclass(frozen=True)
 class NM(Granularity):
-    """Single weights that go N of every `m`, neighbours along the input dimension (Zhou et al. 2021).
+    """Single weights, N of every `m` neighbours along the input dimension removed (Zhou et al. 2021).
 
-    N follows from the rate: 0.5 with m=4 is 2:4. A weight's score becomes its rank among its m, so an even
-    allocation takes the same number from every group. Layers whose inputs are no multiple of m stay dense,
-    and are named in the log, or are an error with `indivisible="refuse"`.
+    N follows from the rate: 0.5 with m=4 is 2:4. A weight's score is its rank among its m, so an even allocation
+    removes the same number from every group. Layers whose inputs are not a multiple of m stay dense and are
+    named in the log, or are an error with `indivisible="refuse"`.
     """
 
     single_weights: ClassVar[bool] = True
@@ -96,25 +96,27 @@ class NM(Granularity):
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         if self.m < 2 or self.indivisible not in ("dense", "refuse"):
             raise ValueError(f"m={self.m}, indivisible={self.indivisible!r}: expected m >= 2 and 'dense' or 'refuse'")
-        odd = {name: w.shape[1] for name, w in params.items() if w.shape[1] % self.m}
-        told = ", ".join(f"{name} ({inputs} inputs)" for name, inputs in odd.items())
-        if odd and (self.indivisible == "refuse" or len(odd) == len(params)):
-            raise ValueError(f"groups of m={self.m} do not divide the inputs of {told}: skip them, or choose another m")
-        if odd:
-            log.warning("left dense, their inputs are no multiple of m=%d: %s", self.m, told)
-        return replace(self, names=tuple(name for name in params if name not in odd))
+        indivisible = {name: w.shape[1] for name, w in params.items() if w.shape[1] % self.m}
+        layers = ", ".join(f"{name} ({inputs} inputs)" for name, inputs in indivisible.items())
+        if indivisible and (self.indivisible == "refuse" or len(indivisible) == len(params)):
+            raise ValueError(
+                f"groups of m={self.m} do not divide the inputs of {layers}: skip them, or choose another m"
+            )
+        if indivisible:
+            log.warning("left dense, their inputs are no multiple of m=%d: %s", self.m, layers)
+        return replace(self, names=tuple(name for name in params if name not in indivisible))
 
     def check(self, rate: float) -> None:
         if abs(rate * self.m - round(rate * self.m)) > 1e-9:
-            fit = ", ".join(f"{i / self.m:g}" for i in range(1, self.m))
-            raise ValueError(f"rate={rate}: groups of m={self.m} weights allow {fit}")
+            rates = ", ".join(f"{i / self.m:g}" for i in range(1, self.m))
+            raise ValueError(f"rate={rate}: groups of m={self.m} weights allow {rates}")
 
     def reduce(self, scores: Scores) -> Scores:
         refuse_nan({name: scores[name] for name in self.names})  # ranks would hide them
         return {name: self._ranks(scores[name]) for name in self.names}
 
     def _ranks(self, score: Tensor) -> Tensor:
-        """m - 1 for the best of its group, 0 for the worst; of equals the first is the better; -inf stays so."""
+        """m - 1 for the best of its group, 0 for the worst; of equals the first ranks higher; -inf stays -inf."""
         inputs_last = score.movedim(1, -1)  # (out, [k, k,] in)
         groups = inputs_last.reshape(-1, self.m)
         order = groups.argsort(dim=1, descending=True, stable=True)

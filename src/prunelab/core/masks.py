@@ -1,4 +1,4 @@
-"""Which k of n scores are kept, exactly?"""
+"""Exact selection of the k largest scores, and products with masks."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,9 @@ from prunelab.core.types import Scores
 
 
 def keep_top(scores: Tensor, k: int) -> Tensor:
-    """Bool mask of the shape of `scores` with exactly `k` True: the largest; of equals, the first by position.
+    """Bool mask in the shape of `scores` with exactly `k` True: the largest; of equals, the first by position.
 
-    On a CPU linear in the number of scores: a threshold is selected, not sorted for. They must not be NaN.
+    Linear time on a CPU: the threshold is selected without sorting. Scores must not be NaN.
     """
     flat = scores.reshape(-1)
     if k >= flat.numel():
@@ -17,14 +17,14 @@ def keep_top(scores: Tensor, k: int) -> Tensor:
     if k <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     nth = flat.numel() - k
-    # On a GPU kthvalue is not among the deterministic operations, and a sort takes milliseconds.
+    # On a GPU kthvalue is not deterministic, and a sort takes milliseconds.
     threshold = flat.sort().values[nth] if flat.is_cuda else flat.kthvalue(nth + 1).values
     above, equal = flat > threshold, flat == threshold
     return (above | (equal & (equal.cumsum(0) <= k - above.sum()))).view_as(scores)
 
 
 def pruned_count(n: int, rate: float) -> int:
-    """How many of `n` units go at `rate`. Raises ValueError unless `rate` is a fraction in [0, 1)."""
+    """How many of `n` units `rate` removes. Raises ValueError unless `rate` is a fraction in [0, 1)."""
     if not 0 <= rate < 1:
         raise ValueError(f"rate={rate}: expected a fraction in [0, 1)")
     return round(rate * n)
@@ -38,17 +38,17 @@ def refuse_nan(scores: Scores) -> None:
 
 
 def as_factor(param: Tensor, mask: Tensor) -> Tensor:
-    """0 and 1 in the strides of `param`: in others, each product would take twice as long."""
+    """0 and 1 in the strides of `param`; with other strides each product takes twice as long."""
     return torch.empty_like(param, requires_grad=False).copy_(mask)
 
 
 def like(state: object, param: Tensor) -> bool:
-    """Whether what an optimizer keeps has an element for each of `param`, as momentum has."""
+    """Whether an optimizer's state has one element per element of `param`, as momentum has."""
     return isinstance(state, Tensor) and state.shape == param.shape
 
 
 def multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:
-    """In place, all in one call."""
+    """In place, in one call."""
     if tensors:
         with torch.no_grad():
             torch._foreach_mul_(tensors, factors)

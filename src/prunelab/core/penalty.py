@@ -1,4 +1,4 @@
-"""What pulls towards zero while a net trains?"""
+"""Penalties: what pulls parameters towards zero during training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,29 +10,29 @@ from prunelab.core.granularity import Granularity
 
 
 class Penalty(ABC):
-    """Pulls groups of parameters to zero, at two moments around each optimizer step.
+    """Pulls groups of parameters towards zero, before or after each optimizer step.
 
-    A term of the loss is a gradient before the step; a proximal operator comes after it, and makes exact zeros.
+    A term of the loss adds its gradient before the step; a proximal operator follows it and makes exact zeros.
     """
 
     @abstractmethod
     def bind(self, net: nn.Module, granularity: Granularity) -> Self:
-        """This penalty for one net and the units that its bound `granularity` has; changes nothing in the net.
+        """This penalty for one network and the units of its bound `granularity`; leaves the network unchanged.
 
-        Raises ValueError where it finds nothing to pull at.
+        Raises ValueError where there is nothing to penalise.
         """
 
     @property
     @abstractmethod
     def params(self) -> Mapping[str, nn.Parameter]:
-        """The parameters that it pulls at, in whole or in part."""
+        """The parameters it changes, in whole or in part."""
 
     def before_step(self) -> None:  # noqa: B027
         """Adds its gradient to `.grad`."""
 
     def after_step(self, rates: Mapping[str, float]) -> None:  # noqa: B027
-        """Takes its proximal step, given the learning rate of each of `params` in the step just done."""
+        """The proximal step, given the learning rate of each of `params` in the optimizer step just taken."""
 
     @abstractmethod
     def zeros(self) -> Tensor:
-        """For each group whether all of it is exactly 0: (groups,), bool."""
+        """Whether each group is exactly 0: (groups,), bool."""

@@ -1,4 +1,4 @@
-"""How is a net looked at without leaving a trace?"""
+"""Runs a block on a network and restores its modes, buffers and random streams."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,7 @@ from torch import nn
 
 @contextmanager
 def preserve_state(net: nn.Module, training: bool = False) -> Iterator[None]:
-    """A block in eval mode without gradients, or in `training` mode with them.
-
-    Modes, buffers and random streams are put back.
-    """
+    """Eval mode without gradients, or `training` mode with them; restored after the block."""
     modes = {module: module.training for module in net.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()] if training else []
     gpus = {p.device for p in net.parameters() if p.device.type == "cuda"}

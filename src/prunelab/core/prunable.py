@@ -1,4 +1,4 @@
-"""Which parameters of a net may be pruned?"""
+"""The parameters of a network that may be pruned."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -15,17 +15,16 @@ def layer_weights(net: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def prunable_weights(net: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Parameter]:
-    """The `layer_weights` that may be pruned.
+    """The `layer_weights` that may be pruned: all but those that match a pattern of `skip` ("fc.*").
 
-    Names that match a pattern of `skip` ("fc.*", "*.downsample.*") are left dense. Raises ValueError when
-    nothing is left, or when a pattern matches no prunable weight.
+    Raises ValueError when nothing is left, or when a pattern matches no prunable weight.
     """
-    found = layer_weights(net)
+    weights = layer_weights(net)
     for pattern in skip:
-        if not any(fnmatch(name, pattern) for name in found):
-            raise ValueError(f"skip={pattern!r} matches no prunable weight; there are: {', '.join(found)}")
-    chosen = {name: p for name, p in found.items() if not any(fnmatch(name, s) for s in skip)}
+        if not any(fnmatch(name, pattern) for name in weights):
+            raise ValueError(f"skip={pattern!r} matches no prunable weight; there are: {', '.join(weights)}")
+    chosen = {name: p for name, p in weights.items() if not any(fnmatch(name, s) for s in skip)}
     if not chosen:
-        what = "every prunable weight is skipped" if found else "it has no convolution or linear layer"
+        what = "every prunable weight is skipped" if weights else "it has no convolution or linear layer"
         raise ValueError(f"{type(net).__name__}: nothing to prune, {what}")
     return chosen

@@ -22,12 +22,12 @@ from prunelab.core.types import Example, Masks, Scores
 
 
 class Pruner:
-    """A pruning method, and the masks it has come to.
+    """A pruning method and its current masks.
 
-    `skip` names weights that stay dense, by pattern ("fc.*"). `seed` feeds criteria that draw at random.
-    `regrow` exchanges weights while the rate stands. With several `passes` one pruning is made in as many
-    steps, each scored anew on what the last one left (SynFlow, Tanaka et al. 2020). With a `budget` the rate is a
-    fraction of what that counts, instead of units.
+    `skip` names weights that stay dense, by pattern ("fc.*"). `seed` is for criteria that draw at random.
+    `regrow` exchanges weights at a constant rate. `passes` splits one pruning into as many steps, each scored
+    on what the last one left (SynFlow, Tanaka et al. 2020). With a `budget` the rate is a fraction of that
+    resource instead of units.
 
     >>> from prunelab.core.allocation import Uniform
     >>> from prunelab.core.granularity import Weight
@@ -67,16 +67,16 @@ class Pruner:
         self._forget()
 
     def _forget(self) -> None:
-        self.rate = 0.0  # what the masks meet now
-        self.attained = 0.0  # the same as the budget counts it
-        self.keep: Masks = {}  # a verdict per unit
-        self.masks: Masks = {}  # the same per weight; derived, never saved
+        self.rate = 0.0  # that the masks meet now
+        self.attained = 0.0  # the same in the budget's resource
+        self.keep: Masks = {}  # by unit
+        self.masks: Masks = {}  # by weight; derived, never saved
         self._prunable: dict[str, nn.Parameter] = {}
-        self._params: dict[str, nn.Parameter] = {}  # all of the net's: norms and biases may be masked too
+        self._params: dict[str, nn.Parameter] = {}  # of the whole network: norms and biases may be masked too
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
         self._memory: Scores = {}  # of a criterion that watches training
-        self.removed = False  # whether surgery has cut out what was masked: there is nothing left to mask
-        self._regrown = 0  # the step of the last exchange: asked twice at one step, it is done once
+        self.removed = False  # whether surgery has removed what was masked
+        self._regrown = 0  # the step of the last exchange: one at most per step
         self._generator = derived_generator("pruner", self.seed)
 
     def attach(
@@ -91,9 +91,9 @@ class Pruner:
         """Starts afresh on `net`.
 
         `example` is a batch of inputs, for granularities larger than a weight and for SynFlow; `draw` and `loss`
-        are for criteria that look at training data; `average` is over the processes that train the net together, for
-        what these criteria find. From a net of which all has been `removed`, as a state to be loaded says, nothing more
-        is asked. Raises ValueError for parts that do not fit together.
+        are for criteria that use training data; `average`, over the processes of one training, is for their results.
+        `removed`: surgery is done, as a state to be loaded says; then nothing is bound. Raises ValueError for
+        parts that do not fit together.
         """
         self._forget()
         if self.passes < 1:
@@ -115,12 +115,12 @@ class Pruner:
 
     @property
     def in_groups(self) -> bool:
-        """Whether units have places in N:M groups, which a shuffle would break."""
+        """Whether units belong to N:M groups, which a shuffle would break."""
         return self.granularity.in_groups
 
     @property
     def batches(self) -> int:
-        """The most batches of training data that one of the criteria looks at."""
+        """The most batches of training data that any of the criteria uses."""
         return max(criterion.batches for criterion in self._criteria)
 
     @property
@@ -133,7 +133,7 @@ class Pruner:
         return [self.criterion, *([self.regrow.drop, self.regrow.grow] if self.regrow else [])]
 
     def check(self, p: Progress) -> None:
-        """Rehearses the last pruning of a run of `p.total` steps; raises ValueError for what would fail in it."""
+        """Dry run of the last pruning of a run of `p.total` steps; raises ValueError where it would fail."""
         self.schedule.check(p)
         if self.removed:
             return
@@ -148,13 +148,13 @@ class Pruner:
     def dry_run(self, rate: float) -> None:
         """Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
-        # Made up, and alike in all layers: a threshold for all of them shall not be said to empty one.
+        # Made-up scores, alike in all layers, so that a global threshold empties none and warns of none.
         self._allocate({n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}, rate)
 
     def update(self, p: Progress) -> bool:
-        """Prunes to the rate that is due at `p`, if it is not met yet, or exchanges; says if the masks changed.
+        """Prunes to the rate due at `p` if it is not met yet, or exchanges weights; whether the masks changed.
 
-        What is pruned stays pruned, unless `regrow` brings it back. Raises ValueError when scores contain NaN.
+        Pruned units stay pruned unless `regrow` brings them back. Raises ValueError when scores contain NaN.
         """
         due = self.schedule(p)
         if due is not None and due > self.rate:
@@ -185,15 +185,15 @@ class Pruner:
         return self.budget(self.allocation, units, rate) if self.budget else self.allocation(units, rate)
 
     def unit_scores(self) -> Scores:
-        """What the criterion says of each unit now; what is gone has -inf."""
+        """The current score of each unit; -inf for pruned ones."""
         scores = dict(self._score(self.criterion))
         masks = self.keep if self.criterion.of_units else self.masks
-        for name in scores.keys() & masks.keys():  # before they become units: a rank counts the living
+        for name in scores.keys() & masks.keys():  # before they become units: N:M ranks only those left
             scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
         return scores if self.criterion.of_units else self.granularity.reduce(scores)
 
     def set_scores(self, scores: Scores) -> None:
-        """Hands `scores` to a criterion that goes by what a callback finds out, as its memory."""
+        """Passes `scores` found by a callback to the criterion, as its memory."""
         self._memory = scores
 
     def _score(self, criterion: Criterion) -> Scores:
@@ -211,7 +211,7 @@ class Pruner:
             return criterion(context)
 
     def shuffle(self) -> None:
-        """Puts as many units of each layer as are kept elsewhere, at random: the control of a lottery ticket."""
+        """Permutes the mask within each layer at random: the control of a lottery ticket."""
         self._adopt(
             {
                 name: kept.reshape(-1)[torch.randperm(kept.numel(), generator=self._generator)].view_as(kept)
@@ -220,7 +220,7 @@ class Pruner:
         )
 
     def watch(self) -> None:
-        """Shows the criteria that watch training the weights and their gradients; call before each step."""
+        """Passes weights and gradients to the criteria that watch training; call before each step."""
         for criterion in self._criteria:
             if criterion.watches and not self.removed:
                 criterion.watch(self._prunable, self._memory)
@@ -242,13 +242,13 @@ class Pruner:
         multiply(tensors, factors)
 
     def mask_gradients(self) -> None:
-        """Zeroes the gradients of pruned weights, so that clipping by norm counts the living ones alone."""
+        """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""
         params, factors = self._masked()
         pairs = [(p.grad, f) for p, f in zip(params, factors, strict=True) if p.grad is not None]
         multiply([grad for grad, _ in pairs], [f for _, f in pairs])
 
     def detach_masks(self) -> None:
-        """What is masked has been cut out: masks are no longer held to the net, the verdict on units is kept."""
+        """After surgery: the network is no longer masked, `keep` still says which units were removed."""
         self.removed, self.masks, self._factors, self._memory = True, {}, {}, {}
 
     def _masked(self) -> tuple[list[nn.Parameter], list[Tensor]]:
@@ -266,7 +266,7 @@ class Pruner:
         return {name: (0, units.numel()) for name, units in self._units().items()}
 
     def _units(self) -> Scores:
-        """The units by group, with scores that mean nothing."""
+        """The units by group, with placeholder scores."""
         return self.granularity.reduce({name: p.detach() for name, p in self._prunable.items()})
 
     def state_dict(self) -> dict[str, Any]:
@@ -281,12 +281,12 @@ class Pruner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a saved state on the attached net. Raises ValueError where a mask does not fit it."""
+        """Restores a saved state on the attached network. Raises ValueError where a mask does not fit it."""
         units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
-                have = tuple(units[name].shape) if name in units else "no such units"
-                raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {have}")
+                shape = tuple(units[name].shape) if name in units else "no such units"
+                raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {shape}")
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]
         # Copied: sums go on in place, and the state may be another pruner's.

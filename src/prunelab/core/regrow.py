@@ -1,4 +1,4 @@
-"""Which weights come back, and which go in their place? Dynamic sparse training (Mocanu 2018; Evci 2020)."""
+"""Regrowth for dynamic sparse training: which weights return and which go instead (Mocanu 2018; Evci 2020)."""
 
 import math
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from prunelab.core.types import Masks, Scores
 
 @dataclass(frozen=True)
 class Regrow:
-    """At times, in each layer, the living weights of lowest `drop` give way to as many of highest `grow`.
+    """Every so often each layer exchanges its weights of lowest `drop` for as many of highest `grow`.
 
-    A weight dropped may be the one that grows; it then keeps its value. The others start at 0, without
-    momentum. Counts stay as they are, so the rate does.
+    A dropped weight may grow again at once and then keeps its value; the others start at 0, without momentum.
+    The rate does not change.
     """
 
     drop: Criterion
     grow: Criterion
-    fraction: float = 0.3  # of a layer's living weights; decays on a half cosine (Evci et al. 2020, sec. 3)
+    fraction: float = 0.3  # of a layer's remaining weights; decays on a half cosine (Evci et al. 2020, sec. 3)
     every: Time = "100it"
     until: Time = 0.75
 
     def due(self, p: Progress) -> float | None:
-        """The fraction to exchange at this step; None: not now."""
+        """The fraction to exchange at this step, or None."""
         every, end = max(1, to_step(self.every, p)), to_step(self.until, p)
         if p.step == 0 or p.step % every or p.step >= end:
             return None
         return self.fraction / 2 * (1 + math.cos(math.pi * p.step / end))
 
     def check(self, p: Progress) -> None:
-        """Raises ValueError for a fraction that is none, and for a run without a single exchange."""
+        """Raises ValueError for a fraction outside (0, 1], and for a run without a single exchange."""
         if not 0 < self.fraction <= 1:
             raise ValueError(f"regrow.fraction={self.fraction}: expected a fraction in (0, 1]")
         try:

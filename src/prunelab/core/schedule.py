@@ -1,4 +1,4 @@
-"""When are units removed, and how many by then?"""
+"""Schedules: when units are removed, and how many by then."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,37 +8,37 @@ from prunelab.core.time import Progress, Time, length, to_step
 
 
 class Schedule(ABC):
-    """The rate that is due at a step: a function of the step alone, so that a resumed run needs no memory."""
+    """The rate due at a step: a function of the step alone, so a resumed run needs no state."""
 
     @property
     def in_rounds(self) -> bool:
-        """Whether each pruning is followed by a training of its own."""
+        """Whether a training of its own follows each pruning."""
         return False
 
     @abstractmethod
     def __call__(self, p: Progress) -> float | None:
-        """The fraction of units that must be gone after `p.step` steps; None before the first pruning."""
+        """The fraction of units to be removed by `p.step` steps; None before the first pruning."""
 
     def length(self, epoch: int) -> int | None:
-        """The steps that a run must have, given those of an epoch; None: any number of them."""
+        """The steps that a run must have, given those of an epoch; None for any number."""
         return None
 
     def is_last(self, p: Progress) -> bool:
-        """Whether the rate that is due now is the final one."""
+        """Whether the rate due now is the final one."""
         return self(p) == self(replace(p, step=p.total))
 
     @abstractmethod
     def check(self, p: Progress) -> None:
-        """Raises ValueError, naming the value and the remedy, when the run is too short for this schedule."""
+        """Raises ValueError, with value and remedy, when the run is too short for this schedule."""
 
 
 @dataclass(frozen=True)
 class Rounds(Schedule):
     """Prune, train on, prune again: `n` prunings, the first at `start`; the last one meets `rate` exactly.
 
-    Each removes the same share of what is left; with n=None it is `share`, as often as `rate` takes. They are
-    spaced equally to the end of the run; or, given the length of one `training`, so that each is followed by
-    that training from its step `rewind` on, in whole epochs. One round is one-shot pruning.
+    Each removes the same share of what is left; with n=None it is `share`, as many times as `rate` takes. They
+    are spaced equally to the end of the run or, given the length of one `training`, each is followed by that
+    training from its step `rewind` on, in whole epochs. One round is one-shot pruning.
     """
 
     rate: float
@@ -53,7 +53,7 @@ class Rounds(Schedule):
         """How many prunings there are."""
         if self.rate == 0:
             return 0
-        # Rounded, because 0.8 ** k is no round number: three times 20 % must not become four.
+        # Rounded, because 0.8 ** k is inexact: three times 20 % must not become four.
         return self.n if self.n is not None else math.ceil(round(math.log(1 - self.rate, 1 - self.share), 9))
 
     @property
@@ -75,7 +75,7 @@ class Rounds(Schedule):
             return 0
         if self.training is not None:
             return min(self.rounds, 1 + (p.step - start) // self._retraining(p.epoch))
-        # Integers, so that no rounding moves a pruning.
+        # In integers, so that rounding moves no pruning.
         return min(self.rounds, 1 + (p.step - start) * self.rounds // max(p.total - start, 1))
 
     def ends(self, epoch: int) -> list[int]:
@@ -121,7 +121,7 @@ class Rounds(Schedule):
 
 @dataclass(frozen=True)
 class Cubic(Schedule):
-    """Zhu & Gupta 2017: fast at first, slower as fewer weights are left; then the masks stand."""
+    """Cubic ramp, fast at first, then constant masks (Zhu & Gupta 2017)."""
 
     rate: float
     start: Time = 0.0

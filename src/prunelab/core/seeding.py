@@ -1,4 +1,4 @@
-"""Where do random numbers come from that no other part of a run draws?"""
+"""Random generators derived from a purpose and the seed."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ import torch
 def derived_generator(purpose: str, seed: int) -> torch.Generator:
     """A generator on the CPU for one purpose.
 
-    Not `manual_seed(seed)`: the global stream, seeded alike, has drawn the initial weights from the same numbers.
+    Not `manual_seed(seed)`: the initial weights come from the same numbers of the global stream.
     """
-    own = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(own[:4]))
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4]))

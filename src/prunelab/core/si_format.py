@@ -1,4 +1,4 @@
-"""How is a large number written for people?"""
+"""Large numbers with SI prefixes."""
 
 
 def si_format(number: float) -> str:

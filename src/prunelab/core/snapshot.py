@@ -1,4 +1,4 @@
-"""What did the run look like at step k, and how does it get back there?"""
+"""Snapshots of a run at one step, and how to restore them."""
 
 import copy
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Parameters, buffers, optimizer state and learning-rate schedule at one step, copied."""
+    """Copies of parameters, buffers, optimizer state and learning-rate schedule at one step."""
 
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
@@ -26,7 +26,7 @@ class Snapshot:
         optimizer: torch.optim.Optimizer | None = None,
         schedule: LRScheduler | None = None,
     ) -> Self:
-        """A copy on the tensors' own devices; later training does not touch it."""
+        """Copies on the tensors' own devices."""
         return cls(
             {name: p.detach().clone() for name, p in net.named_parameters()},
             {name: b.detach().clone() for name, b in net.named_buffers()},
@@ -35,9 +35,9 @@ class Snapshot:
         )
 
     def restore_net(self, net: nn.Module, parameters: bool = True, buffers: bool = True) -> None:
-        """Parameters and buffers go back in place; they keep their identity. Masks are the caller's to apply.
+        """Restores parameters and buffers in place; they keep their identity. The caller applies masks.
 
-        Raises ValueError, naming it, for a tensor that is missing or of another shape.
+        Raises ValueError, with the name, for a tensor that is missing or of another shape.
         """
         live = (dict(net.named_parameters()) if parameters else {}) | (dict(net.named_buffers()) if buffers else {})
         saved = (self.parameters if parameters else {}) | (self.buffers if buffers else {})
@@ -49,14 +49,14 @@ class Snapshot:
                 tensor.copy_(saved[name])
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Momentum and other state go back; learning rates and other options stay, they are the schedule's."""
+        """Restores momentum and other state; learning rates and options stay, they are the schedule's."""
         if self.optimizer is None:
             raise ValueError("the snapshot holds no optimizer state: capture it with the optimizer")
         options = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": copy.deepcopy(self.optimizer["state"]), "param_groups": options})
 
     def restore_schedule(self, schedule: LRScheduler) -> None:
-        """The learning-rate schedule goes back to its place at that step, and the optimizer's options with it."""
+        """Restores the learning-rate schedule, and the optimizer's options with it."""
         if self.schedule is None:
             raise ValueError("the snapshot holds no learning-rate schedule: capture it with the schedule")
         schedule.load_state_dict(copy.deepcopy(self.schedule))
@@ -72,17 +72,17 @@ class Snapshot:
         return cls(**state)
 
 
-TOLD = 3  # of the differences
+SHOWN = 3  # differences in a message
 
 
 def state_dict_mismatch(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     """What is missing, unknown or of another shape; "" where `tensors` fit into `net`."""
-    own = net.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is unknown" for name in tensors if name not in own]
-    wrong += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
+    state = net.state_dict()
+    errors = [f"{name} is missing" for name in state if name not in tensors]
+    errors += [f"{name} is unknown" for name in tensors if name not in state]
+    errors += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(state[name].shape)}"
+        for name in state
+        if name in tensors and tensors[name].shape != state[name].shape
     ]
-    return "; ".join(wrong[:TOLD]) + (f" and {len(wrong) - TOLD} more" if len(wrong) > TOLD else "")
+    return "; ".join(errors[:SHOWN]) + (f" and {len(errors) - SHOWN} more" if len(errors) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Times such as "3ep", "500it", "5min" or half of the run, as optimizer steps or seconds; needs no torch."""
+"""Times such as "3ep", "500it", "5min" or half of the run, in optimizer steps or seconds; needs no torch."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training has come, counted in optimizer steps."""
+    """The progress of training, in optimizer steps."""
 
     step: int  # steps done
     total: int  # steps of the whole run
@@ -17,7 +17,7 @@ class Progress:
 
 
 def to_step(when: Time, p: Progress) -> int:
-    """The step meant by `when`: "3ep" (epochs), "500it" (optimizer steps) or a fraction of the run.
+    """The optimizer step of `when`: "3ep" (epochs), "500it" (steps) or a fraction of the run.
 
     Raises ValueError for anything else, and for a time after the end of the run.
     """
@@ -31,7 +31,7 @@ def to_step(when: Time, p: Progress) -> int:
 
 
 def length(time: Time, epoch: int) -> int:
-    """The steps of a length that does not depend on the run's: "3ep" or "500it"."""
+    """Steps of a time that does not depend on the length of the run: "3ep" or "500it"."""
     if not isinstance(time, str):
         raise ValueError(f'{time!r}: expected a length such as "3ep" or "500it"')
     return _count(time, Progress(0, 0, epoch))
@@ -46,9 +46,9 @@ def _count(when: Time, p: Progress) -> int:
 
 
 def seconds(every: object) -> float | None:
-    """Of a time such as "90s", "5min" or "1h"; None for a number of steps, "500it" or "1ep".
+    """Seconds of a time such as "90s", "5min" or "1h"; None for steps, "500it" or "1ep".
 
-    Raises ValueError for what is neither, or nothing.
+    Raises ValueError for anything else, and for zero.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|it|ep)", str(every))
     if not match or not float(match[1]):

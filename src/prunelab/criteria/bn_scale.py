@@ -1,4 +1,4 @@
-"""Scale of the norm behind a channel: did training turn the channel down? (Liu et al. 2017, network slimming)"""
+"""Network slimming: the scale of the norm behind a channel (Liu et al. 2017)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,9 +13,9 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class BNScale(Criterion):
-    """|gamma| of each batch and group norm, under the name of the norm's weight; for channels, not for weights.
+    """|gamma| of each batch and group norm, by the name of the norm's weight; for channels, not for weights.
 
-    A channel with several norms, as behind a shortcut, scores the mean of theirs. Raises ValueError for a net
+    A channel with several norms, as behind a shortcut, scores their mean. Raises ValueError for a network
     without any.
     """
 
@@ -29,6 +29,6 @@ class BNScale(Criterion):
 
 
 def norm_scales(net: nn.Module) -> dict[str, nn.Parameter]:
-    """The scales of batch and group norms by name, (channels,); norms without one have none."""
+    """The scales of batch and group norms by name: (channels,)."""
     owners = {id(m.weight) for m in net.modules() if isinstance(m, _BatchNorm | nn.GroupNorm)}
     return {name: p for name, p in net.named_parameters() if id(p) in owners}

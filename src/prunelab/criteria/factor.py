@@ -1,4 +1,4 @@
-"""Scaling factor: what did training itself make of the unit? (Huang & Wang 2018)"""
+"""Learned scaling factors of units (Huang & Wang 2018)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class Factor(Criterion):
-    """The unit's factor, which the callback ScalingFactors trains. Raises ValueError where none is beside it."""
+    """The unit's factor, trained by the callback ScalingFactors. Raises ValueError without that callback."""
 
     of_channels: ClassVar[bool] = True
     of_units: ClassVar[bool] = True
@@ -18,7 +18,7 @@ class Factor(Criterion):
     def __call__(self, ctx: Context) -> Scores:
         if not ctx.memory:
             raise ValueError(
-                "no scaling factors to go by: this criterion needs the callback ScalingFactors, listed before Pruning, "
+                "no scaling factors: this criterion needs the callback ScalingFactors, listed before Pruning, "
                 "as in prune=dsss; or choose another, as prune/criterion=l2"
             )
         return dict(ctx.memory)

@@ -1,4 +1,4 @@
-"""Geometric median: is the filter so central that the others can stand in for it? (He et al. 2019)"""
+"""FPGM: distance of a filter to the others of its layer (He et al. 2019)."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from prunelab.core.types import Scores
 class FPGM(Criterion):
     """The sum of a filter's Euclidean distances to all others of its layer (arXiv:1811.00250, eq. 6).
 
-    A row of a linear layer is its filter. The sum is spread evenly over the filter's weights. Filters that are all
-    zero are taken as gone: no distance to them counts, and a masked layer scores as the smaller one would.
+    A row of a linear layer is a filter. The sum is spread evenly over the filter's weights. Filters that are all
+    zero count as removed, so a masked layer scores as the smaller one would.
     """
 
     def __call__(self, ctx: Context) -> Scores:
@@ -23,7 +23,7 @@ class FPGM(Criterion):
 
 
 def _distances(filters: Tensor) -> Tensor:
-    """(out, weights) -> (out,), in float64: in float32 cdist loses the distance of filters that are alike."""
+    """(out, weights) -> (out,), in float64: in float32 cdist loses the distance between similar filters."""
     wide, alive = filters.double(), filters.any(1)
     return torch.cdist(wide, wide[alive]).sum(1)
 

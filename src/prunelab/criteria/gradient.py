@@ -1,4 +1,4 @@
-"""Gradient: how fast would the loss fall if the weight moved? Pruned weights have one too."""
+"""Magnitude of the gradient, which pruned weights have too (RigL, Evci et al. 2020)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class Gradient(Criterion):
-    """|dL/dw| on `batches` of training data; RigL grows the weights where it is largest (Evci et al. 2020)."""
+    """|dL/dw| on `batches` of training data."""
 
     batches: int = 1
 

@@ -1,4 +1,4 @@
-"""GraSP: does the weight help the gradient to flow? (Wang et al. 2020)"""
+"""GraSP: how much a weight helps the gradient to flow (Wang et al. 2020)."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class GraSP(Criterion):
-    """w * Hg: what the squared norm of the gradient would lose, to first order and halved, without the weight.
+    """w * Hg: half the first-order loss in the squared norm of the gradient without the weight.
 
     The negative of the paper's eq. 8, where small is kept. Outputs are divided by `temperature`, as in the
-    authors' code, so that all classes have a say at initialisation.
+    authors' code, so that all classes count at initialisation.
     """
 
     batches: int = 1
@@ -21,5 +21,5 @@ class GraSP(Criterion):
     def __call__(self, ctx: Context) -> Scores:
         batches = ctx.batches(self.batches)
         slopes = ctx.gradients(batches, self.temperature)
-        bent = ctx.curvature(slopes, batches, self.temperature)
-        return {name: w.detach() * bent[name] for name, w in ctx.params.items()}
+        curvature = ctx.curvature(slopes, batches, self.temperature)
+        return {name: w.detach() * curvature[name] for name, w in ctx.params.items()}

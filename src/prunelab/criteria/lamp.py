@@ -1,4 +1,4 @@
-"""LAMP: magnitude that can be compared between layers (Lee et al. 2021)."""
+"""LAMP: magnitude that compares between layers (Lee et al. 2021)."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class LAMP(Criterion):
-    """w^2 over the sum of squares of all weights of the layer that are no smaller (eq. 5), for one global threshold.
+    """w^2 over the sum of squares of all weights of the layer that are no smaller (eq. 5), for a global threshold.
 
-    The largest weight of every layer scores 1, so that none can be emptied. Of equals the first scores highest.
+    The largest weight of every layer scores 1, so no layer is emptied. Of equals the first scores highest.
     """
 
     def __call__(self, ctx: Context) -> Scores:

@@ -1,4 +1,4 @@
-"""Movement: did training push the weight away from zero or towards it? (Sanh et al. 2020)"""
+"""Movement: how far training has pushed a weight away from zero (Sanh et al. 2020)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class Movement(Criterion):
-    """-w * dL/dw, summed up over all steps so far (eq. 4). Raises ValueError before the first step.
+    """-w * dL/dw, summed over all steps so far (eq. 4). Raises ValueError before the first step.
 
-    Unlike the paper's, a weight that is pruned stays pruned, and its sum stays as it is.
+    Unlike in the paper, a pruned weight stays pruned and its sum constant.
     """
 
     watches: ClassVar[bool] = True

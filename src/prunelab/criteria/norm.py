@@ -1,4 +1,4 @@
-"""Magnitude: how large is a weight, or the p-norm of a filter? (Han et al. 2015; Li et al. 2017)"""
+"""Magnitude of a weight, or p-norm of a filter (Han et al. 2015; Li et al. 2017)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from prunelab.core.types import Scores
 
 @dataclass(frozen=True)
 class Norm(Criterion):
-    """|w|^p; summed over a unit it is the p-norm to the power p, in the same order as the norm itself."""
+    """|w|^p; summed over a unit it is the p-norm to the power p, which ranks as the norm does."""
 
     p: int = 1
 

@@ -1,4 +1,4 @@
-"""Random: the control that any criterion must beat."""
+"""Random scores: the control that any criterion must beat."""
 
 from dataclasses import dataclass
 

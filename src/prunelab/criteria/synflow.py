@@ -1,4 +1,4 @@
-"""SynFlow: how much of the flow from input to output goes through the weight? No data needed (Tanaka et al. 2020)."""
+"""SynFlow: the flow from input to output through a weight, without data (Tanaka et al. 2020)."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ from prunelab.core.types import Scores
 class SynFlow(Criterion):
     """|w| * dR/d|w|, R the sum of outputs for an input of ones where every parameter is replaced by |parameter|.
 
-    In float64 and in eval mode, with running means of 0: R is a product over the depth of the net and leaves
-    float32. Prune in many passes, or whole layers go (sec. 5). Raises ValueError without an example input, or
-    where even float64 overflows.
+    In float64 and in eval mode, with running means of 0: R is a product over the depth of the network and exceeds
+    float32. Prune in many passes, or whole layers are removed (sec. 5). Raises ValueError without an example
+    input, or where even float64 overflows.
     """
 
     def __call__(self, ctx: Context) -> Scores:

@@ -1,4 +1,4 @@
-"""Taylor: how would the loss change without the weight? (Molchanov et al. 2019; SNIP at step 0, Lee et al. 2019)"""
+"""Taylor: first-order change of the loss without a weight (Molchanov et al. 2019; SNIP, Lee et al. 2019)."""
 
 from dataclasses import dataclass
 

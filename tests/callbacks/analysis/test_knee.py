@@ -1,4 +1,4 @@
-"""Knees of curves drawn by hand, and the rates that are looked at around them."""
+"""Knees of curves drawn by hand, and the rates around them."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_a_grid_has_equal_steps_or_the_rates_given_and_always_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "told"),
+    ("rates", "message"),
     [
         (1, "rates=1: expected at least 2"),
         (-3, "rates=-3: expected at least 2"),
@@ -50,8 +50,8 @@ def test_a_grid_has_equal_steps_or_the_rates_given_and_always_zero() -> None:
         ([0], r"rates=\[0\]: expected at least one above 0"),
     ],
 )
-def test_rates_that_are_none_are_refused(rates, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_rates_that_are_none_are_refused(rates, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         grid(rates)
 
 

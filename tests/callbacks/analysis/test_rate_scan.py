@@ -1,4 +1,4 @@
-"""Scans and sensitivities, in a project that knows nothing of prunelab, against nets that were really pruned."""
+"""Scans and sensitivities in a foreign Lightning project, against networks that were really pruned."""
 
 import copy
 from collections.abc import Callable
@@ -125,9 +125,9 @@ def accuracy(module: nn.Module, loader: DataLoader) -> float:
 def pruned(module: Foreign, rate: float, criterion: Criterion, granularity: Granularity, allocation: Allocation):
     """A copy that a Pruner of its own has pruned once."""
     module = copy.deepcopy(module)
-    own = Pruner(criterion, granularity, allocation, Rounds(rate=rate, start=0.0))
-    own.attach(module, module.example_input_array)
-    own.update(Progress(0, 10, 5))
+    reference = Pruner(criterion, granularity, allocation, Rounds(rate=rate, start=0.0))
+    reference.attach(module, module.example_input_array)
+    reference.update(Progress(0, 10, 5))
     return module
 
 
@@ -173,11 +173,13 @@ def test_the_other_curve_is_that_of_running_statistics_of_the_pruned_net(trained
     assert scan.result["statistics_from"] == 96
 
 
-@pytest.mark.parametrize("look", [lambda p: Scan(p, [0.5, 0.9], batches=2), lambda p: Sensitivity(p, [0.9], batches=2)])
+@pytest.mark.parametrize(
+    "analysis", [lambda p: Scan(p, [0.5, 0.9], batches=2), lambda p: Sensitivity(p, [0.9], batches=2)]
+)
 @pytest.mark.parametrize("criterion", [Taylor(batches=2), Careless()], ids=["taylor", "careless"])
 @pytest.mark.parametrize("how", ["test", "validate"])
-def test_a_look_leaves_weights_buffers_modes_and_random_streams_to_the_bit(
-    trained, look: Callable, criterion: Criterion, how: str
+def test_an_analysis_leaves_weights_buffers_modes_and_random_streams_to_the_bit(
+    trained, analysis: Callable, criterion: Criterion, how: str
 ) -> None:
     module = copy.deepcopy(trained)
     module.train()
@@ -188,7 +190,7 @@ def test_a_look_leaves_weights_buffers_modes_and_random_streams_to_the_bit(
     getattr(trainer(), how)(module, datamodule=Data(), verbose=False)
     without = torch.rand(3)
     torch.manual_seed(5)
-    callback = look(pruner(criterion))
+    callback = analysis(pruner(criterion))
     getattr(trainer(callback), how)(module, datamodule=Data(), verbose=False)
     assert torch.equal(torch.rand(3), without)
     assert callback.result is not None
@@ -197,7 +199,7 @@ def test_a_look_leaves_weights_buffers_modes_and_random_streams_to_the_bit(
     assert [m.training for m in module.modules()] == modes
 
 
-def test_a_training_ends_in_the_bits_it_would_have_without_a_look_at_its_end() -> None:
+def test_a_training_ends_in_the_bits_it_would_have_without_an_analysis_at_its_end() -> None:
     torch.manual_seed(1)
     plain, looked_at = Foreign(), Foreign()
     for module, callbacks in (
@@ -211,7 +213,7 @@ def test_a_training_ends_in_the_bits_it_would_have_without_a_look_at_its_end() -
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
-def test_a_look_at_the_end_of_a_training_is_one_by_testing_in_any_precision(precision: str) -> None:
+def test_an_analysis_at_the_end_of_a_training_is_one_by_testing_in_any_precision(precision: str) -> None:
     class Blank(Data):
         """Augments as Lightning's documents advise, and badly."""
 
@@ -244,7 +246,7 @@ def test_a_test_set_that_is_made_for_testing_alone_is_found_and_changes_no_train
     assert unchanged(looked_at, state(plain))
 
 
-def test_a_data_set_that_any_setup_splits_anew_is_split_as_without_a_look() -> None:
+def test_a_data_set_that_any_setup_splits_anew_is_split_as_without_an_analysis() -> None:
     class Split(L.LightningDataModule):
         val_dataloader = Data.val_dataloader
 
@@ -266,13 +268,13 @@ def test_a_data_set_that_any_setup_splits_anew_is_split_as_without_a_look() -> N
     assert scan.result["accuracy"][0] == pytest.approx(accuracy(modules[1], splits[0].test_dataloader()))
 
 
-def test_after_a_training_the_same_trainer_tests_and_predicts_without_another_look(trained) -> None:
+def test_after_a_training_the_same_trainer_tests_and_predicts_without_another_analysis(trained) -> None:
     class Counting(Scan):
         def find(self, trial, units):
-            found.append(1)
+            results.append(1)
             return super().find(trial, units)
 
-    found: list[int] = []
+    results: list[int] = []
     scan, module = Counting(pruner(), [0.5], batches=2), copy.deepcopy(trained)
     one = trainer(scan)
     one.fit(module, datamodule=Data())
@@ -281,15 +283,15 @@ def test_after_a_training_the_same_trainer_tests_and_predicts_without_another_lo
     one.test(module, dataloaders=Data().test_dataloader(), verbose=False)
     one.predict(module, dataloaders=DataLoader(torch.zeros(2, 1, 8, 8)))
     assert scan.result is result
-    assert len(found) == 1
+    assert len(results) == 1
     one.fit_loop.max_epochs = 3
     one.fit(module, datamodule=Data())
-    assert len(found) == 2
+    assert len(results) == 2
     trainer(scan).test(Foreign(), datamodule=Data(), verbose=False)
-    assert len(found) == 3  # by another Trainer, which has trained nothing
+    assert len(results) == 3  # by another Trainer, which has trained nothing
 
 
-def test_a_prediction_is_no_occasion_to_look(trained) -> None:
+def test_a_prediction_triggers_no_analysis(trained) -> None:
     scan = Scan(pruner(), batches=2)
     trainer(scan).predict(trained, dataloaders=DataLoader(torch.zeros(2, 1, 8, 8)))
     assert scan.result is None
@@ -381,16 +383,16 @@ def test_the_net_is_put_back_before_others_are_told_and_where_a_mask_ends_in_an_
     class Told(L.Callback):
         def on_mask_evaluated(self, trainer, module) -> None:
             assert unchanged(module, before)
-            told.append(1)
+            message.append(1)
 
     def fails(module: nn.Module, args: object) -> None:
         if not unchanged(trained, before):
             raise KeyError("stop")
 
-    told: list[int] = []
+    message: list[int] = []
     before = state(trained)
     trainer(Scan(pruner(), [0.9], batches=2, zoom=1), Told()).test(trained, datamodule=Data(), verbose=False)
-    assert len(told) == 2
+    assert len(message) == 2
     hook = trained.register_forward_pre_hook(fails)
     with pytest.raises(KeyError, match="stop"):
         trainer(Scan(pruner(), [0.9], batches=2)).test(trained, datamodule=Data(), verbose=False)
@@ -398,18 +400,18 @@ def test_the_net_is_put_back_before_others_are_told_and_where_a_mask_ends_in_an_
     assert unchanged(trained, before)
 
 
-def test_the_zoom_looks_closer_around_both_knees() -> None:
+def test_the_zoom_refines_both_knees() -> None:
     def worth(masks: dict[str, Tensor]) -> tuple[float, float]:
         gone = int((~masks["w"]).sum())
         return 0.9 - 0.2 * (gone > 34), 0.9 - 0.2 * (gone > 76)
 
     scan = Scan(pruner(), rates=10, tolerance=0.05, zoom=2, reach=1)
-    found = scan.find(worth, {"w": torch.rand(100)})
-    assert found["windows"] == [(0.2, 0.4), (0.6, 0.8)]
-    assert found["rates"] == [0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9]
-    assert found["knee"] == {"accuracy": 0.3, "reestimated": 0.75}
-    assert found["accuracy"] == [0.9] * 5 + [0.7] * 9
-    assert found["reestimated"] == [0.9] * 12 + [0.7] * 2
+    results = scan.find(worth, {"w": torch.rand(100)})
+    assert results["windows"] == [(0.2, 0.4), (0.6, 0.8)]
+    assert results["rates"] == [0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9]
+    assert results["knee"] == {"accuracy": 0.3, "reestimated": 0.75}
+    assert results["accuracy"] == [0.9] * 5 + [0.7] * 9
+    assert results["reestimated"] == [0.9] * 12 + [0.7] * 2
 
 
 def test_without_batch_norm_there_is_one_curve_and_it_is_said(caplog) -> None:
@@ -419,7 +421,7 @@ def test_without_batch_norm_there_is_one_curve_and_it_is_said(caplog) -> None:
     assert scan.result["reestimated"] is None
     assert rows.result["reestimated"] is None
     assert scan.result["statistics_from"] == 0
-    assert "scan: the net has no batch norm, so there is one curve" in caplog.text
+    assert "scan: the network has no batch norm, so there is one curve" in caplog.text
 
 
 @pytest.mark.parametrize("granularity", [Weight(), Filter()], ids=["weight", "filter"])
@@ -429,14 +431,14 @@ def test_sensitivity_prunes_one_layer_and_leaves_the_others_whole(trained, granu
     assert rows.result["rates"] == [0.0, 0.5, 0.9]
     loader = Data().test_dataloader()
     for name, accuracies in rows.result["layers"].items():
-        own = Pruner(Norm(p=1), granularity, Uniform(), Rounds(rate=0.0))
+        reference = Pruner(Norm(p=1), granularity, Uniform(), Rounds(rate=0.0))
         module = copy.deepcopy(trained)
-        own.attach(module, module.example_input_array)
-        scores = own.unit_scores()
+        reference.attach(module, module.example_input_array)
+        scores = reference.unit_scores()
         expected = []
         for rate in (0.0, 0.5, 0.9):
             module = copy.deepcopy(trained)
-            masks = own.granularity.expand(Uniform()({name: scores[name]}, rate))
+            masks = reference.granularity.expand(Uniform()({name: scores[name]}, rate))
             with torch.no_grad():
                 for weight, mask in masks.items():
                     module.get_parameter(weight).mul_(mask)
@@ -452,13 +454,13 @@ def test_sensitivity_has_both_accuracies_of_each_mask() -> None:
         return 16 - gone, 32 - gone
 
     rows = Sensitivity(pruner(), [0.5])
-    found = rows.find(worth, {"a": torch.rand(4), "b": torch.rand(10)})
-    assert found["layers"] == {"a": [16, 14], "b": [16, 11]}
-    assert found["reestimated"] == {"a": [32, 30], "b": [32, 27]}
+    results = rows.find(worth, {"a": torch.rand(4), "b": torch.rand(10)})
+    assert results["layers"] == {"a": [16, 14], "b": [16, 11]}
+    assert results["reestimated"] == {"a": [32, 30], "b": [32, 27]}
 
 
 @pytest.mark.parametrize(
-    ("look", "told"),
+    ("analysis", "message"),
     [
         (lambda: Scan(pruner(), rates=[0.5, 1.0]), r"rates: 1.0 is no fraction in \[0, 1\)"),
         (lambda: Scan(pruner(), rates=1), "rates=1: expected at least 2"),
@@ -475,7 +477,7 @@ def test_sensitivity_has_both_accuracies_of_each_mask() -> None:
         (lambda: Scan(pruner(allocation=Positive())), "Positive has its own"),
         (lambda: Sensitivity(pruner(allocation=Positive())), "Positive shares out"),
         (lambda: Scan(pruner(Taylor(batches=9)), batches=0), "Scan asks for 9 batches"),
-        (lambda: Scan(pruner(Movement())), "Movement goes by what a method has recorded in training"),
+        (lambda: Scan(pruner(Movement())), "Movement uses what a method has recorded in training"),
         (lambda: Scan(pruner(granularity=NM(m=4)), [0.3]), "rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75"),
         (lambda: Scan(Pruner(Norm(), Weight(), Uniform(), Rounds(0.0), passes=3)), "leave budget, regrow and passes"),
         (lambda: Scan(Pruner(Norm(), Weight(), Uniform(), Rounds(0.0), skip=["*"])), "nothing to prune, every"),
@@ -483,11 +485,11 @@ def test_sensitivity_has_both_accuracies_of_each_mask() -> None:
         (lambda: Sensitivity(pruner(allocation=Global())), "Global shares out: use prune/allocation=uniform"),
     ],
 )
-def test_what_cannot_work_is_told_before_training(look: Callable, told: str) -> None:
+def test_what_cannot_work_is_told_before_training(analysis: Callable, message: str) -> None:
     module = Foreign()
     before = state(module)
-    with pytest.raises(ValueError, match=told):
-        trainer(look()).fit(module, datamodule=Data())
+    with pytest.raises(ValueError, match=message):
+        trainer(analysis()).fit(module, datamodule=Data())
     assert unchanged(module, before)
 
 
@@ -514,7 +516,7 @@ def test_a_loader_that_cannot_be_gone_through_again_is_told_before_training(load
 
     module = Foreign()
     before = state(module)
-    with pytest.raises(ValueError, match="test_dataloader has nothing to give a second time"):
+    with pytest.raises(ValueError, match="test_dataloader is empty or good for one pass"):
         trainer(Scan(pruner())).fit(module, datamodule=Once())
     assert unchanged(module, before)
 

@@ -1,4 +1,4 @@
-"""When is a net looked at under masks that it does not keep, and with what? Once a Trainer has done with it."""
+"""Analyses of a trained network under temporary masks."""
 
 import logging
 import time
@@ -27,15 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class PostTrainingAnalysis(L.Callback):
-    """Looks at a net when its training ends, or after the `validate` or `test` of a Trainer that has trained nothing.
+    """Evaluates masks on a network when its training ends, or after `validate` or `test` without training.
 
-    The parts of `pruner` score, group and allocate; its schedule is not asked. Accuracy is that of
-    `test_dataloader` of the data module or the module, in batches (inputs, targets), all of them whatever the
-    Trainer's limits say. With `batches` of training data the running statistics of batch norms are estimated anew
-    under each mask as well; these, and those that criteria look at, come from the training loader, or from
-    `scoring_batches` of the data module. Hooks of the data see all of them as in testing. Weights, buffers, modes and
-    torch's random streams are left to the bit. After each mask `on_mask_evaluated(trainer, module)` of all callbacks
-    that have it is called. `result` is what was found, for JSON.
+    The parts of `pruner` score, group and allocate; its schedule is not used. Accuracy is on all of the
+    `test_dataloader` of the data module or the module, in batches (inputs, targets), whatever the Trainer's limits.
+    With `batches` of training data running statistics of batch norms are also re-estimated under each mask; these
+    batches, and those of criteria, come from the training loader, or from `scoring_batches` of the data module.
+    Hooks of the data see all of them as in testing. Weights, buffers, modes and torch's random streams are restored
+    to the bit. After each mask `on_mask_evaluated(trainer, module)` of all callbacks
+    that have it is called. `result` is for JSON.
 
     Raises ValueError before training for parts that do not fit, rates outside [0, 1), and several devices.
     """
@@ -49,27 +49,29 @@ class PostTrainingAnalysis(L.Callback):
         self.result: dict[str, Any] | None = None
 
     @abstractmethod
-    def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
-        """What masks of these units, by score, come to."""
+    def find(self, evaluate: MaskEvaluator, units: Scores) -> dict[str, Any]:
+        """The results of masks of these units, by score."""
 
     @property
     def scored_on(self) -> int:
-        """The most batches of training data that are looked at."""
+        """The most batches of training data in use."""
         return max(self.batches, self.pruner.batches)
 
     def check(self, module: L.LightningModule, example: Example | None) -> None:
         """Raises ValueError, naming the value and the remedy, for what would fail after training."""
         kind, pruner = type(self).__name__, self.pruner
         if pruner.budget or pruner.regrow or pruner.passes > 1:
-            raise ValueError(f"{kind} asks for units, once scored: leave budget, regrow and passes out of its pruner")
+            raise ValueError(
+                f"{kind} allocates units that are scored once: leave budget, regrow and passes out of its pruner"
+            )
         if pruner.watches or pruner.criterion.of_units:
             raise ValueError(
-                f"{kind} scores a trained net, and {type(pruner.criterion).__name__} goes by what a method has "
+                f"{kind} scores a trained network, and {type(pruner.criterion).__name__} uses what a method has "
                 "recorded in training: choose another criterion, as prune/criterion=magnitude"
             )
         if pruner.allocation.own_rates:
             raise ValueError(
-                f"{kind} goes through rates, and {type(pruner.allocation).__name__} has its own: use "
+                f"{kind} tries many rates, and {type(pruner.allocation).__name__} has its own: use "
                 "prune/allocation=uniform, global or erk"
             )
         if not isinstance(self.batches, int) or self.batches < 0:
@@ -92,56 +94,57 @@ class PostTrainingAnalysis(L.Callback):
         if stage != "fit" and self.scored_on and not draws_itself:
             raise ValueError(f"{kind} outside of fit: give the data module scoring_batches(count, generator)")
         if self.batches and not norms(pl_module):
-            log.info("%s: the net has no batch norm, so there is one curve", self.name)
+            log.info("%s: the network has no batch norm, so there is one curve", self.name)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loader_of_tests(trainer, pl_module, ready=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         several = isinstance(trainer.train_dataloader, list | tuple | dict)
-        there = None if several else sized_len(trainer.train_dataloader)
-        if there is not None and self.scored_on > there:
+        batches = None if several else sized_len(trainer.train_dataloader)
+        if batches is not None and self.scored_on > batches:
             raise ValueError(
                 f"{type(self).__name__} asks for {self.scored_on} batches, the training data have "
-                f"{there}: lower its batches or its criterion's, or the batch size"
+                f"{batches}: lower its batches or its criterion's, or the batch size"
             )
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Not on_train_end, which is not called where a checkpoint left nothing to train."""
-        self._look(trainer, pl_module)
+        """Not on_train_end, which is not called when a checkpoint leaves nothing to train."""
+        self._analyse(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING and not trainer.global_step:
-            self._look(trainer, pl_module)
+            self._analyse(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.global_step:
-            self._look(trainer, pl_module)
+            self._analyse(trainer, pl_module)
 
-    def _look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _analyse(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         began = time.monotonic()
 
         def draw(count: int, generator: torch.Generator) -> list[Batch]:
             return draw_batches(trainer, count, generator)
 
         with _where_it_trained(trainer, module), _testing(trainer), torch.inference_mode(False), preserve_state(module):
-            # Anew: training may have made the net smaller.
+            # Again: training may have made the network smaller.
             self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", F.cross_entropy))
             units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
             count = self.batches if norms(module) else 0
-            drawn = draw(count, derived_generator(self.name, self.pruner.seed)) if count else []
-            most = max((len(inputs) for inputs, _ in drawn), default=0)
-            seen = [inputs for inputs, _ in drawn if len(inputs) > 1 or most == 1]  # a rest of one has no variance
-            trial = MaskEvaluator(trainer, module, self.pruner, seen)
-            found = self.find(trial, units)
+            batches = draw(count, derived_generator(self.name, self.pruner.seed)) if count else []
+            largest = max((len(inputs) for inputs, _ in batches), default=0)
+            # A last batch of one image has no variance.
+            inputs_only = [inputs for inputs, _ in batches if len(inputs) > 1 or largest == 1]
+            evaluate = MaskEvaluator(trainer, module, self.pruner, inputs_only)
+            results = self.find(evaluate, units)
         parts = {
             "criterion": repr(self.pruner.criterion),
             "granularity": type(self.pruner.granularity).__name__,
             "allocation": repr(self.pruner.allocation),
         }
-        self.result = parts | found | {
-            "n": trial.images,
-            "statistics_from": sum(map(len, seen)),  # images
+        self.result = parts | results | {
+            "n": evaluate.images,
+            "statistics_from": sum(map(len, inputs_only)),  # images
             "seconds": time.monotonic() - began,
         }  # fmt: skip
 
@@ -155,7 +158,7 @@ def _example(module: L.LightningModule) -> Example | None:
 
 @contextmanager
 def _testing(trainer: L.Trainer) -> Iterator[None]:
-    """At the end of a fit the Trainer still says that it trains, and hooks of the data would augment."""
+    """At the end of a fit the Trainer is still in its training stage, and hooks of the data would augment."""
     before, trainer.testing = trainer.state.stage, True
     try:
         yield
@@ -165,7 +168,7 @@ def _testing(trainer: L.Trainer) -> Iterator[None]:
 
 @contextmanager
 def _where_it_trained(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
-    """Lightning moves a net to the CPU before on_fit_end."""
+    """Lightning moves the network to the CPU before on_fit_end."""
     device = module.device
     module.to(trainer.strategy.root_device)
     try:

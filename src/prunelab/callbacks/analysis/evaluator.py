@@ -1,4 +1,4 @@
-"""What is the accuracy of a net under masks that it does not keep?"""
+"""Accuracy of a network under temporary masks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,20 +18,20 @@ from prunelab.measure.accuracy import accuracy
 from prunelab.measure.batch_norm import reestimate
 
 HOOKS = ("on_mask_evaluated", "on_tried")  # the second is the name that 0.1.0 had for it
-Accuracies = tuple[float, float | None]  # test accuracy; and with running statistics estimated anew
+Accuracies = tuple[float, float | None]  # test accuracy; and with re-estimated running statistics
 
 
 class MaskEvaluator:
-    """The accuracy of one net under any masks, on all of its test data; each time the net is put back to the bit."""
+    """Accuracy of one network under any masks on all of its test data; restores the network to the bit."""
 
     def __init__(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner, batches: list[Tensor]) -> None:
         self.trainer, self.module, self.pruner, self.batches = trainer, module, pruner, batches
-        self.as_it_was = Snapshot.capture(module)
+        self.snapshot = Snapshot.capture(module)
         self.test = loader_of_tests(trainer, module, ready=True)
         self.images = 0
 
     def __call__(self, keep: Masks) -> Accuracies:
-        """Where units are False in `keep`, what they cover is 0."""
+        """With everything zeroed that the units False in `keep` cover."""
         params = dict(self.module.named_parameters())
         try:
             with torch.no_grad(), self.trainer.precision_plugin.forward_context():
@@ -44,7 +44,7 @@ class MaskEvaluator:
                     reestimate(self.module, self.batches)
                 return plain, accuracy(self.module, self._counted())
         finally:
-            self.as_it_was.restore_net(self.module)
+            self.snapshot.restore_net(self.module)
             for hook in HOOKS:
                 notify(self.trainer, hook, self.module)
 
@@ -57,17 +57,17 @@ class MaskEvaluator:
 
 
 def loader_of_tests(trainer: L.Trainer, module: L.LightningModule, ready: bool) -> Any:
-    """The loader of the test data, which is gone through many times. Raises ValueError for any other, or none.
+    """The loader of the test data, for many passes. Raises ValueError where there is none, or several.
 
-    Before they are `ready` it may be None: some data modules make them in `setup("test")`, which is not called for
-    those that have them, as it may split their data anew.
+    Before the data are `ready` it may be None: some data modules make them in `setup("test")`, which is not called
+    for those that have them, as it may split their data again.
     """
     for source in (getattr(trainer, "datamodule", None), module):
         if source is not None and is_overridden("test_dataloader", source):
             with torch.random.fork_rng(devices=[]):
                 try:
                     loader = source.test_dataloader()
-                except Exception:  # whatever there is none of yet
+                except Exception:  # whatever is not set up yet
                     if not ready:
                         return None
                     if not isinstance(source, L.LightningDataModule):
@@ -77,6 +77,6 @@ def loader_of_tests(trainer: L.Trainer, module: L.LightningModule, ready: bool) 
             if isinstance(loader, list | tuple | dict):
                 raise ValueError("test_dataloader returns several loaders: accuracy is of one, return that")
             if isinstance(loader, Iterator) or sized_len(loader) == 0:
-                raise ValueError("test_dataloader has nothing to give a second time: return a DataLoader of images")
+                raise ValueError("test_dataloader is empty or good for one pass: return a DataLoader of images")
             return loader
     raise ValueError("there are no test data: give the data module, or the module, a test_dataloader")

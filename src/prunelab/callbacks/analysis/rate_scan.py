@@ -1,4 +1,4 @@
-"""How does accuracy fall with the rate, without training in between? A whole curve of a trained net, and its knee."""
+"""Rate scan: accuracy of a trained network over many rates, without retraining, and the knee of the curve."""
 
 import logging
 from typing import Any, ClassVar
@@ -18,11 +18,11 @@ CURVES = ("accuracy", "reestimated")
 class Scan(PostTrainingAnalysis):
     """Accuracy over `rates`: so many equal steps, or a list; then `zoom` parts of each step next to the knees.
 
-    Scores are computed, and sorted, once. `accuracy` is that of the net as it is; `reestimated` with the running
-    statistics of its batch norms estimated anew, over `batches` of training data, under each mask (null without batch
-    norm). A knee is the last rate up to which at most `tolerance` of the accuracy at rate 0 of the same curve is lost.
-    The zoom looks at those of the first rates, `reach` steps to either side, and finds them again among all; N:M has
-    no rates in between, and no zoom. A knee describes test data, and chooses nothing but where the zoom looks.
+    Scores are computed, and sorted, once. `reestimated` is the accuracy with the running statistics of batch norms
+    re-estimated on `batches` of training data under each mask (null without batch norm). A knee is the last rate up
+    to which at most `tolerance` of the same curve's accuracy at rate 0 is lost. The zoom covers `reach` steps to
+    either side of the first rates' knees, which are then found again among all rates; N:M has no rates in between,
+    and no zoom. Knees are of test data and decide nothing but where to zoom.
     """
 
     name: ClassVar[str] = "scan"
@@ -45,39 +45,39 @@ class Scan(PostTrainingAnalysis):
             raise ValueError(f"tolerance={self.tolerance}: expected a fraction in [0, 1), of all test images")
         if not all(isinstance(n, int) and n >= 1 for n in (self.zoom, self.reach)):
             raise ValueError(
-                f"zoom={self.zoom}, reach={self.reach}: expected whole numbers of at least 1; zoom=1 is no closer look"
+                f"zoom={self.zoom}, reach={self.reach}: expected whole numbers of at least 1; zoom=1 is no zoom"
             )
 
-    def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
+    def find(self, evaluate: MaskEvaluator, units: Scores) -> dict[str, Any]:
         masks, rates = self.pruner.allocation.masks_at(units), grid(self.rates)
 
-        def worth(rate: float) -> Accuracies:
-            found = trial(masks(rate))
-            log.info("scan: rate %g  test %s", rate, "  ".join(f"{100 * a:.1f} %" for a in found if a is not None))
-            return found
+        def accuracies(rate: float) -> Accuracies:
+            results = evaluate(masks(rate))
+            log.info("scan: rate %g  test %s", rate, "  ".join(f"{100 * a:.1f} %" for a in results if a is not None))
+            return results
 
-        found = {rate: worth(rate) for rate in rates}
-        windows = self._windows(found)
+        by_rate = {rate: accuracies(rate) for rate in rates}
+        windows = self._windows(by_rate)
         for closer in windows:
-            found |= {rate: worth(rate) for rate in finer(rates, closer, self.zoom) if rate not in found}
-        curves, knees = self._curves(found), self._knees(found)
-        for name, at in knees.items():
-            log.info("scan: knee of %s at %s", name, "no rate of these" if at is None else f"{at:g}")
-        return {"rates": sorted(found), **curves, "knee": knees, "tolerance": self.tolerance, "windows": windows}
+            by_rate |= {rate: accuracies(rate) for rate in finer(rates, closer, self.zoom) if rate not in by_rate}
+        curves, knees = self._curves(by_rate), self._knees(by_rate)
+        for name, rate in knees.items():
+            log.info("scan: knee of %s at %s", name, "no rate of these" if rate is None else f"{rate:g}")
+        return {"rates": sorted(by_rate), **curves, "knee": knees, "tolerance": self.tolerance, "windows": windows}
 
-    def _windows(self, found: dict[float, Accuracies]) -> list[Window]:
+    def _windows(self, by_rate: dict[float, Accuracies]) -> list[Window]:
         if self.zoom == 1 or self.pruner.in_groups:
             return []
-        knees = {at for at in self._knees(found).values() if at is not None}
-        return [window(sorted(found), at, self.reach) for at in sorted(knees)]
+        knees = {rate for rate in self._knees(by_rate).values() if rate is not None}
+        return [window(sorted(by_rate), rate, self.reach) for rate in sorted(knees)]
 
-    def _knees(self, found: dict[float, Accuracies]) -> dict[str, float | None]:
-        curves = self._curves(found)
-        return {name: knee(sorted(found), curve, self.tolerance) for name, curve in curves.items() if curve}
+    def _knees(self, by_rate: dict[float, Accuracies]) -> dict[str, float | None]:
+        curves = self._curves(by_rate)
+        return {name: knee(sorted(by_rate), curve, self.tolerance) for name, curve in curves.items() if curve}
 
-    def _curves(self, found: dict[float, Accuracies]) -> dict[str, Any]:
-        ordered = [found[rate] for rate in sorted(found)]
+    def _curves(self, by_rate: dict[float, Accuracies]) -> dict[str, Any]:
+        ordered = [by_rate[rate] for rate in sorted(by_rate)]
         return {
-            name: [worth[i] for worth in ordered] if ordered[0][i] is not None else None
+            name: [accuracies[i] for accuracies in ordered] if ordered[0][i] is not None else None
             for i, name in enumerate(CURVES)
         }

@@ -1,4 +1,4 @@
-"""Which layers suffer from pruning? Each is pruned alone, at several rates, without training in between."""
+"""Sensitivity of each layer: accuracy with one layer pruned alone, without retraining."""
 
 import logging
 from typing import Any, ClassVar
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Sensitivity(PostTrainingAnalysis):
-    """Accuracy with one layer pruned, or one group of coupled channels, and the others whole (Li et al. 2017, fig. 2b).
+    """Accuracy with one layer, or group of coupled channels, pruned and the others whole (Li et al. 2017, fig. 2b).
 
-    `layers` has accuracies by layer, one for each of `rates`, of which the first is 0. With `batches` of training data
-    running statistics are estimated anew under each mask, and `reestimated` has those accuracies.
+    `layers` has accuracies by layer, one for each of `rates`, of which the first is 0. With `batches` of training
+    data `reestimated` has those with running statistics re-estimated under each mask.
     """
 
     name: ClassVar[str] = "sensitivity"
@@ -34,15 +34,14 @@ class Sensitivity(PostTrainingAnalysis):
             raise ValueError("Sensitivity prunes a part of each layer, and blocks go whole: use another granularity")
         super().check(module, example)
 
-    def find(self, trial: MaskEvaluator, units: Scores) -> dict[str, Any]:
+    def find(self, evaluate: MaskEvaluator, units: Scores) -> dict[str, Any]:
         rates = grid(self.rates)
-        whole = trial({})
+        unpruned = evaluate({})
         layers = {}
         for name, scores in units.items():
             masks = self.pruner.allocation.masks_at({name: scores})
-            layers[name] = [whole, *(trial(masks(rate)) for rate in rates[1:])]
+            layers[name] = [unpruned, *(evaluate(masks(rate)) for rate in rates[1:])]
             log.info("sensitivity: %s  test %s", name, "  ".join(f"{100 * plain:.1f} %" for plain, _ in layers[name]))
-        found: dict[str, Any] = {"rates": rates}
-        found["layers"] = {name: [plain for plain, _ in row] for name, row in layers.items()}
-        anew = {name: [again for _, again in row] for name, row in layers.items()}
-        return found | {"reestimated": anew if whole[1] is not None else None}
+        plain = {name: [accuracy for accuracy, _ in row] for name, row in layers.items()}
+        reestimated = {name: [accuracy for _, accuracy in row] for name, row in layers.items()}
+        return {"rates": rates, "layers": plain, "reestimated": reestimated if unpruned[1] is not None else None}
