@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from prunelab.export import FORMATS, ExportError
+from prunelab.measure.terminal_table import UNBOUNDED
 from prunelab.report import listing
 from prunelab.report.publish import publish
 from prunelab.report.results import NothingToReport
-from prunelab.report.tables.terminal import UNBOUNDED
 
 COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # torch, which compact/ imports, takes seconds
 

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from prunelab.core.si_format import si_format
+from prunelab.measure.terminal_table import fits, terminal_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,6 @@ COLUMNS: dict[str, Column] = {
 COMPARED = ("non-zeros left", "MACs left")
 WORDS = ("layer", "kind")  # the others are numbers
 SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # what a narrow terminal does without, first to last
-UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
 def text(profile: Profile, width: int) -> str:
@@ -150,7 +149,7 @@ def _threads(n: int) -> str:
 
 def _whole(profile: Profile) -> Table:
     nets = [profile.net] if profile.dense is None else [profile.net, profile.dense]
-    table = _table(["", "this net", "dense", "this / dense"][: 2 * len(nets)], words=("",))
+    table = terminal_table(["", "this net", "dense", "this / dense"][: 2 * len(nets)], words=("",), two_lines=False)
     for name, of in COUNTS.items():
         table.add_row(name, *_cells([of(c) for c in nets], si_format))
         if name == "non-zeros":
@@ -203,15 +202,14 @@ def _by_layer(profile: Profile, console: Console, width: int) -> Table:
         names.remove("bits")  # a note says it
     names = [n for n in names if profile.dense is not None or n not in COMPARED]
     for spare in SPARE:
-        table = _layer_table(rows, names)
-        if console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum <= width:
+        if fits(_layer_table(rows, names), console, width):
             break
         names.remove(spare)
     return _layer_table(rows, names)
 
 
 def _layer_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    table = _table(names, WORDS)
+    table = terminal_table(names, WORDS)
     for layer, dense in rows:
         table.add_row(*(Text(COLUMNS[name](layer, dense)) for name in names))
     return table
@@ -234,17 +232,6 @@ def _sum(others: Sequence[Layer]) -> Layer:
     return Layer(
         name="all others", kind="norms, ...", params=params, nonzero=nonzero, weight_bits=None, activation_bits=None
     )
-
-
-def _table(names: Sequence[str], words: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-    for name in names:
-        head = Text(name.replace(" ", "\n", 1) if name in COLUMNS else name)
-        word = name in words
-        table.add_column(
-            head, justify="left" if word else "right", vertical="bottom", no_wrap=not word, overflow="fold"
-        )
-    return table
 
 
 def _notes(profile: Profile) -> Iterator[str]:

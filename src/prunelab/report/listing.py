@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
-from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from prunelab.measure.terminal_table import terminal_table
 from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
 from prunelab.store.folder import RunDir
@@ -21,7 +20,7 @@ MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # of a 
 UNITS = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("d", float("inf")))  # and how many make the next
 STYLES = {"failed": "red", "damaged": "red", "unreadable": "red", "interrupted": "yellow", "running": "green"}
 COLUMNS = ("study", "job", "state", "accuracy (%)", "sparsity attained", "MACs left", "age", "reason")
-NUMBERS = COLUMNS[3:7]
+WORDS = ("study", "job", "state", "reason")
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,7 @@ class Listing:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = COLUMNS if any(entry.reason for entry in self.entries) else COLUMNS[:-1]
-        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-        for name in columns:
-            head = name.replace(" ", "\n", 1)  # in two lines it is no wider than the numbers
-            justify: JustifyMethod = "right" if name in NUMBERS else "left"
-            # What does not fit is told in several lines, but numbers stay whole.
-            table.add_column(head, justify=justify, vertical="bottom", overflow="fold", no_wrap=name in NUMBERS)
+        table = terminal_table(columns, WORDS)
         for entry in self.entries:
             table.add_row(*_cells(entry)[: len(columns)])
         yield table

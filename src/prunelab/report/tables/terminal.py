@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prunelab.measure.terminal_table import fits, terminal_table
 from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES
-from prunelab.report.tables.formats import Entry, cautions, heading, notes
+from prunelab.report.tables.formats import WORDS, Entry, cautions, heading, notes
 from prunelab.report.tables.table import Row
 
 Line = Table | Text
-UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
 def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Console, width: int) -> Iterator[Line]:
@@ -30,19 +29,14 @@ def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Conso
 def fitted(rows: list[Row], names: list[str], console: Console, width: int) -> list[Table]:
     """One table if it fits; else two, each of half of the columns, and so on. Rich would cut the numbers."""
     whole = _table(rows, names)
-    natural = console.measure(whole, options=console.options.update(max_width=UNBOUNDED)).maximum
-    if natural <= width or len(names) == 1:
+    if fits(whole, console, width) or len(names) == 1:
         return [whole]
     middle = len(names) // 2
     return fitted(rows, names[:middle], console, width) + fitted(rows, names[middle:], console, width)
 
 
 def _table(rows: list[Row], names: list[str]) -> Table:
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-    for name in (*KEYS, *names):
-        # In two lines the head is no wider than the numbers; as Text, a "[" in a method's name is no markup.
-        head = Text(name.replace(" ", "\n", 1))
-        table.add_column(head, justify="left" if name == "method" else "right", vertical="bottom")
+    table = terminal_table((*KEYS, *names), WORDS)
     several = len({row.method for row in rows}) < len(rows)  # where each row has its own, none begins a section
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         cells = [Text(cell(row)) for cell in (*KEYS.values(), *(VALUES[name] for name in names))]
