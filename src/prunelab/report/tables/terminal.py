@@ -1,4 +1,4 @@
-"""How does a table of results fit a terminal of any width?"""
+"""Tables of results for a terminal of any width."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,18 +16,18 @@ Line = Table | Text
 
 
 def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Console, width: int) -> Iterator[Line]:
-    """All tables, how to read them, and what they leave out; nothing wider than `width` characters."""
+    """All tables with their notes, and the excluded jobs; nothing wider than `width` characters."""
     for group, rows in tables:
         yield Text(heading(group), style="bold")
         for table in fitted(rows, list(VALUES), console, width):
             yield from (table, Text())
         yield from (Text(caution, style="yellow") for caution in cautions(group, rows))
     yield from (Text(note, style="dim") for note in notes(tables))
-    yield from (Text(f"Not counted: {job.folder.name}: {job.reason}", style="yellow") for job in unusable)
+    yield from (Text(f"Excluded: {job.folder.name}: {job.reason}", style="yellow") for job in unusable)
 
 
 def fitted(rows: list[Row], names: list[str], console: Console, width: int) -> list[Table]:
-    """One table if it fits; else two, each of half of the columns, and so on. Rich would cut the numbers."""
+    """One table if it fits, else two with half of the columns each, and so on; Rich would cut the numbers."""
     whole = _table(rows, names)
     if fits(whole, console, width) or len(names) == 1:
         return [whole]
@@ -37,7 +37,7 @@ def fitted(rows: list[Row], names: list[str], console: Console, width: int) -> l
 
 def _table(rows: list[Row], names: list[str]) -> Table:
     table = terminal_table((*KEYS, *names), WORDS)
-    several = len({row.method for row in rows}) < len(rows)  # where each row has its own, none begins a section
+    several = len({row.method for row in rows}) < len(rows)  # else every row would be a section
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         cells = [Text(cell(row)) for cell in (*KEYS.values(), *(VALUES[name] for name in names))]
         table.add_row(*cells, end_section=several and following is not None and following.method != row.method)
