@@ -1,4 +1,4 @@
-"""A real browser, for the tests of pages."""
+"""A real browser for tests of pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-# No sandbox, as tests run as root in containers; the others keep it from asking the network anything by itself.
+# No sandbox, as tests run as root in containers; the other flags stop its own network requests.
 QUIET = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-QUIETER = ("disable-component-update", "disable-sync")
+QUIET += ("disable-component-update", "disable-sync")
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator["Page"]:
     if not chromium:
         pytest.skip("needs Chromium: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=[f"--{name}" for name in QUIET + QUIETER])
+        browser = driver.chromium.launch(executable_path=chromium, args=[f"--{name}" for name in QUIET])
         try:
             yield browser.new_page(viewport={"width": width, "height": height})
         finally:

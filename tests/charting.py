@@ -1,4 +1,4 @@
-"""What several tests of figures ask of a chart."""
+"""Helpers that read charts, for tests of figures."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ from prunelab.report.results import load
 
 
 def only(sweep: Path) -> Group:
-    [one] = group(load(sweep)[0])
-    return one
+    [members] = group(load(sweep)[0])
+    return members
 
 
 def svg(spec: dict[str, Any]) -> str:
@@ -19,7 +19,7 @@ def svg(spec: dict[str, Any]) -> str:
 
 
 def strokes(text: str) -> list[str]:
-    """The colour of each line that was drawn, in order."""
+    """The colour of each drawn line, in order."""
     marks = re.findall(r'<g class="mark-line role-mark.*?</g>', text, flags=re.DOTALL)
     return re.findall(r'stroke="(#\w+)"', " ".join(marks))
 

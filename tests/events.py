@@ -1,4 +1,4 @@
-"""What stands in the event files of a folder?"""
+"""Reads the event files of a folder."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.plugins.hparams import metadata
 from tensorboard.util.tensor_util import make_ndarray
 
-ALL = {"scalars": 0, "histograms": 0, "tensors": 0, "images": 0}  # as many as there are
+ALL = {"scalars": 0, "histograms": 0, "tensors": 0, "images": 0}  # all of them
 
 
 def accumulated(folder: Path) -> EventAccumulator:
@@ -19,10 +19,10 @@ def accumulated(folder: Path) -> EventAccumulator:
 
 
 def steps(folder: Path) -> dict[str, list[int]]:
-    """Of each scalar and histogram that a job logs in its course."""
+    """Of each scalar and histogram that a job logs during training."""
     events = accumulated(folder)
-    found = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    return found | {tag: [event.step for event in events.Histograms(tag)] for tag in events.Tags()["histograms"]}
+    scalars = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return scalars | {tag: [event.step for event in events.Histograms(tag)] for tag in events.Tags()["histograms"]}
 
 
 def last_steps(folder: Path) -> dict[str, int]:
@@ -33,7 +33,7 @@ def last_steps(folder: Path) -> dict[str, int]:
 
 
 def tensors(folder: Path, plugin: str) -> dict[str, list[Any]]:
-    """What a plugin is given, by tag."""
+    """The data of a plugin, by tag."""
     events = PluginAccumulator(str(folder), size_guidance=ALL)
     events.Reload()
     try:
@@ -44,7 +44,7 @@ def tensors(folder: Path, plugin: str) -> dict[str, list[Any]]:
 
 
 def hyperparameters(folder: Path) -> dict[str, Any]:
-    """The columns of a job on the page HParams."""
+    """The columns of a job on the HParams page."""
     events = PluginAccumulator(str(folder), size_guidance=ALL)
     events.Reload()
     content = events.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.SESSION_START_INFO_TAG]

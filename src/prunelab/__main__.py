@@ -1,4 +1,4 @@
-"""What else can prunelab do, besides training? `python -m prunelab report outputs/demo`, `ls`, `export`."""
+"""Commands for finished jobs: `python -m prunelab report outputs/demo`, `ls`, `export`."""
 
 import argparse
 import sys
@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 
 from prunelab.export import FORMATS, ExportError
+from prunelab.measure.terminal_table import UNBOUNDED
 from prunelab.report import listing
 from prunelab.report.publish import publish
 from prunelab.report.results import NothingToReport
-from prunelab.report.tables.terminal import UNBOUNDED
 
-COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # torch, which compact/ imports, takes seconds
+COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # here, as compact/ imports torch, which takes seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 if some figure or TensorBoard's file failed, 2 if there was nothing to work on."""
+    """Exit status: 0; 1 if a figure or the TensorBoard file failed; 2 for an error that ends the command."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.command(args)
@@ -34,51 +34,56 @@ def report(args: argparse.Namespace) -> int:
 
 
 def ls(args: argparse.Namespace) -> int:
-    found = listing.below(args.folder)
+    jobs = listing.below(args.folder)
     console = Console()
-    if not console.is_terminal:  # but a pipe: a line for each job, however long
+    if not console.is_terminal:  # a pipe gets one line for each job, however long
         console = Console(width=UNBOUNDED)
-    console.print(found)
+    console.print(jobs)
     return 0
 
 
 def export(args: argparse.Namespace) -> int:
-    from prunelab.store import model as trained  # torch takes seconds, and other commands need none
+    from prunelab.store import model  # imports torch, which takes seconds
 
     if args.values and args.to != COMPACT:
-        raise ValueError(f"--values {args.values}: only compact files round weights; add --to compact, or drop it")
+        raise ValueError(
+            f"--values {args.values}: only compact files round weights; add --to compact, or drop --values"
+        )
     if args.to == COMPACT:
         args.values = args.values or VALUES[0]
         path = args.output or args.run / f"model-{args.values}.safetensors"
-        print(f"{path}: {trained.save_compact(args.run, path, args.values)}")
+        print(f"{path}: {model.save_compact(args.run, path, args.values)}")
         return 0
     path = args.output or args.run / f"model.{args.to}"
-    FORMATS[args.to](*trained.with_example(args.run), path)
+    FORMATS[args.to](*model.with_example(args.run), path)
     print(path)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunelab", description="Work on what jobs left.")
+    parser = argparse.ArgumentParser(prog="prunelab", description="Report on, list and export finished jobs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="called")
-    reporting = commands.add_parser("report", help="write a sweep's table and figures, and print the table")
+    reporting = commands.add_parser("report", help="write the tables and figures of a sweep, and print the tables")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="a sweep's folder, such as outputs/demo")
     reporting.set_defaults(command=report, mistakes=(NothingToReport, OSError))
-    listed = commands.add_parser("ls", help="list the jobs below a folder: their states, accuracies, sparsities")
-    listed.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="outputs")
+    listed = commands.add_parser("ls", help="list the jobs below a folder with their states and results")
+    listed.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="default: outputs")
     listed.set_defaults(command=ls, mistakes=(NothingToReport, OSError))
-    exporting = commands.add_parser("export", help="write the net of a finished job as a file for other programs")
+    exporting = commands.add_parser("export", help="export the network of a finished job for other programs")
     exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
     exporting.add_argument(
-        "--to", choices=[*FORMATS, COMPACT], required=True, help="onnx, a program of torch.export, or our own"
+        "--to",
+        choices=[*FORMATS, COMPACT],
+        required=True,
+        help="ONNX, a torch.export program, or prunelab's compact file",
     )
-    exporting.add_argument("--values", choices=VALUES, help="of the weights of a compact file")
+    exporting.add_argument("--values", choices=VALUES, help="type of the weights in a compact file; default: float32")
     exporting.add_argument(
-        "--output", type=Path, metavar="FILE", help="instead of RUN/model.onnx, .pt2, -int8.safetensors"
+        "--output", type=Path, metavar="FILE", help="default: RUN/model.onnx, .pt2, -int8.safetensors"
     )
     exporting.set_defaults(command=export, mistakes=(ExportError, ValueError, OSError))
     for command in (reporting, listed, exporting):
-        command.add_argument("--traceback", action="store_true", help="show where an error comes from")
+        command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 

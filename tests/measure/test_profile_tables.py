@@ -1,4 +1,4 @@
-"""A profile is read at any width: nothing is cut, and nothing is left unsaid."""
+"""Tables of a profile at any width: no number is cut, and notes say what is missing."""
 
 import dataclasses
 
@@ -9,13 +9,13 @@ from prunelab.measure.profile import Cost, Layer, Pass, Profile, text
 
 
 def layer(name: str, left: float, bits: int = 32) -> Layer:
-    alive, macs = int(1000 * left), int(2_000_000 * left)
+    nonzero, macs = int(1000 * left), int(2_000_000 * left)
     bops = bits * 32
     return Layer(
         name=name,
         kind="Conv2d",
         params=1000,
-        nonzero=alive,
+        nonzero=nonzero,
         macs=2_000_000,
         effective_macs=macs,
         bops=2_000_000 * bops,
@@ -61,26 +61,26 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> 
     assert "250 25.0 % 0.750" in " ".join(page.split())
 
 
-def test_a_wide_terminal_shows_every_column_and_a_narrow_one_what_matters() -> None:
+def test_a_wide_terminal_shows_every_column_and_a_narrow_one_the_most_important() -> None:
     wide, narrow = text(beside(), 120), text(beside(), 80)
     assert row(wide, "features.conv1") == "features.conv1 Conv2d 1k 250 25.0 % 0.750 2M 500k 512M 25.0 %"
     assert row(narrow, "features.conv1") == "features.conv1 250 25.0 % 0.750 2M 500k 25.0 %"
 
 
-def test_the_whole_is_shown_beside_the_dense_net() -> None:
+def test_totals_stand_beside_those_of_the_dense_network() -> None:
     page = text(beside(), 80)
-    assert "Net beside its dense parent, Net, on cpu, 1 thread" in page
+    assert "Net beside its dense network, Net, on cpu, 1 thread" in page
     assert row(page, "MACs, effective") == "MACs, effective 1M 4M 25.0 %"
     assert row(page, "bytes, footprint") == "bytes, footprint 8 8 100.0 %"
     assert row(page, "seconds, batch 128") == "seconds, batch 128 32 ms 128 ms 25.0 %"
     assert row(page, "seconds, batch 1 ") == "seconds, batch 1 250 us 1 ms 25.0 %"
     assert "0.9 - 12.3 ms" in page
     assert row(page, "sparsity") == "sparsity 0.748 0.005"
-    assert "\nnorm " not in page  # it multiplies nothing, and is one of
+    assert "\nnorm " not in page  # it has no products, so it is among the others
     assert row(page, "all others") == "all others 10 100.0 % 0.500 0 0"
 
 
-def test_alone_it_compares_with_nothing() -> None:
+def test_without_a_dense_network_nothing_is_compared() -> None:
     page = text(dataclasses.replace(beside(), dense=None, threads=2), 80)
     assert "Net, on cpu, 2 threads" in page
     assert "left" not in page
@@ -88,19 +88,19 @@ def test_alone_it_compares_with_nothing() -> None:
     assert row(page, "features.conv2") == "features.conv2 Conv2d 1k 250 0.750 2M 500k"
 
 
-def test_bits_stand_at_each_layer_where_they_differ() -> None:
+def test_bits_have_a_column_where_they_differ() -> None:
     mixed = (layer("a", 1.0, bits=8), layer("b", 1.0))
     page = text(beside(layers=mixed), 120)
     assert "8 x 32" in row(page, "a ")
     assert "(32 x 32, 8 x 32)" in page
 
 
-def test_what_is_not_counted_gone_or_not_measured_is_said() -> None:
+def test_notes_name_what_is_not_counted_removed_or_not_measured() -> None:
     page = text(beside(uncounted={"": 3000, "block.attn": 5}, unseen=("lstm.weight_ih_l0",)), 120)
-    assert "Not counted: 3k MACs in Net that are no layer's." in page
-    assert "Not counted: 5 MACs in block.attn that" in page
-    assert "with lstm.weight_ih_l0." in page
-    assert "gone: features.conv2." in text(beside(layers=(layer("features.conv1", 1.0),)), 120)
+    assert "Not counted: 3k MACs outside layers, in Net." in page
+    assert "Not counted: 5 MACs outside layers, in block.attn." in page
+    assert "any products with lstm.weight_ih_l0." in page
+    assert "removed: features.conv2." in text(beside(layers=(layer("features.conv1", 1.0),)), 120)
     unknown = Profile(costs(1.0, peak=None), None, "abacus", 1, 20, "not measured: there is no way to on abacus")
     assert "peak bytes" not in text(unknown, 120)
     assert "Peak: not measured" in text(unknown, 120)

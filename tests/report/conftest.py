@@ -1,4 +1,4 @@
-"""A made-up sweep: result files as a job writes them."""
+"""A synthetic sweep: result files as jobs write them."""
 
 import json
 from collections.abc import Callable
@@ -15,13 +15,13 @@ Add = Callable[..., Path]
 
 
 def accuracy(method: str, rate: float, seed: int, epoch: int) -> float:
-    """A plausible test accuracy: rises and levels off, suffers from the rate, more so without learning."""
+    """A plausible test accuracy: rises and levels off over epochs, and falls with the rate."""
     loss = {"none": 0.0, "usp": 0.06, "sp": 0.35}.get(method, 0.15) * rate**3
     return round(0.80 - 0.45 * 0.62**epoch - loss + 0.004 * seed * (1 - rate), 6)
 
 
 def cost(nonzero: int) -> dict[str, Any]:
-    """Of a net of UNITS weights, each used 40 times, in float32; its time falls half as fast as its work."""
+    """Of a network of UNITS weights, each used 40 times, in float32; its time falls half as fast as its work."""
     latency = {str(n): {"median": n * (UNITS + nonzero) * 1e-6, "low": 0.0, "high": 1.0} for n in (1, 128)}
     return {
         "params": UNITS,
@@ -91,7 +91,7 @@ def result(method: str = "usp", rate: float = 0.2, seed: int = 0, **changes: Any
 
 @pytest.fixture
 def add(tmp_path: Path) -> Add:
-    """Files a result where its job would have, in tmp_path/demo; returns the job's folder."""
+    """Writes a result where its job would, in tmp_path/demo; returns the job's folder."""
 
     def file(method: str = "usp", rate: float = 0.2, seed: int = 0, folder: str = "", **changes: Any) -> Path:
         job = tmp_path / "demo" / (folder or f"prune={method},rate={rate:g},seed={seed}")

@@ -1,4 +1,4 @@
-"""Do tables hold comparable jobs only, and do their labels tell them apart?"""
+"""Groups hold comparable jobs only, and their labels tell them apart."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_rate_and_seed_never_make_a_label(add: Add) -> None:
     assert not any("rate" in g.label or "seed" in g.label for g in groups)
 
 
-def test_the_unpruned_net_comes_first(add: Add) -> None:
+def test_the_unpruned_network_comes_first(add: Add) -> None:
     for method in ("grasp", "none", "usp"):
         job = add(method)
     assert grouped(job.parent)[0].methods == ["none", "grasp", "usp"]
@@ -73,7 +73,7 @@ def test_a_file_name_has_no_character_that_some_system_refuses(add: Add) -> None
     assert grouped(add(folder="a=2", **setting()).parent)[0].suffix == "-model=a_b_c~3b3a19"
 
 
-def test_names_that_differ_in_what_no_file_name_may_have_stay_apart() -> None:
+def test_names_that_differ_in_forbidden_characters_stay_distinct() -> None:
     assert slug("a/b") != slug("a:b")
     assert len(slug("x" * 300)) < 100
     assert slug("a=1,b-2") == "a=1,b-2"

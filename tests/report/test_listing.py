@@ -1,4 +1,4 @@
-"""Every job below a folder is listed, with what it came to; nothing is hidden, whatever is damaged."""
+"""Every job below a folder is listed with its state and results, even where files are damaged."""
 
 import io
 import json
@@ -37,8 +37,8 @@ def root(tmp_path: Path) -> Path:
 def job(root: Path) -> Job:
     """A job's folder with files of these contents."""
 
-    def make(place: str, **files: object) -> Path:
-        folder = root / place
+    def make(path: str, **files: object) -> Path:
+        folder = root / path
         folder.mkdir(parents=True)
         for stem, content in files.items():
             text = content if isinstance(content, str) else json.dumps(content)
@@ -58,7 +58,7 @@ def shown(found: Listing, width: int = 400) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_each_state_is_told_and_sorted_by_study(root: Path, job: Job) -> None:
+def test_jobs_are_listed_by_study_with_their_states(root: Path, job: Job) -> None:
     job("b/rate=1", result=WHOLE)
     job("b/rate=0")
     job("a/rate=3", job={"identity": "i"})
@@ -145,21 +145,23 @@ def test_links_are_followed_once(root: Path, job: Job, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_a_folder_that_cannot_be_read_is_listed(root: Path, job: Job) -> None:
     job("a/rate=0", result=WHOLE)
-    (shut := job("b")).chmod(0)
+    (closed := job("b")).chmod(0)
     try:
         assert states(below(root))["outputs/b"] == "unreadable"
     finally:
-        shut.chmod(0o700)
+        closed.chmod(0o700)
 
 
-def test_what_the_system_refuses_to_read_is_listed(root: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_the_system_refuses_to_read_is_listed(
+    root: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job("a/rate=0", result=WHOLE)
-    shut, scandir = str(job("b")), os.scandir
+    closed, scandir = str(job("b")), os.scandir
 
-    def refuse(place: str) -> object:
-        if os.fspath(place) == shut:
-            raise PermissionError(13, "Permission denied", shut)
-        return scandir(place)
+    def refuse(path: str) -> object:
+        if os.fspath(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
     found = below(root)

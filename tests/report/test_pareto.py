@@ -1,4 +1,4 @@
-"""The front holds exactly the jobs that no other one surpasses; tables and figures show it."""
+"""The Pareto front holds exactly the jobs that no other one dominates; tables and figures show it."""
 
 import random
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from charting import svg
 from prunelab.report.figures import tradeoff
 from prunelab.report.figures.costs import MACS
 from prunelab.report.groups import MANY, group
-from prunelab.report.pareto import by_macs, hypervolume, same_images, settings, unsurpassed
+from prunelab.report.pareto import by_macs, hypervolume, pareto_optimal, same_images, settings
 from prunelab.report.results import load
 from prunelab.report.summary import write
 
@@ -29,15 +29,15 @@ def test_the_front_is_what_comparing_all_pairs_finds(values: int) -> None:
     rng = random.Random(values)
     for n in range(60):
         points = [(float(rng.randrange(values)), float(rng.randrange(values))) for _ in range(n)]
-        assert unsurpassed(points) == brute_force(points)
+        assert pareto_optimal(points) == brute_force(points)
 
 
-def test_summary_lists_the_front_from_the_fewest_macs_with_what_was_asked(add: Add) -> None:
+def test_summary_lists_the_front_by_macs_with_the_settings(add: Add) -> None:
     for method, rate, accuracy in (("usp", 0.2, 0.9), ("usp", 0.8, 0.7), ("sp", 0.2, 0.8), ("sp", 0.5, 0.8)):
-        asked = [f"prune={method}", f"rate={rate}", "seed=0", f"optim.lr={accuracy}"]
-        job = add(method, rate, accuracy=accuracy, overrides=asked)
+        overrides = [f"prune={method}", f"rate={rate}", "seed=0", f"optim.lr={accuracy}"]
+        job = add(method, rate, accuracy=accuracy, overrides=overrides)
     write(job.parent)
-    front = (job.parent / "summary.md").read_text().partition("### Front")[2].split("\n\n")[1].splitlines()[2:]
+    front = (job.parent / "summary.md").read_text().partition("### Pareto front")[2].split("\n\n")[1].splitlines()[2:]
     assert [line.split(" | ")[:3] for line in front] == [
         ["| usp", "0.8", "70.00"], ["| sp", "0.5", "80.00"], ["| usp", "0.2", "90.00"],
     ]  # fmt: skip
@@ -52,18 +52,18 @@ def test_there_is_no_front_and_no_figure_of_equal_costs(add: Add) -> None:
 
 
 def test_hypervolume_is_the_area_under_the_steps_by_hand() -> None:
-    # A worse one at 90 % of the cost adds nothing.
+    # The dominated point at 90 % of the cost adds nothing.
     points = [(0.7, 0.2), (0.8, 0.5), (0.9, 0.8), (0.6, 0.9)]
     assert hypervolume(points) == pytest.approx(0.3 * 0.7 + 0.3 * 0.8 + 0.2 * 0.9)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_hypervolume_is_the_share_of_random_points_that_one_surpasses(seed: int) -> None:
+def test_hypervolume_is_the_share_of_random_points_that_are_dominated(seed: int) -> None:
     rng = random.Random(seed)
     points = [(rng.random(), rng.random()) for _ in range(6)]
     draws = [(rng.random(), rng.random()) for _ in range(20_000)]
-    under = sum(any(accuracy >= y and cost <= x for accuracy, cost in points) for x, y in draws)
-    assert hypervolume(points) == pytest.approx(under / 20_000, abs=0.015)
+    dominated = sum(any(accuracy >= y and cost <= x for accuracy, cost in points) for x, y in draws)
+    assert hypervolume(points) == pytest.approx(dominated / 20_000, abs=0.015)
 
 
 def test_hypervolumes_are_of_means_and_say_over_how_many_rates(add: Add) -> None:
@@ -76,14 +76,14 @@ def test_hypervolumes_are_of_means_and_say_over_how_many_rates(add: Add) -> None
     assert ": usp 0.550 (2 rates)." in (job.parent / "summary.md").read_text()  # 0.3 * 0.5 + 0.5 * 0.8
 
 
-def test_of_very_many_surpassed_jobs_evenly_many_are_drawn_and_that_is_said(add: Add, monkeypatch) -> None:
+def test_of_very_many_dominated_jobs_an_even_subset_is_drawn_with_a_note(add: Add, monkeypatch) -> None:
     monkeypatch.setattr(tradeoff, "CROWD", 3)
     for seed in range(10):
         job = add("usp", 0.5, seed, accuracy=0.5)
     add("usp", 0.6, accuracy=0.9)
     chart = tradeoff.over_cost(load(job.parent)[0], MACS)
-    assert len(chart["datasets"]["surpassed"]) == 3
-    assert "a point for each of 11 jobs, 3 of the 10 surpassed ones drawn" in svg(chart)
+    assert len(chart["datasets"]["dominated"]) == 3
+    assert "a point for each of 11 jobs, 3 of the 10 dominated ones drawn" in svg(chart)
 
 
 def test_jobs_on_other_images_are_not_compared(add: Add) -> None:
@@ -101,7 +101,7 @@ def test_figure_shows_every_job_and_joins_the_front(add: Add) -> None:
         job = add(method, rate, accuracy=accuracy)
     results, _ = load(job.parent)
     chart = tradeoff.over_cost(results, MACS)
-    faint, front = (chart["datasets"][name] for name in ("surpassed", "front"))
+    faint, front = (chart["datasets"][name] for name in ("dominated", "front"))
     assert [(r["method"], r["accuracy"], r["rate"]) for r in faint] == [("sp", 80, 0.2)]
     assert [(r["method"], r["accuracy"], r["rate"]) for r in front] == [
         ("sp", 80, 0.5),
@@ -128,11 +128,11 @@ def test_many_single_jobs_share_one_table_and_have_no_figures_of_one_point(add: 
         config = {"epochs": 10, "optim": {"lr": i}}
         job = add("usp", i / 10, folder=f"lr={i}", comparable=f"{i}", config=config, overrides=[f"optim.lr={i}"])
     done = write(job.parent)
-    [(of, rows)] = done.tables
+    [(members, rows)] = done.tables
     assert [row.method for row in rows] == [f"usp (optim.lr={i})" for i in range(MANY + 1)]
     drawn = {path.stem for path in done.paths} - {"summary", "report"}
     assert drawn == {f"accuracy_over_{cost}" for cost in ("macs", "parameters", "bytes")}
-    assert of.setting.startswith("keras_cnn on image_folder, 10 epochs")
+    assert members.setting.startswith("keras_cnn on image_folder, 10 epochs")
 
 
 def test_single_jobs_stand_beside_groups_of_several(add: Add) -> None:
@@ -140,7 +140,7 @@ def test_single_jobs_stand_beside_groups_of_several(add: Add) -> None:
         add("usp", folder=f"lr={i}", comparable=f"{i}", config={"epochs": 10, "optim": {"lr": i}})
     for seed in (0, 1):
         job = add("usp", 0.2, seed, folder=f"lr=9,{seed}", comparable="9", config={"epochs": 10, "optim": {"lr": 9}})
-    assert [of.label for of in group(load(job.parent)[0])] == ["optim.lr=9", "settings=various"]
+    assert [g.label for g in group(load(job.parent)[0])] == ["optim.lr=9", "settings=various"]
 
 
 def test_settings_leave_out_what_all_jobs_share(add: Add) -> None:

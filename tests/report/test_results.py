@@ -1,4 +1,4 @@
-"""Is every job of a sweep either counted or listed with a reason?"""
+"""Every job of a sweep is either read or listed with a reason."""
 
 import json
 from collections.abc import Callable
@@ -61,12 +61,12 @@ def test_only_job_folders_can_be_unfinished(add: Add) -> None:
     assert [job.folder.name for job in load(sweep)[1]] == ["aborted"]
 
 
-def test_one_seed_never_counts_twice(add: Add) -> None:
+def test_no_seed_counts_twice(add: Add) -> None:
     first, second = add(folder="a=1"), add(folder="a=2")
-    results, [double] = load(first.parent)
+    results, [duplicate] = load(first.parent)
     assert [r.folder for r in results] == [first]
-    assert double.folder == second
-    assert "a=1" in double.reason
+    assert duplicate.folder == second
+    assert "a=1" in duplicate.reason
 
 
 def test_other_settings_inside_prune_are_another_method(add: Add) -> None:

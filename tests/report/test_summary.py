@@ -1,4 +1,4 @@
-"""Does one command leave a whole report, whatever goes wrong on the way?"""
+"""One command writes a complete report, and a failure in one part loses no other."""
 
 import os
 import sys
@@ -11,8 +11,7 @@ import pytest
 from prunelab.__main__ import main
 from prunelab.core.atomic import DAY
 from prunelab.report import summary
-from prunelab.report.figures import catalogue as figures
-from prunelab.report.figures import means
+from prunelab.report.figures import catalogue, means
 
 Add = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -37,8 +36,8 @@ def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> 
     assert set(sweep.rglob("*")) - before == {*tables, *pictures, sweep / "figures"}
     out, err = capsys.readouterr()
     assert out.splitlines()[0].startswith("demo: keras_cnn on image_folder, 10 epochs")
-    told = [*map(str, tables), f"{sweep / 'figures'}: {len(names)} figures, as PNG and SVG"]
-    assert out.splitlines()[-len(told) :] == told
+    lines = [*map(str, tables), f"{sweep / 'figures'}: {len(names)} figures, as PNG and SVG"]
+    assert out.splitlines()[-len(lines) :] == lines
     assert err == ""
 
 
@@ -85,7 +84,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(add: Add, monkeypatch: Patch) ->
     with pytest.raises(OSError, match="disk full"):
         summary.write(sweep)
     assert (sweep / "summary.csv").read_text() == "old"
-    assert len(list(sweep.iterdir())) == 2  # the job and the old table: no draft is left behind
+    assert len(list(sweep.iterdir())) == 2  # the job and the old table, but no draft
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])
@@ -97,7 +96,7 @@ def test_nothing_to_report_is_one_line_and_exit_status_2(folder: str, tmp_path: 
     assert err.count("\n") == 1
 
 
-def test_two_reports_say_the_same(add: Add) -> None:
+def test_two_reports_are_the_same_files(add: Add) -> None:
     sweep = add().parent
     first = {path: path.read_bytes() for path in summary.write(sweep).paths}
     assert {path: path.read_bytes() for path in summary.write(sweep).paths} == first
@@ -107,13 +106,13 @@ def test_a_chapter_that_fails_loses_no_other(sweep: Path, monkeypatch: Patch) ->
     def fail(*_: object) -> None:
         raise RuntimeError("damaged")
 
-    monkeypatch.setitem(figures.CHAPTERS, "Sparsity by layer", fail)
+    monkeypatch.setitem(catalogue.CHAPTERS, "Sparsity by layer", fail)
     done = summary.write(sweep)
     assert done.failures == ("Sparsity by layer: RuntimeError: damaged",)
     assert (sweep / "figures" / "accuracy_over_rate.png").exists()
 
 
-def test_what_an_earlier_report_drew_is_gone_and_nothing_else(sweep: Path) -> None:
+def test_figures_of_an_earlier_report_are_removed_and_nothing_else(sweep: Path) -> None:
     summary.write(sweep)
     for name in ("accuracy_over_rate-old.png", "mine.txt"):
         (sweep / "figures" / name).write_text("x")
@@ -122,7 +121,7 @@ def test_what_an_earlier_report_drew_is_gone_and_nothing_else(sweep: Path) -> No
     assert (sweep / "figures" / "mine.txt").exists()
 
 
-def test_what_a_report_that_was_killed_left_is_gone_a_day_later(add: Add) -> None:
+def test_drafts_of_a_killed_report_are_removed_a_day_later(add: Add) -> None:
     sweep, old = add().parent, time.time() - 2 * DAY
     (sweep / "figures").mkdir()
     left = [sweep / ".prunelab-a.partial", sweep / "figures" / ".prunelab-b.partial"]
@@ -133,13 +132,14 @@ def test_what_a_report_that_was_killed_left_is_gone_a_day_later(add: Add) -> Non
     assert not any(path.exists() for path in left)
 
 
-def test_of_very_many_groups_the_first_are_drawn_and_that_is_said(add: Add) -> None:
-    for i in range(figures.MOST + 2):
+def test_only_the_first_of_very_many_groups_are_drawn_with_a_note(add: Add) -> None:
+    for i in range(catalogue.MOST + 2):
         for seed in (0, 1):
             config = {"epochs": 10, "optim": {"lr": i}}
             job = add("usp", 0.2, seed, folder=f"lr={i},{seed}", comparable=f"{i}", config=config)
     done = summary.write(job.parent)
-    assert sum(path.name.startswith("accuracy_over_rate") for path in done.paths) == 2 * figures.MOST
+    assert sum(path.name.startswith("accuracy_over_rate") for path in done.paths) == 2 * catalogue.MOST
     assert (
-        f"Of {figures.MOST + 2} groups the first {figures.MOST} are drawn." in (job.parent / "report.html").read_text()
+        f"Only the first {catalogue.MOST} of {catalogue.MOST + 2} groups are drawn."
+        in (job.parent / "report.html").read_text()
     )

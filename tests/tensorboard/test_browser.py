@@ -1,4 +1,4 @@
-"""TensorBoard over a small sweep, opened in a real browser: what users see of it is what its jobs came to."""
+"""TensorBoard in a real browser shows the results of a small sweep."""
 
 import json
 import socket
@@ -16,8 +16,8 @@ import pytest
 from browser import browser_page
 
 from prunelab.__main__ import main
-from prunelab.tensorboard import study as gallery
 from prunelab.tensorboard.hparams import metrics
+from prunelab.tensorboard.study import CHARTS
 
 pytestmark = pytest.mark.slow
 PAGE = 12  # pictures that TensorBoard shows at once
@@ -26,7 +26,7 @@ JOBS = [("usp", 0), ("usp", 0.5), ("sp", 0.5)]
 
 @pytest.fixture
 def results(job, tmp_path: Path) -> list[dict[str, Any]]:
-    """Of a sweep in tmp_path/study, which is reported twice."""
+    """The results of a sweep in tmp_path/study, which is reported twice."""
     for prune, rate in JOBS:
         folder = tmp_path / "study" / f"{prune}-{rate}"
         job(f"prune={prune}", f"rate={rate}", "logger=tensorboard", folder=folder)
@@ -37,7 +37,7 @@ def results(job, tmp_path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def address(results, tmp_path: Path) -> Iterator[str]:
-    """Of TensorBoard, started as `make board` does."""
+    """The address of TensorBoard, started as `make board` does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +58,7 @@ def address(results, tmp_path: Path) -> Iterator[str]:
 
 
 def read(address: str) -> bool:
-    """Whether TensorBoard has read what the jobs and the study ended with."""
+    """Whether TensorBoard has read the final entries of the jobs and the study."""
     try:
         with urllib.request.urlopen(f"{address}/data/plugin/scalars/tags") as answer:
             jobs = ["trained/seconds" in tags for tags in json.load(answer).values()]
@@ -68,11 +68,11 @@ def read(address: str) -> bool:
         return False
 
 
-def test_every_page_shows_what_the_jobs_came_to(address: str, results: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_every_page_shows_the_results_of_the_jobs(address: str, results: list[dict[str, Any]], tmp_path: Path) -> None:
     with browser_page(2400, 1500) as page:
         errors: list[str] = []
         page.set_default_timeout(60_000)
-        page.on("console", lambda said: errors.append(f"{said.text} {said.location}") if said.type == "error" else None)
+        page.on("console", lambda line: errors.append(f"{line.text} {line.location}") if line.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
 
         page.goto(f"{address}/#hparams")
@@ -91,22 +91,22 @@ def test_every_page_shows_what_the_jobs_came_to(address: str, results: list[dict
         assert page.get_by_text("units_removed", exact=True).count() == 1
 
         page.goto(f"{address}/#custom_scalars")
-        for title in chain(*gallery.CHARTS.values()):
+        for title in chain(*CHARTS.values()):
             page.locator("tf-custom-scalar-multi-line-chart-card").get_by_text(title, exact=True).wait_for()
-        charts = sum(len(of) for of in gallery.CHARTS.values())
+        charts = sum(map(len, CHARTS.values()))
         page.get_by_text(f"Matches ({len(JOBS)})").nth(charts - 1).wait_for()
 
         page.goto(f"{address}/#images")
         drawn = sorted(tmp_path.glob("study/figures/*.png"))
         pictures = page.locator("tf-image-loader img")
         assert PAGE < len(drawn) <= 2 * PAGE
-        for number, some in enumerate((drawn[:PAGE], drawn[PAGE:])):
+        for number, paths in enumerate((drawn[:PAGE], drawn[PAGE:])):
             if number:
                 page.get_by_text("Next page").first.click()
-            pictures.nth(len(some) - 1).wait_for()
-            page.wait_for_timeout(2000)  # for a picture too many, and for those to come in
-            sizes = pictures.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
-            assert [tuple(size) for size in sizes] == [events.size(path) for path in some]
+            pictures.nth(len(paths) - 1).wait_for()
+            page.wait_for_timeout(2000)  # for all pictures to load, and any too many
+            sizes = pictures.evaluate_all("all => all.map(img => [img.naturalWidth, img.naturalHeight])")
+            assert [tuple(size) for size in sizes] == [events.size(path) for path in paths]
         assert errors == []
 
 

@@ -1,4 +1,4 @@
-"""What replaces an earlier file of events is all that TensorBoard shows, also one that is running."""
+"""TensorBoard, even a running one, shows the event file that replaced an earlier one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +13,10 @@ from prunelab.tensorboard import events
 
 
 def values(folder: Path) -> dict[str, list[float]]:
-    return {tag: [float(v) for v in of] for tag, of in shown.tensors(folder, "scalars").items()}
+    return {tag: [float(v) for v in values] for tag, values in shown.tensors(folder, "scalars").items()}
 
 
-def test_a_reader_in_python_that_runs_gets_every_replacement(tmp_path: Path) -> None:
+def test_a_running_reader_in_python_gets_every_replacement(tmp_path: Path) -> None:
     reader, seen = EventAccumulator(str(tmp_path)), []
     for tag in ("a", "b", "c", "d"):
         events.replace(tmp_path, "study", [scalar_pb(tag, 1.0)], step=0)
@@ -25,7 +25,7 @@ def test_a_reader_in_python_that_runs_gets_every_replacement(tmp_path: Path) -> 
     assert seen == [["a"], ["a", "b"], ["a", "b", "c"], ["a", "b", "c", "d"]]
 
 
-def test_a_reader_that_begins_gets_the_last_alone_and_one_empty_file_is_left(tmp_path: Path) -> None:
+def test_a_new_reader_gets_only_the_last_and_one_empty_file_is_left(tmp_path: Path) -> None:
     events.replace(tmp_path, "other", [scalar_pb("other", 0.0)], step=0)
     for value in range(4):
         events.replace(tmp_path, "study", [scalar_pb("a", value)], step=0)
@@ -34,7 +34,7 @@ def test_a_reader_that_begins_gets_the_last_alone_and_one_empty_file_is_left(tmp
     assert (len(sizes), sizes[0]) == (2, 0)
 
 
-def test_of_two_replacements_at_once_one_is_shown(tmp_path: Path) -> None:
+def test_of_two_concurrent_replacements_one_is_shown(tmp_path: Path) -> None:
     def slow() -> Iterator[Summary]:
         yield scalar_pb("a", 1.0)
         events.replace(tmp_path, "study", [scalar_pb("a", 2.0)], step=0)  # begins later and ends first

@@ -1,4 +1,4 @@
-"""Histograms count the weights that are left, seldom, and where they say something."""
+"""Histograms count the non-zero weights, at a limited number of epochs and only where they tell something."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 
 class Module(L.LightningModule):
-    """Three linear layers whose weights stand still."""
+    """Three linear layers with constant weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Module(L.LightningModule):
 
 
 class Images(IterableDataset):
-    """As many as come."""
+    """Of unknown length."""
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor]]:
         return iter([(torch.ones(4),)] * 2)
@@ -63,27 +63,27 @@ def fit(folder: Path, epochs: int, *also: L.Callback, module: type[Module] = Mod
     ).fit(module(), DataLoader(images, num_workers=0))  # fmt: skip
 
 
-def test_weights_that_are_left_and_the_filters_they_are_in_are_counted(tmp_path: Path) -> None:
+def test_non_zero_weights_are_counted_by_value_and_by_filter(tmp_path: Path) -> None:
     fit(tmp_path, 1)
-    found = events.accumulated(tmp_path)
-    (left,), (density,) = found.Histograms("weights/a"), found.Histograms("weights_by_filter/a")
-    of, by = left.histogram_value, density.histogram_value
-    assert (of.num, of.min, of.max, of.sum, of.sum_squares) == (5, -1, 4, 9, 31)
-    assert at(of) == pytest.approx({-1: 1, 1: 1, 2: 1, 3: 1, 4: 1}, abs=1)
-    assert (by.num, by.sum) == (3, 1.25)
-    assert (sum(by.bucket), by.bucket[0], by.bucket[-1]) == (3, 1, 1)
+    logged = events.accumulated(tmp_path)
+    (left,), (density,) = logged.Histograms("weights/a"), logged.Histograms("weights_by_filter/a")
+    weights, filters = left.histogram_value, density.histogram_value
+    assert (weights.num, weights.min, weights.max, weights.sum, weights.sum_squares) == (5, -1, 4, 9, 31)
+    assert counts(weights) == pytest.approx({-1: 1, 1: 1, 2: 1, 3: 1, 4: 1}, abs=1)
+    assert (filters.num, filters.sum) == (3, 1.25)
+    assert (sum(filters.bucket), filters.bucket[0], filters.bucket[-1]) == (3, 1, 1)
 
 
-def at(histogram) -> dict[int, float]:
-    """Counts by the whole number nearest to where they are."""
-    found: dict[int, float] = {}
+def counts(histogram) -> dict[int, float]:
+    """Counts by the nearest whole number."""
+    totals: dict[int, float] = {}
     for limit, count in zip(histogram.bucket_limit, histogram.bucket, strict=True):
         if count:
-            found[round(limit)] = found.get(round(limit), 0) + count
-    return found
+            totals[round(limit)] = totals.get(round(limit), 0) + count
+    return totals
 
 
-def test_filters_that_are_all_alike_or_gone_have_no_histogram_and_equal_weights_have_one(tmp_path: Path) -> None:
+def test_equally_dense_filters_have_no_histogram_and_equal_weights_have_one(tmp_path: Path) -> None:
     fit(tmp_path, 1)
     shown = events.steps(tmp_path)
     assert "weights_by_filter/b" not in shown
@@ -92,17 +92,17 @@ def test_filters_that_are_all_alike_or_gone_have_no_histogram_and_equal_weights_
 
 
 @pytest.mark.parametrize(("epochs", "at"), [(3, [1, 2, 3]), (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25])])
-def test_they_come_ten_times_at_most_and_last_at_the_end(epochs: int, at: list[int], tmp_path: Path) -> None:
+def test_they_come_at_most_ten_times_and_at_the_end(epochs: int, at: list[int], tmp_path: Path) -> None:
     fit(tmp_path, epochs)
     assert events.steps(tmp_path)["weights/a"] == at
 
 
-def test_images_that_nobody_has_counted_change_nothing(tmp_path: Path) -> None:
+def test_a_data_set_of_unknown_length_changes_nothing(tmp_path: Path) -> None:
     fit(tmp_path, 25, images=Images())
     assert events.steps(tmp_path)["weights/a"] == [3, 5, 8, 10, 13, 15, 18, 20, 23, 25]
 
 
-def test_where_nobody_knows_how_many_epochs_come_there_is_one_after_each(tmp_path: Path) -> None:
+def test_with_an_open_number_of_epochs_there_is_one_after_each(tmp_path: Path) -> None:
     class Enough(L.Callback):
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             trainer.should_stop = trainer.current_epoch == 11
@@ -111,7 +111,7 @@ def test_where_nobody_knows_how_many_epochs_come_there_is_one_after_each(tmp_pat
     assert events.steps(tmp_path)["weights/a"] == [*range(1, 13)]
 
 
-def test_a_net_without_layers_that_can_be_pruned_is_trained_and_has_none(tmp_path: Path) -> None:
+def test_a_network_without_prunable_layers_is_trained_and_has_none(tmp_path: Path) -> None:
     fit(tmp_path, 1, module=Recurrent)
     assert [tag for tag in events.steps(tmp_path) if "weights" in tag] == []
 

@@ -1,4 +1,4 @@
-"""A finished job has one entry among TensorBoard's HParams, with the values of its result."""
+"""A finished job has one entry on TensorBoard's HParams page, with the values of its result."""
 
 import os
 import signal
@@ -22,10 +22,10 @@ def files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("prune", ["usp", "sp"])
-def test_a_finished_job_tells_its_columns_and_what_it_came_to(prune: str, job, tmp_path: Path) -> None:
+def test_a_finished_job_logs_its_settings_and_results(prune: str, job, tmp_path: Path) -> None:
     result = job(f"prune={prune}", "rate=0.5", "seed=3", "augment.flip=false", BOARD)
-    told = events.hyperparameters(tmp_path / "job")
-    assert told == {
+    row = events.hyperparameters(tmp_path / "job")
+    assert row == {
         "method": prune, "rate": 0.5, "seed": 3, "model": "resnet8", "data": "image_folder", "epochs": 3,
         "lr": result["config"]["optim"]["optimizer"]["lr"], "batch_size": 20,
         "more": "data.val=20 augment.flip=false",
@@ -45,8 +45,8 @@ def test_a_job_that_logs_to_tensorboard_leaves_no_empty_yaml_beside_it(job, tmp_
     assert list((tmp_path / "job").glob("*.yaml")) == []
 
 
-def test_a_net_that_is_only_looked_at_stands_at_epoch_0_and_a_trained_one_at_its_last(job, tmp_path: Path) -> None:
-    trained, looked = tmp_path / "dense", tmp_path / "job"
+def test_an_analysis_without_training_is_at_epoch_0_and_a_trained_network_at_its_last(job, tmp_path: Path) -> None:
+    trained, analysed = tmp_path / "dense", tmp_path / "job"
     job("prune=none", BOARD, folder=trained)
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):  # no checkpoint is left
         job(
@@ -57,13 +57,13 @@ def test_a_net_that_is_only_looked_at_stands_at_epoch_0_and_a_trained_one_at_its
             "prune.pruning.batches=0",
             BOARD,
         )
-    for folder, last in ((trained, 3), (looked, 0)):
-        found = events.last_steps(folder)
-        assert {"val/acc", "test/acc", "trained/test accuracy"} <= set(found)
-        assert set(found.values()) == {last}
+    for folder, last in ((trained, 3), (analysed, 0)):
+        steps = events.last_steps(folder)
+        assert {"val/acc", "test/acc", "trained/test accuracy"} <= set(steps)
+        assert set(steps.values()) == {last}
 
 
-def test_nothing_is_told_of_a_job_that_has_not_ended(composed, tmp_path: Path, monkeypatch) -> None:
+def test_an_unfinished_job_has_no_entry(composed, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("prunelab.job.run.finish", lambda *_: pytest.fail("as if it were killed here"))
     with pytest.raises(pytest.fail.Exception):
         run(composed(*USP, BOARD))
@@ -75,11 +75,11 @@ def test_a_job_that_was_killed_after_its_entry_has_one_entry(job, tmp_path: Path
     (tmp_path / "job" / "result.json").unlink()
     result = job(*USP, BOARD)
     assert len([path for path in (tmp_path / "job").glob("*.result") if path.stat().st_size]) == 1
-    told = events.tensors(tmp_path / "job", "scalars")["trained/test accuracy"]
-    assert [float(v) for v in told] == pytest.approx([result["accuracy"]])
+    accuracies = events.tensors(tmp_path / "job", "scalars")["trained/test accuracy"]
+    assert [float(v) for v in accuracies] == pytest.approx([result["accuracy"]])
 
 
-def test_an_epoch_at_whose_end_a_job_was_stopped_is_shown_whole_and_once(
+def test_an_epoch_at_whose_end_a_job_was_stopped_is_logged_completely_and_once(
     job, composed, tmp_path: Path, monkeypatch
 ) -> None:
     log = Classifier.on_validation_epoch_end
@@ -98,7 +98,7 @@ def test_an_epoch_at_whose_end_a_job_was_stopped_is_shown_whole_and_once(
     assert {"train/acc", "train/lr", "test/acc", "sparsity/all", "units_removed/net.conv1", "weights/net.fc"} <= set(
         shown
     )
-    assert {tag: at for tag, at in shown.items() if at != [1, 2, 3]} == {}
+    assert {tag: steps for tag, steps in shown.items() if steps != [1, 2, 3]} == {}
 
 
 @pytest.mark.parametrize("logger", ["none", "csv"])
@@ -112,7 +112,7 @@ def test_without_tensorboard_there_is_no_event_file_and_nothing_of_it_is_importe
     assert "prunelab.tensorboard.events" not in sys.modules
 
 
-def test_a_job_that_tensorboard_cannot_be_told_of_has_its_result_and_says_why(
+def test_a_job_whose_entry_cannot_be_written_keeps_its_result_and_warns(
     job, tmp_path: Path, monkeypatch, caplog
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -126,14 +126,14 @@ def test_a_job_that_tensorboard_cannot_be_told_of_has_its_result_and_says_why(
     ]
 
 
-def test_what_goes_to_tensorboard_changes_no_bit_of_the_training(job, tmp_path: Path) -> None:
+def test_logging_to_tensorboard_changes_no_bit_of_the_training(job, tmp_path: Path) -> None:
     quiet = job(*USP, folder=tmp_path / "a")["checkpoint"]
     shown = job(*USP, BOARD, folder=tmp_path / "b")["checkpoint"]
     assert torch.equal(quiet["callbacks"]["RngState"]["cpu"], shown["callbacks"]["RngState"]["cpu"])
     assert all(torch.equal(tensor, shown["state_dict"][name]) for name, tensor in quiet["state_dict"].items())
 
 
-def test_a_shared_dense_training_is_no_job_of_its_own(job, tmp_path: Path) -> None:
+def test_shared_dense_pretraining_has_no_entry(job, tmp_path: Path) -> None:
     job("prune=finetune", "rate=0.5", "epochs=1", "pretrained=auto", BOARD)
     assert list(tmp_path.glob("parents/*/result.json"))
     assert {path.parent for path in files(tmp_path)} == {tmp_path / "job"}

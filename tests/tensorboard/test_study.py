@@ -1,4 +1,4 @@
-"""A study shows its figures and its charts in TensorBoard, once, and only where its jobs do."""
+"""A study logs its figures and charts to TensorBoard once, and only if its jobs log there."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def study(job, tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-def test_reports_leave_each_figure_once_and_as_it_stands_on_disk(study: Path) -> None:
+def test_repeated_reports_leave_each_figure_once_and_unchanged(study: Path) -> None:
     for _ in range(3):
         assert main(["report", str(study)]) == 0
     assert len([path for path in study.glob("*tfevents*") if path.stat().st_size]) == 1
@@ -36,7 +36,7 @@ def test_reports_leave_each_figure_once_and_as_it_stands_on_disk(study: Path) ->
         assert (int(width), int(height)) == events.size(path)
 
 
-def test_every_chart_of_the_layout_finds_what_jobs_log(study: Path) -> None:
+def test_every_chart_of_the_layout_matches_a_tag_of_the_jobs(study: Path) -> None:
     main(["report", str(study)])
     [content] = events.tensors(study, metadata.PLUGIN_NAME)[metadata.CONFIG_SUMMARY_TAG]
     charts = [chart for category in Layout.FromString(content.item()).category for chart in category.chart]
@@ -53,7 +53,7 @@ def test_a_study_without_tensorboard_gets_no_event_file(job, tmp_path: Path) -> 
     assert list(tmp_path.rglob("*tfevents*")) == []
 
 
-def test_where_the_event_file_cannot_be_written_the_table_stays(study: Path, monkeypatch, capsys) -> None:
+def test_if_the_event_file_cannot_be_written_the_table_stays(study: Path, monkeypatch, capsys) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
@@ -63,6 +63,6 @@ def test_where_the_event_file_cannot_be_written_the_table_stays(study: Path, mon
     assert (study / "summary.csv").exists()
 
 
-def test_a_report_takes_no_torch() -> None:
+def test_a_report_does_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -227,7 +227,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
 
 def finish(result: Result) -> float:
     """Writes result.json, the last file of a job; returns the accuracy in it."""
-    write_event(result.folder, result.to_json())
+    write_event(result)
     RunDir(result.folder).finish(result)
     attained = result.sparsity.attained
     log.info("test %.2f %%, sparsity %.2f %%, %.0f s", 100 * result.accuracy, 100 * attained, result.seconds)

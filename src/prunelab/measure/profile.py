@@ -1,24 +1,24 @@
-"""The costs of a network and its layers, and how a terminal shows them."""
+"""The costs of a network and its layers, printed as tables."""
 
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from prunelab.core.si_format import si_format
+from prunelab.measure.terminal_table import fits, terminal_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """MACs and BOPs are of one input.
 
-    BOPs = MACs x weight bits x activation bits, call by call, as the weights are stored and the activations come in:
-    float32 32, bfloat16 16, int8 8. Effective ones leave out each product whose weight is 0.
+    BOPs = MACs x weight bits x activation bits, for each call, by the types of the weights and the activations:
+    float32 32, bfloat16 16, int8 8. Effective ones leave out products whose weight is 0.
     """
 
     params: int = 0
@@ -30,17 +30,17 @@ class Counts:
 
     @property
     def sparsity(self) -> float:
-        """Zeros among all parameters, biases and norms with them: in [0, 1]."""
+        """Zeros among all parameters, including biases and norms: in [0, 1]."""
         return (self.params - self.nonzero) / self.params if self.params else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Counts):
-    """A module with parameters of its own, or that multiplies."""
+    """A module that has its own parameters or multiplies."""
 
     name: str
     kind: str
-    weight_bits: int | None  # None where nothing is multiplied; of several calls the widest
+    weight_bits: int | None  # None without products; the widest of several calls
     activation_bits: int | None
 
 
@@ -52,14 +52,14 @@ class Pass:
     seconds: float  # median
     lower: float  # quartiles, seconds
     upper: float
-    peak_bytes: int | None  # besides the net and its input; None where it cannot be told (Profile.memory)
+    peak_bytes: int | None  # besides the network and its input; None if unknown (Profile.memory)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(Counts):
     """Of a network; MACs and BOPs are those of layers with weights. A shared parameter is counted once.
 
-    `uncounted` are MACs of one input that are no layer's, by module ("" is the net itself): attention, `matmul`. They
+    `uncounted` are MACs of one input outside layers, by module ("" is the network itself): attention, `matmul`. They
     are in no other number. `unseen` names weights with two or more dimensions that no counted product used.
     """
 
@@ -80,7 +80,7 @@ class Profile:
     dense: Cost | None
     device: str
     threads: int  # of PyTorch, on the CPU
-    rounds: int  # in which the nets took turns
+    rounds: int  # of passes, in which the networks take turns
     memory: str  # how peak_bytes was measured
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -90,7 +90,7 @@ class Profile:
         return text(self, shutil.get_terminal_size().columns)
 
 
-Row = tuple[Layer, Layer | None]  # and the same one of the dense net
+Row = tuple[Layer, Layer | None]  # and the same one of the dense network
 Column = Callable[[Layer, Layer | None], str]
 
 COUNTS: dict[str, Callable[[Cost], float]] = {
@@ -106,7 +106,7 @@ SIZES: dict[str, Callable[[Cost], float]] = {
     "bytes, footprint": lambda c: c.footprint_bits / 8,
 }
 COLUMNS: dict[str, Column] = {
-    "layer": lambda a, _: a.name or "(the net itself)",
+    "layer": lambda a, _: a.name or "(the network itself)",
     "kind": lambda a, _: a.kind,
     "bits": lambda a, _: f"{a.weight_bits} x {a.activation_bits}" if a.weight_bits else "",
     "parameters": lambda a, _: si_format(a.params),
@@ -120,8 +120,7 @@ COLUMNS: dict[str, Column] = {
 }
 COMPARED = ("non-zeros left", "MACs left")
 WORDS = ("layer", "kind")  # the others are numbers
-SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # what a narrow terminal does without, first to last
-UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
+SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # dropped in this order on a narrow terminal
 
 
 def text(profile: Profile, width: int) -> str:
@@ -140,7 +139,7 @@ def page(profile: Profile, console: Console, width: int) -> Iterator[Table | Tex
 
 
 def _heading(profile: Profile) -> str:
-    beside = f" beside its dense parent, {profile.dense.name}" if profile.dense else ""
+    beside = f" beside its dense network, {profile.dense.name}" if profile.dense else ""
     return f"{profile.net.name}{beside}, on {profile.device}, {_threads(profile.threads)}"
 
 
@@ -150,7 +149,7 @@ def _threads(n: int) -> str:
 
 def _whole(profile: Profile) -> Table:
     nets = [profile.net] if profile.dense is None else [profile.net, profile.dense]
-    table = _table(["", "this net", "dense", "this / dense"][: 2 * len(nets)], words=("",))
+    table = terminal_table(["", "this", "dense", "this / dense"][: 2 * len(nets)], words=("",), two_lines=False)
     for name, of in COUNTS.items():
         table.add_row(name, *_cells([of(c) for c in nets], si_format))
         if name == "non-zeros":
@@ -197,21 +196,20 @@ def _left(now: float, before: float) -> str:
 
 
 def _by_layer(profile: Profile, console: Console, width: int) -> Table:
-    """A row for each layer that multiplies; the others are summed up in the last one. Columns go until it fits."""
+    """A row for each layer that multiplies, and the sum of the others. Columns are dropped until it fits `width`."""
     rows, names = list(_rows(profile)), list(COLUMNS)
     if len({_bits(row) for row, _ in rows if row.weight_bits}) < 2:
-        names.remove("bits")  # a note says it
+        names.remove("bits")  # as a note gives them
     names = [n for n in names if profile.dense is not None or n not in COMPARED]
     for spare in SPARE:
-        table = _layer_table(rows, names)
-        if console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum <= width:
+        if fits(_layer_table(rows, names), console, width):
             break
         names.remove(spare)
     return _layer_table(rows, names)
 
 
 def _layer_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    table = _table(names, WORDS)
+    table = terminal_table(names, WORDS)
     for layer, dense in rows:
         table.add_row(*(Text(COLUMNS[name](layer, dense)) for name in names))
     return table
@@ -222,11 +220,11 @@ def _bits(layer: Layer) -> tuple[int | None, int | None]:
 
 
 def _rows(profile: Profile) -> Iterator[Row]:
-    layers, parent = profile.net.layers, profile.dense.layers if profile.dense else ()
-    dense: Mapping[str, Layer] = {layer.name: layer for layer in parent}
+    layers, unpruned = profile.net.layers, profile.dense.layers if profile.dense else ()
+    dense: Mapping[str, Layer] = {layer.name: layer for layer in unpruned}
     yield from ((layer, dense.get(layer.name)) for layer in layers if layer.macs)
     if others := [layer for layer in layers if not layer.macs]:
-        yield _sum(others), _sum([layer for layer in parent if not layer.macs]) if parent else None
+        yield _sum(others), _sum([layer for layer in unpruned if not layer.macs]) if unpruned else None
 
 
 def _sum(others: Sequence[Layer]) -> Layer:
@@ -236,38 +234,27 @@ def _sum(others: Sequence[Layer]) -> Layer:
     )
 
 
-def _table(names: Sequence[str], words: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-    for name in names:
-        head = Text(name.replace(" ", "\n", 1) if name in COLUMNS else name)
-        word = name in words
-        table.add_column(
-            head, justify="left" if word else "right", vertical="bottom", no_wrap=not word, overflow="fold"
-        )
-    return table
-
-
 def _notes(profile: Profile) -> Iterator[str]:
     net = profile.net
-    yield "MACs and BOPs: of one input, of layers with weights; effective: without products whose weight is 0."
+    yield "MACs and BOPs: of one input, in layers with weights; effective: without products whose weight is 0."
     bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
     yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
-    yield f"Seconds: median of {profile.rounds} passes, nets in turn. Peak: {profile.memory}."
+    yield f"Seconds: median of {profile.rounds} passes, networks in turn. Peak: {profile.memory}."
 
 
 def _cautions(profile: Profile) -> Iterator[str]:
     """What the numbers leave out."""
     net = profile.net
-    if profile.dense and (gone := _gone(net, profile.dense)):
-        yield f"Layers of the dense net that are gone: {', '.join(gone)}."
+    if profile.dense and (removed := _removed(net, profile.dense)):
+        yield f"Layers of the dense network that were removed: {', '.join(removed)}."
     for costs in (net, *([profile.dense] if profile.dense else [])):
-        which = "" if costs is net else " of the dense net"
+        which = "" if costs is net else " in the dense network"
         for name, macs in costs.uncounted.items():
-            yield f"Not counted{which}: {si_format(macs)} MACs in {name or costs.name} that are no layer's."
+            yield f"Not counted{which}: {si_format(macs)} MACs outside layers, in {name or costs.name}."
         if costs.unseen:
-            yield f"Not counted{which}: products, if there are any, with {', '.join(costs.unseen)}."
+            yield f"Not counted{which}: any products with {', '.join(costs.unseen)}."
 
 
-def _gone(net: Cost, dense: Cost) -> list[str]:
+def _removed(net: Cost, dense: Cost) -> list[str]:
     left = {layer.name for layer in net.layers}
     return [layer.name for layer in dense.layers if layer.macs and layer.name not in left]

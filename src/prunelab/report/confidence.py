@@ -1,4 +1,4 @@
-"""How sure is a mean over seeds? Student's t (Student 1908)."""
+"""Confidence intervals of means over seeds, by Student's t (Student 1908)."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,7 +8,7 @@ LEVEL = 0.95
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The confidence interval of their mean at LEVEL, of values that scatter normally; None for a single one."""
+    """The confidence interval of the mean at LEVEL, for normally distributed values; None for a single one."""
     if len(values) < 2:
         return None
     n = len(values)
@@ -20,7 +20,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 @cache
 def quantile(freedom: int) -> float:
-    """The t that |T| with `freedom` >= 1 degrees of freedom stays below in LEVEL of all cases."""
+    """The t with P(|T| < t) = LEVEL, for `freedom` >= 1 degrees of freedom."""
     low, high = 0.0, 1e3
     while high - low > 1e-9:
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Which jobs may stand in one table, and what sets one table apart from the next?"""
+"""Groups of comparable jobs, each with a table and figures of its own."""
 
 import hashlib
 import re
@@ -9,18 +9,18 @@ from typing import Any
 
 from prunelab.store.result import Result
 
-VARYING = ("prune", "rate", "seed", "name")  # may differ inside a group, so cannot tell groups apart
-HEADLINE = ("model", "data", "epochs")  # every header says these
+VARYING = ("prune", "rate", "seed", "name")  # these may differ within a group
+HEADLINE = ("model", "data", "epochs")  # in every header
 LONGEST = 80  # characters of a part of a file name
-MANY = 4  # groups of a single job that have a table each; in a search every job would be one
+MANY = 4  # single-job groups that get a table each; a search has one for every job
 
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that differ in method, rate and seed only; `scattered` ones differ in more, which their method tells."""
+    """Jobs that differ in method, rate and seed only; in a `scattered` group in more, which is in the method's name."""
 
     results: tuple[Result, ...]
-    traits: dict[str, str] = field(default_factory=dict)  # what differs from the other groups; {} when alone
+    traits: dict[str, str] = field(default_factory=dict)  # what differs from other groups; {} for a single group
     scattered: bool = False
 
     @property
@@ -34,7 +34,7 @@ class Group:
 
     @property
     def methods(self) -> list[str]:
-        """As first seen, the unpruned `none` before all."""
+        """In order of appearance, the unpruned `none` first."""
         return sorted(dict.fromkeys(r.method for r in self.results), key=lambda method: method != "none")
 
     @property
@@ -43,13 +43,13 @@ class Group:
 
     @property
     def setting(self) -> str:
-        """What all jobs of the group share, and how many seeds each row has; for headers."""
+        """For headers: what all jobs of the group share, and the seeds of a row."""
         extra = "".join(f", {key}={value}" for key, value in self.traits.items() if key not in HEADLINE)
         return f"{self.scene}, {counted(self.seeds, 'seed')}{extra}"
 
     @property
     def scene(self) -> str:
-        """The nets, the data and the length of training."""
+        """Models, data and epochs."""
         models, data = ({r.job.labels.get(choice, "?"): None for r in self.results} for choice in ("model", "data"))
         return f"{'/'.join(models)} on {'/'.join(data)}, {counted([r.job.epochs for r in self.results], 'epoch')}"
 
@@ -60,29 +60,29 @@ class Group:
 
 
 def group(results: list[Result]) -> list[Group]:
-    """One group for each value of `comparable`, as first seen, with labels that are all different.
+    """One group for each value of `comparable`, in order of appearance, with distinct labels.
 
-    Where many would hold a single job, as in a search for learning rates, one group holds them all.
+    More than MANY groups of a single job, as in a search for learning rates, become one.
     """
     split: dict[str, list[Result]] = {}
     for result in results:
         split.setdefault(result.job.comparable, []).append(result)
     members = list(split.values())
     groups = [Group(tuple(m), t) for m, t in zip(members, _traits(members), strict=True)]
-    single = [of for of in groups if len(of.results) == 1]
+    single = [g for g in groups if len(g.results) == 1]
     if len(single) <= MANY:
         return groups
-    rest = [of for of in groups if len(of.results) > 1]
-    return [*rest, _gathered(single, {"settings": "various"} if rest else {})]
+    rest = [g for g in groups if len(g.results) > 1]
+    return [*rest, _scattered(single, {"settings": "various"} if rest else {})]
 
 
-def _gathered(single: list[Group], traits: dict[str, str]) -> Group:
-    results = [replace(r, title=f"{r.method} ({of.label})") for of in single for r in of.results]
+def _scattered(single: list[Group], traits: dict[str, str]) -> Group:
+    results = [replace(r, title=f"{r.method} ({g.label})") for g in single for r in g.results]
     return Group(tuple(results), traits, scattered=True)
 
 
 def slug(name: str) -> str:
-    """Safe in a file name on every system; what is lost of it tells names apart as a few digits."""
+    """A file name that is valid on every system; where characters are lost, a hash keeps names distinct."""
     safe = re.sub(r"[^\w=,.+-]+", "_", name).rstrip("_.")
     if safe == name and len(name) <= LONGEST:
         return name
@@ -95,12 +95,12 @@ def counted(numbers: list[int], noun: str) -> str:
 
 
 def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
-    """The few words that tell groups apart: choices and root knobs, then settings, then the hash."""
+    """The fewest settings that tell groups apart: choices and root keys, else nested ones too, else the hash."""
     shared = [_shared(results) for results in members]
     every = dict.fromkeys(key for s in shared for key in s)
     keys = [key for key in every if len({s.get(key) for s in shared}) > 1]
     roots = [key for key in keys if "." not in key]
-    # model.depth says nothing more where the model's name already differs
+    # model.depth adds nothing where the model's name differs already
     leaves = [key for key in keys if "." in key and key.split(".")[0] not in roots]
     for chosen in (roots, roots + leaves):
         traits = [{key: s[key] for key in chosen if key in s} for s in shared]
@@ -111,9 +111,9 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
 
 def _shared(results: list[Result]) -> dict[str, str]:
     """The choices and settings on which all jobs of one group agree."""
-    described = [{**r.job.labels, **dict(_leaves(r.job.config))} for r in results]
-    common = described[0].items() & set.intersection(*(set(d.items()) for d in described))
-    return {k: v for k, v in described[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}
+    settings = [{**r.job.labels, **dict(_leaves(r.job.config))} for r in results]
+    common = settings[0].items() & set.intersection(*(set(s.items()) for s in settings))
+    return {k: v for k, v in settings[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

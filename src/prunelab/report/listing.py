@@ -1,4 +1,4 @@
-"""Which jobs are there below a folder, and what has each come to? Needs no torch, and hides nothing."""
+"""The list of all jobs below a folder with their states and results, for `prunelab ls`. Imports no torch."""
 
 import os
 import time
@@ -7,49 +7,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
-from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from prunelab.measure.terminal_table import terminal_table
 from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
 from prunelab.store.folder import RunDir
 from prunelab.store.result import Result
 
-MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # of a job's folder, whatever its name
-UNITS = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("d", float("inf")))  # and how many make the next
+MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # any of them makes a folder a job's
+UNITS = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("d", float("inf")))  # and how many of each make the next
 STYLES = {"failed": "red", "damaged": "red", "unreadable": "red", "interrupted": "yellow", "running": "green"}
 COLUMNS = ("study", "job", "state", "accuracy (%)", "sparsity attained", "MACs left", "age", "reason")
-NUMBERS = COLUMNS[3:7]
+WORDS = ("study", "job", "state", "reason")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A job's folder: a state of store/folder.py, "damaged" where its result is, or "unreadable" folders."""
+    """`state` is one of store/folder.py, "damaged" for a job whose result is, or "unreadable" for a folder."""
 
     study: str
     job: str
     state: str
-    age: float  # seconds since its last word
+    age: float  # seconds since it last wrote its state
     result: Result | None = None
     reason: str = ""
 
 
 class Listing:
-    """Printable with rich: a row for each job, by study and name, and how many there are in which state."""
+    """Printable with rich: a row for each job, by study and name, and the number of jobs in each state."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = sorted(entries, key=lambda entry: (entry.study, entry.job))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = COLUMNS if any(entry.reason for entry in self.entries) else COLUMNS[:-1]
-        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-        for name in columns:
-            head = name.replace(" ", "\n", 1)  # in two lines it is no wider than the numbers
-            justify: JustifyMethod = "right" if name in NUMBERS else "left"
-            # What does not fit is told in several lines, but numbers stay whole.
-            table.add_column(head, justify=justify, vertical="bottom", overflow="fold", no_wrap=name in NUMBERS)
+        table = terminal_table(columns, WORDS)
         for entry in self.entries:
             table.add_row(*_cells(entry)[: len(columns)])
         yield table
@@ -58,51 +52,51 @@ class Listing:
 
 
 def below(root: Path) -> Listing:
-    """Of `root`, which may be a job's folder itself. Raises NothingToReport where there is no job."""
+    """The jobs below `root`, or `root` itself. Raises NothingToReport where there is none."""
     if not root.is_dir():
         raise NothingToReport(f"{root}: no such folder; give one with studies or jobs in it, such as outputs")
-    closed: list[OSError] = []
-    jobs, now = list(_jobs(root, closed)), time.time()
+    errors: list[OSError] = []
+    jobs, now = list(_jobs(root, errors)), time.time()
     entries = [_entry(root, job, now) for job in jobs]
-    entries += [_unreadable(root, error) for error in closed]
+    entries += [_unreadable(root, error) for error in errors]
     if not entries:
         raise NothingToReport(f"{root}: no job in this folder or below")
     return Listing(entries)
 
 
-def _jobs(root: Path, closed: list[OSError]) -> Iterator[Path]:
-    """Folders of jobs, in which no others are looked for; links are followed, each folder once."""
+def _jobs(root: Path, errors: list[OSError]) -> Iterator[Path]:
+    """Folders of jobs, which are not searched for further jobs. Links are followed, each folder once."""
     seen = set()
-    for place, folders, files in os.walk(root, onerror=closed.append, followlinks=True):
-        here = os.stat(place)
-        again = (here.st_dev, here.st_ino) in seen
-        seen.add((here.st_dev, here.st_ino))
-        found = not again and _is_job(Path(place), folders, files)
-        if found:
-            yield Path(place)
-        folders[:] = [] if again or found else [name for name in folders if not name.startswith(".")]
+    for path, folders, files in os.walk(root, onerror=errors.append, followlinks=True):
+        status = os.stat(path)
+        visited = (status.st_dev, status.st_ino) in seen
+        seen.add((status.st_dev, status.st_ino))
+        is_job = not visited and _is_job(Path(path), folders, files)
+        if is_job:
+            yield Path(path)
+        folders[:] = [] if visited or is_job else [name for name in folders if not name.startswith(".")]
 
 
-def _is_job(place: Path, folders: list[str], files: list[str]) -> bool:
-    """A job that was not begun has its name alone; a study may be named so too, but holds folders."""
-    named = "=" in place.name and all(name.startswith(".") for name in folders)
+def _is_job(path: Path, folders: list[str], files: list[str]) -> bool:
+    """A job that never started is known by its name alone; a study may have such a name, but holds folders."""
+    named = "=" in path.name and all(name.startswith(".") for name in folders)
     return bool(MARKS.intersection(files)) or ".hydra" in folders or named
 
 
 def _entry(root: Path, job: Path, now: float) -> Entry:
-    found = outcome(job)
-    if isinstance(found, Result):
-        return Entry(_study(root, job), job.absolute().name, "finished", _age(job, now), found)
-    state, reason = _state(job, found)
+    result = outcome(job)
+    if isinstance(result, Result):
+        return Entry(_study(root, job), job.absolute().name, "finished", _age(job, now), result)
+    state, reason = _state(job, result)
     return Entry(_study(root, job), job.absolute().name, state, _age(job, now), reason=reason)
 
 
-def _state(job: Path, found: InvalidRun) -> tuple[str, str]:
-    """And the reason, where there is one. A damaged result is none, unless it is being made anew."""
+def _state(job: Path, invalid: InvalidRun) -> tuple[str, str]:
+    """State and reason. A damaged result counts as such, unless the job is running again."""
     folder = RunDir(job)
     state = folder.state()
     if state != "running" and (job / "result.json").exists():
-        return "damaged", found.reason
+        return "damaged", invalid.reason
     if state == "failed":
         return state, str((folder.read("failure.json") or {}).get("reason") or "failure.json does not say why")
     if (job / "failure.json").exists() and state != "running":
@@ -111,18 +105,18 @@ def _state(job: Path, found: InvalidRun) -> tuple[str, str]:
 
 
 def _unreadable(root: Path, error: OSError) -> Entry:
-    place = Path(error.filename)
-    return Entry(_study(root, place), place.name, "unreadable", 0.0, reason=error.strerror or str(error))
+    folder = Path(error.filename)
+    return Entry(_study(root, folder), folder.name, "unreadable", 0.0, reason=error.strerror or str(error))
 
 
 def _study(root: Path, job: Path) -> str:
-    """The path from `root` to the folder that holds the job; the name of that, where it is `root` or above."""
+    """The path from `root` to the folder that holds the job, or that folder's name if it is `root` or above."""
     inside = job.relative_to(root).parent
     return str(inside) if inside.name else job.absolute().parent.name
 
 
 def _age(job: Path, now: float) -> float:
-    """Since the result or the failure was written, else since the job was last begun; clocks may differ."""
+    """Since the result or the failure was written, else since the last start. Not negative: clocks may differ."""
     for name in ("result.json", "failure.json", ".lock", "job.json", "."):
         try:
             return max(0.0, now - (job / name).stat().st_mtime)
@@ -132,17 +126,17 @@ def _age(job: Path, now: float) -> float:
 
 
 def _cells(entry: Entry) -> list[Text]:
-    done = entry.result
+    result = entry.result
     numbers = ["", "", ""]
-    if done:
-        macs = left(done.pruned.macs, done.dense.macs)
-        numbers = [f"{100 * done.accuracy:.2f}", f"{done.sparsity.attained:.3f}", macs]
-    told = [Text(text) for text in (*numbers, _short(entry.age), entry.reason)]  # Text: a "[" is no markup
-    return [Text(entry.study), Text(entry.job), Text(entry.state, STYLES.get(entry.state, "")), *told]
+    if result:
+        macs = left(result.pruned.macs, result.dense.macs)
+        numbers = [f"{100 * result.accuracy:.2f}", f"{result.sparsity.attained:.3f}", macs]
+    rest = [Text(text) for text in (*numbers, _short(entry.age), entry.reason)]  # Text: a "[" is no markup
+    return [Text(entry.study), Text(entry.job), Text(entry.state, STYLES.get(entry.state, "")), *rest]
 
 
 def _short(seconds: float) -> str:
-    """In the largest unit of which there is a whole one."""
+    """In the largest unit that it fills."""
     for unit, size in UNITS:
         if seconds < size:
             return f"{int(seconds)} {unit}"

@@ -1,4 +1,4 @@
-"""Writes the report of a study and its entries in TensorBoard, and prints the tables."""
+"""Writes the report of a study and its TensorBoard entries, and prints the tables."""
 
 import sys
 from pathlib import Path
@@ -10,32 +10,32 @@ from prunelab.report.results import NothingToReport
 
 
 def publish(study: Path) -> bool:
-    """Whether all could be written; what could not is told in a line each.
+    """Whether all of it could be written; each failure is printed in one line.
 
-    Raises NothingToReport where no job of the study has a usable result, and OSError where its folder is not writable.
+    Raises NothingToReport if no job of the study has a valid result, and OSError if its folder is not writable.
     """
-    done = summary.write(study)
-    Console().print(done, "")
-    pictures = [path for path in done.paths if path.suffix in (".png", ".svg")]
-    for path in done.paths:
+    report = summary.write(study)
+    Console().print(report, "")
+    pictures = [path for path in report.paths if path.suffix in (".png", ".svg")]
+    for path in report.paths:
         if path not in pictures:
-            print(path)  # rich would break a long one
+            print(path)  # not by rich, which would wrap it
     if pictures:
         print(f"{pictures[0].parent}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
-    for failure in done.failures:
+    for failure in report.failures:
         print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
-    from prunelab.tensorboard import study as gallery  # TensorBoard takes half a second, and may be what fails
+    from prunelab.tensorboard import study as tensorboard_study  # takes half a second
 
     try:
-        gallery.write(study, [result for of, _ in done.tables for result in of.results], done.paths)
-    except Exception as error:  # whatever goes wrong in another program's files
+        tensorboard_study.write(study, [r for group, _ in report.tables for r in group.results], report.paths)
+    except Exception as error:  # another program's file format must not lose the report
         print(f"prunelab report: not in TensorBoard: {error}", file=sys.stderr)
         return False
-    return not done.failures
+    return not report.failures
 
 
 def publish_if_any(study: Path) -> None:
-    """At the end of a sweep: where there is nothing to report, or nowhere to write it, says so in a line."""
+    """At the end of a sweep: if there is nothing to report, or no way to write it, prints one line."""
     try:
         publish(study)
     except (NothingToReport, OSError) as error:

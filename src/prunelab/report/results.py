@@ -1,4 +1,4 @@
-"""What did the jobs of a sweep end with? All result files of a folder, and the jobs without a sound one."""
+"""Reads the results of a sweep, and lists the jobs that have none or an invalid one."""
 
 import gc
 import json
@@ -16,60 +16,60 @@ class NothingToReport(Exception):
 
 @dataclass(frozen=True)
 class InvalidRun:
-    """A job that no table may count, and why; never dropped in silence."""
+    """A job excluded from all tables, and why; none is dropped silently."""
 
     folder: Path
     reason: str
 
 
 def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
-    """Every job of a sweep, in the order of the folder names: the finished ones, and the others.
+    """The finished jobs of a sweep and the excluded ones, by folder name.
 
-    Raises NothingToReport if `folder` is not a folder or none of its jobs is usable.
+    Raises NothingToReport if `folder` is not a folder or has no finished job.
     """
     if not folder.is_dir():
         raise NothingToReport(f"{folder}: no such folder; give a sweep's folder, such as outputs/demo")
     cells: dict[tuple[str, str, float, int], Result] = {}
     unusable = []
-    with _uncollected():
-        found = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
-    for one in found:
-        if isinstance(one, Result):
-            first = cells.setdefault((one.job.comparable, one.method, one.job.rate, one.job.seed), one)
-            if first is one:
+    with _without_gc():
+        outcomes = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
+    for run in outcomes:
+        if isinstance(run, Result):
+            first = cells.setdefault((run.job.comparable, run.method, run.job.rate, run.job.seed), run)
+            if first is run:
                 continue
-            # As one more seed it would make the spread look smaller than it is.
-            one = InvalidRun(one.folder, f"same method, rate and seed as {first.folder.name}")
-        unusable.append(one)
+            # Counted as another seed, it would make the standard deviation too small.
+            run = InvalidRun(run.folder, f"same method, rate and seed as {first.folder.name}")
+        unusable.append(run)
     if not cells:
         raise NothingToReport(_nothing(folder, unusable))
     return list(cells.values()), unusable
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """JSON has no cycles; looking for some takes a fifth of the time to read thousands of files."""
-    was = gc.isenabled()
+def _without_gc() -> Iterator[None]:
+    """JSON has no cycles, and searching for them takes a fifth of the time to read thousands of files."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if enabled:
             gc.enable()
 
 
 def outcome(job: Path) -> Result | InvalidRun:
-    """What one job's folder came to; raises nothing."""
+    """The result in a job's folder, or why there is none; raises nothing."""
     try:
         return read_without_layers(job)
     except FileNotFoundError:
         return InvalidRun(job, "unfinished: no result.json")
-    except Exception as error:  # whatever a damaged file provokes must not hide the other jobs
+    except Exception as error:  # no damaged file may hide the other jobs
         return InvalidRun(job, _reason(error))
 
 
 def _is_job(child: Path) -> bool:
-    """Logs and figures lie in the same folder, and are no unfinished jobs."""
+    """The folders of logs and figures lie beside the jobs, and are no unfinished jobs."""
     named = "=" in child.name and not child.name.startswith(".")
     return child.is_dir() and (named or (child / "result.json").exists() or (child / ".hydra").exists())
 
@@ -83,6 +83,6 @@ def _nothing(folder: Path, unusable: list[InvalidRun]) -> str:
     if unusable:
         first = unusable[0]
         return f"{folder}: none of {len(unusable)} jobs is usable; {first.folder.name}: {first.reason}"
-    inside = sorted(found.parent.parent for found in folder.glob("*/*/result.json"))
+    inside = sorted(path.parent.parent for path in folder.glob("*/*/result.json"))
     hint = f"; did you mean {inside[0]}?" if inside else "; give a sweep's folder, such as outputs/demo"
     return f"{folder}: no job in this folder{hint}"

@@ -1,4 +1,4 @@
-"""What came out of a sweep? Writes its table and figures into its folder, from the result files alone."""
+"""Writes the tables and figures of a sweep into its folder, from its result files alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from prunelab.store.result import Result
 
 @dataclass(frozen=True)
 class Summary:
-    """The tables of a sweep, printable with rich, and the files that say the same."""
+    """The tables of a sweep, printable with rich, and the files that hold them."""
 
     tables: tuple[formats.Entry, ...]
     unusable: tuple[InvalidRun, ...]
@@ -29,61 +29,60 @@ class Summary:
 
 
 def write(folder: Path) -> Summary:
-    """Writes summary.csv, summary.md, figures/*.png and *.svg, report.html; tables are safe before a figure is tried.
+    """Writes summary.csv, summary.md, figures/*.png and *.svg, report.html; tables come before any figure.
 
     Raises NothingToReport if there is no usable result, and OSError if the folder cannot be written to.
     """
     results, unusable = load(folder)
-    for written_to in (folder, folder / "figures"):
-        remove_abandoned(written_to)  # by reports that were killed
-    tables = [(of, rows(of)) for of in group(results)]
+    for place in (folder, folder / "figures"):
+        remove_abandoned(place)  # drafts of reports that were killed
+    tables = [(members, rows(members)) for members in group(results)]
     written = [
         _file(folder / "summary.csv", formats.comma_separated(tables).encode()),
         _file(folder / "summary.md", formats.markdown(tables, unusable, results).encode()),
     ]
-    sections, drawn, failures = _figures(folder / "figures", [of for of, _ in tables], results)
+    sections, drawn, failures = _figures(folder / "figures", [members for members, _ in tables], results)
     written += drawn
     try:
         whole = page.html(folder.absolute().name, tables, sections, results, unusable, failures)
         written.append(_file(folder / "report.html", whole.encode()))
     except Exception as error:
-        failures.append(_complaint("report.html", error))
+        failures.append(_message("report.html", error))
     return Summary(tuple(tables), tuple(unusable), tuple(written), tuple(failures))
 
 
 def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[list[Section], list[Path], list[str]]:
-    """The figures for the page, files written, and complaints: what goes wrong in drawing must not lose the table."""
+    """The figures for the page, the files written, and failures, which must not lose the tables."""
     sections, written, failures = [], [], []
     try:
-        from prunelab.report.figures import catalogue as figures
-        from prunelab.report.figures import style as look  # only here: altair may be what fails
+        from prunelab.report.figures import catalogue, style  # only here: importing altair may fail
 
         folder.mkdir(exist_ok=True)
     except Exception as error:
-        return [], [], [_complaint("figures", error)]
-    for title, chapter in figures.CHAPTERS.items():
+        return [], [], [_message("figures", error)]
+    for title, chapter in catalogue.CHAPTERS.items():
         specs, drawings = {}, {}
         try:
             drawings = chapter(groups, results)
         except Exception as error:
-            failures.append(_complaint(title, error))
+            failures.append(_message(title, error))
         for name, draw in drawings.items():
             try:
                 specs[name] = draw()
-                pictures = look.pictures(specs[name])
+                pictures = style.pictures(specs[name])
                 written += [_file(folder / f"{name}.{form}", pictures[form]) for form in pictures]
             except Exception as error:
-                failures.append(_complaint(name, error))
-        notes = figures.notes(title, groups)
+                failures.append(_message(name, error))
+        notes = catalogue.notes(title, groups)
         if specs or notes:
             sections.append(Section(title, notes, specs))
-    if not failures:  # what an earlier report drew, and is no figure of the study any more
+    if not failures:  # remove figures of earlier reports that the study no longer has
         for path in {*folder.glob("*.png"), *folder.glob("*.svg")} - set(written):
             path.unlink()
     return sections, written, failures
 
 
-def _complaint(name: str, error: Exception) -> str:
+def _message(name: str, error: Exception) -> str:
     return f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 

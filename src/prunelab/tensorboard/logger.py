@@ -1,4 +1,4 @@
-"""How do a job's scalars stand in TensorBoard?"""
+"""TensorBoard logger whose steps are epochs."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class EpochLogger(TensorBoardLogger):
-    """TensorBoard's "Step" is the epoch, from 1, as in the log and the figures; Lightning's is the optimizer's step.
+    """TensorBoard's "Step" is the epoch, from 1, as in the log and the figures; Lightning's is the optimizer step.
 
-    For modules that log by epoch: jobs of other batch sizes stand above one another, and no chart shows the epochs.
-    What is logged before any training is of epoch 0.
+    For modules that log by epoch, so that jobs with different batch sizes align. Epoch 0 is before any training.
     """
 
     @rank_zero_only
@@ -22,5 +21,5 @@ class EpochLogger(TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Without Lightning's hparams.yaml, which would say `{}`."""
+        """Without Lightning's hparams.yaml, which would be empty."""
         self.experiment.flush()

@@ -1,4 +1,4 @@
-"""Accuracy over epochs: every line, in the right place, in colours that can be told apart."""
+"""Accuracy over epochs: a line for each rate, in distinct colours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ def drawn(group: Group, method: str) -> dict[str, Any]:
     return epochs.charts(group)[f"accuracy_over_epochs-{method}"]()
 
 
-def test_epochs_figure_has_a_line_per_rate_and_says_what_it_shows(sweep: Path) -> None:
+def test_epochs_figure_has_a_line_per_rate_and_labels(sweep: Path) -> None:
     text = svg(drawn(only(sweep), "sp"))
     assert strokes(text) == palette.ordered(5)
     for words in ("Test accuracy over epochs: sp", "epoch", "test accuracy (%)", "rate", "keras_cnn on"):

@@ -1,4 +1,4 @@
-"""Sparsity by layer, and by layer over time: each cell holds what the result files say."""
+"""Sparsity by layer and over time: each cell holds the number of the result files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +11,13 @@ from prunelab.report.figures import layers
 Add = Callable[..., Path]
 
 
-def of(zeros: int, weights: int) -> dict[str, int]:
+def counts(zeros: int, weights: int) -> dict[str, int]:
     return {"units": weights, "removed": zeros, "weights": weights, "zeros": zeros}
 
 
 def test_bars_are_the_zeros_of_each_layer_over_seeds(add: Add) -> None:
     for seed, zeros in enumerate((10, 30)):
-        sparsity = {"attained": 0.2, "layers": {"a.weight": of(zeros, 100), "b.weight": of(5, 10)}}
+        sparsity = {"attained": 0.2, "layers": {"a.weight": counts(zeros, 100), "b.weight": counts(5, 10)}}
         job = add("usp", 0.2, seed, sparsity=sparsity)
     group = only(job.parent)
     spec = layers.by_layer(group, list(group.results))
@@ -46,5 +46,5 @@ def test_long_runs_have_no_more_columns_than_can_be_seen(add: Add) -> None:
     assert len(cells) <= layers.TIMES
 
 
-def test_unpruned_nets_have_none(add: Add) -> None:
+def test_unpruned_networks_have_none(add: Add) -> None:
     assert layers.charts(only(add("none", 0.0).parent)) == {}

@@ -1,4 +1,4 @@
-"""Means over seeds: every line, in the right place, with its interval; and the unpruned net across."""
+"""Means over seeds: a line for each method with its interval, and the unpruned network across."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from prunelab.report.figures import means, palette
 Add = Callable[..., Path]
 
 
-def test_rate_figure_has_a_line_per_method_and_says_what_it_shows(sweep: Path) -> None:
+def test_rate_figure_has_a_line_per_method_and_labels(sweep: Path) -> None:
     text = svg(means.over_rate(only(sweep)))
     assert strokes(text) == list(palette.OKABE_ITO[:2])
     for words in (
@@ -26,7 +26,7 @@ def test_rate_figure_has_a_line_per_method_and_says_what_it_shows(sweep: Path) -
         assert words in text
 
 
-def test_the_unpruned_net_goes_across(add: Add) -> None:
+def test_the_unpruned_network_goes_across(add: Add) -> None:
     add("none", 0.0)
     text = svg(means.over_rate(only(add("usp", 0.5).parent)))
     assert "stroke-dasharray" in text
@@ -51,7 +51,7 @@ def test_the_band_is_the_interval_of_the_mean(add: Add) -> None:
     assert "faint: single jobs, band: the mean's 95 % confidence interval (Student's t)" in svg(spec)
 
 
-def test_single_jobs_tell_their_overrides_and_their_name(sweep: Path) -> None:
+def test_marks_of_single_jobs_have_their_overrides_and_name(sweep: Path) -> None:
     group = only(sweep)
     rows = means.over_rate(group)["datasets"].get("jobs", [])
     if max(group.seeds) > 1:
@@ -71,12 +71,12 @@ def test_costs_that_differ_have_a_figure_and_others_none(add: Add) -> None:
     assert list(means.charts(only(add("usp", 0.2, folder="x/x=1").parent))) == ["accuracy_over_rate"]
 
 
-def test_latency_is_a_share_of_the_parents(sweep: Path) -> None:
+def test_latency_is_a_share_of_the_dense_networks(sweep: Path) -> None:
     for result in only(sweep).results:
         assert result.latency == pytest.approx(1 - result.rate / 2)
 
 
-def test_jobs_that_did_not_measure_a_cost_are_left_out_and_that_is_said(add: Add) -> None:
+def test_jobs_that_did_not_measure_a_cost_are_left_out_with_a_note(add: Add) -> None:
     bare = {"params": 10, "nonzero": 5, "macs": 400, "bops": 1}
     add("usp", 0.6, cost={"dense": bare, "pruned": bare})
     add("usp", 0.4)

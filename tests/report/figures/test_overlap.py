@@ -1,4 +1,4 @@
-"""The overlap of masks is that of sets; what cannot be compared is left out, and said."""
+"""The overlap of masks is that of sets of weights; masks that do not compare are left out with a note."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_iou_is_that_of_the_sets_of_kept_weights(masked: Callable[..., Path]) ->
     assert overlap.iou(a, a) == 1
 
 
-def test_chance_is_what_random_masks_share_that_are_as_dense_in_each_layer(masked: Callable[..., Path]) -> None:
+def test_chance_is_the_iou_of_random_masks_as_dense_in_each_layer(masked: Callable[..., Path]) -> None:
     generator = torch.Generator().manual_seed(0)
     densities = {"a": (0.9, 0.8), "b": (0.1, 0.2)}
     a, b = (
@@ -60,24 +60,26 @@ def test_the_matrix_has_every_pair_of_a_rate(masked: Callable[..., Path]) -> Non
     assert name == "mask_overlap-rate=0.4"
     spec = draw()
     rows = values(spec)
-    found = {(row["a"], row["b"]): row["iou"] for row in rows}
-    assert len(found) == 9
-    assert found["seed 0, usp", "seed 1, usp"] == 0.6
-    assert found["seed 1, usp", "seed 0, sp"] == 1
+    ious = {(row["a"], row["b"]): row["iou"] for row in rows}
+    assert len(ious) == 9
+    assert ious["seed 0, usp", "seed 1, usp"] == 0.6
+    assert ious["seed 1, usp", "seed 0, sp"] == 1
     assert ">seed 0, usp</text>" in svg(spec)
 
 
-def test_masks_of_other_nets_are_not_compared_and_damage_is_named(masked: Callable[..., Path], add: Add) -> None:
+def test_masks_of_different_networks_are_not_compared_and_damage_is_named(
+    masked: Callable[..., Path], add: Add
+) -> None:
     a = overlap.read(masked(A, "usp", 0.4) / overlap.MASKS)
     other = overlap.read(masked({"a": A["a"]}, "usp", 0.5) / overlap.MASKS)
     assert overlap.iou(a, other) is None
     job = masked(A, "usp", 0.6)
     (job / overlap.MASKS).write_bytes((job / overlap.MASKS).read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"last.safetensors: no whole file of masks"):
+    with pytest.raises(ValueError, match=r"last.safetensors: not a complete file of masks"):
         overlap.read(job / overlap.MASKS)
 
 
-def test_more_jobs_than_a_matrix_shows_are_said(masked: Callable[..., Path]) -> None:
+def test_rates_with_more_jobs_than_a_matrix_shows_are_noted(masked: Callable[..., Path]) -> None:
     for seed in range(overlap.MOST + 1):
         job = masked(A, "usp", 0.4, seed)
     group = only(job.parent)

@@ -1,4 +1,4 @@
-"""Colours and shapes can be told apart, on white."""
+"""Colours and shapes are distinct, and visible on white."""
 
 from prunelab.report.figures import palette
 
@@ -18,5 +18,5 @@ def test_rate_colours_get_lighter_in_order_and_stay_visible_on_white() -> None:
 
 
 def test_no_two_of_forty_methods_look_the_same() -> None:
-    looks = list(zip(*palette.categorical(["none", *(f"m{i}" for i in range(40))]), strict=True))
-    assert len(set(looks)) == 41
+    marks = list(zip(*palette.categorical(["none", *(f"m{i}" for i in range(40))]), strict=True))
+    assert len(set(marks)) == 41

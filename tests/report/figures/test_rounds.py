@@ -1,4 +1,4 @@
-"""Each round stands over what was removed by then, with the accuracy it ended with."""
+"""Rounds are drawn over the units removed by then, with their final accuracies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +13,8 @@ Add = Callable[..., Path]
 
 def test_rounds_are_means_over_seeds(add: Add) -> None:
     for seed in (0, 1):
-        told = [{"round": k, "sparsity": 0.3 * k, "test_acc": 0.8 - 0.1 * k + 0.02 * seed} for k in range(3)]
-        job = add("lottery", 0.6, seed, rounds=told)
+        ends = [{"round": k, "sparsity": 0.3 * k, "test_acc": 0.8 - 0.1 * k + 0.02 * seed} for k in range(3)]
+        job = add("lottery", 0.6, seed, rounds=ends)
     add("usp", 0.6)
     group = only(job.parent)
     assert list(rounds.charts(group)) == ["accuracy_by_round-lottery"]

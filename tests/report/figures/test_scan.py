@@ -1,4 +1,4 @@
-"""The figures of scans and sensitivities show what the result says."""
+"""Figures of scans and sensitivities show the numbers of the result."""
 
 import re
 from collections.abc import Callable
@@ -57,10 +57,10 @@ def test_the_curve_has_both_lines_and_marks_each_knee_once(add: Add) -> None:
     assert [r["label"] for r in rows if r["knee"]] == ["knee at 0.25", "knee at 0.5"]
     text = svg(chart)
     for words in (
-        "estimated anew",
+        "re-estimated",
         "10,000 test images",
         "2,560 training images",
-        "no more than 1 point of accuracy",
+        "drops by no more than 1 point",
         "knee at",
     ):
         assert words in text, words
@@ -73,11 +73,11 @@ def test_a_window_shows_its_own_rates_alone(add: Add) -> None:
     assert {row["rate"] for row in rows} == {0.25, 0.5}
 
 
-def test_a_net_without_batch_norm_has_one_line_and_a_curve_without_knee_no_mark(add: Add) -> None:
-    one = scanned(reestimated=None, knee={"accuracy": None}, windows=[], statistics_from=0)
-    results, _ = load(add("scan", 0, scan=one).parent)
+def test_a_network_without_batch_norm_has_one_line_and_a_curve_without_knee_no_mark(add: Add) -> None:
+    scan_result = scanned(reestimated=None, knee={"accuracy": None}, windows=[], statistics_from=0)
+    results, _ = load(add("scan", 0, scan=scan_result).parent)
     text = svg(scan.over_rates(results[0]))
-    assert "estimated anew" not in text
+    assert "re-estimated" not in text
     assert "knee at" not in text
 
 
@@ -92,28 +92,28 @@ def test_the_map_has_layers_down_in_their_order_and_rates_across(add: Add) -> No
     assert spec["layer"][0]["encoding"]["y"]["sort"] == ["conv1", "fc"]
 
 
-def test_statistics_estimated_anew_have_a_map_of_their_own(add: Add) -> None:
-    anew = {"net.conv1.weight": [0.79, 0.75, 0.4], "net.fc.weight": [0.79, 0.79, 0.78]}
-    found = layers() | {"reestimated": anew, "statistics_from": 2560}
-    results, _ = load(add("sensitivity", 0, sensitivity=found).parent)
+def test_reestimated_statistics_have_a_map_of_their_own(add: Add) -> None:
+    reestimated = {"net.conv1.weight": [0.79, 0.75, 0.4], "net.fc.weight": [0.79, 0.79, 0.78]}
+    analysis = layers() | {"reestimated": reestimated, "statistics_from": 2560}
+    results, _ = load(add("sensitivity", 0, sensitivity=analysis).parent)
     drawn = {name: draw() for name, draw in scan.charts(results).items()}
     assert list(drawn) == ["sensitivity", "sensitivity-reestimated"]
-    for spec, rows in zip(drawn.values(), (ROWS, anew), strict=True):
+    for spec, rows in zip(drawn.values(), (ROWS, reestimated), strict=True):
         assert [row["accuracy"] for row in values(spec)] == [100 * a for row in rows.values() for a in row]
-    told = "statistics of 2,560 training images"
-    assert [told in svg(spec) for spec in drawn.values()] == [False, True]
+    note = "statistics of 2,560 training images"
+    assert [note in svg(spec) for spec in drawn.values()] == [False, True]
 
 
-def test_figures_of_several_jobs_are_told_apart_by_what_they_were_asked(add: Add) -> None:
+def test_figures_of_several_jobs_are_named_by_their_settings(add: Add) -> None:
     for criterion in ("taylor", "magnitude"):
-        asked = ["prune=scan", f"prune/criterion={criterion}"]
-        job = add("scan", 0, folder=f"criterion={criterion}", overrides=asked, scan=scanned(windows=[]))
+        overrides = ["prune=scan", f"prune/criterion={criterion}"]
+        job = add("scan", 0, folder=f"criterion={criterion}", overrides=overrides, scan=scanned(windows=[]))
     names = [name.partition("~")[0] for name in scan.charts(load(job.parent)[0])]
     assert names == ["scan-prune_criterion=magnitude", "scan-prune_criterion=taylor"]
 
 
 def test_jobs_with_long_settings_alike_at_the_front_keep_their_own_figures(add: Add) -> None:
     for i in range(2):
-        asked = ["prune=scan", f"pretrained={'x' * 100}{i}"]
-        job = add("scan", 0, folder=f"x={i}", comparable=str(i), overrides=asked, scan=scanned(windows=[]))
+        overrides = ["prune=scan", f"pretrained={'x' * 100}{i}"]
+        job = add("scan", 0, folder=f"x={i}", comparable=str(i), overrides=overrides, scan=scanned(windows=[]))
     assert len(scan.charts(load(job.parent)[0])) == 2

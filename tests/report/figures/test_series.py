@@ -16,7 +16,7 @@ Add = Callable[..., Path]
     ("low", "high", "expected"),
     [(15.0, 90.0, (0, 100)), (70.0, 80.0, (69, 81)), (75.0, 75.0, (74, 76)), (99.0, 99.9, (98, 100))],
 )
-def test_axis_holds_all_accuracies_with_little_to_spare(low: float, high: float, expected: tuple[int, int]) -> None:
+def test_axis_holds_all_accuracies_with_a_small_margin(low: float, high: float, expected: tuple[int, int]) -> None:
     assert series.domain([low, high]) == expected
 
 

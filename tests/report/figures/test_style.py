@@ -1,4 +1,4 @@
-"""Pictures are sharp, not blank, and the same for the same results; specs are what Vega-Lite knows."""
+"""Pictures are sharp, not blank, and the same for the same results; specs are valid Vega-Lite."""
 
 import struct
 from pathlib import Path

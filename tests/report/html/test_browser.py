@@ -1,4 +1,4 @@
-"""Does the page work in a browser that has no network?"""
+"""The page works in a browser without a network."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -29,11 +29,11 @@ CELLS = ".mark-rect.role-mark path"
 
 @pytest.fixture
 def study(add: Add) -> Path:
-    """Ten jobs of one method, one of which was asked for more; report.html with the figures of a study."""
+    """The report of ten jobs of one method, one of which has another override."""
     for rate in (0.0, 0.2, 0.4, 0.6, 0.8):
         for seed in (0, 1):
-            asked = ["prune=usp", f"rate={rate:g}", f"seed={seed}", *([EXTRA] if (rate, seed) == (0.8, 1) else [])]
-            folder = add("usp", rate, seed, overrides=asked).parent
+            overrides = ["prune=usp", f"rate={rate:g}", f"seed={seed}", *([EXTRA] if (rate, seed) == (0.8, 1) else [])]
+            folder = add("usp", rate, seed, overrides=overrides).parent
     (folder / "prune=sp,rate=0.9").mkdir()
     assert not write(folder).failures
     return folder
@@ -52,11 +52,11 @@ def opened(study: Path) -> "Iterator[Page]":
 
 
 def visited(empty: "Page", study: Path) -> "Page":
-    """The study's page, without a network; a complaint of the browser fails the test that looks at `complaints`."""
+    """The page of the study without a network; tests check that `complaints` of the browser are empty."""
     complaints: list[str] = []
     empty.on("console", lambda message: complaints.append(message.text))
     empty.on("pageerror", lambda error: complaints.append(str(error)))
-    empty.on("request", lambda asked: None if asked.url.startswith("file:") else complaints.append(asked.url))
+    empty.on("request", lambda request: None if request.url.startswith("file:") else complaints.append(request.url))
     empty.complaints = complaints  # type: ignore[attr-defined]
     empty.context.set_offline(True)
     empty.goto((study / "report.html").as_uri())
@@ -69,7 +69,7 @@ def drawn(figure: "Locator") -> "Locator":
     return figure
 
 
-def test_every_figure_is_drawn_offline_and_nothing_is_complained_of(wide: "Page", study: Path) -> None:
+def test_every_figure_is_drawn_offline_and_the_browser_complains_of_nothing(wide: "Page", study: Path) -> None:
     names = {path.stem for path in (study / "figures").glob("*.svg")}
     assert {figure.get_attribute("data-name") for figure in wide.locator("figure").all()} == names
     for figure in wide.locator("figure").all():
@@ -81,7 +81,7 @@ def test_every_figure_is_drawn_offline_and_nothing_is_complained_of(wide: "Page"
     assert wide.complaints == []  # type: ignore[attr-defined]
 
 
-def test_a_figure_is_drawn_when_one_comes_near_or_prints(opened: "Page") -> None:
+def test_a_figure_is_drawn_when_it_comes_near_the_viewport_or_is_printed(opened: "Page") -> None:
     last = opened.locator("figure").last.locator(".plot")
     drawn(opened.locator("figure").first)
     assert last.get_attribute("data-state") is None
@@ -98,7 +98,7 @@ def test_the_page_never_scrolls_sideways(wide: "Page") -> None:
     assert wide.evaluate("find('#card').scrollWidth - find('#card').clientWidth") <= 0
 
 
-def test_pointing_at_a_mark_shows_what_it_was_asked_and_a_click_its_card(opened: "Page") -> None:
+def test_hovering_over_a_mark_shows_its_overrides_and_a_click_its_card(opened: "Page") -> None:
     mark = drawn(opened.locator("figure[data-name=accuracy_over_macs]")).locator(f"{MARKS}[aria-label*=own]").last
     mark.hover()
     opened.locator("#vg-tooltip-element.visible").wait_for()
@@ -108,7 +108,7 @@ def test_pointing_at_a_mark_shows_what_it_was_asked_and_a_click_its_card(opened:
     assert opened.locator("#command").inner_text() == COMMAND
 
 
-def test_a_click_on_what_is_no_job_opens_nothing(opened: "Page") -> None:
+def test_a_click_on_a_mark_of_no_job_opens_nothing(opened: "Page") -> None:
     drawn(opened.locator("figure[data-name=mean_accuracy_over_macs]")).locator(MARKS).last.click()
     assert opened.locator("#card[open]").count() == 0
 
@@ -137,12 +137,12 @@ def test_the_card_has_the_numbers_of_the_result(opened: "Page", study: Path) -> 
 
 @pytest.mark.parametrize("clipboard", ["clipboard", "none", "refused"])
 def test_the_command_is_copied_with_a_clipboard_and_without(study: Path, clipboard: str) -> None:
-    taken = {
+    scripts = {
         "none": "Object.defineProperty(navigator, 'clipboard', {value: undefined})",
         "refused": "navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))",
     }
     with browser_page() as opened:
-        opened.add_init_script(taken.get(clipboard, ""))
+        opened.add_init_script(scripts.get(clipboard, ""))
         visited(opened, study)
         opened.get_by_role("button", name="rate=0.8,seed=1").click()
         opened.locator("#copy").click()
@@ -154,7 +154,7 @@ def test_the_command_is_copied_with_a_clipboard_and_without(study: Path, clipboa
         assert opened.complaints == []  # type: ignore[attr-defined]
 
 
-def test_where_nothing_can_be_copied_the_command_is_selected(study: Path) -> None:
+def test_without_any_way_to_copy_the_command_is_selected(study: Path) -> None:
     with browser_page() as opened:
         opened.add_init_script(
             "Object.defineProperty(navigator, 'clipboard', {value: undefined}); document.execCommand = () => false"
@@ -179,14 +179,14 @@ def test_the_search_keeps_the_jobs_that_hold_every_word(opened: "Page") -> None:
     assert listed.count() == 10
 
 
-def test_a_click_on_a_head_sorts_and_another_turns_it_round(opened: "Page", study: Path) -> None:
+def test_a_click_on_a_column_head_sorts_and_another_reverses(opened: "Page", study: Path) -> None:
     results, _ = load(study)
     head = opened.locator("#list th", has_text="test accuracy")
-    for order, turned in (("ascending", False), ("descending", True)):
+    for order, reverse in (("ascending", False), ("descending", True)):
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == order
         cells = [row.locator("td").nth(3).inner_text() for row in opened.locator("#list tbody tr").all()]
-        assert cells == [f"{100 * a:.2f}" for a in sorted((r.accuracy for r in results), reverse=turned)]
+        assert cells == [f"{100 * a:.2f}" for a in sorted((r.accuracy for r in results), reverse=reverse)]
     assert opened.locator("[aria-sort]").count() == 1
 
 
@@ -199,7 +199,7 @@ def test_a_key_opens_a_card_and_another_closes_it(opened: "Page") -> None:
     assert opened.evaluate("document.activeElement.innerText") == "prune=usp,rate=0,seed=0"
 
 
-def test_a_long_list_is_made_a_hundred_rows_at_a_time(add: Add) -> None:
+def test_a_long_list_is_shown_a_hundred_rows_at_a_time(add: Add) -> None:
     for i in range(150):
         study = add("usp", i / 1000).parent
     results, unusable = load(study)

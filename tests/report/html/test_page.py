@@ -1,4 +1,4 @@
-"""Does the page say what the study says, whatever its files hold, and load nothing?"""
+"""The page shows the study, escapes whatever its files hold, and loads nothing."""
 
 import json
 import re
@@ -27,7 +27,7 @@ HOSTILE = "prune.layers=</script><!--<script>alert('1')</script><b>&amp;"
 
 
 class Reader(HTMLParser):
-    """What a browser would make of it: elements, cells of tables, and text."""
+    """The page as a browser parses it: elements, cells of tables, and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         while self.inside.pop() != tag:
-            pass  # an element without an end
+            pass  # elements without an end tag
 
     def handle_data(self, data: str) -> None:
         if self.inside and self.inside[-1] == "script":
@@ -64,42 +64,42 @@ class Reader(HTMLParser):
 
 def written(study: Path, sections: tuple[Section, ...] = (), failures: tuple[str, ...] = ()) -> str:
     results, unusable = load(study)
-    tables = [(of, rows(of)) for of in group(results)]
+    tables = [(members, rows(members)) for members in group(results)]
     return page.html(study.name, tables, sections, results, unusable, failures)
 
 
 def data(text: str) -> dict[str, Any]:
-    [found] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
-    return json.loads(found, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    [content] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    return json.loads(content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def jobs(text: str) -> list[dict[str, Any]]:
-    found = data(text)
-    return [dict(zip(found["fields"], row, strict=True)) for row in found["jobs"]]
+    content = data(text)
+    return [dict(zip(content["fields"], row, strict=True)) for row in content["jobs"]]
 
 
 def commands(text: str) -> list[str]:
-    """As page.js puts them together."""
-    found = data(text)
-    said = [found["quoted"].get(str(i), words) for i, words in enumerate(found["texts"])]
-    asked = [job["overrides"] + ([] if job["study"] is None else [job["study"]]) for job in jobs(text)]
-    return [" ".join(["python -m train", *(said[i] for i in numbers)]) for numbers in asked]
+    """As page.js composes them."""
+    content = data(text)
+    texts = [content["quoted"].get(str(i), text) for i, text in enumerate(content["texts"])]
+    overrides = [job["overrides"] + ([] if job["study"] is None else [job["study"]]) for job in jobs(text)]
+    return [" ".join(["python -m train", *(texts[i] for i in numbers)]) for numbers in overrides]
 
 
-def test_the_tables_hold_every_number_as_other_files_write_it(sweep: Path) -> None:
+def test_the_tables_have_the_same_numbers_as_the_other_files(sweep: Path) -> None:
     results, _ = load(sweep)
-    [of] = group(results)
+    [members] = group(results)
     found = Reader(written(sweep))
     columns = KEYS | VALUES
-    assert found.tables[0] == [[*columns], *([cell(row) for cell in columns.values()] for row in rows(of))]
+    assert found.tables[0] == [[*columns], *([cell(row) for cell in columns.values()] for row in rows(members))]
     head, cells = formats.front_table(results) or pytest.fail("no front")
     assert found.tables[1] == [head, *cells]
-    assert formats.heading(of) in found.text
-    assert f"{len(results)} jobs finished, 0 not counted." in found.text
-    assert all(note in found.text for note in formats.notes([(of, rows(of))]))
+    assert formats.heading(members) in found.text
+    assert f"{len(results)} jobs finished, 0 excluded." in found.text
+    assert all(note in found.text for note in formats.notes([(members, rows(members))]))
 
 
-def test_a_narrow_screen_scrolls_the_box_of_a_table_and_numbers_stand_to_the_right(sweep: Path) -> None:
+def test_each_table_is_in_a_scrolling_box_and_numbers_are_aligned_right(sweep: Path) -> None:
     found = Reader(written(sweep))
     tags = [tag for tag, _ in found.elements]
     assert all(tags[i - 1] == "div" for i, tag in enumerate(tags) if tag == "table")
@@ -107,7 +107,7 @@ def test_a_narrow_screen_scrolls_the_box_of_a_table_and_numbers_stand_to_the_rig
     assert heads[: len(KEYS | VALUES)] == [None, *["number"] * (len(KEYS | VALUES) - 1)]
 
 
-def test_groups_say_that_they_are_apart_and_by_what(add: Add) -> None:
+def test_the_page_says_in_what_groups_differ(add: Add) -> None:
     for epochs in (5, 10):
         add(folder=f"epochs={epochs}", comparable=str(epochs) * 9, config={"epochs": epochs})
     study = add(folder="epochs=5,again", seed=1, comparable="5" * 9, config={"epochs": 5}).parent
@@ -116,11 +116,11 @@ def test_groups_say_that_they_are_apart_and_by_what(add: Add) -> None:
     assert "5 epochs, 2 seeds: 2 jobs" in text
 
 
-def test_one_group_says_nothing_of_others(sweep: Path) -> None:
+def test_a_single_group_is_not_compared_with_others(sweep: Path) -> None:
     assert "not averaged" not in written(sweep)
 
 
-def test_what_files_say_is_text_and_never_a_tag_or_the_end_of_a_script(add: Add) -> None:
+def test_content_of_files_is_text_and_never_a_tag_or_the_end_of_a_script(add: Add) -> None:
     plain = [tag for tag, _ in Reader(written(add("usp", 0.5).parent)).elements]
     study = add("<b>sp</b>", 0.2, folder="prune=<i>,rate=0.2", overrides=[HOSTILE], name="<u>", device="<u>").parent
     found = Reader(written(study, failures=("<img src=x>: RuntimeError: <script>",)))
@@ -172,7 +172,7 @@ def spec_of(results: list[Result], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def test_a_figure_is_as_wide_as_its_place_with_its_title_and_its_files_beside(sweep: Path) -> None:
+def test_a_figure_fills_its_container_with_its_title_and_its_files_beside_it(sweep: Path) -> None:
     views = {"several": spec_of([], hconcat=[]), "steps": spec_of([], width={"step": 20}), "one": spec_of([])}
     found = Reader(written(sweep, (Section("Figures", (), views),)))
     widths = [json.loads(script).get("width") for script in found.scripts[1:4]]
@@ -180,24 +180,24 @@ def test_a_figure_is_as_wide_as_its_place_with_its_title_and_its_files_beside(sw
     assert all("title" not in json.loads(script) for script in found.scripts[1:4])
     plots = [attrs for _, attrs in found.elements if attrs.get("class") == "plot"]
     assert [p["aria-label"] for p in plots] == ["Accuracy. of all jobs"] * 3
-    assert [p["style"] for p in plots] == ["min-height:300px"] * 3  # else all would be in view at once, and drawn
+    assert [p["style"] for p in plots] == ["min-height:300px"] * 3  # else all would be in view and drawn at once
     assert [a["href"] for tag, a in found.elements if tag == "a" and str(a["href"]).startswith("figures")] == [
         f"figures/{name}.{form}" for name in views for form in ("png", "svg")
     ]
 
 
-def test_a_page_without_figures_carries_no_program_that_draws(sweep: Path) -> None:
+def test_a_page_without_figures_contains_no_vega(sweep: Path) -> None:
     assert len(written(sweep)) < 60_000 < 800_000 < len(written(sweep, (Section("A", (), {"a": spec_of([])}),)))
 
 
-def test_a_figure_that_no_program_can_draw_is_named_with_a_remedy(sweep: Path) -> None:
+def test_a_figure_of_an_unsupported_vega_lite_version_is_named_with_a_remedy(sweep: Path) -> None:
     spec = spec_of([]) | {"$schema": "https://vega.github.io/schema/vega-lite/v99.1.0.json"}
     with pytest.raises(ValueError, match=r"v99\.1\.0\.json: .* draws Vega-Lite .*6.*; install"):
         written(sweep, (Section("A", (), {"a": spec}),))
     assert "6.4" in vl_convert.get_vegalite_versions()  # what altair writes here
 
 
-def test_every_job_that_is_not_counted_is_listed_with_its_reason(add: Add) -> None:
+def test_every_excluded_job_is_listed_with_its_reason(add: Add) -> None:
     study = add().parent
     (study / "prune=sp,rate=0.9").mkdir()
     add("sp", 0.4, schema=99)
@@ -207,7 +207,7 @@ def test_every_job_that_is_not_counted_is_listed_with_its_reason(add: Add) -> No
     assert len(unusable) == 3
     for job in unusable:
         assert f"{job.folder.name}: {job.reason}" in found.text
-    assert "1 job finished, 3 not counted." in found.text
+    assert "1 job finished, 3 excluded." in found.text
 
 
 def test_figures_that_failed_are_listed(sweep: Path) -> None:
@@ -216,28 +216,28 @@ def test_figures_that_failed_are_listed(sweep: Path) -> None:
     assert "Every job of the study is in the tables." in text
 
 
-def test_a_shell_gives_back_what_each_job_was_asked(add: Add) -> None:
-    asked = ["prune=usp", "prune.layers=[conv1, 'a b']", "data.root=~/my images", "$HOME`id`", "rate=0.2", HOSTILE]
-    study = add(overrides=asked).parent
+def test_a_shell_parses_the_command_of_each_job_into_its_overrides(add: Add) -> None:
+    overrides = ["prune=usp", "prune.layers=[conv1, 'a b']", "data.root=~/my images", "$HOME`id`", "rate=0.2", HOSTILE]
+    study = add(overrides=overrides).parent
     add(rate=0.4, overrides=["prune=usp", "name=other"])
     add(rate=0.6, overrides=["+name=other"])
     first, second, third = commands(written(study))
-    assert shlex.split(first) == ["python", "-m", "train", *asked, "name=demo"]  # which its overrides do not say
+    assert shlex.split(first) == ["python", "-m", "train", *overrides, "name=demo"]  # not among its overrides
     assert second == "python -m train prune=usp name=other"
     assert third == "python -m train +name=other"
 
 
-def test_what_jobs_share_is_written_once(add: Add) -> None:
+def test_values_that_jobs_share_are_written_once(add: Add) -> None:
     for seed in range(40):
         job = add("usp", 0.5, seed)
     found = data(written(job.parent))
     assert len(found["jobs"]) == 40
-    assert len(found["costs"]) == 2  # of the parent and of the pruned net
+    assert len(found["costs"]) == 2  # of the dense and of the pruned network
     assert len(set(found["texts"])) == len(found["texts"]) < 40 + 10
     assert max(len(json.dumps(row, separators=(",", ":"))) for row in found["jobs"]) < 120
 
 
-def test_numbers_of_a_job_are_those_of_its_result(add: Add) -> None:
+def test_a_job_has_the_numbers_of_its_result(add: Add) -> None:
     study = add("usp", 0.4, 3, accuracy=0.1234567, seconds=float("nan")).parent
     found, [job] = data(written(study)), jobs(written(study))
     assert (job["job"], job["rate"], job["seed"]) == ("prune=usp,rate=0.4,seed=3", 0.4, 3)
@@ -250,7 +250,7 @@ def test_numbers_of_a_job_are_those_of_its_result(add: Add) -> None:
     }  # fmt: skip
 
 
-def test_what_was_measured_is_there(add: Add) -> None:
+def test_costs_are_written_with_six_digits(add: Add) -> None:
     [result], _ = load(add().parent)
     times = {1: Quartiles(0.00123456789, 0.001, 0.002), 128: Quartiles(0.5, 0.4, 0.6)}
     cost = Cost(10, 5, 40, 50, memory_bytes=4000, file_bytes=2001, latency=times)

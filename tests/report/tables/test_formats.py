@@ -1,4 +1,4 @@
-"""Do files and terminal say what the table says, whole?"""
+"""Files and terminal show the whole table."""
 
 import csv
 import io
@@ -60,7 +60,7 @@ def test_markdown_is_a_table_github_accepts(add: Add) -> None:
         "| 0.2 | 1 | 0.200 | 78.90 |  | 800 (80.0%) | 32k (80.0%) | 32.8M | 3.3k (80.5%) | 90% | 0.495 | 31.2 |" in row
     )
     assert text.startswith("### demo: keras_cnn on image_folder, 10 epochs, 1 seed\n\n|")
-    assert "zeros credited" in text
+    assert "effective (no work for a weight that is 0)" in text
     assert "- `prune=sp`: unfinished" in text
 
 
@@ -75,7 +75,7 @@ def test_no_terminal_cuts_a_number(sweep: Path, width: int) -> None:
         assert all(cell(row) in text for cell in VALUES.values())
 
 
-def test_a_wide_terminal_holds_the_whole_table_and_a_narrow_one_holds_it_in_parts(add: Add) -> None:
+def test_a_wide_terminal_shows_the_whole_table_and_a_narrow_one_parts_of_it(add: Add) -> None:
     cost = {"params": 1_234_567, "nonzero": 1_234_567, "macs": 123_456_789, "bops": 126_419_751_936}
     for seed in range(3):
         job = add("synflow", 0.0, seed, cost={"dense": cost, "pruned": cost}, seconds=12_345.6)
@@ -96,13 +96,13 @@ def test_no_change_has_no_sign(add: Add) -> None:
     assert VALUES["change (points)"](row) == "0.00"
 
 
-def test_what_the_reader_must_know_is_said(add: Add) -> None:
+def test_notes_explain_the_numbers_and_warn_of_uneven_rows(add: Add) -> None:
     add("usp", 0.0, 0)
     add("usp", 0.5, 0)
     job = add("usp", 0.5, 1, device="cuda", data={"fingerprint": "other"})
     text = " ".join(printed(job.parent, 200))
     for words in (
-        "zeros credited",
+        "effective (no work for a weight that is 0)",
         "± sample standard deviation",
         "cpu, cuda",
         "fewer than n",
@@ -111,7 +111,7 @@ def test_what_the_reader_must_know_is_said(add: Add) -> None:
         assert words in text
 
 
-def test_a_job_that_is_not_counted_is_printed(add: Add) -> None:
+def test_an_excluded_job_is_printed(add: Add) -> None:
     job = add()
     (job.parent / "prune=sp,rate=0.9").mkdir()
-    assert "Not counted: prune=sp,rate=0.9: unfinished: no result.json" in printed(job.parent, 100)
+    assert "Excluded: prune=sp,rate=0.9: unfinished: no result.json" in printed(job.parent, 100)

@@ -1,4 +1,4 @@
-"""Do the numbers of the table agree with numbers worked by hand?"""
+"""The numbers of the table agree with numbers worked out by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_single_seed_has_no_spread(add: Add) -> None:
     assert row.std is None
 
 
-def test_change_falls_back_on_the_unpruned_net(add: Add) -> None:
+def test_change_falls_back_on_the_unpruned_network(add: Add) -> None:
     add("none", 0.0, accuracy=0.9)
     add("sp", 0.0, accuracy=0.8)
     add("sp", 0.5, accuracy=0.7)

@@ -1,4 +1,4 @@
-"""Which figures does a study have, and under which heading?"""
+"""The figures of a study, by chapter."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,12 +7,12 @@ from prunelab.report.figures.style import Drawings
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
-MOST = 12  # groups that have lines of their own, of a study with very many
+MOST = 12  # groups with figures of their own
 Chapter = Callable[[Sequence[Group], Sequence[Result]], Drawings]
 
 
 def _lines(charts: Callable[[Group], Drawings]) -> Chapter:
-    """Of each group: jobs that differ in more than method and rate have no lines to draw."""
+    """Figures of each group, except scattered ones, whose jobs form no lines."""
 
     def chapter(groups: Sequence[Group], results: Sequence[Result]) -> Drawings:
         return {name: draw for group in _drawn(groups) for name, draw in charts(group).items()}
@@ -21,14 +21,13 @@ def _lines(charts: Callable[[Group], Drawings]) -> Chapter:
 
 
 def _jobs(charts: Callable[[Sequence[Result]], Drawings]) -> Chapter:
-    """Of single jobs, whatever their group."""
+    """Figures of single jobs, whatever their group."""
     return lambda groups, results: charts(results)
 
 
-# Each answers one question.
 CHAPTERS: Mapping[str, Chapter] = {
     "Accuracy over rate and cost": _lines(means.charts),
-    "Fronts": _jobs(tradeoff.charts),
+    "Pareto fronts": _jobs(tradeoff.charts),
     "Scans without retraining": _jobs(scan.charts),
     "Accuracy over epochs": _lines(epochs.charts),
     "Rounds": _lines(rounds.charts),
@@ -40,13 +39,13 @@ CHAPTERS: Mapping[str, Chapter] = {
 def notes(title: str, groups: Sequence[Group]) -> tuple[str, ...]:
     """What a chapter leaves out."""
     lines = [group for group in groups if not group.scattered]
-    few = title not in ("Fronts", "Scans without retraining") and len(lines) > MOST
-    said = [f"Of {len(lines)} groups the first {MOST} are drawn."] if few else []
+    truncated = title not in ("Pareto fronts", "Scans without retraining") and len(lines) > MOST
+    sentences = [f"Only the first {MOST} of {len(lines)} groups are drawn."] if truncated else []
     rates = sorted({rate for group in _drawn(groups) for rate in overlap.crowded(group)})
     if title == "Overlap of masks" and rates:
-        told = ", ".join(f"{rate:g}" for rate in rates)
-        said.append(f"Not drawn: rates with more than {overlap.MOST} jobs ({told}).")
-    return tuple(said)
+        listed = ", ".join(f"{rate:g}" for rate in rates)
+        sentences.append(f"Not drawn: rates with more than {overlap.MOST} jobs ({listed}).")
+    return tuple(sentences)
 
 
 def _drawn(groups: Sequence[Group]) -> list[Group]:

@@ -1,4 +1,4 @@
-"""How does accuracy grow with training time? A figure for each method, with a line for each rate."""
+"""Test accuracy over epochs: a figure for each method, with a line for each rate."""
 
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +19,7 @@ def charts(group: Group) -> Drawings:
 
 
 def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
-    """Of `method`, one in `every`: all methods of a group share colours and axes, so that their figures compare."""
+    """Of one `method`; colours and axes are those of `every` point of the group, so that its figures compare."""
     points = [p for p in every if p.method == method]
     names = {rate: f"{rate:g}" for rate in sorted({p.rate for p in points})}
     colours = dict(zip(group.rates, palette.ordered(len(group.rates)), strict=True))
@@ -31,7 +31,7 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
     values = [asdict(p) | {"line": names[p.rate]} for p in points]
     base = alt.Chart(alt.NamedData("points")).encode(epoch, alt.Color("line:N", title="rate", scale=scale))
     low, mean = (accuracy_axis(end, series.domain(series.reach(every))) for end in ("low", "mean"))
-    told = [
+    tooltip = [
         alt.Tooltip("line:N", title="rate"),
         alt.Tooltip("x:Q", title="epoch"),
         alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
@@ -42,8 +42,8 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
     layers = [
         base.mark_area(**BAND).encode(low, y2="high:Q"),
         base.mark_line(strokeWidth=2).encode(mean),
-        # Where there are many they are seen as the line, and still tell what they are.
-        base.mark_point(filled=True, size=30, opacity=1 if last <= FEW else 0).encode(mean, tooltip=told),
+        # Many points are invisible on the line, but still have tooltips.
+        base.mark_point(filled=True, size=30, opacity=1 if last <= FEW else 0).encode(mean, tooltip=tooltip),
     ]
     several = max(p.n for p in points) > 1
     seeds = ["line: mean over seeds, band: lowest to highest"] * several

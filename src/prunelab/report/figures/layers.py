@@ -1,4 +1,4 @@
-"""Where is the sparsity? By layer at each rate, and by layer as training goes on."""
+"""Sparsity by layer: at each rate, and over epochs."""
 
 from functools import partial
 
@@ -9,13 +9,13 @@ from prunelab.report.figures.style import Drawings, Spec, finished
 from prunelab.report.groups import Group, slug
 from prunelab.store.result import Result, read
 
-ROW = 20  # pixels of a layer
-BAR = 9  # of a rate within it
+ROW = 20  # pixels for a layer
+BAR = 9  # pixels for each rate within it
 TIMES = 60  # columns of a heat map at most
 
 
 def charts(group: Group) -> Drawings:
-    """By file name without its ending: bars for each method, and a heat map of one job of its highest rate."""
+    """By file name without its ending: for each method bars, and a heat map of one job at its highest rate."""
     drawn: Drawings = {}
     for method in group.methods:
         jobs = [
@@ -33,7 +33,7 @@ def charts(group: Group) -> Drawings:
 
 
 def by_layer(group: Group, jobs: list[Result]) -> Spec:
-    """Zeros of each layer as a share of its weights, mean over seeds; what was cut out counts as zeros."""
+    """Zeros of each layer as a share of its weights, over all seeds; removed weights count as zeros."""
     rates = sorted({r.job.rate for r in jobs})
     names = list(dict.fromkeys(name for r in jobs for name in r.sparsity.layers))
     rows = []
@@ -53,17 +53,17 @@ def by_layer(group: Group, jobs: list[Result]) -> Spec:
     )
     height = len(names) * max(ROW, BAR * len(rates) + 6)
     title = f"Sparsity by layer: {jobs[0].method}"
-    return finished([chart.mark_bar()], {"cells": rows}, title, [group.setting, "layers from the input on"], height)
+    return finished([chart.mark_bar()], {"cells": rows}, title, [group.setting, "layers from input to output"], height)
 
 
 def by_time(group: Group, result: Result) -> Spec:
-    """Units removed of each layer after each epoch."""
+    """Fraction of units removed in each layer after each epoch."""
     layers: dict[str, list[tuple[int, float]]] = {}
     for row in read(result.folder).history:  # read again, for it is most of the file and a report holds thousands
         for name, removed in (row.layers or {}).items():
             layers.setdefault(name, []).append((row.epoch, removed))
     last = max(epoch for curve in layers.values() for epoch, _ in curve)
-    every = -(-last // TIMES)  # epochs of a column, of which the last is shown
+    every = -(-last // TIMES)  # epochs in a column, which shows the last of them
     rows = [
         {"layer": name, "epoch": epoch, "from": max(0.5, epoch - every + 0.5), "to": epoch + 0.5, "removed": removed}
         for name, curve in layers.items()
@@ -79,10 +79,9 @@ def by_time(group: Group, result: Result) -> Spec:
         alt.Color("removed:Q", title=["units", "removed"], scale=colours, legend=alt.Legend(format=".0%")),
         tooltip=["layer:N", "epoch:Q", alt.Tooltip("removed:Q", title="units removed", format=".2%")],
     )
-    what = f"rate {result.job.rate:g}, seed {result.job.seed}"
-    title = f"Units removed by layer over time: {result.method}, {what}"
+    title = f"Units removed by layer over time: {result.method}, rate {result.job.rate:g}, seed {result.job.seed}"
     return finished(
-        [chart.mark_rect()], {"cells": rows}, title, [group.scene, "layers from the input on"], len(layers) * ROW
+        [chart.mark_rect()], {"cells": rows}, title, [group.scene, "layers from input to output"], len(layers) * ROW
     )
 
 

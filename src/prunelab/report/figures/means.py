@@ -1,4 +1,4 @@
-"""What accuracy is left at which rate, and at what cost? Means over seeds, a line for each method."""
+"""Test accuracy over rate and over cost: means over seeds, a line for each method."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -13,54 +13,52 @@ from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_ax
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
-CROWD = 1000  # jobs; of more, single ones are not drawn
-
-
+CROWD = 1000  # jobs; with more, single jobs are not drawn
 COSTS = (MACS, BOPS, BYTES, LATENCY)
 UNPRUNED = alt.Chart(alt.NamedData("unpruned")).mark_rule(strokeDash=[5, 4], color=palette.UNPRUNED[0], opacity=0.6)
-ASKED = (alt.Tooltip("job:N"), alt.Tooltip("overrides:N", title="asked"))
-# Each seed, with what asked for it; on the page a click opens its card.
+IDENTITY = (alt.Tooltip("job:N"), alt.Tooltip("overrides:N"))
+# Each seed with its overrides; on the page a click opens the card of the job.
 JOBS = (
     alt.Chart(alt.NamedData("jobs"))
     .mark_point(size=28, opacity=0.45)
-    .encode(tooltip=[*ASKED, alt.Tooltip("accuracy:Q", format=".2f")])
+    .encode(tooltip=[*IDENTITY, alt.Tooltip("accuracy:Q", format=".2f")])
 )
 
 
 def charts(group: Group) -> Drawings:
-    """By file name without its ending; none of a cost that all jobs share."""
+    """By file name without its ending; none for a cost that is the same for all jobs."""
     drawn: Drawings = {f"accuracy_over_rate{group.suffix}": partial(over_rate, group)}
     for cost in COSTS:
-        if cost.told(group.results):
+        if cost.measured(group.results):
             drawn[f"mean_accuracy_over_{cost.title.lower()}{group.suffix}"] = partial(over_cost, group, cost)
     return drawn
 
 
 def over_rate(group: Group) -> Spec:
-    """Of the accuracy after the last epoch; the unpruned net's goes across, dashed."""
+    """Accuracy after the last epoch; a dashed line across is that of the unpruned network."""
     points = series.over(group.results, lambda r: r.job.rate)
     scale = alt.Scale(nice=False, padding=14, zero=False)
     rate = alt.X("x:Q", title="rate (fraction of units removed)", scale=scale)
-    if len(group.rates) <= FEW:  # the label is the rate itself: Vega's own format makes 0.98 a "1"
+    if len(group.rates) <= FEW:  # labels are the rates themselves: Vega's default format rounds 0.98 to 1
         rate = rate.axis(values=group.rates, labelExpr="datum.value", labelOverlap="greedy", labelFlush=False)
-    return _drawn(
+    return _figure(
         group, points, lambda r: r.job.rate, rate, "rate", "Test accuracy after the last epoch, over rate", False
     )
 
 
 def over_cost(group: Group, cost: Cost) -> Spec:
-    """Of the jobs that measured it."""
-    told = replace(group, results=tuple(cost.told(group.results)))
-    points = series.over(told.results, lambda r: float(cost.of(r) or 0))
+    """Of the jobs that measured the cost."""
+    measured = replace(group, results=tuple(cost.measured(group.results)))
+    points = series.over(measured.results, lambda r: float(cost.of(r) or 0))
     x = cost_axis("x", [p.x for p in points], cost.axis, log=False)
     if cost is LATENCY:
         x = x.axis(format=".2~f", tickCount=6, labelFlush=False)
-    few = f"{len(told.results)} of {len(group.results)} jobs: the others did not measure it"
-    notes = [few] if len(told.results) < len(group.results) else []
-    return _drawn(told, points, cost.of, x, cost.axis, f"Test accuracy over {cost.title}", cost is LATENCY, notes)
+    partial_note = f"{len(measured.results)} of {len(group.results)} jobs: the others did not measure it"
+    notes = [partial_note] if len(measured.results) < len(group.results) else []
+    return _figure(measured, points, cost.of, x, cost.axis, f"Test accuracy over {cost.title}", cost is LATENCY, notes)
 
 
-def _drawn(
+def _figure(
     group: Group,
     points: list[Point],
     of: Callable[[Result], float | None],
@@ -79,11 +77,13 @@ def _drawn(
     base = alt.Chart(alt.NamedData("points")).encode(x, colour)
     domain = series.domain(series.reach(points))
     lower, mean = (accuracy_axis(end, domain) for end in ("lower", "mean"))
-    thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(order="rate:Q")  # it goes to and fro
+    thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(
+        order="rate:Q"
+    )  # by rate, as latency may go back and forth
     layers = [UNPRUNED.encode(mean)]
-    if max(group.seeds) >= series.FEWEST:  # a layer of nothing has no extent, which Vega warns of
+    if max(group.seeds) >= series.FEWEST:  # Vega warns of an empty layer
         ends = [end for p in points for end in (p.lower, p.upper) if end is not None]
-        # What is clipped takes as long again to draw.
+        # Clipping doubles the time to draw.
         wide = min(ends) < domain[0] or max(ends) > domain[1]
         band = base.mark_rule(strokeWidth=1.5, clip=wide) if noisy else base.mark_area(**BAND, clip=wide)
         layers.append(band.encode(lower, y2="upper:Q"))
@@ -94,17 +94,17 @@ def _drawn(
         layers.append(JOBS.encode(x, accuracy_axis("accuracy", domain), colour, shape))
     layers.append(
         base.mark_point(filled=True, size=70, opacity=1).encode(
-            mean, shape, tooltip=[*_told(what), *ASKED] if alone else _told(what)
+            mean, shape, tooltip=[*_tooltip(what), *IDENTITY] if alone else _tooltip(what)
         )
     )
-    said = ["line: mean over seeds"] * several + ["faint: single jobs"] * ("jobs" in data)
+    legend = ["line: mean over seeds"] * several + ["faint: single jobs"] * ("jobs" in data)
     if max(group.seeds) >= series.FEWEST:
-        said.append(f"{'bar' if noisy else 'band'}: the mean's 95 % confidence interval (Student's t)")
-    return finished(layers, data, title, [group.setting, ", ".join(said), *notes])
+        legend.append(f"{'bar' if noisy else 'band'}: the mean's 95 % confidence interval (Student's t)")
+    return finished(layers, data, title, [group.setting, ", ".join(legend), *notes])
 
 
 def job(result: Result) -> dict[str, object]:
-    """What a mark says of the job that it stands for."""
+    """The data of a mark for one job."""
     return {
         "job": result.folder.name,
         "overrides": " ".join(result.job.overrides),
@@ -114,7 +114,7 @@ def job(result: Result) -> dict[str, object]:
     }
 
 
-def _told(what: str) -> list[alt.Tooltip]:
+def _tooltip(what: str) -> list[alt.Tooltip]:
     return [
         alt.Tooltip("method:N"),
         alt.Tooltip("rate:Q"),

@@ -1,4 +1,4 @@
-"""Do seeds and methods keep the same weights? Intersection over union (IoU) of their masks."""
+"""Overlap of masks between seeds and methods: intersection over union (IoU) of the kept weights."""
 
 import json
 from functools import partial
@@ -15,8 +15,8 @@ from prunelab.report.figures.style import Drawings, Spec, finished
 from prunelab.report.groups import Group, slug
 from prunelab.store.result import Result
 
-MASKS = Path("masks", "last.safetensors")  # in a job's folder: eight weights a byte
-MOST = 24  # jobs of a matrix
+MASKS = Path("masks", "last.safetensors")  # in a job's folder
+MOST = 24  # jobs in a matrix
 CELL = 26  # pixels
 
 
@@ -29,7 +29,7 @@ Masks = dict[str, Mask]
 
 
 def charts(group: Group) -> Drawings:
-    """By file name without its ending: a matrix for each rate at which two to MOST jobs have left their masks."""
+    """By file name without its ending: a matrix for each rate with the masks of two to MOST jobs."""
     drawn: Drawings = {}
     for rate in group.rates:
         jobs = [r for r in group.results if r.job.rate == rate > 0 and (r.folder / MASKS).exists()]
@@ -39,12 +39,12 @@ def charts(group: Group) -> Drawings:
 
 
 def crowded(group: Group) -> list[float]:
-    """The rates that have more jobs than a matrix shows."""
+    """Rates with more jobs than a matrix shows."""
     return [rate for rate in group.rates if rate and sum(r.job.rate == rate for r in group.results) > MOST]
 
 
 def matrix(group: Group, jobs: list[Result]) -> Spec:
-    """Every job beside every other; see `chance` for what unrelated ones share."""
+    """The IoU of every pair of jobs; see `chance` for that of unrelated masks."""
     jobs = sorted(jobs, key=lambda r: (group.methods.index(r.method), r.job.seed))
     names = [f"seed {r.job.seed}, {r.method}" for r in jobs]
     masks = [read(r.folder / MASKS) for r in jobs]
@@ -88,12 +88,12 @@ def read(path: Path) -> Masks:
             shapes = json.loads(file.metadata()["shapes"])
             masks = {name: file.get_tensor(name) for name in sorted(shapes)}
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: no whole file of masks: {error}") from error
+        raise ValueError(f"{path}: not a complete file of masks: {error}") from error
     return {name: Mask(bits, int(np.prod(shapes[name]))) for name, bits in masks.items()}
 
 
 def iou(a: Masks, b: Masks) -> float | None:
-    """In [0, 1]; None for masks of other nets, and where neither keeps anything."""
+    """In [0, 1]; None for masks of different networks, and where neither keeps a weight."""
     if not alike(a, b):
         return None
     both, either = (
@@ -103,10 +103,10 @@ def iou(a: Masks, b: Masks) -> float | None:
 
 
 def chance(a: Masks, b: Masks) -> float:
-    """The same of masks that keep as much of each layer as these, at random places. Both are of one net."""
+    """The expected IoU of random masks as dense in each layer as these, which are of the same network."""
     both = either = 0.0
     for name, mask in a.items():
-        p, q = (_kept(one.bits) / one.weights for one in (mask, b[name]))
+        p, q = (_kept(layer.bits) / layer.weights for layer in (mask, b[name]))
         both += mask.weights * p * q
         either += mask.weights * (p + q - p * q)
     return both / either if either else 0.0

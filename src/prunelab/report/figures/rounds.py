@@ -1,4 +1,4 @@
-"""What did each round of pruning and retraining come to? A figure for each method that prunes in rounds."""
+"""Test accuracy after each round of pruning and retraining: a figure for each method that prunes in rounds."""
 
 from dataclasses import asdict
 from functools import partial
@@ -18,12 +18,12 @@ def charts(group: Group) -> Drawings:
 
 
 def by_round(group: Group, method: str) -> Spec:
-    """The accuracy that each round's training ended with, over what was removed by then; a line for each rate."""
+    """Accuracy at the end of each round over the units removed by then; a line for each rate."""
     jobs = [r for r in group.results if r.method == method and len(r.rounds) > 1]
     samples = [
-        (f"{r.job.rate:g}", r.job.rate, float(one["round"]), 100 * float(one["sparsity"]), float(one["test_acc"]))
+        (f"{r.job.rate:g}", r.job.rate, float(end["round"]), 100 * float(end["sparsity"]), float(end["test_acc"]))
         for r in jobs
-        for one in r.rounds
+        for end in r.rounds
     ]
     points: list[Point] = pooled(samples)
     rates = sorted({p.rate for p in points})
@@ -32,7 +32,7 @@ def by_round(group: Group, method: str) -> Spec:
     values = [asdict(p) | {"line": p.method} for p in points]
     base = alt.Chart(alt.NamedData("points")).encode(x, alt.Color("line:N", title="rate", scale=scale))
     lower, mean = (accuracy_axis(end, series.domain(series.reach(points))) for end in ("lower", "mean"))
-    told = [
+    tooltip = [
         alt.Tooltip("line:N", title="rate"),
         alt.Tooltip("x:Q", title="units removed (%)", format=".1f"),
         alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
@@ -41,17 +41,17 @@ def by_round(group: Group, method: str) -> Spec:
         alt.Tooltip("n:Q", title="seeds"),
     ]
     seeds = max(p.n for p in points)
-    said, layers = ["line: mean over seeds"] * (seeds > 1), []
+    legend, layers = ["line: mean over seeds"] * (seeds > 1), []
     if seeds >= series.FEWEST:
-        said.append("band: the mean's 95 % confidence interval (Student's t)")
+        legend.append("band: the mean's 95 % confidence interval (Student's t)")
         layers.append(base.mark_area(**BAND, clip=True).encode(lower, y2="upper:Q"))
     layers += [
         base.mark_line(strokeWidth=2).encode(mean),
-        base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=told),
+        base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=tooltip),
     ]
     return finished(
         layers,
         {"points": values},
         f"Test accuracy at the end of each round: {method}",
-        [group.setting, ", ".join(said)],
+        [group.setting, ", ".join(legend)],
     )

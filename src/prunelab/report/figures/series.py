@@ -1,4 +1,4 @@
-"""What is drawn? Means over seeds, how far they reach, and the part of the accuracy axis that they fill."""
+"""Means over seeds with ranges and intervals, and the accuracy axis that holds them."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from statistics import fmean
 from prunelab.report.confidence import interval
 from prunelab.store.result import Result
 
-FEWEST = 3  # seeds of a band: that of two is 12.7 standard errors, which hides the figure
+FEWEST = 3  # seeds for a band: with two it reaches 12.7 standard errors, which hides the figure
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Point:
     n: int
 
 
-Sample = tuple[str, float, float, float, float]  # method, rate, what tells points of a line apart, x, accuracy
+Sample = tuple[str, float, float, float, float]  # method, rate, key of a point on its line, x, accuracy
 
 
 def over_epochs(results: Iterable[Result]) -> list[Point]:
-    """Epoch 0 is of nets that were not trained."""
+    """Without epoch 0, which is of networks that were not trained."""
     return pooled(
         (r.method, r.job.rate, epoch, epoch, accuracy) for r in results for epoch, accuracy in r.curve if epoch
     )
@@ -47,9 +47,9 @@ def reach(points: Iterable[Point]) -> list[float]:
 
 
 def domain(accuracies: Collection[float]) -> tuple[float, float]:
-    """What to show of the axis: all of them, in per cent, a little air, round ends; from 0 where that costs little."""
+    """The axis, in per cent: holds all of them with a margin and round ends, from 0 where that costs little."""
     low, high = min(accuracies), max(accuracies)
-    span = max(high - low, 2.0)  # points; noise between equal runs must not fill the page
+    span = max(high - low, 2.0)  # points; noise between equal runs must not fill the axis
     step = 1 if span < 15 else 5 if span < 50 else 10
     bottom = step * floor((low - 0.04 * span) / step)
     top = min(100, step * ceil((high + 0.04 * span) / step))
@@ -57,10 +57,10 @@ def domain(accuracies: Collection[float]) -> tuple[float, float]:
 
 
 def pooled(samples: Iterable[Sample]) -> list[Point]:
-    """A point for each method, rate and place: means over what falls together there, which are seeds."""
+    """A point for each method, rate and key: means over the samples that share them, which are seeds."""
     cells: dict[tuple[str, float, float], list[tuple[float, float]]] = {}
-    for method, rate, place, x, accuracy in samples:
-        cells.setdefault((method, rate, place), []).append((x, 100 * accuracy))
+    for method, rate, key, x, accuracy in samples:
+        cells.setdefault((method, rate, key), []).append((x, 100 * accuracy))
     return [_point(method, rate, seeds) for (method, rate, _), seeds in sorted(cells.items())]
 
 

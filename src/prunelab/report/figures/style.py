@@ -1,4 +1,4 @@
-"""How does every figure look, and how does it become a file?"""
+"""The style of all figures, and their files."""
 
 import json
 import re
@@ -8,24 +8,24 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-WIDTH, HEIGHT = 500, 320  # pixels of the plot; with axis and legend the picture is about 640 wide
-BAND: dict[str, Any] = {"fillOpacity": 0.15, "opacity": 1}  # of the whole mark, opacity takes PNGs five times as long
-FEW = 12  # points of a line that are each marked
+WIDTH, HEIGHT = 500, 320  # pixels of the plot; with axes and legend the picture is about 640 wide
+BAND: dict[str, Any] = {"fillOpacity": 0.15, "opacity": 1}  # opacity alone makes PNGs take five times as long
+FEW = 12  # points; on longer lines they are not marked
 Spec = dict[str, Any]  # of Vega-Lite
 Rows = list[dict[str, Any]]
 Drawings = dict[str, Callable[[], Spec]]
 
 
 def pictures(spec: Spec) -> dict[str, bytes]:
-    """The contents of its files, drawn offline; PNG at twice the size, for sharp screens."""
-    svg = _numbered(vl_convert.vegalite_to_svg(json.dumps(spec)))
+    """The contents of its files, drawn offline; the PNG at twice the size, for high-resolution screens."""
+    svg = _renumbered(vl_convert.vegalite_to_svg(json.dumps(spec)))
     return {"svg": svg.encode(), "png": vl_convert.svg_to_png(svg, scale=2.0)}
 
 
-def _numbered(svg: str) -> str:
-    """Its ids from 0 on: Vega counts through all figures of a process, and equal results are to be equal files."""
-    found = dict.fromkeys(re.findall(r'id="([A-Za-z_]+)(\d+)"', svg))
-    fresh = {kind + number: f"{kind}{place}" for place, (kind, number) in enumerate(found)}
+def _renumbered(svg: str) -> str:
+    """Renumbers ids from 0: Vega counts over all figures of a process, and equal results must give equal files."""
+    ids = dict.fromkeys(re.findall(r'id="([A-Za-z_]+)(\d+)"', svg))
+    fresh = {kind + number: f"{kind}{i}" for i, (kind, number) in enumerate(ids)}
     return re.sub("|".join(sorted(fresh, key=len, reverse=True)), lambda m: fresh[m[0]], svg) if fresh else svg
 
 
@@ -40,7 +40,7 @@ def cost_axis(field: str, costs: list[float], title: str, log: bool) -> alt.X:
     """From the least to the most, not from 0; k, M and G for thousands, millions and billions."""
     scale = alt.Scale(type="log", nice=False, padding=14) if log else alt.Scale(zero=False, nice=False, padding=14)
     axis = alt.Axis(format="~s", tickCount=6, labelFlush=False, labelOverlap="greedy")
-    if log:  # of its own ticks Vega labels those below 5 only
+    if log:  # Vega's default labels leave out multiples of 5 and above
         ticks = [m * 10**k for k in range(13) for m in (1, 2, 5)]
         axis["values"] = [tick for tick in ticks if min(costs) <= tick <= max(costs)]
     return alt.X(f"{field}:Q", title=title + " (log scale)" * log, scale=scale, axis=axis)
@@ -49,7 +49,7 @@ def cost_axis(field: str, costs: list[float], title: str, log: bool) -> alt.X:
 def finished(
     layers: list[alt.Chart], rows: Mapping[str, Rows], title: str, subtitle: list[str], height: int = HEIGHT
 ) -> Spec:
-    """A plain white look. Layers name their data; the `rows` come last, for Altair takes seconds over thousands."""
+    """On plain white. Layers name their data; the `rows` are added last, as Altair takes seconds for thousands."""
     heading = alt.TitleParams(title, subtitle=[line for line in subtitle if line], anchor="start", offset=14)
     chart = alt.layer(*layers, width=WIDTH, height=height, title=heading, background="white", padding=10)
     spec = chart.configure(
@@ -61,5 +61,5 @@ def finished(
         ),
         title=alt.TitleConfig(fontSize=15, subtitleFontSize=12, subtitlePadding=5),
         view=alt.ViewConfig(stroke=None),
-    ).to_dict(validate=False)  # a test does it; it takes a fifth of a second
+    ).to_dict(validate=False)  # which takes 0.2 s; a test does it
     return spec | {"datasets": dict(rows)}

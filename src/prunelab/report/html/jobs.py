@@ -1,4 +1,4 @@
-"""What does the page know of each job? As little text as holds it: what jobs share is written once."""
+"""The jobs as compact JSON for the page: values that jobs share are written once."""
 
 import shlex
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from prunelab.store.result import BATCH, Cost, Result
 
-DIGITS = 6  # that a measured number keeps
+DIGITS = 6  # significant, of a measured number
 Measure = float | tuple[float | None, ...] | None
 COSTS: dict[str, Callable[[Cost], Measure]] = {
     "params": lambda c: c.params,
@@ -24,7 +24,7 @@ COSTS: dict[str, Callable[[Cost], Measure]] = {
 
 @dataclass(frozen=True)
 class Numbered:
-    """Values by number, in the order in which they were first asked for."""
+    """Numbers values in the order of their first use."""
 
     numbers: dict[Hashable, int] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class Numbered:
 
 
 def compact(results: Sequence[Result]) -> dict[str, Any]:
-    """For JSON. A row has numbers of `texts` and of `costs`; `quoted` are the texts that a shell wants quoted."""
+    """For JSON. Rows refer to `texts` and `costs` by number; `quoted` holds the texts that a shell needs quoted."""
     texts, costs = Numbered(), Numbered()
     columns: dict[str, Callable[[Result], Any]] = {
         "job": lambda r: r.folder.name,
@@ -52,9 +52,9 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
         "dense": lambda r: costs(_cost(r.dense)),
         "pruned": lambda r: costs(_cost(r.pruned)),
         "overrides": lambda r: [texts(o) for o in r.job.overrides],
-        "study": lambda r: None if _named(r) else texts(f"name={r.job.name}"),  # what the overrides do not say
+        "study": lambda r: None if _named(r) else texts(f"name={r.job.name}"),  # where no override gives it
     }
-    rows = [[of(result) for of in columns.values()] for result in results]
+    rows = [[cell(result) for cell in columns.values()] for result in results]
     return {
         "fields": list(columns),
         "measures": list(COSTS),
@@ -70,16 +70,16 @@ def _named(result: Result) -> bool:
 
 
 def _cost(cost: Cost) -> tuple[Measure, ...]:
-    found = [of(cost) for of in COSTS.values()]
-    return tuple(tuple(map(_number, one)) if isinstance(one, tuple) else _number(one) for one in found)
+    values = [measure(cost) for measure in COSTS.values()]
+    return tuple(tuple(map(_number, value)) if isinstance(value, tuple) else _number(value) for value in values)
 
 
 def _versions(versions: Mapping[str, str | None]) -> str:
-    return ", ".join(f"{of} {version}" for of, version in versions.items())
+    return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
 def _number(value: float | None) -> float | None:
-    """JSON knows no infinities; counts stay whole."""
+    """None for infinities and NaN, which JSON lacks; counts stay integers."""
     if value is None or not isfinite(value):
         return None
     return int(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")

@@ -1,7 +1,7 @@
 // The page of a study: draws figures when they come into view, lists jobs, and shows one of them as a card.
 "use strict";
-const STEP = 100; // rows of the list that are made at a time
-const LARGE = 400_000; // characters of a figure from which a canvas is quicker than an SVG
+const STEP = 100; // rows of the list added at a time
+const LARGE = 400_000; // characters of a figure above which a canvas is faster than an SVG
 const find = (selector, inside = document) => inside.querySelector(selector);
 
 function make(tag, content = "", kind = "") {
@@ -11,26 +11,26 @@ function make(tag, content = "", kind = "") {
   return element;
 }
 
-// Numbers for people; null is what was not measured.
+// Numbers for reading; null means not measured.
 const MISSING = "not measured";
-const told = (write) => (value) => (value == null ? MISSING : write(value));
+const orMissing = (write) => (value) => (value == null ? MISSING : write(value));
 const digits = (value) => String(Number(value.toPrecision(3)));
-const short = told((value) => {
+const short = orMissing((value) => {
   const units = ["", "k", "M", "G", "T"];
   while (value >= 999.5 && units.length > 1) { value /= 1000; units.shift(); }
   return digits(value) + units[0];
 });
-const bytes = told((value) => `${short(value)}B`);
-const fixed = (places) => told((value) => value.toFixed(places));
-const percent = told((value) => (100 * value).toFixed(2));
-const duration = told((seconds) => {
+const bytes = orMissing((value) => `${short(value)}B`);
+const fixed = (places) => orMissing((value) => value.toFixed(places));
+const percent = orMissing((value) => (100 * value).toFixed(2));
+const duration = orMissing((seconds) => {
   const [unit, scale] = seconds >= 1 ? ["s", 1] : seconds >= 1e-3 ? ["ms", 1e3] : ["µs", 1e6];
   return `${digits(seconds * scale)} ${unit}`;
 });
-const quartiles = told(([middle, low, high]) => `${duration(middle)} (${duration(low)} to ${duration(high)})`);
+const quartiles = orMissing(([middle, low, high]) => `${duration(middle)} (${duration(low)} to ${duration(high)})`);
 const ratio = (now, before) => (now == null || !before ? null : now / before);
 
-// The jobs. What several share is written once, and read here by its number.
+// The jobs. Values that jobs share are stored once, and looked up by number.
 const data = JSON.parse(find("#data").textContent);
 const named = (names, row) => Object.fromEntries(names.map((name, i) => [name, row[i]]));
 const costs = data.costs.map((row) => named(data.measures, row));
@@ -61,13 +61,13 @@ const COLUMNS = [
 const natural = new Intl.Collator("en", { numeric: true }).compare;
 let shown = jobs, count = STEP, sorted = { column: null, descending: false };
 
-function select() {
+function filterAndSort() {
   const words = find("#search").value.toLowerCase().split(/\s+/).filter(Boolean);
   shown = jobs.filter((job) => words.every((word) => job.words.includes(word)));
   if (sorted.column !== null) {
     const key = COLUMNS[sorted.column][1], sign = sorted.descending ? -1 : 1;
     const order = sorted.column ? (a, b) => a - b : natural;
-    const last = (value) => value == null; // at the end, whichever the direction
+    const last = (value) => value == null; // at the end in both directions
     shown.sort((a, b) => last(key(a)) - last(key(b)) || sign * order(key(a), key(b)));
   }
   count = STEP;
@@ -96,21 +96,21 @@ find("#list thead").append(make("tr", COLUMNS.map(([name], column) => {
     sorted = { column, descending: sorted.column === column && !sorted.descending };
     for (const other of find("#list thead tr").children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", sorted.descending ? "descending" : "ascending");
-    select();
+    filterAndSort();
   };
   return head;
 })));
-find("#search").oninput = select;
+find("#search").oninput = filterAndSort;
 find("#more").onclick = () => { count += STEP; show(); };
 
 // The card of a job.
-function lost(cost, dense) {
+function sparsity(cost, dense) {
   return dense.params ? 1 - cost.nonzero / dense.params : null;
 }
 const MEASURES = [
   ["parameters", (cost) => cost.params, short],
   ["non-zeros", (cost) => cost.nonzero, short],
-  ["sparsity (zero or gone, of the parent's parameters)", lost, fixed(3)],
+  ["sparsity (zero or removed, of the dense parameters)", sparsity, fixed(3)],
   ["MACs", (cost) => cost.macs, short],
   ["BOPs", (cost) => cost.bops, short],
   ["bytes in memory", (cost) => cost.memory, bytes],
@@ -125,7 +125,7 @@ const FACTS = {
   "score": (job) => job.score == null ? MISSING : `${fixed(3)(job.score)} = (accuracy + zeros of the prunable weights) / 2`,
   "seconds": (job) => fixed(1)(job.seconds),
   "seconds an epoch": (job) => fixed(2)(job.epochSeconds),
-  "peak memory of training": (job) => `${bytes(job.peak)} (on a GPU what was allocated, else by how much the process grew)`,
+  "peak memory of training": (job) => `${bytes(job.peak)} (allocated on a GPU; else the growth of the process)`,
   "latency on": (job) => data.texts[job.timed] || MISSING,
   "device": (job) => data.texts[job.device],
   "versions": (job) => data.texts[job.versions] || "not recorded",
@@ -134,15 +134,15 @@ const FACTS = {
 function open(name) {
   const job = byName.get(name), card = find("#card");
   if (!job) return;
-  const asked = job.study == null ? job.overrides : [...job.overrides, job.study];
+  const overrides = job.study == null ? job.overrides : [...job.overrides, job.study];
   find("#card-name").textContent = job.job;
-  find("#command").textContent = ["python -m train", ...asked.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
+  find("#command").textContent = ["python -m train", ...overrides.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
   find("#copy").textContent = "Copy";
-  const facts = Object.entries(FACTS).flatMap(([key, of]) => [make("dt", key), make("dd", of(job))]);
+  const facts = Object.entries(FACTS).flatMap(([key, fact]) => [make("dt", key), make("dd", fact(job))]);
   find("dl", card).replaceChildren(...facts);
-  find("tbody", card).replaceChildren(...MEASURES.map(([measure, of, write]) => {
-    const [before, after] = [job.dense, job.pruned].map((cost) => of(cost, job.dense));
-    const share = measure.startsWith("sparsity") ? null : ratio(...[after, before].map((value) => (Array.isArray(value) ? value[0] : value)));
+  find("tbody", card).replaceChildren(...MEASURES.map(([measure, value, write]) => {
+    const [before, after] = [job.dense, job.pruned].map((cost) => value(cost, job.dense));
+    const share = measure.startsWith("sparsity") ? null : ratio(...[after, before].map((x) => (Array.isArray(x) ? x[0] : x)));
     const cells = [write(before), write(after), share == null ? "" : digits(share)];
     return make("tr", [make("td", measure), ...cells.map((cell) => make("td", cell, "number"))]);
   }));
@@ -151,16 +151,16 @@ function open(name) {
   card.scrollTop = 0;
 }
 
-// A page from a file may have no clipboard; then the text is selected, so that keys can copy it at least.
+// A page opened from a file may have no clipboard: then the text is selected, for the keyboard to copy.
 find("#copy").onclick = async () => {
   const command = find("#command");
   const copied = await navigator.clipboard?.writeText(command.textContent).then(() => true, () => false);
   if (!copied) getSelection().selectAllChildren(command);
-  find("#copy").textContent = copied || document.execCommand("copy") ? "Copied" : "Selected: copy it with your keys";
+  find("#copy").textContent = copied || document.execCommand("copy") ? "Copied" : "Selected: copy it with the keyboard";
 };
-find("#card").onclick = (event) => { if (event.target === find("#card")) find("#card").close(); }; // beside it
+find("#card").onclick = (event) => { if (event.target === find("#card")) find("#card").close(); }; // on the backdrop
 
-// Figures, each drawn when it comes near.
+// Figures, each drawn when it comes near the viewport.
 function narrow(spec, width) {
   const config = spec.config ?? {};
   const legend = { ...config.legend, orient: "bottom", columns: 1, labelLimit: width - 60, gradientLength: width / 2 };
@@ -169,7 +169,7 @@ function narrow(spec, width) {
 
 async function draw(figure) {
   const plot = find(".plot", figure), source = find("script", figure);
-  seen.unobserve(figure);
+  viewport.unobserve(figure);
   if (plot.dataset.state) return;
   plot.dataset.state = "drawing";
   try {
@@ -177,7 +177,7 @@ async function draw(figure) {
     const options = { actions: false, renderer };
     const spec = JSON.parse(source.textContent);
     let { view, finalize } = await vegaEmbed(plot, spec, options);
-    if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // words beside it take too much
+    if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // axis and legend leave the plot too little
       finalize();
       ({ view } = await vegaEmbed(plot, narrow(spec, plot.clientWidth), options));
     }
@@ -191,11 +191,11 @@ async function draw(figure) {
   }
   plot.style.minHeight = "";
 }
-const seen = new IntersectionObserver(
+const viewport = new IntersectionObserver(
   (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
   { rootMargin: "300px" },
 );
-document.querySelectorAll("figure").forEach((figure) => seen.observe(figure));
+document.querySelectorAll("figure").forEach((figure) => viewport.observe(figure));
 addEventListener("beforeprint", () => document.querySelectorAll("figure").forEach(draw));
 
-select();
+filterAndSort();

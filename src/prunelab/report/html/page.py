@@ -45,7 +45,7 @@ def html(
     groups = [group for group, _ in tables]
     return _template().render(
         title=title,
-        count=f"{counted([len(results)], 'job')} finished, {len(unusable)} not counted.",
+        count=f"{counted([len(results)], 'job')} finished, {len(unusable)} excluded.",
         groups=[f"{formats.heading(group)}: {counted([len(group.results)], 'job')}" for group in groups],
         difference=_difference(groups),
         words=formats.WORDS,
@@ -101,17 +101,17 @@ def _fronts(results: Sequence[Result]) -> Iterator[tuple[str, list[str], list[li
 
 
 def _program(specs: Iterable[Mapping[str, Any]]) -> str:
-    """What draws figures in a browser, of the Vega-Lite that they are written for; "" if there are none."""
+    """The JavaScript that draws the figures, for their version of Vega-Lite; "" if there are none."""
     schemas = {spec["$schema"] for spec in specs}
     if not schemas:
         return ""
-    import vl_convert  # only here: it may be what fails, and tables need none of it
+    import vl_convert  # only here: if it fails, a page without figures still works
 
     known = vl_convert.get_vegalite_versions()
     versions = {re.sub(r".*/v(\d+\.\d+).*", r"\1", schema) for schema in schemas}
     if not versions <= set(known):
-        told = f"this vl-convert-python draws Vega-Lite {', '.join(known)}"
-        raise ValueError(f"{', '.join(sorted(schemas))}: {told}; install one that fits altair")
+        supported = f"this vl-convert-python draws Vega-Lite {', '.join(known)}"
+        raise ValueError(f"{', '.join(sorted(schemas))}: {supported}; install one that fits altair")
     bundle: str = vl_convert.javascript_bundle(vl_version=max(versions, key=known.index))  # type: ignore[call-arg]
     return bundle.replace("</script", r"<\/script")
 

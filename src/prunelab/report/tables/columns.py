@@ -1,4 +1,4 @@
-"""Which columns has the table for people, and how are its numbers written?"""
+"""The columns of the tables for reading, and their number formats."""
 
 from collections.abc import Callable
 

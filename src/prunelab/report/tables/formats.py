@@ -1,10 +1,10 @@
-"""How are tables of results written in a file: for a README, for another program?"""
+"""Tables of results as Markdown and CSV, and the notes that explain them."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-from prunelab.report import pareto as front
+from prunelab.report import pareto
 from prunelab.report.groups import Group
 from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES, left
@@ -47,7 +47,7 @@ FRONT: dict[str, Callable[[Result], str]] = {
     "MACs left": lambda r: left(r.pruned.macs, r.dense.macs),
     "parameters left": lambda r: left(r.pruned.nonzero, r.dense.params),
 }
-WORDS = ("method", "settings")  # other columns are numbers, and stand to the right
+WORDS = ("method", "settings")  # the other columns are numbers, aligned to the right
 
 
 def heading(group: Group) -> str:
@@ -55,55 +55,55 @@ def heading(group: Group) -> str:
 
 
 def cautions(group: Group, rows: list[Row]) -> list[str]:
-    """What is to be known of one table: what is uneven in it, and what its methods come to in one number."""
-    said = []
+    """Notes on one table: what is uneven in it, and the hypervolume of each method."""
+    sentences = []
     if any(0 < r.paired < len(r.seeds) for r in rows):
-        said.append("Some changes are over fewer than n seeds: only those that rate 0 has too.")
-    if volumes := _volumes(rows):
-        said.append(volumes)
+        sentences.append("Some changes are over fewer than n seeds: only those that rate 0 has as well.")
+    if volumes := _hypervolumes(rows):
+        sentences.append(volumes)
     if len({r.data["fingerprint"] for r in group.results}) > 1:
-        said.append("The jobs of this table did not read the same images: their data fingerprints differ.")
-    return said
+        sentences.append("The jobs of this table did not use the same images: their data fingerprints differ.")
+    return sentences
 
 
-def _volumes(rows: list[Row]) -> str:
-    """Of the methods with several rates, whose means they are."""
+def _hypervolumes(rows: list[Row]) -> str:
+    """Of the means of each method with several rates."""
     methods: dict[str, list[Row]] = {}
     for row in rows:
         methods.setdefault(row.method, []).append(row)
-    told = [
-        f"{method} {front.hypervolume((r.accuracy / 100, r.macs / r.dense_macs) for r in of):.3f} ({len(of)} rates)"
-        for method, of in methods.items()
-        if len(of) > 1 and all(r.dense_macs for r in of)
-    ]
-    what = "Hypervolume of mean accuracy and MACs left (the share of the unit square that is surpassed)"
-    return f"{what}: {', '.join(told)}." if told else ""
+    volumes = []
+    for method, means in methods.items():
+        if len(means) > 1 and all(r.dense_macs for r in means):
+            volume = pareto.hypervolume((r.accuracy / 100, r.macs / r.dense_macs) for r in means)
+            volumes.append(f"{method} {volume:.3f} ({len(means)} rates)")
+    what = "Hypervolume of mean accuracy and MACs left (the share of the unit square that is dominated)"
+    return f"{what}: {', '.join(volumes)}." if volumes else ""
 
 
 def notes(tables: Sequence[Entry]) -> list[str]:
-    """How every table is to be read, a sentence each."""
+    """How to read the tables, one sentence each."""
     repeated = any(row.std is not None for _, rows in tables for row in rows)
     spread = "; mean ± sample standard deviation over n seeds" if repeated else ""
     timed = sorted({result.timed_on for group, _ in tables for result in group.results if result.timed_on})
     devices = sorted({result.device for group, _ in tables for result in group.results})
     return [
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
-        "Change: from rate 0 of the same method, else from the unpruned net (none), seed by seed.",
-        "Parameters left: not zero. MACs and BOPs: per image, zeros credited (a zero weight costs no work).",
-        "File: model.safetensors, beside dense safetensors of the unpruned net. Latency: median of a batch of 128 in "
-        f"float32, not compiled, on {', '.join(timed) or '?'}, as a share of the unpruned net's, which took turns with "
-        "it; on a busy machine it scatters. Score: (accuracy + zeros / weights) / 2.",
-        f"Seconds: training and evaluation by the clock, on {', '.join(devices)}.",
+        "Change: from rate 0 of the same method, else from the unpruned network (none), seed by seed.",
+        "Parameters left: non-zero ones. MACs and BOPs: per image, effective (no work for a weight that is 0).",
+        "File: model.safetensors, relative to dense safetensors of the unpruned network. Latency: median of a batch of "
+        f"128 in float32, not compiled, on {', '.join(timed) or '?'}, as a share of the unpruned network's, timed in "
+        "turn with it; noisy on a busy machine. Score: (accuracy + zeros / weights) / 2.",
+        f"Seconds: wall-clock time of training and evaluation, on {', '.join(devices)}.",
     ]
 
 
 def markdown(tables: Sequence[Entry], unusable: Iterable[InvalidRun], results: Sequence[Result] = ()) -> str:
-    """A section for each group, in GitHub's table syntax, the front of all, and the list of jobs not counted."""
+    """In GitHub's table syntax: a section for each group, the Pareto front of all jobs, and the excluded jobs."""
     blocks = [block for group, rows in tables for block in _section(group, rows)]
     blocks.append(" ".join(notes(tables)))
-    blocks += [block for which, jobs in front.same_images(results).items() for block in _front(which, jobs)]
-    if skipped := [f"- `{job.folder.name}`: {job.reason}" for job in unusable]:
-        blocks += ["Not counted:", "\n".join(skipped)]
+    blocks += [block for which, jobs in pareto.same_images(results).items() for block in _front(which, jobs)]
+    if excluded := [f"- `{job.folder.name}`: {job.reason}" for job in unusable]:
+        blocks += ["Excluded:", "\n".join(excluded)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -115,9 +115,9 @@ def _section(group: Group, rows: list[Row]) -> list[str]:
 
 
 def front_table(jobs: Sequence[Result]) -> tuple[list[str], list[list[str]]] | None:
-    """Head and cells of the jobs that no other one surpasses; None where there is no choice."""
-    best = front.by_macs(jobs)
-    cells = [[*(cell(job) for cell in FRONT.values()), front.settings(job, jobs)] for job in best]
+    """Column names and cells of the Pareto-optimal jobs; None where all jobs cost the same."""
+    best = pareto.by_macs(jobs)
+    cells = [[*(cell(job) for cell in FRONT.values()), pareto.settings(job, jobs)] for job in best]
     return ([*FRONT, "settings"], cells) if best else None
 
 
@@ -126,13 +126,13 @@ def _front(which: str, jobs: Sequence[Result]) -> list[str]:
         return []
     columns, rows = table
     lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
-    for *cells, told in rows:
-        lines.append(_line(cell.replace("|", "\\|") for cell in (*cells, f"`{told}`" if told else "")))
-    return [f"### {front.title(which)}", "\n".join(lines), front.NOTE]
+    for *cells, settings in rows:
+        lines.append(_line(cell.replace("|", "\\|") for cell in (*cells, f"`{settings}`" if settings else "")))
+    return [f"### {pareto.title(which)}", "\n".join(lines), pareto.NOTE]
 
 
 def comma_separated(tables: Iterable[Entry]) -> str:
-    """One line for each row of every group; plain numbers, an empty field for what is unknown."""
+    """One line for each row of every group; plain numbers, empty fields for unknown ones."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["group", "model", "data", "epochs", *CSV])
@@ -144,7 +144,7 @@ def comma_separated(tables: Iterable[Entry]) -> str:
 
 
 def _plain(number: float | None) -> float | str:
-    """Without the last bits of float arithmetic, which no one wants to see in a spreadsheet."""
+    """Without the rounding errors of float arithmetic."""
     if number is None:
         return ""
     clean = float(number) if float(number).is_integer() else float(f"{number:.12g}")

@@ -1,4 +1,4 @@
-"""What did each method reach at each rate, as numbers? Means over seeds, one row per method and rate."""
+"""Results by method and rate: means over seeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class Row:
     change: float | None  # from rate 0, over `paired` seeds that both have; None when there are none
     paired: int
     nonzero: float
-    params: float  # the dense parent's, as are dense_macs and dense_bops
+    params: float  # of the dense network, as are dense_macs and dense_bops
     macs: float
     dense_macs: float
     bops: float
     dense_bops: float
-    file_bytes: float | None  # None where a job did not measure it, as in the following
+    file_bytes: float | None  # None where a job did not measure it, as below
     dense_file_bytes: float | None
-    latency: float | None  # at batch 128, of the parent's, which was timed beside it
+    latency: float | None  # at batch 128, as a share of the dense network's, timed in turn with it
     score: float | None  # (accuracy + sparsity) / 2, a fraction
     seconds: float
     seconds_per_epoch: float | None
@@ -75,12 +75,12 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
     )
 
 
-def _mean(cell: list[Result], of: Callable[[Result], float | None]) -> float | None:
-    found = [value for r in cell if (value := of(r)) is not None]
-    return fmean(found) if len(found) == len(cell) else None
+def _mean(cell: list[Result], measure: Callable[[Result], float | None]) -> float | None:
+    values = [value for r in cell if (value := measure(r)) is not None]
+    return fmean(values) if len(values) == len(cell) else None
 
 
 def _changes(cell: list[Result], unpruned: list[Result]) -> list[float]:
-    """Points, seed by seed: a seed's luck is in both numbers and cancels."""
+    """Points, seed by seed, so that what a seed does to both numbers cancels."""
     before = {r.job.seed: r.accuracy for r in unpruned}
     return [100 * (r.accuracy - before[r.job.seed]) for r in cell if r.job.seed in before]

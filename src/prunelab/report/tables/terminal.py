@@ -1,49 +1,43 @@
-"""How does a table of results fit a terminal of any width?"""
+"""Tables of results for a terminal of any width."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prunelab.measure.terminal_table import fits, terminal_table
 from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES
-from prunelab.report.tables.formats import Entry, cautions, heading, notes
+from prunelab.report.tables.formats import WORDS, Entry, cautions, heading, notes
 from prunelab.report.tables.table import Row
 
 Line = Table | Text
-UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
 def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Console, width: int) -> Iterator[Line]:
-    """All tables, how to read them, and what they leave out; nothing wider than `width` characters."""
+    """All tables with their notes, and the excluded jobs; nothing wider than `width` characters."""
     for group, rows in tables:
         yield Text(heading(group), style="bold")
         for table in fitted(rows, list(VALUES), console, width):
             yield from (table, Text())
         yield from (Text(caution, style="yellow") for caution in cautions(group, rows))
     yield from (Text(note, style="dim") for note in notes(tables))
-    yield from (Text(f"Not counted: {job.folder.name}: {job.reason}", style="yellow") for job in unusable)
+    yield from (Text(f"Excluded: {job.folder.name}: {job.reason}", style="yellow") for job in unusable)
 
 
 def fitted(rows: list[Row], names: list[str], console: Console, width: int) -> list[Table]:
-    """One table if it fits; else two, each of half of the columns, and so on. Rich would cut the numbers."""
+    """One table if it fits, else two with half of the columns each, and so on; Rich would cut the numbers."""
     whole = _table(rows, names)
-    natural = console.measure(whole, options=console.options.update(max_width=UNBOUNDED)).maximum
-    if natural <= width or len(names) == 1:
+    if fits(whole, console, width) or len(names) == 1:
         return [whole]
     middle = len(names) // 2
     return fitted(rows, names[:middle], console, width) + fitted(rows, names[middle:], console, width)
 
 
 def _table(rows: list[Row], names: list[str]) -> Table:
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-    for name in (*KEYS, *names):
-        # In two lines the head is no wider than the numbers; as Text, a "[" in a method's name is no markup.
-        head = Text(name.replace(" ", "\n", 1))
-        table.add_column(head, justify="left" if name == "method" else "right", vertical="bottom")
-    several = len({row.method for row in rows}) < len(rows)  # where each row has its own, none begins a section
+    table = terminal_table((*KEYS, *names), WORDS)
+    several = len({row.method for row in rows}) < len(rows)  # else every row would be a section
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         cells = [Text(cell(row)) for cell in (*KEYS.values(), *(VALUES[name] for name in names))]
         table.add_row(*cells, end_section=several and following is not None and following.method != row.method)

@@ -1,0 +1,29 @@
+"""Tables for a terminal of any width."""
+
+from collections.abc import Container, Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
+
+
+def terminal_table(names: Iterable[str], words: Container[str], two_lines: bool = True) -> Table:
+    """Without rows. Columns of `words` stand to the left and wrap; the others are numbers, to the right and never cut.
+
+    A name in `two_lines` makes no column wider than its numbers. As Text, a "[" in a name is no markup.
+    """
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+    for name in names:
+        head, word = Text(name.replace(" ", "\n", 1) if two_lines else name), name in words
+        table.add_column(
+            head, justify="left" if word else "right", vertical="bottom", no_wrap=not word, overflow="fold"
+        )
+    return table
+
+
+def fits(table: Table, console: Console, width: int) -> bool:
+    """Whether the table has its natural width; Rich would wrap or cut its cells otherwise."""
+    return console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum <= width
