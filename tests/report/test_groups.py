@@ -36,7 +36,7 @@ def test_jobs_of_other_models_or_epochs_are_never_mixed(add: Add) -> None:
                 job = add(rate=rate, folder=f"model={model},epochs={epochs},rate={rate}", **setting(epochs, model))
     groups = grouped(job.parent)
     assert {len(g.results) for g in groups} == {2}
-    assert all(len({(r.epochs, r.labels["model"]) for r in g.results}) == 1 for g in groups)
+    assert all(len({(r.job.epochs, r.job.labels["model"]) for r in g.results}) == 1 for g in groups)
     assert groups[0].label == "model=keras_cnn, epochs=1"
     assert groups[0].suffix == "-model=keras_cnn,epochs=1"
     assert groups[0].setting == "keras_cnn on image_folder, 1 epoch, 1 seed"

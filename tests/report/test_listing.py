@@ -21,9 +21,12 @@ Job = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
 COST = {"params": 10, "nonzero": 10, "bops": 0}
 WHOLE = {
-    "schema": 1, "name": "x", "method": "usp", "rate": 0.5, "seed": 0, "overrides": [], "comparable": "c",
-    "config": {"epochs": 1}, "labels": {}, "data": {"fingerprint": "f"}, "device": "cpu", "history": [],
-    "accuracy": 0.7525, "sparsity": {"attained": 0.498}, "seconds": 1.0,
+    "schema": 1, "identity": "i", "name": "x", "method": "usp", "rate": 0.5, "seed": 0, "overrides": [],
+    "comparable": "c", "asked": "a", "values": {}, "versions": {}, "config": {"epochs": 1}, "labels": {},
+    "data": {"fingerprint": "f"}, "device": "cpu", "history": [], "accuracy": 0.7525, "seconds": 1.0,
+    "sparsity": {
+        "attained": 0.498, "units": 1000, "removed": 498, "zero_weights": 0.498, "collapsed": [], "layers": {},
+    },
     "cost": {"dense": COST | {"macs": 12_000_000}, "pruned": COST | {"macs": 3_000_000}},
 }  # fmt: skip
 

@@ -20,9 +20,9 @@ def damage(job: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_a_result_is_read_as_it_was_written(add: Add) -> None:
     [result], unusable = load(add("usp", 0.4, 2).parent)
-    assert (result.method, result.rate, result.seed, result.epochs) == ("usp", 0.4, 2, 10)
+    assert (result.method, result.job.rate, result.job.seed, result.job.epochs) == ("usp", 0.4, 2, 10)
     assert result.curve[-1] == (10, result.accuracy)
-    assert (result.dense.macs, result.pruned.macs, result.attained) == (40_000, 24_000, 0.4)
+    assert (result.dense.macs, result.pruned.macs, result.sparsity.attained) == (40_000, 24_000, 0.4)
     assert unusable == []
 
 
@@ -82,7 +82,8 @@ def test_a_knob_of_the_method_makes_another_method_and_a_knob_of_the_run_does_no
 
 
 def test_an_untested_epoch_leaves_a_gap_in_the_curve_only(add: Add) -> None:
-    history = [{"epoch": 1, "test_acc": None}, {"epoch": 2}, {"epoch": 3, "test_acc": 0.5}]
+    history = [{"epoch": 1, "step": 1, "test_acc": None}, {"epoch": 2, "step": 2}]
+    history.append({"epoch": 3, "step": 3, "test_acc": 0.5})
     [result], _ = load(add(history=history).parent)
     assert result.curve == ((3, 0.5),)
 

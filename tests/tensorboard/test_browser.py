@@ -16,6 +16,7 @@ import pytest
 from browser import browser_page
 
 from prunelab.__main__ import main
+from prunelab.store.result import Result
 from prunelab.tensorboard.hparams import metrics
 from prunelab.tensorboard.study import CHARTS
 
@@ -83,7 +84,7 @@ def test_every_page_shows_the_results_of_the_jobs(address: str, results: list[di
         for result in results:
             row = rows[f"study/{result['method']}-{result['rate']:g}"]
             assert result["method"] in row
-            for value in (result["rate"], *metrics(result).values()):
+            for value in (result["rate"], *metrics(Result.from_json(result, tmp_path)).values()):
                 assert value == result["seconds"] or digits(value) in row  # five metrics have columns, of six
 
         page.goto(f"{address}/#scalars")

@@ -17,7 +17,9 @@ def counts(zeros: int, weights: int) -> dict[str, int]:
 
 def test_bars_are_the_zeros_of_each_layer_over_seeds(add: Add) -> None:
     for seed, zeros in enumerate((10, 30)):
-        sparsity = {"attained": 0.2, "layers": {"a.weight": counts(zeros, 100), "b.weight": counts(5, 10)}}
+        by_layer = {"a.weight": counts(zeros, 100), "b.weight": counts(5, 10)}
+        whole = {"units": 110, "removed": zeros + 5, "zero_weights": (zeros + 5) / 110, "collapsed": []}
+        sparsity = {"attained": 0.2, "layers": by_layer} | whole
         job = add("usp", 0.2, seed, sparsity=sparsity)
     group = only(job.parent)
     spec = layers.by_layer(group, list(group.results))
@@ -37,7 +39,7 @@ def test_the_heat_map_has_a_cell_for_each_layer_and_epoch(add: Add) -> None:
 
 
 def test_long_runs_have_no_more_columns_than_can_be_seen(add: Add) -> None:
-    rows = [{"epoch": e, "test_acc": 0.5, "seconds": 1.0, "layers": {"fc": e / 1000}} for e in range(1, 302)]
+    rows = [{"epoch": e, "step": e, "test_acc": 0.5, "seconds": 1.0, "layers": {"fc": e / 1000}} for e in range(1, 302)]
     group = only(add("usp", 0.4, history=rows).parent)
     spec = layers.by_time(group, group.results[0])
     cells = values(spec)

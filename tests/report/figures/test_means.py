@@ -73,7 +73,7 @@ def test_costs_that_differ_have_a_figure_and_others_none(add: Add) -> None:
 
 def test_latency_is_a_share_of_the_dense_networks(sweep: Path) -> None:
     for result in only(sweep).results:
-        assert result.latency == pytest.approx(1 - result.rate / 2)
+        assert result.latency == pytest.approx(1 - result.job.rate / 2)
 
 
 def test_jobs_that_did_not_measure_a_cost_are_left_out_with_a_note(add: Add) -> None:

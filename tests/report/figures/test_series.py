@@ -23,7 +23,7 @@ def test_axis_holds_all_accuracies_with_a_small_margin(low: float, high: float, 
 def test_points_are_mean_and_range_over_seeds(add: Add) -> None:
     for seed, accuracy in enumerate((0.5, 0.6, 0.8)):
         job = add("usp", 0.2, seed, accuracy=accuracy)
-    [point] = series.over(only(job.parent).results, lambda r: 2 * r.rate)
+    [point] = series.over(only(job.parent).results, lambda r: 2 * r.job.rate)
     assert (point.x, point.mean, point.low, point.high) == pytest.approx((0.4, 190 / 3, 50, 80))
     assert (point.lower, point.upper) == pytest.approx(interval([50, 60, 80]))
 
@@ -31,10 +31,10 @@ def test_points_are_mean_and_range_over_seeds(add: Add) -> None:
 def test_two_seeds_have_no_interval(add: Add) -> None:
     for seed, accuracy in enumerate((0.5, 0.6)):
         job = add("usp", 0.2, seed, accuracy=accuracy)
-    [point] = series.over(only(job.parent).results, lambda r: r.rate)
+    [point] = series.over(only(job.parent).results, lambda r: r.job.rate)
     assert (point.mean, point.lower, point.upper, point.n) == (pytest.approx(55), None, None, 2)
 
 
 def test_a_single_seed_has_no_interval(add: Add) -> None:
-    [point] = series.over(only(add("usp", 0.2, accuracy=0.5).parent).results, lambda r: r.rate)
+    [point] = series.over(only(add("usp", 0.2, accuracy=0.5).parent).results, lambda r: r.job.rate)
     assert (point.mean, point.lower, point.upper, point.n) == (50, None, None, 1)

@@ -115,7 +115,7 @@ def test_a_click_on_a_mark_of_no_job_opens_nothing(opened: "Page") -> None:
 
 def test_the_card_has_the_numbers_of_the_result(opened: "Page", study: Path) -> None:
     results, _ = load(study)
-    result = next(r for r in results if (r.rate, r.seed) == (0.6, 1))
+    result = next(r for r in results if (r.job.rate, r.job.seed) == (0.6, 1))
     opened.get_by_role("button", name=result.folder.name).click()
     table = [line.split("\t") for line in opened.locator("#card tbody").inner_text().splitlines()]
     before, after = asdict(result.dense), asdict(result.pruned)
@@ -132,7 +132,7 @@ def test_the_card_has_the_numbers_of_the_result(opened: "Page", study: Path) -> 
     facts = opened.locator("#card dl").inner_text().splitlines()
     assert f"{100 * result.accuracy:.2f} %" in facts
     assert any(fact.startswith(f"{(result.accuracy + 0.6) / 2:.3f} = (accuracy") for fact in facts)
-    assert [o.inner_text() for o in opened.locator("#card li").all()] == list(result.overrides)
+    assert [o.inner_text() for o in opened.locator("#card li").all()] == list(result.job.overrides)
 
 
 @pytest.mark.parametrize("clipboard", ["clipboard", "none", "refused"])

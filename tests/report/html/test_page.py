@@ -160,7 +160,7 @@ def test_nothing_is_loaded_from_anywhere(sweep: Path) -> None:
 
 def spec_of(results: list[Result], **changes: Any) -> dict[str, Any]:
     """A figure with a point for each job."""
-    values = [{"job": r.folder.name, "rate": r.rate, "accuracy": r.accuracy} for r in results]
+    values = [{"job": r.folder.name, "rate": r.job.rate, "accuracy": r.accuracy} for r in results]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.4.1.json",
         "title": {"text": "Accuracy", "subtitle": "of all jobs"},
