@@ -34,7 +34,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def ls(args: argparse.Namespace) -> int:
-    jobs = listing.below(args.folder)
+    jobs = listing.list_jobs(args.folder)
     console = Console()
     if not console.is_terminal:  # a pipe gets one line for each job, however long
         console = Console(width=UNBOUNDED)

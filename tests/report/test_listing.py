@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from prunelab.__main__ import main
-from prunelab.report.listing import Listing, below
+from prunelab.report.listing import Listing, list_jobs
 from prunelab.report.results import NothingToReport
 from prunelab.store.lock import held
 
@@ -69,7 +69,7 @@ def test_jobs_are_listed_by_study_with_their_states(root: Path, job: Job) -> Non
     job("a/rate=1", job={}, failure='{"rea')
     busy = job("a/rate=4", result='{"half', failure={"reason": "of before"})
     with held(busy / ".lock"):
-        found = below(root)
+        found = list_jobs(root)
     assert list(states(found).items()) == [
         ("a/rate=1", "failed"),
         ("a/rate=2", "failed"),
@@ -95,7 +95,7 @@ def test_jobs_are_listed_by_study_with_their_states(root: Path, job: Job) -> Non
 def test_a_damaged_result_is_listed_as_such(root: Path, job: Job, result: object, reason: str) -> None:
     job("a/rate=0", result=result, job={})
     job("a/rate=1", result=WHOLE)
-    found = below(root)
+    found = list_jobs(root)
     assert states(found) == {"a/rate=0": "damaged", "a/rate=1": "finished"}
     assert reason in found.entries[0].reason
     assert reason in shown(found)
@@ -104,15 +104,15 @@ def test_a_damaged_result_is_listed_as_such(root: Path, job: Job, result: object
 def test_a_finished_job_shows_its_numbers_and_its_age(root: Path, job: Job) -> None:
     then = time.time() - 3 * 3600 - 60
     os.utime(job("demo/prune=usp,rate=0.5", result=WHOLE) / "result.json", (then, then))
-    row = shown(below(root)).splitlines()[-2].split()
+    row = shown(list_jobs(root)).splitlines()[-2].split()
     assert row == ["demo", "prune=usp,rate=0.5", "finished", "75.25", "0.498", "3M", "(25.0%)", "3", "h"]
-    assert shown(below(root)).splitlines()[-1] == "1 jobs: 1 finished"
+    assert shown(list_jobs(root)).splitlines()[-1] == "1 jobs: 1 finished"
 
 
 def test_names_and_reasons_are_whole_in_a_narrow_terminal(root: Path, job: Job) -> None:
     job("demo/prune=usp,rate=0.5,seed=0", failure={"reason": "RuntimeError: " + "x" * 60})
     job("demo/rate=1", result=WHOLE)
-    text = shown(below(root), 80)
+    text = shown(list_jobs(root), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("x") == 60
     assert "3M (25.0%)" in text
@@ -127,13 +127,13 @@ def test_jobs_are_found_at_any_depth_and_a_study_by_any_name(root: Path, job: Jo
     job("rate=1/masks")
     job("figures")
     job(".hidden/rate=0", result=WHOLE)
-    assert states(below(root)) == {
+    assert states(list_jobs(root)) == {
         "jpeg/renamed": "finished",
         "jpeg/lr=3/rate=0": "finished",
         "outputs/rate=1": "interrupted",
     }
-    assert states(below(root / "jpeg/lr=3/rate=0")) == {"lr=3/rate=0": "finished"}
-    assert states(below(root / "jpeg/lr=3")) == {"lr=3/rate=0": "finished"}
+    assert states(list_jobs(root / "jpeg/lr=3/rate=0")) == {"lr=3/rate=0": "finished"}
+    assert states(list_jobs(root / "jpeg/lr=3")) == {"lr=3/rate=0": "finished"}
 
 
 def test_links_are_followed_once(root: Path, job: Job, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_links_are_followed_once(root: Path, job: Job, tmp_path: Path) -> None:
     (root.parent / "far" / "rate=1").mkdir(parents=True)
     (root / "b").symlink_to(tmp_path / "far")
     (root / "c").symlink_to(tmp_path / "nowhere")
-    assert states(below(root)) == {"a/rate=0": "finished", "b/rate=1": "not begun"}
+    assert states(list_jobs(root)) == {"a/rate=0": "finished", "b/rate=1": "not begun"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_read_is_listed(root: Path, job: Job) -> None:
     job("a/rate=0", result=WHOLE)
     (closed := job("b")).chmod(0)
     try:
-        assert states(below(root))["outputs/b"] == "unreadable"
+        assert states(list_jobs(root))["outputs/b"] == "unreadable"
     finally:
         closed.chmod(0o700)
 
@@ -167,7 +167,7 @@ def test_a_folder_that_the_system_refuses_to_read_is_listed(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    found = below(root)
+    found = list_jobs(root)
     assert states(found) == {"a/rate=0": "finished", "outputs/b": "unreadable"}
     assert found.entries[1].reason == "Permission denied"
 
@@ -180,7 +180,7 @@ def test_nothing_to_list_is_an_error_in_one_line(root: Path, tmp_path: Path, cap
     )
     root.mkdir()
     with pytest.raises(NothingToReport, match="no job in this folder or below"):
-        below(root)
+        list_jobs(root)
 
 
 def test_a_pipe_gets_a_line_for_each_job_and_torch_is_not_imported(root: Path, job: Job) -> None:

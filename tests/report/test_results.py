@@ -94,7 +94,7 @@ def test_nothing_to_report_says_why(add: Add, tmp_path: Path) -> None:
     with pytest.raises(NothingToReport, match="no job"):
         load(tmp_path)
     (add() / "result.json").unlink()
-    with pytest.raises(NothingToReport, match=r"none of 1 jobs is usable.*unfinished"):
+    with pytest.raises(NothingToReport, match=r"none of 1 jobs has a valid result.*unfinished"):
         load(tmp_path / "demo")
 
 

@@ -51,7 +51,7 @@ class Listing:
         yield Text(f"{len(self.entries)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
 
 
-def below(root: Path) -> Listing:
+def list_jobs(root: Path) -> Listing:
     """The jobs below `root`, or `root` itself. Raises NothingToReport where there is none."""
     if not root.is_dir():
         raise NothingToReport(f"{root}: no such folder; give one with studies or jobs in it, such as outputs")

@@ -11,7 +11,7 @@ from prunelab.store.result import Result, read_without_layers
 
 
 class NothingToReport(Exception):
-    """A folder without a single usable result; the message says why, in one line."""
+    """A folder without a single valid result; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _reason(error: Exception) -> str:
 def _nothing(folder: Path, unusable: list[InvalidRun]) -> str:
     if unusable:
         first = unusable[0]
-        return f"{folder}: none of {len(unusable)} jobs is usable; {first.folder.name}: {first.reason}"
+        return f"{folder}: none of {len(unusable)} jobs has a valid result; {first.folder.name}: {first.reason}"
     inside = sorted(path.parent.parent for path in folder.glob("*/*/result.json"))
     hint = f"; did you mean {inside[0]}?" if inside else "; give a sweep's folder, such as outputs/demo"
     return f"{folder}: no job in this folder{hint}"

@@ -31,7 +31,7 @@ class Summary:
 def write(folder: Path) -> Summary:
     """Writes summary.csv, summary.md, figures/*.png and *.svg, report.html; tables come before any figure.
 
-    Raises NothingToReport if there is no usable result, and OSError if the folder cannot be written to.
+    Raises NothingToReport if there is no valid result, and OSError if the folder cannot be written to.
     """
     results, unusable = load(folder)
     for place in (folder, folder / "figures"):

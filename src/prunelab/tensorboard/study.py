@@ -18,7 +18,7 @@ CHARTS = {  # a line for each job and tag that a pattern matches
         "sparsity (fraction of units removed)": "sparsity/all$",
     },
     "Losses over epochs": {"test loss": "test/loss$", "validation loss": "val/loss$", "training loss": "train/loss$"},
-    "Course of training": {"learning rate": "train/lr$", "seconds an epoch": "train/seconds$"},
+    "Training": {"learning rate": "train/lr$", "seconds per epoch": "train/seconds$"},
 }
 
 

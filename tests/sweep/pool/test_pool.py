@@ -205,8 +205,8 @@ from prunelab.sweep.pool.devices import DeviceSlots
 from prunelab.store.signals import StopRequest
 child = '''
 import os, sys, time
-from prunelab.runs import lifeline
-lifeline.tie()
+from prunelab.store.signals import start_parent_watchdog
+start_parent_watchdog()
 open(sys.argv[1] + "/pid", "w").write(str(os.getpid()))
 time.sleep(600)
 '''

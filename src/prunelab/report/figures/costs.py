@@ -8,16 +8,16 @@ from prunelab.store.result import BATCH, Result
 
 @dataclass(frozen=True)
 class Cost:
-    """`of` gives None for a job that did not measure it."""
+    """`value` is None for a job that did not measure it."""
 
     title: str
     axis: str
-    of: Callable[[Result], float | None]
+    value: Callable[[Result], float | None]
 
     def measured(self, results: Iterable[Result]) -> list[Result]:
         """The jobs that measured it; [] where all of them cost the same."""
-        jobs = [r for r in results if self.of(r) is not None]
-        return jobs if len({self.of(r) for r in jobs}) > 1 else []
+        jobs = [r for r in results if self.value(r) is not None]
+        return jobs if len({self.value(r) for r in jobs}) > 1 else []
 
 
 MACS = Cost("MACs", "MACs left, per image", lambda r: r.pruned.macs)

@@ -7,7 +7,7 @@ import altair as alt
 
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.series import Point
-from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_axis, finished
+from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_axis, to_spec
 from prunelab.report.groups import Group, slug
 
 
@@ -47,4 +47,4 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
     ]
     several = max(p.n for p in points) > 1
     seeds = ["line: mean over seeds, band: lowest to highest"] * several
-    return finished(layers, {"points": values}, f"Test accuracy over epochs: {method}", [group.setting, *seeds])
+    return to_spec(layers, {"points": values}, f"Test accuracy over epochs: {method}", [group.setting, *seeds])

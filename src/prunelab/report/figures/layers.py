@@ -5,7 +5,7 @@ from functools import partial
 import altair as alt
 
 from prunelab.report.figures import palette
-from prunelab.report.figures.style import Drawings, Spec, finished
+from prunelab.report.figures.style import Drawings, Spec, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.store.result import Result, read
 
@@ -16,20 +16,20 @@ TIMES = 60  # columns of a heat map at most
 
 def charts(group: Group) -> Drawings:
     """By file name without its ending: for each method bars, and a heat map of one job at its highest rate."""
-    drawn: Drawings = {}
+    drawings: Drawings = {}
     for method in group.methods:
         jobs = [
             r for r in group.results if r.method == method and any(layer.zeros for layer in r.sparsity.layers.values())
         ]
         if jobs:
-            drawn[f"sparsity_by_layer-{slug(method)}{group.suffix}"] = partial(by_layer, group, jobs)
-            if most := max(
+            drawings[f"sparsity_by_layer-{slug(method)}{group.suffix}"] = partial(by_layer, group, jobs)
+            if highest := max(
                 (r for r in jobs if any(row.layers is not None for row in r.history)),
                 key=lambda r: (r.job.rate, -r.job.seed),
                 default=None,
             ):
-                drawn[f"sparsity_over_time-{slug(method)}{group.suffix}"] = partial(by_time, group, most)
-    return drawn
+                drawings[f"sparsity_over_time-{slug(method)}{group.suffix}"] = partial(by_time, group, highest)
+    return drawings
 
 
 def by_layer(group: Group, jobs: list[Result]) -> Spec:
@@ -53,7 +53,7 @@ def by_layer(group: Group, jobs: list[Result]) -> Spec:
     )
     height = len(names) * max(ROW, BAR * len(rates) + 6)
     title = f"Sparsity by layer: {jobs[0].method}"
-    return finished([chart.mark_bar()], {"cells": rows}, title, [group.setting, "layers from input to output"], height)
+    return to_spec([chart.mark_bar()], {"cells": rows}, title, [group.setting, "layers from input to output"], height)
 
 
 def by_time(group: Group, result: Result) -> Spec:
@@ -80,7 +80,7 @@ def by_time(group: Group, result: Result) -> Spec:
         tooltip=["layer:N", "epoch:Q", alt.Tooltip("removed:Q", title="units removed", format=".2%")],
     )
     title = f"Units removed by layer over time: {result.method}, rate {result.job.rate:g}, seed {result.job.seed}"
-    return finished(
+    return to_spec(
         [chart.mark_rect()], {"cells": rows}, title, [group.scene, "layers from input to output"], len(layers) * ROW
     )
 

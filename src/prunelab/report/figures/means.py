@@ -9,7 +9,7 @@ import altair as alt
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.costs import BOPS, BYTES, LATENCY, MACS, Cost
 from prunelab.report.figures.series import Point
-from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_axis, cost_axis, finished
+from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_axis, cost_axis, to_spec
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
@@ -27,11 +27,11 @@ JOBS = (
 
 def charts(group: Group) -> Drawings:
     """By file name without its ending; none for a cost that is the same for all jobs."""
-    drawn: Drawings = {f"accuracy_over_rate{group.suffix}": partial(over_rate, group)}
+    drawings: Drawings = {f"accuracy_over_rate{group.suffix}": partial(over_rate, group)}
     for cost in COSTS:
         if cost.measured(group.results):
-            drawn[f"mean_accuracy_over_{cost.title.lower()}{group.suffix}"] = partial(over_cost, group, cost)
-    return drawn
+            drawings[f"mean_accuracy_over_{cost.title.lower()}{group.suffix}"] = partial(over_cost, group, cost)
+    return drawings
 
 
 def over_rate(group: Group) -> Spec:
@@ -49,19 +49,21 @@ def over_rate(group: Group) -> Spec:
 def over_cost(group: Group, cost: Cost) -> Spec:
     """Of the jobs that measured the cost."""
     measured = replace(group, results=tuple(cost.measured(group.results)))
-    points = series.over(measured.results, lambda r: float(cost.of(r) or 0))
+    points = series.over(measured.results, lambda r: float(cost.value(r) or 0))
     x = cost_axis("x", [p.x for p in points], cost.axis, log=False)
     if cost is LATENCY:
         x = x.axis(format=".2~f", tickCount=6, labelFlush=False)
     partial_note = f"{len(measured.results)} of {len(group.results)} jobs: the others did not measure it"
     notes = [partial_note] if len(measured.results) < len(group.results) else []
-    return _figure(measured, points, cost.of, x, cost.axis, f"Test accuracy over {cost.title}", cost is LATENCY, notes)
+    return _figure(
+        measured, points, cost.value, x, cost.axis, f"Test accuracy over {cost.title}", cost is LATENCY, notes
+    )
 
 
 def _figure(
     group: Group,
     points: list[Point],
-    of: Callable[[Result], float | None],
+    value: Callable[[Result], float | None],
     x: alt.X,
     what: str,
     title: str,
@@ -90,7 +92,7 @@ def _figure(
     layers.append(thin.encode(mean) if noisy else base.mark_line(strokeWidth=2).encode(mean))
     several = max(group.seeds) > 1
     if several and len(group.results) <= CROWD:
-        data["jobs"] = [job(r) | {"x": of(r)} for r in group.results]
+        data["jobs"] = [job(r) | {"x": value(r)} for r in group.results]
         layers.append(JOBS.encode(x, accuracy_axis("accuracy", domain), colour, shape))
     layers.append(
         base.mark_point(filled=True, size=70, opacity=1).encode(
@@ -100,7 +102,7 @@ def _figure(
     legend = ["line: mean over seeds"] * several + ["faint: single jobs"] * ("jobs" in data)
     if max(group.seeds) >= series.FEWEST:
         legend.append(f"{'bar' if noisy else 'band'}: the mean's 95 % confidence interval (Student's t)")
-    return finished(layers, data, title, [group.setting, ", ".join(legend), *notes])
+    return to_spec(layers, data, title, [group.setting, ", ".join(legend), *notes])
 
 
 def job(result: Result) -> dict[str, object]:

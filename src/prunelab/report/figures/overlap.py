@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from prunelab.report.figures import palette
-from prunelab.report.figures.style import Drawings, Spec, finished
+from prunelab.report.figures.style import Drawings, Spec, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.store.result import Result
 
@@ -30,12 +30,12 @@ Masks = dict[str, Mask]
 
 def charts(group: Group) -> Drawings:
     """By file name without its ending: a matrix for each rate with the masks of two to MOST jobs."""
-    drawn: Drawings = {}
+    drawings: Drawings = {}
     for rate in group.rates:
         jobs = [r for r in group.results if r.job.rate == rate > 0 and (r.folder / MASKS).exists()]
         if 2 <= len(jobs) <= MOST:
-            drawn[f"mask_overlap-rate={slug(f'{rate:g}')}{group.suffix}"] = partial(matrix, group, jobs)
-    return drawn
+            drawings[f"mask_overlap-rate={slug(f'{rate:g}')}{group.suffix}"] = partial(matrix, group, jobs)
+    return drawings
 
 
 def crowded(group: Group) -> list[float]:
@@ -72,7 +72,7 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
     spread = f"{min(between):.2f} to {max(between):.2f}" if between else "-"
     note = f"kept weights in both / in either; unrelated masks as dense in each layer: {spread}"
     title = f"Overlap of masks at rate {jobs[0].job.rate:g}"
-    return finished(
+    return to_spec(
         [cells, numbers] if len(jobs) <= MOST // 2 else [cells],
         {"pairs": rows},
         title,

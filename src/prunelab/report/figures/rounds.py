@@ -7,7 +7,7 @@ import altair as alt
 
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.series import Point, pooled
-from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, finished
+from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, to_spec
 from prunelab.report.groups import Group, slug
 
 
@@ -49,7 +49,7 @@ def by_round(group: Group, method: str) -> Spec:
         base.mark_line(strokeWidth=2).encode(mean),
         base.mark_point(filled=True, size=70, opacity=1).encode(mean, tooltip=tooltip),
     ]
-    return finished(
+    return to_spec(
         layers,
         {"points": values},
         f"Test accuracy at the end of each round: {method}",

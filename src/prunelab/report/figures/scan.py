@@ -7,7 +7,7 @@ from typing import Any, Literal
 import altair as alt
 
 from prunelab.report.figures import palette, series
-from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, finished
+from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.report.pareto import settings
 from prunelab.store.result import Result
@@ -19,17 +19,17 @@ DARK = 0.6  # of the range of accuracies: below it numbers are white
 
 def charts(results: Sequence[Result]) -> Drawings:
     """By file name without its ending: the scans and sensitivities of all jobs that have some."""
-    drawn: Drawings = {}
+    drawings: Drawings = {}
     for suffix, job in _named([r for r in results if r.scan]):
         assert job.scan
-        drawn[f"scan{suffix}"] = partial(over_rates, job)
+        drawings[f"scan{suffix}"] = partial(over_rates, job)
         for window in job.scan["windows"]:
-            drawn[f"scan-{window[0]:g}_to_{window[1]:g}{suffix}"] = partial(over_rates, job, window)
+            drawings[f"scan-{window[0]:g}_to_{window[1]:g}{suffix}"] = partial(over_rates, job, window)
     for suffix, job in _named([r for r in results if r.sensitivity]):
-        drawn[f"sensitivity{suffix}"] = partial(over_layers, job, "layers")
+        drawings[f"sensitivity{suffix}"] = partial(over_layers, job, "layers")
         if job.sensitivity and job.sensitivity["reestimated"]:
-            drawn[f"sensitivity-reestimated{suffix}"] = partial(over_layers, job, "reestimated")
-    return drawn
+            drawings[f"sensitivity-reestimated{suffix}"] = partial(over_layers, job, "reestimated")
+    return drawings
 
 
 def _named(jobs: list[Result]) -> list[tuple[str, Result]]:
@@ -74,7 +74,7 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> Spec:
     data = {"points": rows, "windows": [{"rate": at, "end": end} for at, end in job.scan["windows"]]}
     title = f"Test accuracy without retraining, {what}"
     words = [*_subtitle(job, job.scan, reestimated=len(curves) > 1), _knee(job.scan)]
-    spec = finished(layers, data, title, words)
+    spec = to_spec(layers, data, title, words)
     legend = {"orient": "bottom", "direction": "vertical", "labelLimit": 400, "labelFontSize": 12}
     return spec | {"config": spec["config"] | {"legend": legend}}
 
@@ -146,4 +146,4 @@ def over_layers(job: Result, what: Literal["layers", "reestimated"]) -> Spec:
     ]
     title = "Test accuracy with one layer pruned alone, without retraining"
     words = _subtitle(job, analysis, reestimated=what == "reestimated")
-    return finished(layers, {"cells": rows}, title, words, ROW * len(names))
+    return to_spec(layers, {"cells": rows}, title, words, ROW * len(names))

@@ -46,7 +46,7 @@ def cost_axis(field: str, costs: list[float], title: str, log: bool) -> alt.X:
     return alt.X(f"{field}:Q", title=title + " (log scale)" * log, scale=scale, axis=axis)
 
 
-def finished(
+def to_spec(
     layers: list[alt.Chart], rows: Mapping[str, Rows], title: str, subtitle: list[str], height: int = HEIGHT
 ) -> Spec:
     """On plain white. Layers name their data; the `rows` are added last, as Altair takes seconds for thousands."""

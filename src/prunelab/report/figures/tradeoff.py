@@ -8,7 +8,7 @@ import altair as alt
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.costs import BYTES, MACS, PARAMETERS, Cost
 from prunelab.report.figures.means import job
-from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_axis, finished
+from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_axis, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.report.pareto import pareto_optimal, same_images
 from prunelab.store.result import Result
@@ -31,7 +31,7 @@ def charts(results: Sequence[Result]) -> Drawings:
 def over_cost(results: Sequence[Result], cost: Cost) -> Spec:
     """Dominated jobs are faint; a line joins the Pareto-optimal ones."""
     every = Group(tuple(results))
-    costs = [float(cost.of(r) or 0) for r in results]
+    costs = [float(cost.value(r) or 0) for r in results]
     optimal = pareto_optimal([(r.accuracy, value) for r, value in zip(results, costs, strict=True)])
     rows = [job(r) | {"cost": value} for r, value in zip(results, costs, strict=True)]
     front, dominated = ([row for row, on in zip(rows, optimal, strict=True) if on == want] for want in (True, False))
@@ -57,7 +57,7 @@ def over_cost(results: Sequence[Result], cost: Cost) -> Spec:
     note = f"a point for each of {len(results)} jobs; line: Pareto front"
     if len(drawn) < len(dominated):
         note = note.replace("jobs;", f"jobs, {len(drawn)} of the {len(dominated)} dominated ones drawn;")
-    return finished(
+    return to_spec(
         layers,
         {"dominated": drawn, "front": front},
         f"Pareto front of test accuracy and {cost.title}",

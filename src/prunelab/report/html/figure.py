@@ -5,15 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 HEIGHT = 320  # pixels reserved for a figure that does not give its height
-COMPOSED = {
-    "concat",
-    "hconcat",
-    "vconcat",
-    "facet",
-    "repeat",
-    "row",
-    "column",
-}  # several views, each with its own width
+COMPOSED = {"concat", "hconcat", "vconcat", "facet", "repeat", "row", "column"}  # of several views, with own widths
 
 
 @dataclass(frozen=True)

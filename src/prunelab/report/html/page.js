@@ -124,7 +124,7 @@ const FACTS = {
   "sparsity attained": (job) => `${fixed(3)(job.attained)} of the prunable units`,
   "score": (job) => job.score == null ? MISSING : `${fixed(3)(job.score)} = (accuracy + zeros of the prunable weights) / 2`,
   "seconds": (job) => fixed(1)(job.seconds),
-  "seconds an epoch": (job) => fixed(2)(job.epochSeconds),
+  "seconds per epoch": (job) => fixed(2)(job.epochSeconds),
   "peak memory of training": (job) => `${bytes(job.peak)} (allocated on a GPU; else the growth of the process)`,
   "latency on": (job) => data.texts[job.timed] || MISSING,
   "device": (job) => data.texts[job.device],
