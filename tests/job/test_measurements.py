@@ -42,7 +42,8 @@ def test_counts_are_those_of_a_profile_in_the_precision_of_the_networks(
         net.fc.weight.zero_()
     (file := tmp_path / "model.safetensors").write_bytes(b"12345")
     example = torch.zeros(1, 3, 32, 32)
-    cost = costs(parent, net, example, file, torch.device("cpu"))
+    dense, pruned, timed = costs(parent, net, example, file, torch.device("cpu"))
+    cost = {"dense": dense.to_json(), "pruned": pruned.to_json(), "timed": timed}
     profile = prunelab.profile(net, example, dense=parent, batches=(1,), rounds=2)
     assert profile.dense is not None
     assert cost["dense"].items() >= {

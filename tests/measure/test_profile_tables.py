@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from prunelab.measure.profile import Cost, Layer, Pass, Profile, text
+from prunelab.measure.profile import Layer, NetworkCost, Pass, Profile, text
 
 
 def layer(name: str, left: float, bits: int = 32) -> Layer:
@@ -25,13 +25,13 @@ def layer(name: str, left: float, bits: int = 32) -> Layer:
     )
 
 
-def costs(left: float, peak: int | None = 4096) -> Cost:
+def costs(left: float, peak: int | None = 4096) -> NetworkCost:
     norm = Layer(name="norm", kind="BatchNorm2d", params=20, nonzero=10, weight_bits=None, activation_bits=None)
     layers = (layer("features.conv1", left), layer("features.conv2", left), norm)
     passes = tuple(Pass(n, n * left / 1e3, 0.0009, 0.0123, peak) for n in (1, 128))
     sums = {key: sum(getattr(x, key) for x in layers) for key in ("params", "nonzero", "macs", "effective_macs")}
     bops = {"bops": 4_096_000_000, "effective_bops": int(4_096_000_000 * left)}
-    return Cost(
+    return NetworkCost(
         **sums,
         **bops,
         name="Net",

@@ -37,7 +37,7 @@ from prunelab.models import registry
 from prunelab.store.folder import RunDir
 from prunelab.store.identity import asked, weights_content
 from prunelab.store.job import Job
-from prunelab.store.result import Cost, Epoch, Result, Sparsity
+from prunelab.store.result import Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
 from prunelab.tensorboard.hparams import write_event
 
@@ -202,7 +202,8 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
     if method.pruners:
         write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, trained.cut))
     sparsity = sparsity_report(net, method.units(), weight_counts(unpruned))
-    cost = costs(unpruned, net, torch.zeros(1, *splits.test.pool.shape[1:]), folder.model, trained.device)
+    example = torch.zeros(1, *splits.test.pool.shape[1:])
+    dense, pruned, timed = costs(unpruned, net, example, folder.model, trained.device)
     return Result(
         folder=folder.path,
         job=job,
@@ -211,9 +212,9 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         | {"mean": list(splits.mean), "std": list(splits.std)}  # an image is normalised by these
         | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
         sparsity=Sparsity.from_json(sparsity),
-        dense=Cost.from_json(cost["dense"]),
-        pruned=Cost.from_json(cost["pruned"]),
-        timed=cost["timed"],
+        dense=dense,
+        pruned=pruned,
+        timed=timed,
         history=tuple(map(Epoch.from_json, trained.epochs)),
         accuracy=trained.epochs[-1]["test_acc"],
         seconds=sum(epoch["seconds"] for epoch in trained.epochs),

@@ -56,7 +56,7 @@ class Pass:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost(Counts):
+class NetworkCost(Counts):
     """Of a network; MACs and BOPs are those of layers with weights. A shared parameter is counted once.
 
     `uncounted` are MACs of one input outside layers, by module ("" is the network itself): attention, `matmul`. They
@@ -76,8 +76,8 @@ class Cost(Counts):
 class Profile:
     """Plain numbers: `json.dumps(dataclasses.asdict(profile))`. `print(profile)` and rich show tables."""
 
-    net: Cost
-    dense: Cost | None
+    net: NetworkCost
+    dense: NetworkCost | None
     device: str
     threads: int  # of PyTorch, on the CPU
     rounds: int  # of passes, in which the networks take turns
@@ -93,7 +93,7 @@ class Profile:
 Row = tuple[Layer, Layer | None]  # and the same one of the dense network
 Column = Callable[[Layer, Layer | None], str]
 
-COUNTS: dict[str, Callable[[Cost], float]] = {
+COUNTS: dict[str, Callable[[NetworkCost], float]] = {
     "parameters": lambda c: c.params,
     "non-zeros": lambda c: c.nonzero,
     "MACs, dense": lambda c: c.macs,
@@ -101,7 +101,7 @@ COUNTS: dict[str, Callable[[Cost], float]] = {
     "BOPs, dense": lambda c: c.bops,
     "BOPs, effective": lambda c: c.effective_bops,
 }
-SIZES: dict[str, Callable[[Cost], float]] = {
+SIZES: dict[str, Callable[[NetworkCost], float]] = {
     "bytes, stored": lambda c: c.bytes,
     "bytes, footprint": lambda c: c.footprint_bits / 8,
 }
@@ -255,6 +255,6 @@ def _cautions(profile: Profile) -> Iterator[str]:
             yield f"Not counted{which}: any products with {', '.join(costs.unseen)}."
 
 
-def _removed(net: Cost, dense: Cost) -> list[str]:
+def _removed(net: NetworkCost, dense: NetworkCost) -> list[str]:
     left = {layer.name for layer in net.layers}
     return [layer.name for layer in dense.layers if layer.macs and layer.name not in left]

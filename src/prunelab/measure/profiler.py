@@ -11,7 +11,7 @@ from prunelab.core.types import Example
 from prunelab.measure.latency import device_name, suited, timings
 from prunelab.measure.macs import Use, uses
 from prunelab.measure.memory import METHODS, peak, stored
-from prunelab.measure.profile import Cost, Counts, Layer, Pass, Profile
+from prunelab.measure.profile import Counts, Layer, NetworkCost, Pass, Profile
 from prunelab.measure.uncounted import uncounted
 
 WARMUP = 5  # turns that are not timed
@@ -47,13 +47,13 @@ def profile(
     )
 
 
-def network_cost(net: nn.Module, example: Example) -> Cost:
+def network_cost(net: nn.Module, example: Example) -> NetworkCost:
     """What `profile` counts, without passes: for the first input, in the precision in which `net` is stored."""
     net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the original
     single = suited(net, resized(example, 1))
     calls = uses(net, single)
     rest, layers = uncounted(net, single, calls), _layers(net, calls)
-    return Cost(
+    return NetworkCost(
         name=type(net).__name__,
         **{f.name: sum(getattr(layer, f.name) for layer in layers) for f in fields(Counts)},
         bytes=stored(net),
