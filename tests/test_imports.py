@@ -57,7 +57,7 @@ FILES = {
 
 
 def room(module: str) -> str:
-    """The folder of a file: "core" of prunelab.core.masks; a file outside of them is a room of its own."""
+    """The folder of a file: "core" of prunelab.core.selection; a file outside of them is a room of its own."""
     top, *inside = module.split(".")
     if top != "prunelab":
         return top

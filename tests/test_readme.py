@@ -22,6 +22,7 @@ from prunelab.models.vgg import vgg11
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
+WANDA = ROOT / "src" / "prunelab" / "criteria" / "wanda.py"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
@@ -142,14 +143,20 @@ def test_the_scan_example_finds_a_knee() -> None:
 
 
 def test_the_contributors_criterion_scores_weights() -> None:
-    (example,) = snippets(ROOT / "CONTRIBUTING.md")
+    example, _ = snippets(ROOT / "CONTRIBUTING.md")
     names: dict[str, Any] = {"dataclass": dataclass, "Criterion": Criterion, "Context": Context, "Scores": dict}
     exec(example, names)
     params = {"w": nn.Parameter(torch.tensor([-2.0]))}
     assert names["Norm"]()(Context(nn.Module(), params, torch.Generator()))["w"].tolist() == [2.0]
 
 
+def test_the_contributors_criterion_of_activations_is_the_one_that_there_is() -> None:
+    _, example = snippets(ROOT / "CONTRIBUTING.md")
+    shown = [line for line in example.splitlines() if line.strip()]
+    assert [line for line in WANDA.read_text().splitlines() if line in shown] == shown
+
+
 def test_every_example_is_run_by_a_test_above() -> None:
     counts = {page.name: len(snippets(page)) for page in PAGES if snippets(page)}
-    once = ("CONTRIBUTING.md", "profile.md", "export.md", "compact.md", "channels.md", "scan.md")
-    assert counts == {"README.md": 2, "engineer.md": 3} | dict.fromkeys(once, 1)
+    once = ("profile.md", "export.md", "compact.md", "channels.md", "scan.md")
+    assert counts == {"README.md": 2, "CONTRIBUTING.md": 2, "engineer.md": 3} | dict.fromkeys(once, 1)

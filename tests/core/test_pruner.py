@@ -195,7 +195,7 @@ def test_mask_factors_lie_in_memory_as_their_weights_do() -> None:
     model, pruner = net().to(memory_format=torch.channels_last), ramp()
     pruner.attach(model)
     pruner.update(at(99))
-    assert pruner._factors["0.weight"].stride() == model[0].weight.stride()
+    assert pruner._masked._factors["0.weight"].stride() == model[0].weight.stride()
 
 
 def test_one_shot_takes_the_smallest_by_hand() -> None:
@@ -286,7 +286,7 @@ def test_a_shuffled_mask_keeps_its_counts_elsewhere_reproducibly(granularity: Gr
     pruner.apply()
     for name, mask in granularity.bind(net(), pruner._prunable, EXAMPLE).expand(pruner.keep).items():
         assert torch.equal(pruner.masks[name], mask)
-        assert not pruner._params[name][~mask].any()
+        assert not pruner._masked.params[name][~mask].any()
 
 
 def test_layers_of_one_size_are_shuffled_apart() -> None:

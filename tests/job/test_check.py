@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import conf_dir
 from prunelab.job.run import resolve_auto
-from prunelab.store.naming import job_folder, refuse_unwritable, weights_file
+from prunelab.store.folder import refuse_unwritable
+from prunelab.store.naming import job_folder
+from prunelab.store.weights import weights_file
 
 
 @pytest.mark.parametrize(

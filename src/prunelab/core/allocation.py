@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.core.granularity import Granularity
-from prunelab.core.masks import keep_top, pruned_count, refuse_nan
+from prunelab.core.selection import keep_top, pruned_count, refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from prunelab.core.allocation import Allocation, Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
-from prunelab.core.masks import as_factor, like, multiply
+from prunelab.core.masked_parameters import MaskedParameters
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
@@ -70,10 +70,8 @@ class Pruner:
         self.rate = 0.0  # that the masks meet now
         self.attained = 0.0  # the same in the budget's resource
         self.keep: Masks = {}  # by unit
-        self.masks: Masks = {}  # by weight; derived, never saved
         self._prunable: dict[str, nn.Parameter] = {}
-        self._params: dict[str, nn.Parameter] = {}  # of the whole network: norms and biases may be masked too
-        self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
+        self._masked = MaskedParameters({})  # of the whole network: norms and biases may be masked too
         self._memory: Scores = {}  # of a criterion that watches training
         self.removed = False  # whether surgery has removed what was masked
         self._regrown = 0  # the step of the last exchange: one at most per step
@@ -107,7 +105,7 @@ class Pruner:
             kind = type(self.allocation).__name__
             raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")
         self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
-        self._params = dict(net.named_parameters())
+        self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
         if not removed:
             self.granularity = self.granularity.bind(net, self._prunable, example)
@@ -227,37 +225,25 @@ class Pruner:
 
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
-        self.masks = {} if self.removed else self.granularity.expand(keep)
-        self._factors = {}
+        self._masked.adopt({} if self.removed else self.granularity.expand(keep))
+
+    @property
+    def masks(self) -> Masks:
+        """By weight; derived from `keep`, never saved."""
+        return self._masked.masks
 
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Zeroes pruned weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
-        params, factors = self._masked()
-        tensors = [p.data for p in params]
-        if optimizer is not None:
-            for param, factor in zip(params, list(factors), strict=True):
-                same = [s for s in optimizer.state.get(param, {}).values() if like(s, param)]
-                tensors += same
-                factors += [factor] * len(same)
-        multiply(tensors, factors)
+        self._masked.zero(optimizer)
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""
-        params, factors = self._masked()
-        pairs = [(p.grad, f) for p, f in zip(params, factors, strict=True) if p.grad is not None]
-        multiply([grad for grad, _ in pairs], [f for _, f in pairs])
+        self._masked.zero_gradients()
 
     def detach_masks(self) -> None:
         """After surgery: the network is no longer masked, `keep` still says which units were removed."""
-        self.removed, self.masks, self._factors, self._memory = True, {}, {}, {}
-
-    def _masked(self) -> tuple[list[nn.Parameter], list[Tensor]]:
-        params = [self._params[name] for name in self.masks]
-        if any(
-            name not in self._factors or self._factors[name].device != self._params[name].device for name in self.masks
-        ):
-            self._factors = {name: as_factor(self._params[name], mask) for name, mask in self.masks.items()}
-        return params, [self._factors[name] for name in self.masks]
+        self.removed, self._memory = True, {}
+        self._masked.adopt({})
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
         """(units removed, units) of each layer that has units."""
@@ -290,7 +276,7 @@ class Pruner:
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]
         # Copied: sums go on in place, and the state may be another pruner's.
-        device = next(iter(self._params.values())).device
+        device = next(iter(self._masked.params.values())).device
         self._memory = {name: kept.to(device, copy=True) for name, kept in state["memory"].items()}
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]

@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.core.time import seconds
-from prunelab.store.naming import weights_file
+from prunelab.store.weights import weights_file
 
 # A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
 TRAINER = (

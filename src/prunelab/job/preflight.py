@@ -6,8 +6,8 @@ from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
+from prunelab.store.folder import refuse_unwritable
 from prunelab.store.job import Job
-from prunelab.store.naming import refuse_unwritable
 
 
 def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModule, run: Progress) -> None:

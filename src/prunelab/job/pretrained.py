@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.core.snapshot import state_dict_mismatch
-from prunelab.store.naming import weights_file
+from prunelab.store.weights import weights_file
 
 
 def load_weights(net: nn.Module, path: Path) -> Plan:

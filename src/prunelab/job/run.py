@@ -35,10 +35,11 @@ from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import registry
 from prunelab.store.folder import RunDir
-from prunelab.store.identity import asked, weights_content
+from prunelab.store.identity import asked
 from prunelab.store.job import Job
 from prunelab.store.result import Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
+from prunelab.store.weights import weights_content
 from prunelab.tensorboard.hparams import write_event
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,3 +119,13 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     text = json.dumps(value, indent=1, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises PermissionError when files cannot be made in `folder`, which need not exist; writes nothing."""
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        what = "is not writable" if nearest.is_dir() else "is not a folder"
+        raise PermissionError(f"{folder}: results cannot be written, {nearest} {what}; choose another name= or folder")

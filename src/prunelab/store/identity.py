@@ -10,11 +10,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from prunelab.store.naming import changes_result, weights_file
 from prunelab.store.renamed import identity_of_class
 
+# What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
+# is a bundle of overrides that names its own study.
+NOT_RESULT = (
+    "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
+    "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
+)  # fmt: skip
 METHOD = ("rate", "seed", "rounds", "rewind", "retrain")  # with prune, what a study varies
 CHECKOUT = Path(__file__).parents[3] / "conf"
+
+
+def changes_result(key: str) -> bool:
+    """Whether the configuration value at `key` ("optim.batch_size") can change what a job computes."""
+    return not any(key == drop or key.startswith((f"{drop}.", f"{drop}/")) for drop in NOT_RESULT)
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,11 +50,6 @@ def content(path: str | Path) -> str:
     """The same for the bytes of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def weights_content(pretrained: str | None) -> str | None:
-    """None for "auto" too: the same training to the same bits, only shared by several jobs."""
-    return None if pretrained in (None, "auto") else content(weights_file(pretrained))
 
 
 def config_digest(folders: Sequence[str]) -> str:

@@ -17,11 +17,11 @@ from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
-from prunelab.store.folder import RunDir, State
-from prunelab.store.identity import asked, weights_content
+from prunelab.store.folder import RunDir, State, refuse_unwritable
+from prunelab.store.identity import asked
 from prunelab.store.job import Job, differing
-from prunelab.store.naming import refuse_unwritable
 from prunelab.store.signals import Interrupted
+from prunelab.store.weights import weights_content
 from prunelab.sweep.outcomes import SweepSummary
 
 log = logging.getLogger(__name__)

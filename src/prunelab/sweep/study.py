@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
-from prunelab.store.naming import refuse_unwritable
+from prunelab.store.folder import refuse_unwritable
 
 
 class ValidateConfig(Callback):

@@ -3,8 +3,8 @@
 import logging
 
 from prunelab.store.failure import one_line
+from prunelab.store.identity import changes_result
 from prunelab.store.job import Job
-from prunelab.store.naming import changes_result
 from prunelab.store.result import Result
 
 log = logging.getLogger(__name__)

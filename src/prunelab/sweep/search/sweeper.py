@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 
 from prunelab.job.check import check_launcher
 from prunelab.report.publish import publish_if_any
+from prunelab.store.identity import changes_result
 from prunelab.store.lock import Busy, held
-from prunelab.store.naming import changes_result
 from prunelab.store.signals import Interrupted
 from prunelab.sweep.plan import composed
 from prunelab.sweep.search.objectives import directions, outcome

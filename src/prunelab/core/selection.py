@@ -1,4 +1,4 @@
-"""Exact selection of the k largest scores, and products with masks."""
+"""Exact selection of the k largest scores."""
 
 import torch
 from torch import Tensor
@@ -35,20 +35,3 @@ def refuse_nan(scores: Scores) -> None:
     for name, score in scores.items():
         if score.isnan().any():
             raise ValueError(f"{name}: its scores contain NaN; has training diverged? lower the learning rate")
-
-
-def as_factor(param: Tensor, mask: Tensor) -> Tensor:
-    """0 and 1 in the strides of `param`; with other strides each product takes twice as long."""
-    return torch.empty_like(param, requires_grad=False).copy_(mask)
-
-
-def like(state: object, param: Tensor) -> bool:
-    """Whether an optimizer's state has one element per element of `param`, as momentum has."""
-    return isinstance(state, Tensor) and state.shape == param.shape
-
-
-def multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:
-    """In place, in one call."""
-    if tensors:
-        with torch.no_grad():
-            torch._foreach_mul_(tensors, factors)

@@ -1,0 +1,53 @@
+"""The parameters of a network under masks: zeros in them, in their gradients and in the optimizer's state."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.core.types import Masks
+
+
+class MaskedParameters:
+    """`params` by name, of which some have a mask; all tensors of one kind are multiplied in one call."""
+
+    def __init__(self, params: Mapping[str, nn.Parameter]) -> None:
+        self.params = params
+        self.masks: Masks = {}
+        self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
+
+    def adopt(self, masks: Masks) -> None:
+        self.masks, self._factors = masks, {}
+
+    def zero(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Zeroes masked weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
+        tensors: list[Tensor] = []
+        factors: list[Tensor] = []
+        for param, factor in self._pairs():
+            states = optimizer.state.get(param, {}).values() if optimizer is not None else ()
+            same = [param.data, *(s for s in states if isinstance(s, Tensor) and s.shape == param.shape)]
+            tensors += same
+            factors += [factor] * len(same)
+        _multiply(tensors, factors)
+
+    def zero_gradients(self) -> None:
+        """Zeroes the gradients of masked weights, so that clipping by norm counts the others only."""
+        pairs = [(param.grad, factor) for param, factor in self._pairs() if param.grad is not None]
+        _multiply([grad for grad, _ in pairs], [factor for _, factor in pairs])
+
+    def _pairs(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Masked parameters and their factors, made anew where a parameter has moved to another device."""
+        pairs = []
+        for name, mask in self.masks.items():
+            param = self.params[name]
+            if name not in self._factors or self._factors[name].device != param.device:
+                # In the strides of the parameter; with other strides each product takes twice as long.
+                self._factors[name] = torch.empty_like(param, requires_grad=False).copy_(mask)
+            pairs.append((param, self._factors[name]))
+        return pairs
+
+
+def _multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:
+    if tensors:
+        with torch.no_grad():
+            torch._foreach_mul_(tensors, factors)
