@@ -98,9 +98,9 @@ def measure(root: Path, args: argparse.Namespace) -> None:
 def digest(overrides: list[str]) -> str:
     """What such a job's result.json would hold."""
     from prunelab.job.conf import conf_dir
-    from prunelab.store.identity import asked, config_digest
+    from prunelab.store.identity import config_digest, overrides_digest
 
-    return asked(overrides, config_digest([str(conf_dir())]))
+    return overrides_digest(overrides, config_digest([str(conf_dir())]))
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ def accumulated(folder: Path) -> EventAccumulator:
 
 
 def steps(folder: Path) -> dict[str, list[int]]:
-    """Of each scalar and histogram that a job logs during training."""
+    """Steps of each scalar and histogram that a job logs during training."""
     events = accumulated(folder)
     scalars = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     return scalars | {tag: [event.step for event in events.Histograms(tag)] for tag in events.Tags()["histograms"]}
 
 
 def last_steps(folder: Path) -> dict[str, int]:
-    """Of everything that is shown."""
+    """The last step of every tag."""
     events = PluginAccumulator(str(folder), size_guidance=ALL)
     events.Reload()
     return {tag: events.Tensors(tag)[-1].step for tag in events.Tags()["tensors"]}

@@ -11,7 +11,7 @@ import pytest
 import prunelab
 
 SRC = Path(prunelab.__file__).parents[1]
-# From the ground up: a file may import from its own room and from those on lines above, of this project.
+# Lowest first: a file may import from its own room and from those on lines above.
 FLOORS = (
     {"core"},
     {"criteria", "measure", "models", "data", "export"},
@@ -27,7 +27,7 @@ FLOORS = (
     {"train"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# What each room may import of the frameworks; numbers and pictures have their libraries, Hydra has four rooms.
+# The frameworks that each room may import.
 FRAMEWORKS = {
     "core": {"torch", "numpy"},
     "criteria": {"torch"},
@@ -57,7 +57,7 @@ FILES = {
 
 
 def room(module: str) -> str:
-    """The folder of a file: "core" of prunelab.core.selection; a file outside of them is a room of its own."""
+    """The folder of a file: "core" of prunelab.core.selection; a file outside of folders is its own room."""
     top, *inside = module.split(".")
     if top != "prunelab":
         return top
@@ -65,26 +65,26 @@ def room(module: str) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, wherever the import stands; of `from a import b` a.b, where that is one."""
-    found = set()
+    """Every module that a file imports, at any depth; for `from a import b` a.b, if that is a module."""
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             whole = {f"{node.module}.{alias.name}" for alias in node.names} & FILES.keys()
-            found |= whole or {node.module or ""}
-    return found
+            modules |= whole or {node.module or ""}
+    return modules
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_a_file_imports_from_the_rooms_below_it_alone(module: str) -> None:
-    own = room(module)
+    here = room(module)
     for other in imported(FILES[module]):
         top = other.partition(".")[0]
         if other in FILES:
-            assert room(other) == own or FLOOR[room(other)] < FLOOR[own], f"{module} imports {other}"
+            assert room(other) == here or FLOOR[room(other)] < FLOOR[here], f"{module} imports {other}"
         elif top not in sys.stdlib_module_names:
-            assert top in FRAMEWORKS[own], f"{module} imports {other}"
+            assert top in FRAMEWORKS[here], f"{module} imports {other}"
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

@@ -1,6 +1,6 @@
-"""The launchers and sweepers of prunelab, where Hydra looks for plugins at every start.
+"""Hydra plugins: the launchers and sweepers of prunelab.
 
-Each class makes an object of the class of the same name in `prunelab.sweep`, which is imported only then.
+Hydra scans this file at every start, so a class imports its namesake in `prunelab.sweep` only when it is used.
 """
 
 import sys
@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 
 
 class _Plugin:
-    """Without abstract methods, so that Hydra takes a class for one that it can make."""
+    """Implements the abstract methods: Hydra skips abstract classes."""
 
     def setup(self, **_: Any) -> None: ...
 

@@ -13,7 +13,7 @@ from prunelab.store.signals import Interrupted, start_parent_watchdog, stoppable
 
 
 def main() -> None:
-    """Composes the configuration from the command line, and runs what it asks for."""
+    """Composes the configuration from the command line, and runs it."""
     start_parent_watchdog()
     register_resolvers()
     task()
@@ -22,7 +22,7 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def task(cfg: DictConfig) -> float:
     """One job; returns the test accuracy after the last epoch, a fraction."""
-    from prunelab.job.run import run  # brings torch, which composing a configuration can do without
+    from prunelab.job.run import run  # imports torch, which composing does not need
 
     with stoppable() as stop:
         try:
@@ -33,7 +33,7 @@ def task(cfg: DictConfig) -> float:
             print(f"train: {outcome}", file=sys.stderr)
             sys.exit(BUSY if isinstance(outcome, Busy) else stop.status)
         except (SystemExit, KeyboardInterrupt):
-            if stop:  # Ctrl-C twice, for which Lightning has a status of its own
+            if stop:  # a second Ctrl-C, for which Lightning has another status
                 sys.exit(stop.status)
             raise
 

@@ -1,4 +1,4 @@
-"""How does a test come by a cluster? A Slurm of one node on the loopback, with GPUs that are none."""
+"""Fixtures for tests on a single-node Slurm cluster on the loopback, with pretended GPUs."""
 
 import os
 import tempfile
@@ -11,10 +11,12 @@ from single_node import SingleNode, missing
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[SingleNode]:
-    """Started once; skips, and says why, where Slurm is not installed or this user may not run it."""
+    """Started once; skips with a reason where Slurm is not installed or this user may not run it."""
     if why := missing():
         pytest.skip(why)
-    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:  # a socket's path is short
+    with tempfile.TemporaryDirectory(
+        prefix="slurm-", ignore_cleanup_errors=True
+    ) as folder:  # socket paths must be short
         node = SingleNode(Path(folder))
         try:
             try:
@@ -30,6 +32,6 @@ def cluster() -> Iterator[SingleNode]:
 
 @pytest.fixture
 def idle(cluster: SingleNode) -> Iterator[SingleNode]:
-    """The cluster with nothing to do; what a test has left in its queue is cancelled."""
+    """The cluster with an empty queue; jobs that a test leaves are cancelled."""
     yield cluster
     cluster.clear()

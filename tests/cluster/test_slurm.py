@@ -1,4 +1,4 @@
-"""Sweeps in a real Slurm: arrays, GPUs, jobs that fail, are killed, preempted or too slow, and commands that are."""
+"""Sweeps in a real Slurm: arrays, GPUs, and jobs and commands that fail or are killed, preempted or too slow."""
 
 import json
 import os
@@ -28,14 +28,14 @@ def tiny(tiny_images: Path) -> list[str]:
 
 @dataclass
 class Command:
-    """`python -m train ...` in a folder, as somebody on a login node would start it; what it says stands in a file."""
+    """`python -m train ...` in a folder, as a user on a login node would start it; its output is in a file."""
 
     node: SingleNode
     cwd: Path
     args: list[str]
 
     def __post_init__(self) -> None:
-        self.output = Path(tempfile.mkdtemp(dir=self.cwd)) / "said"
+        self.output = Path(tempfile.mkdtemp(dir=self.cwd)) / "output"
         with self.output.open("wb") as output:
             whole = [sys.executable, "-m", "train", *self.args]
             self.process = subprocess.Popen(whole, cwd=self.cwd, env=self.node.env, stdout=output, stderr=output)
@@ -47,11 +47,11 @@ class Command:
     def until(self, done: Callable[[], Any], seconds: float = 60) -> Any:
         """What `done` returns once it is not empty."""
         end = time.monotonic() + seconds
-        while not (there := done()):
+        while not (value := done()):
             assert time.monotonic() < end, self.output.read_text()
             assert self.process.poll() is None, self.output.read_text()
             time.sleep(0.1)
-        return there
+        return value
 
 
 Start = Callable[..., Command]
@@ -89,16 +89,16 @@ def test_a_sweep_is_an_array_and_each_job_has_a_gpu_of_its_own(
     gpus = ["hydra.launcher.gpus_per_node=1", "hydra.launcher.setup=['echo gpu $CUDA_VISIBLE_DEVICES']"]
     command = start(*LAUNCHER, *gpus, *tiny, "epochs=1", "seed=0,1,2,3")
     command.finish()
-    tickets = [read(folder / ".slurm.json") for folder in folders(tmp_path)]
+    saved = [read(folder / ".slurm.json") for folder in folders(tmp_path)]
     assert all((folder / "result.json").exists() for folder in folders(tmp_path))
-    arrays = [ticket["job"].partition("_")[::2] for ticket in tickets]
+    arrays = [job["job"].partition("_")[::2] for job in saved]
     assert len({array for array, _ in arrays}) == 1
     assert [index for _, index in arrays] == ["0", "1", "2", "3"]
-    seen = {line for ticket in tickets for line in Path(ticket["output"]).read_text().splitlines() if "gpu " in line}
-    assert len(seen) == 4, seen
+    gpus_used = {line for job in saved for line in Path(job["output"]).read_text().splitlines() if "gpu " in line}
+    assert len(gpus_used) == 4, gpus_used
 
 
-def test_jobs_that_raise_or_are_killed_are_told_and_cost_the_others_nothing(
+def test_jobs_that_raise_or_are_killed_are_reported_and_cost_the_others_nothing(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
     command = start(*LAUNCHER, *tiny, "epochs=10", "optim.optimizer.lr=0.1,0.2,1e30")
@@ -107,7 +107,7 @@ def test_jobs_that_raise_or_are_killed_are_told_and_cost_the_others_nothing(
     command.finish(1)
     kept, killed, raised = folders(tmp_path)
     assert read(kept / "result.json")["accuracy"] > 0
-    assert "ended without a word: FAILED, exit 137" in read(killed / "failure.json")["reason"]
+    assert "ended without a result: FAILED, exit 137" in read(killed / "failure.json")["reason"]
     assert read(raised / "failure.json")["reason"].startswith("ValueError")
     assert not (killed / "result.json").exists()
     assert not (raised / "result.json").exists()
@@ -116,18 +116,21 @@ def test_jobs_that_raise_or_are_killed_are_told_and_cost_the_others_nothing(
 def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bits(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
-    asked = [*tiny, "epochs=30", "every=1h"]  # so that the only checkpoint is the one left for the signal
-    command = start(*LAUNCHER, *asked)
+    overrides = [*tiny, "epochs=30", "every=1h"]  # so that the only checkpoint is the one left for the signal
+    command = start(*LAUNCHER, *overrides)
     log = command.until(lambda: list(tmp_path.glob("outputs/tiny/*/train.log")))[0]
     command.until(lambda: "epoch 3/30" in log.read_text())
-    ticket = read(log.parent / ".slurm.json")
-    idle.ask("scancel", "--signal=USR2", ticket["job"])
+    job = read(log.parent / ".slurm.json")
+    idle.ask("scancel", "--signal=USR2", job["job"])
     undisturbed = subprocess.run(
-        [sys.executable, "-m", "train", *asked, "prune=usp", "name=alone"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "train", *overrides, "prune=usp", "name=alone"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert undisturbed.returncode == 0, undisturbed.stderr
     command.finish()
-    output = Path(ticket["output"]).read_text()
+    output = Path(job["output"]).read_text()
     assert output.count("Starting with") == 2
     assert output.count("epoch 3/30") == 1
     alone = next((tmp_path / "outputs" / "alone").glob("prune=*"))
@@ -135,8 +138,8 @@ def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bits(
     assert [epoch["test_loss"] for epoch in read(log.parent / "result.json")["history"]] == [
         epoch["test_loss"] for epoch in read(alone / "result.json")["history"]
     ]
-    there, here = weights(alone), weights(log.parent)
-    assert all(torch.equal(there[name], here[name]) for name in there)
+    expected, resumed = weights(alone), weights(log.parent)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
 @pytest.mark.slow
@@ -154,15 +157,15 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_finishes(
 def test_the_same_command_waits_for_the_jobs_of_one_that_was_killed(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
-    asked = [*LAUNCHER, *tiny, "seed=0,1"]
-    command = start(*asked)
+    sweep = [*LAUNCHER, *tiny, "seed=0,1"]
+    command = start(*sweep)
     command.until(lambda: len(list(tmp_path.glob("outputs/tiny/*/.slurm.json"))) == 2)
     command.process.kill()
     command.process.wait()
     assert len(idle.ask("squeue", "-h", "-r", "-o", "%i").split()) == 2
-    again = start(*asked)
-    said = again.finish()
-    assert "2 since an earlier command" in said
+    again = start(*sweep)
+    output = again.finish()
+    assert "2 of them from an earlier command" in output
     assert all((folder / "result.json").exists() for folder in folders(tmp_path))
     assert len(list((tmp_path / "outputs" / "tiny" / ".submitit").glob("*_submission.sh"))) == 1
 
@@ -176,14 +179,14 @@ def test_two_commands_at_once_submit_each_job_once(
     assert len(list((tmp_path / "outputs" / "tiny" / ".submitit").glob("*_0_log.out"))) == 2
 
 
-def test_ctrl_c_leaves_the_jobs_and_tells_how_to_cancel_them(
+def test_ctrl_c_leaves_the_jobs_and_prints_the_command_that_cancels_them(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
     command = start(*LAUNCHER, *tiny, "epochs=1000", "seed=0,1,2")
     command.until(lambda: len(list(tmp_path.glob("outputs/tiny/*/.lock"))) == 3)
     command.process.send_signal(signal.SIGINT)
-    said = command.finish(130)
-    line = next(line for line in said.splitlines() if "scancel" in line)
+    output = command.finish(130)
+    line = next(line for line in output.splitlines() if "scancel" in line)
     assert "3 jobs stay in Slurm" in line
     assert len(idle.ask("squeue", "-h", "-r", "-o", "%i").split()) == 3
     subprocess.run(line.rpartition(": ")[2], shell=True, env=idle.env, check=True)
@@ -191,16 +194,16 @@ def test_ctrl_c_leaves_the_jobs_and_tells_how_to_cancel_them(
     assert not list(tmp_path.glob("outputs/tiny/*/failure.json"))
 
 
-def test_a_job_on_two_devices_is_two_tasks_that_train_one_net(
+def test_a_job_on_two_devices_is_two_tasks_that_train_one_network(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=10", "every=1h"]
     command = start(*LAUNCHER, *[o for o in tiny if o != "trainer=cpu"], *two)
     log = command.until(lambda: list(tmp_path.glob("outputs/tiny/*/train.log")))[0]
     command.until(lambda: "epoch 2/10" in log.read_text())
-    ticket = read(log.parent / ".slurm.json")
-    idle.ask("scancel", "--signal=USR2", ticket["job"])
+    job = read(log.parent / ".slurm.json")
+    idle.ask("scancel", "--signal=USR2", job["job"])
     command.finish()
     assert len(read(log.parent / "result.json")["history"]) == 10
-    assert Path(ticket["output"]).read_text().count("Starting with") == 2
-    assert Path(ticket["output"].replace("_0_log", "_1_log")).exists()
+    assert Path(job["output"]).read_text().count("Starting with") == 2
+    assert Path(job["output"].replace("_0_log", "_1_log")).exists()

@@ -1,4 +1,4 @@
-"""A scan as a job: of weights from a file, after a training in the job, and after one that jobs share."""
+"""Scan jobs: on weights from a file, after training in the job, and after shared dense pretraining."""
 
 import json
 from pathlib import Path
@@ -30,12 +30,12 @@ def test_weights_of_a_file_are_scanned_without_any_training(dense, job, tmp_path
     monkeypatch.setattr(Classifier, "training_step", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr("prunelab.core.pruner.Pruner.apply", lambda *_: pytest.fail("it pruned"))
     result = run_only(job, tmp_path, *from_file(tmp_path))
-    found = result["scan"]
-    assert (result["method"], result["rate"], found["n"]) == ("scan", 0.0, 40)
-    assert found["rates"] == [0.0, 0.25, 0.5, 0.75]
-    assert found["accuracy"][0] == pytest.approx(dense["accuracy"]) == pytest.approx(result["accuracy"])
-    assert len(found["reestimated"]) == 4
-    assert found["statistics_from"] == 40
+    scan = result["scan"]
+    assert (result["method"], result["rate"], scan["n"]) == ("scan", 0.0, 40)
+    assert scan["rates"] == [0.0, 0.25, 0.5, 0.75]
+    assert scan["accuracy"][0] == pytest.approx(dense["accuracy"]) == pytest.approx(result["accuracy"])
+    assert len(scan["reestimated"]) == 4
+    assert scan["statistics_from"] == 40
     assert result["cost"]["pruned"]["nonzero"] == result["cost"]["dense"]["nonzero"]
     assert [epoch["epoch"] for epoch in result["history"]] == [0]
     assert {path.name for path in (tmp_path / "job").iterdir()} == {
@@ -46,18 +46,20 @@ def test_weights_of_a_file_are_scanned_without_any_training(dense, job, tmp_path
     }
 
 
-def run_only(job, tmp_path: Path, *asked: str) -> dict:
+def run_only(job, tmp_path: Path, *overrides: str) -> dict:
     """The result of a job that leaves no checkpoint."""
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
-        job(*asked)
+        job(*overrides)
     return json.loads((tmp_path / "job" / "result.json").read_text())
 
 
-def test_after_a_training_in_the_job_or_a_shared_one_the_scan_is_the_same(dense, job, tmp_path: Path) -> None:
-    own = job("experiment=scan", "epochs=3", *QUICK, folder=tmp_path / "own")
+def test_the_scan_is_the_same_after_training_in_the_job_and_after_shared_pretraining(
+    dense, job, tmp_path: Path
+) -> None:
+    single = job("experiment=scan", "epochs=3", *QUICK, folder=tmp_path / "single")
     shared = job("experiment=scan", "epochs=3", "pretrained=auto", *QUICK, folder=tmp_path / "shared")
     again = run_only(job, tmp_path, *from_file(tmp_path))
-    for result in (own, shared):
+    for result in (single, shared):
         assert result["accuracy"] == dense["accuracy"]
         assert all(torch.equal(t, dense["state_dict"][name]) for name, t in result["state_dict"].items())
         assert without_time(result["scan"]) == without_time(again["scan"])
@@ -67,27 +69,27 @@ def without_time(scan: dict) -> dict:
     return {key: value for key, value in scan.items() if key != "seconds"}
 
 
-def test_a_scan_that_was_interrupted_keeps_the_training_and_begins_again(job, tmp_path: Path, monkeypatch) -> None:
-    asked = ("experiment=scan", "epochs=3", *QUICK)
-    whole = job(*asked, folder=tmp_path / "whole")
+def test_an_interrupted_scan_keeps_the_training_and_starts_again(job, tmp_path: Path, monkeypatch) -> None:
+    overrides = ("experiment=scan", "epochs=3", *QUICK)
+    whole = job(*overrides, folder=tmp_path / "whole")
     find = Scan.find
 
     def interrupted(self, trial, units):
-        trial({})  # nothing is wrong as yet
+        trial({})  # this one still works
         stop.request(15)
         return find(self, trial, units)
 
     monkeypatch.setattr(Scan, "find", interrupted)
     with stoppable() as stop, pytest.raises(Interrupted, match="interrupted while masks were evaluated"):
-        job(*asked, folder=tmp_path / "again")
+        job(*overrides, folder=tmp_path / "again")
     assert not (tmp_path / "again" / "result.json").exists()
     monkeypatch.undo()
     monkeypatch.setattr(Classifier, "training_step", lambda *_: pytest.fail("it trained again"))
-    resumed = job(*asked, folder=tmp_path / "again")
+    resumed = job(*overrides, folder=tmp_path / "again")
     assert without_time(resumed["scan"]) == without_time(whole["scan"])
 
 
-def test_parts_of_the_method_are_those_on_the_menu(composed) -> None:
+def test_parts_of_the_method_are_those_chosen_in_conf(composed) -> None:
     cfg = composed("experiment=scan", "prune/criterion=taylor", "prune/granularity=filter", "prune/allocation=global")
     pruner = cfg.prune.pruning.pruner
     assert pruner.criterion._target_.endswith("Taylor")
@@ -97,14 +99,14 @@ def test_parts_of_the_method_are_those_on_the_menu(composed) -> None:
 
 @pytest.mark.parametrize("experiment", ["scan", "sensitivity"])
 def test_epochs_are_none_on_weights_from_a_file_and_a_training_otherwise(experiment: str, tmp_path: Path) -> None:
-    asked = [f"experiment={experiment}", "data=shapes"]
-    assert compose_job([*asked, "pretrained=some.pt"], tmp_path).epochs == 0
-    assert compose_job(asked, tmp_path).epochs == 50
-    assert compose_job([*asked, "pretrained=auto"], tmp_path).epochs == 50
+    overrides = [f"experiment={experiment}", "data=shapes"]
+    assert compose_job([*overrides, "pretrained=some.pt"], tmp_path).epochs == 0
+    assert compose_job(overrides, tmp_path).epochs == 50
+    assert compose_job([*overrides, "pretrained=auto"], tmp_path).epochs == 50
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("overrides", "message"),
     [
         (["prune=scan", "rate=0.5"], "rate=0.5: this method does not use it; drop it"),
         (["prune=scan", "epochs=0"], "epochs=0: expected a whole number of at least 1"),
@@ -120,25 +122,27 @@ def test_epochs_are_none_on_weights_from_a_file_and_a_training_otherwise(experim
         (["prune=scan", "pretrained=auto", "prune.pruning.rates=1"], "rates=1: expected at least 2"),
     ],
 )
-def test_mistakes_are_told_before_any_training(asked: list[str], told: str, composed, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_any_training(
+    overrides: list[str], message: str, composed, tmp_path: Path
+) -> None:
     (tmp_path / "w.pt").touch()
-    with pytest.raises(ValueError, match=told):
-        run(composed(*[o.replace("FILE", f"{tmp_path}/w.pt") for o in asked]))
+    with pytest.raises(ValueError, match=message):
+        run(composed(*[o.replace("FILE", f"{tmp_path}/w.pt") for o in overrides]))
     assert {path.name for path in (tmp_path / "job").glob("*")} <= {".lock", "failure.json"}
     assert not (tmp_path / "parents").exists()
 
 
-def test_a_report_of_a_folder_with_looks_draws_them(dense, job, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_report_draws_the_analyses_of_a_folder(dense, job, tmp_path: Path, monkeypatch, capsys) -> None:
     job("experiment=scan", "epochs=1", *QUICK[:2], "prune.pruning.zoom=2", folder=tmp_path / "s" / "prune=scan")
     layers = ("prune.pruning.rates=2", "prune.pruning.pruner.skip=[net.layer*]")
     job("experiment=sensitivity", "epochs=1", *layers, folder=tmp_path / "s" / "prune=sensitivity")
-    found = read(tmp_path / "s" / "prune=sensitivity").sensitivity
-    assert found is not None
-    assert "net.conv1.weight" in found["layers"]
+    sensitivity = read(tmp_path / "s" / "prune=sensitivity").sensitivity
+    assert sensitivity is not None
+    assert "net.conv1.weight" in sensitivity["layers"]
     assert main(["report", str(tmp_path / "s")]) == 0
-    drawn = {path.stem for path in (tmp_path / "s" / "figures").glob("*.png")}
-    assert {"scan", "sensitivity"} <= drawn
+    figures = {path.stem for path in (tmp_path / "s" / "figures").glob("*.png")}
+    assert {"scan", "sensitivity"} <= figures
     scan = read(tmp_path / "s" / "prune=scan").scan
     assert scan is not None
-    assert {f"scan-{low:g}_to_{high:g}" for low, high in scan["windows"]} <= drawn
+    assert {f"scan-{low:g}_to_{high:g}" for low, high in scan["windows"]} <= figures
     assert capsys.readouterr().err == ""

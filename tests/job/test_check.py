@@ -1,4 +1,4 @@
-"""Impossible values are told by name and remedy, before anything is built."""
+"""Impossible values are refused with name and remedy before anything is built."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +18,7 @@ from prunelab.store.weights import weights_file
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("override", "message"),
     [
         ("rate=1.0", r"rate=1.0: expected a fraction in \[0, 1\)"),
         ("rate=-0.1", "rate=-0.1: expected a fraction"),
@@ -43,26 +43,26 @@ from prunelab.store.weights import weights_file
         ("precision=64-true", "precision=64-true: expected one of auto, 32-true, 16-mixed, bf16-mixed"),
     ],
 )
-def test_an_impossible_value_is_refused_by_name(asked: str, told: str, composed) -> None:
-    with pytest.raises(ValueError, match=told):
-        job_from(composed("prune=usp", asked))
+def test_an_impossible_value_is_refused_by_name(override: str, message: str, composed) -> None:
+    with pytest.raises(ValueError, match=message):
+        job_from(composed("prune=usp", override))
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("overrides", "message"),
     [
         (["trainer.devices=3"], "optim.batch_size=20: expected a multiple of trainer.devices=3"),
         (["prune=sp", "budget=latency", "trainer.devices=2"], "2 devices would each time their own network; use macs"),
     ],
 )
-def test_what_several_devices_cannot_do_is_refused(asked: list[str], told: str, composed) -> None:
-    with pytest.raises(ValueError, match=told):
-        job_from(composed("trainer=ddp", *asked))
+def test_what_several_devices_cannot_do_is_refused(overrides: list[str], message: str, composed) -> None:
+    with pytest.raises(ValueError, match=message):
+        job_from(composed("trainer=ddp", *overrides))
     job_from(composed("trainer=ddp", "trainer.devices=4"))
 
 
 @pytest.mark.parametrize(
-    ("target", "mode", "told"),
+    ("target", "mode", "message"),
     [
         ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", RunMode.RUN, None),
         ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", RunMode.MULTIRUN, "add hydra/launcher=pool"),
@@ -71,9 +71,9 @@ def test_what_several_devices_cannot_do_is_refused(asked: list[str], told: str, 
         ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", RunMode.MULTIRUN, None),
     ],
 )
-def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode, told) -> None:
+def test_a_job_of_several_processes_is_not_run_inside_the_process_of_a_sweep(target, mode, message) -> None:
     hydra = OmegaConf.create({"mode": mode, "launcher": {"_target_": target, "tasks_per_node": 2}})
-    with pytest.raises(ValueError, match=told) if told else nullcontext():
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
         check_launcher(2, hydra)
     check_launcher(1, hydra)
     if target.endswith("SlurmLauncher"):
@@ -82,12 +82,12 @@ def test_a_job_of_several_processes_is_not_run_inside_a_sweeps_own(target, mode,
 
 
 def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:
-    one, ddp, two = (
-        (job := job_from(composed(*asked))).values | resolve_auto(job, SimpleNamespace(fingerprint=""))
-        for asked in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
+    plain, ddp, two = (
+        (job := job_from(composed(*overrides))).values | resolve_auto(job, SimpleNamespace(fingerprint=""))
+        for overrides in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
     )
-    assert one == ddp
-    assert one.keys() ^ two.keys() == {"trainer.devices"}
+    assert plain == ddp
+    assert plain.keys() ^ two.keys() == {"trainer.devices"}
     assert job_folder(["trainer=ddp", "trainer.devices=1"], "usp", 0.2, 0) == job_folder([], "usp", 0.2, 0)
     assert job_folder(["trainer=ddp", "trainer.devices=2"], "usp", 0.2, 0).endswith(",trainer.devices=2")
 
@@ -97,13 +97,13 @@ def test_a_rate_without_a_method_is_refused(composed) -> None:
         job_from(composed("rate=0.5"))
 
 
-def test_a_missing_parent_is_refused(composed) -> None:
+def test_a_missing_file_of_weights_is_refused(composed) -> None:
     with pytest.raises(FileNotFoundError, match="pretrained=nowhere.pt: no such file"):
         job_from(composed("pretrained=nowhere.pt"))
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("overrides", "message"),
     [
         (["prune=usp", "rounds=3"], "rounds=3: this method does not use it"),
         (["prune=lottery", "rounds=3"], "rounds=3: this method does not use it"),
@@ -112,9 +112,9 @@ def test_a_missing_parent_is_refused(composed) -> None:
         (["prune=magnitude_global", "rounds=1.5"], "rounds=1.5"),
     ],
 )
-def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed) -> None:
-    with pytest.raises(ValueError, match=told):
-        job_from(composed(*asked))
+def test_a_knob_without_effect_is_refused(overrides: list[str], message: str, composed) -> None:
+    with pytest.raises(ValueError, match=message):
+        job_from(composed(*overrides))
     job_from(composed("prune=magnitude_layer", "rounds=3", "rewind=1ep"))
     job_from(composed("prune=lottery", "rewind=1ep"))
 
@@ -123,26 +123,26 @@ def test_a_knob_without_effect_is_refused(asked: list[str], told: str, composed)
 def test_a_sweep_over_methods_can_choose_a_part_for_all_of_them(part: str, option: str, composed) -> None:
     """Hydra composes without what is swept over first: prune=none, with the part chosen for the others."""
     cfg = composed(f"prune/{part}={option}")
-    with pytest.raises(ValueError, match=r"prune.pruning has settings, but prune= and retrain= bring no such"):
+    with pytest.raises(ValueError, match=r"prune.pruning has settings, but neither prune= nor retrain= adds this"):
         job_from(cfg)  # as a job of its own it would be dense training under another name
 
 
-def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_told(job, composed) -> None:
+def test_a_method_that_retrains_takes_a_gradual_schedule_and_an_empty_part_is_refused(job, composed) -> None:
     assert job("prune=magnitude_global", "prune/schedule=cubic", "rate=0.5")["sparsity"]["attained"] == 0.5
     with pytest.raises(ValueError, match=r"prune.pruning has settings, but"):
         job_from(composed("prune=usp", "prune.pruning=null"))
 
 
-def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed, tmp_path: Path) -> None:
+def test_pretrained_takes_the_folder_of_a_finished_job_with_its_network(composed, tmp_path: Path) -> None:
     study, folder = tmp_path / "study", tmp_path / "study" / "prune=none,seed=0"
 
-    def refused(path: Path, told: str) -> None:
-        with pytest.raises(FileNotFoundError, match=told):
+    def refused(path: Path, message: str) -> None:
+        with pytest.raises(FileNotFoundError, match=message):
             job_from(composed(f"pretrained='{path}'"))
 
-    refused(study, "study: no such file; expected one, a job's folder, or auto")
+    refused(study, "study: no such file; expected weights, a job's folder, or auto")
     folder.mkdir(parents=True)
-    refused(study, "study: this folder is no finished job's, it has no result.json; finish it with its command")
+    refused(study, "study: not the folder of a finished job, it has no result.json; finish it with its command")
     (folder / "result.json").touch()
     refused(folder, "seed=0: it has no model.safetensors and no checkpoints/last.ckpt")
     for file in ("checkpoints/last.ckpt", "model.safetensors"):  # a scan of a file leaves no checkpoint
@@ -156,8 +156,8 @@ def test_a_folder_is_a_parent_if_it_is_a_finished_jobs_and_has_its_net(composed,
 
 
 def test_good_values_pass(composed) -> None:
-    for asked in ("rate=0", "rate=0.999", "name=a/b", "epochs=1", "compile=true"):
-        job_from(composed("prune=sp", asked))
+    for override in ("rate=0", "rate=0.999", "name=a/b", "epochs=1", "compile=true"):
+        job_from(composed("prune=sp", override))
 
 
 def test_every_experiment_composes_and_names_its_own_study(composed) -> None:
@@ -174,8 +174,8 @@ def test_every_option_of_every_group_composes(group: str, composed) -> None:
         composed(f"{group}={option.stem}")
 
 
-def test_a_folder_is_named_after_what_was_asked_in_any_order() -> None:
-    asked = [
+def test_a_folder_is_named_after_the_overrides_in_any_order() -> None:
+    overrides = [
         "epochs=10",
         "prune=usp",
         "+trainer.gradient_clip_val=1",
@@ -184,8 +184,8 @@ def test_a_folder_is_named_after_what_was_asked_in_any_order() -> None:
         "name=x",
     ]
     expected = "prune=usp,rate=0.2,seed=0,epochs=10,trainer.gradient_clip_val=1"
-    assert job_folder(asked, "usp", 0.2, 0) == expected
-    assert job_folder(asked[::-1], "usp", 0.2, 0) == expected
+    assert job_folder(overrides, "usp", 0.2, 0) == expected
+    assert job_folder(overrides[::-1], "usp", 0.2, 0) == expected
 
 
 def test_a_folder_name_holds_no_slash_and_stays_short_but_distinct() -> None:

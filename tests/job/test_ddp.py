@@ -1,6 +1,6 @@
-"""One job on two devices, here processes: the net and the numbers of one process, and of the same job resumed.
+"""A job on two devices, here processes, gives the network and numbers of one process, also when it is resumed.
 
-Two processes that torchrun might have started go through several jobs (two_ranks.py), so that torch is imported once;
+Two processes that torchrun might have started run several jobs (two_ranks.py), so that torch is imported once;
 the command itself trains one job three times: whole, killed, resumed.
 """
 
@@ -47,11 +47,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seen(home: Path, tiny_images: Path) -> dict[str, list[dict[str, Any]]]:
+def ranks(home: Path, tiny_images: Path) -> dict[str, list[dict[str, Any]]]:
     """By job, what each rank of a pair of processes ended with."""
     tiny = [*tiny_job(tiny_images), f"parents={home}/parents"]
-    looked = {name: [*CONV2, *asked] for name, asked in METHODS.items()} | JOBS | REFUSED
-    (home / "jobs.json").write_text(json.dumps([(name, [*tiny, *DDP, *asked]) for name, asked in looked.items()]))
+    jobs = {name: [*CONV2, *overrides] for name, overrides in METHODS.items()} | JOBS | REFUSED
+    (home / "jobs.json").write_text(json.dumps([(name, [*tiny, *DDP, *added]) for name, added in jobs.items()]))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,21 +67,21 @@ def seen(home: Path, tiny_images: Path) -> dict[str, list[dict[str, Any]]]:
     ]
     errors = [process.communicate(timeout=240)[1] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], "\n".join(errors)
-    return {name: [json.loads((home / name / f"seen-{rank}.json").read_text()) for rank in (0, 1)] for name in looked}
+    return {name: [json.loads((home / name / f"seen-{rank}.json").read_text()) for rank in (0, 1)] for name in jobs}
 
 
 @pytest.fixture(scope="module")
 def alone(home: Path, tiny_images: Path) -> dict[str, dict[str, Any]]:
     """The same jobs by one process: results, with the checkpoint's content."""
     done = {}
-    for name, asked in METHODS.items():
+    for name, overrides in METHODS.items():
         folder = home / f"alone-{name}"
-        run(compose_job([*tiny_job(tiny_images), *CONV2, *asked], folder))
+        run(compose_job([*tiny_job(tiny_images), *CONV2, *overrides], folder))
         done[name] = left(folder)
     return done
 
 
-SAME = {"seconds": 0, "layers": 0}  # which are compared by themselves, or not at all
+SAME = {"seconds": 0, "layers": 0}  # layers are compared by themselves, seconds never
 
 
 def left(folder: Path) -> dict[str, Any]:
@@ -102,37 +102,37 @@ def masks(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", [*METHODS, *JOBS])
-def test_ranks_end_with_the_same_net_masks_and_history(name: str, seen) -> None:
-    first, second = seen[name]
-    for what in ("net", "buffers", "masks", "begins"):
-        assert first[what] == second[what], what
-    for one, other in zip(first["history"], second["history"], strict=True):
-        assert one | {"seconds": 0} == other | {"seconds": 0}
+def test_ranks_end_with_the_same_network_masks_and_history(name: str, ranks) -> None:
+    first, second = ranks[name]
+    for part in ("net", "buffers", "masks", "begins"):
+        assert first[part] == second[part], part
+    for row, other in zip(first["history"], second["history"], strict=True):
+        assert row | {"seconds": 0} == other | {"seconds": 0}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_two_ranks_train_the_net_of_one_process(name: str, seen, alone, home: Path) -> None:
+def test_two_ranks_train_the_network_of_one_process(name: str, ranks, alone, home: Path) -> None:
     both = left(home / name)
-    for one, other in zip(alone[name]["history"], both["history"], strict=True):
-        assert one["layers"] == other["layers"]
-        assert one | SAME == pytest.approx(other | SAME, abs=1e-5)
+    for row, other in zip(alone[name]["history"], both["history"], strict=True):
+        assert row["layers"] == other["layers"]
+        assert row | SAME == pytest.approx(other | SAME, abs=1e-5)
     for layer, mask in masks(alone[name]["checkpoint"]).items():
         assert torch.equal(mask, masks(both["checkpoint"])[layer]), layer
     for weight, tensor in alone[name]["checkpoint"]["state_dict"].items():
         torch.testing.assert_close(both["checkpoint"]["state_dict"][weight], tensor, rtol=0, atol=1e-5, msg=weight)
-    assert both["identity"] != alone[name]["identity"]  # with batch norm it would have been another net
+    assert both["identity"] != alone[name]["identity"]  # with batch norm it would have been another network
 
 
-def test_ranks_that_evaluate_unequal_numbers_of_batches_do_not_wait_for_each_other(seen) -> None:
-    assert [rank["batches"][0] for rank in seen["usp"]] == [5, 4]
+def test_ranks_that_evaluate_unequal_numbers_of_batches_do_not_wait_for_each_other(ranks) -> None:
+    assert [rank["batches"][0] for rank in ranks["usp"]] == [5, 4]
 
 
-def test_each_rank_has_random_numbers_of_its_own(seen) -> None:
-    first, second = seen["drop-out"]
+def test_each_rank_has_random_numbers_of_its_own(ranks) -> None:
+    first, second = ranks["drop-out"]
     assert first["stream"] != second["stream"]  # yet their masks are equal, of gradients that both have averaged
 
 
-def test_ranks_that_are_processes_share_one_dense_training(seen, home: Path) -> None:
+def test_ranks_that_are_processes_share_one_dense_training(ranks, home: Path) -> None:
     assert len(list((home / "parents").iterdir())) == 1
     result = left(home / "lottery")
     assert [entry["round"] for entry in result["rounds"]] == [0, 1, 2]
@@ -140,18 +140,18 @@ def test_ranks_that_are_processes_share_one_dense_training(seen, home: Path) -> 
     assert accuracies == [result["accuracy"]] * 2
 
 
-def test_a_mask_that_differs_between_ranks_stops_the_run_and_names_the_layer(seen) -> None:
-    for rank in seen["tampered"]:
+def test_a_mask_that_differs_between_ranks_stops_the_run_and_names_the_layer(ranks) -> None:
+    for rank in ranks["tampered"]:
         assert rank["error"].startswith("net.conv1.weight: the ranks have different masks")
 
 
-def test_processes_at_different_jobs_do_not_train_together(seen) -> None:
-    for rank in seen["strangers"]:
-        assert "the processes of this job train different ones" in rank["error"]
+def test_processes_of_different_jobs_do_not_train_together(ranks) -> None:
+    for rank in ranks["strangers"]:
+        assert "the processes train different jobs" in rank["error"]
 
 
 def test_a_killed_job_on_two_devices_resumes_to_the_same_bits(tiny_images: Path, tmp_path: Path) -> None:
-    """In the middle of an epoch, between two steps of two batches each; the net has drop-out."""
+    """In the middle of an epoch, between two steps of two batches each; the network has dropout."""
     tiny = [*tiny_job(tiny_images), *DDP, "model=keras_cnn", "prune=usp", "rate=0.5", "epochs=4"]
     command = [sys.executable, "-m", "train", *tiny, "every=1it", "+trainer.accumulate_grad_batches=2"]
     quiet: dict[str, Any] = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "stdout": subprocess.PIPE}
@@ -171,32 +171,32 @@ def test_a_killed_job_on_two_devices_resumes_to_the_same_bits(tiny_images: Path,
     again = subprocess.run([*command, "name=killed"], **quiet)
     assert again.returncode == 0, again.stderr
     assert "epoch 1/4" not in again.stdout
-    one, other = left(next((tmp_path / "outputs" / "whole").iterdir())), left(folder)
-    assert [e["test_loss"] for e in one["history"]] == [e["test_loss"] for e in other["history"]]
-    for name, tensor in one["checkpoint"]["state_dict"].items():
-        assert torch.equal(tensor, other["checkpoint"]["state_dict"][name]), name
+    undisturbed, resumed = left(next((tmp_path / "outputs" / "whole").iterdir())), left(folder)
+    assert [e["test_loss"] for e in undisturbed["history"]] == [e["test_loss"] for e in resumed["history"]]
+    for name, tensor in undisturbed["checkpoint"]["state_dict"].items():
+        assert torch.equal(tensor, resumed["checkpoint"]["state_dict"][name]), name
 
 
-def test_the_average_over_ranks_is_a_mean(seen) -> None:
-    assert [rank["average"] for rank in seen["usp"]] == [[0.5, 5.0]] * 2
+def test_the_average_over_ranks_is_a_mean(ranks) -> None:
+    assert [rank["average"] for rank in ranks["usp"]] == [[0.5, 5.0]] * 2
 
 
-def test_on_one_device_it_is_the_same_job_also_where_filters_are_cut_out(tiny_images: Path, tmp_path: Path) -> None:
+def test_on_one_device_it_is_the_same_job_also_where_filters_are_removed(tiny_images: Path, tmp_path: Path) -> None:
     accuracies = []
     for trainer in (["trainer=cpu"], ["trainer=ddp", "trainer.accelerator=cpu"]):
-        asked = [*tiny_job(tiny_images), "prune=sp", "rate=0.5", *trainer]
-        accuracies.append(run(compose_job(asked, tmp_path / trainer[0])))
+        overrides = [*tiny_job(tiny_images), "prune=sp", "rate=0.5", *trainer]
+        accuracies.append(run(compose_job(overrides, tmp_path / trainer[0])))
     assert accuracies[0] == accuracies[1]
-    one, other = (left(tmp_path / name) for name in ("trainer=cpu", "trainer=ddp"))
+    cpu, ddp = (left(tmp_path / name) for name in ("trainer=cpu", "trainer=ddp"))
     for side in ("dense", "pruned"):
-        assert one["cost"][side] | {"latency": 0} == other["cost"][side] | {"latency": 0}
-    assert one["identity"] == other["identity"]
+        assert cpu["cost"][side] | {"latency": 0} == ddp["cost"][side] | {"latency": 0}
+    assert cpu["identity"] == ddp["identity"]
 
 
-def test_a_checksum_sees_a_single_unit_and_its_place() -> None:
+def test_a_checksum_depends_on_each_unit_and_its_position() -> None:
     masks = [torch.ones(100, dtype=torch.bool) for _ in range(101)]
     for i in range(100):
         masks[i][i] = False
-    one_and_two = [torch.arange(6).eq(i) | torch.arange(6).eq(5 - i) for i in range(3)]  # sums of places are equal
+    pairs = [torch.arange(6).eq(i) | torch.arange(6).eq(5 - i) for i in range(3)]  # sums of positions are equal
     assert len({int(distributed.checksum(mask)) for mask in masks}) == 101
-    assert len({int(distributed.checksum(mask)) for mask in one_and_two}) == 3
+    assert len({int(distributed.checksum(mask)) for mask in pairs}) == 3

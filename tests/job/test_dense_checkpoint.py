@@ -1,4 +1,4 @@
-"""The dense training that jobs share: the same bits as their own, trained once, by whoever lives."""
+"""Shared dense pretraining: the bits of training in the job, trained once, taken over from a killed job."""
 
 import multiprocessing
 import os
@@ -9,22 +9,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunelab.job.dense_checkpoint import shared
+from prunelab.job.dense_checkpoint import train_once
 from prunelab.lit.classifier import Classifier
 
 
-@pytest.mark.parametrize("asked", [("prune=magnitude_global",), ("prune=lottery", "rewind=1ep"), ("prune=reinit",)])
-def test_a_shared_parent_gives_the_bits_of_an_own_one(asked: tuple[str, ...], job, tmp_path: Path) -> None:
-    asked = (*asked, "rate=0.36", "epochs=2", "model=keras_cnn")
-    own = job(*asked, folder=tmp_path / "own")
-    auto = job(*asked, "pretrained=auto", folder=tmp_path / "auto")
-    assert auto["identity"] == own["identity"]
-    assert [e["test_loss"] for e in auto["history"]] == [e["test_loss"] for e in own["history"]]
-    assert [{**r} for r in auto["rounds"]] == own["rounds"]
-    assert all(torch.equal(t, own["state_dict"][name]) for name, t in auto["state_dict"].items())
+@pytest.mark.parametrize("overrides", [("prune=magnitude_global",), ("prune=lottery", "rewind=1ep"), ("prune=reinit",)])
+def test_shared_pretraining_gives_the_bits_of_training_in_the_job(
+    overrides: tuple[str, ...], job, tmp_path: Path
+) -> None:
+    overrides = (*overrides, "rate=0.36", "epochs=2", "model=keras_cnn")
+    single = job(*overrides, folder=tmp_path / "single")
+    auto = job(*overrides, "pretrained=auto", folder=tmp_path / "auto")
+    assert auto["identity"] == single["identity"]
+    assert [e["test_loss"] for e in auto["history"]] == [e["test_loss"] for e in single["history"]]
+    assert [{**r} for r in auto["rounds"]] == single["rounds"]
+    assert all(torch.equal(t, single["state_dict"][name]) for name, t in auto["state_dict"].items())
 
 
-def test_jobs_that_differ_in_method_and_rate_train_one_parent(job, tmp_path: Path, monkeypatch) -> None:
+def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path: Path, monkeypatch) -> None:
     steps = []
     train = Classifier.training_step
     monkeypatch.setattr(
@@ -41,29 +43,29 @@ def test_jobs_that_differ_in_method_and_rate_train_one_parent(job, tmp_path: Pat
     assert len(list((tmp_path / "parents").iterdir())) == 7
 
 
-def test_what_comes_after_the_dense_training_or_beside_it_has_no_part_in_it(job, tmp_path: Path) -> None:
+def test_settings_that_do_not_affect_the_pretraining_share_it(job, tmp_path: Path) -> None:
     for i, overrides in enumerate([("optim.finetune=0.1",), ("logger=csv",), ("logger=none", "rounds=2")]):
         job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1", *overrides, folder=tmp_path / str(i))
     assert len(list((tmp_path / "parents").iterdir())) == 1
 
 
-def test_a_parent_that_lost_its_checkpoint_is_trained_again(job, tmp_path: Path) -> None:
-    asked = ("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1")
-    first = job(*asked, folder=tmp_path / "first")
+def test_pretraining_that_lost_its_checkpoint_is_repeated(job, tmp_path: Path) -> None:
+    overrides = ("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1")
+    first = job(*overrides, folder=tmp_path / "first")
     next((tmp_path / "parents").glob("*/checkpoints/last.ckpt")).unlink()
-    again = job(*asked, folder=tmp_path / "again")
+    again = job(*overrides, folder=tmp_path / "again")
     assert again["accuracy"] == first["accuracy"]
 
 
-def test_a_folder_for_parents_that_cannot_be_written_is_refused_first(job, tmp_path: Path) -> None:
+def test_an_unwritable_folder_for_dense_checkpoints_is_refused_first(job, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PermissionError, match="results cannot be written"):
         job("prune=finetune", "rate=0.5", "pretrained=auto", f"parents={tmp_path}/file")
 
 
-def test_a_killed_parent_goes_on_from_its_last_epoch(job, tmp_path: Path, monkeypatch) -> None:
-    asked = ("prune=finetune", "rate=0.5", "pretrained=auto")
-    whole = job(*asked, folder=tmp_path / "whole")
+def test_killed_pretraining_resumes_from_its_last_epoch(job, tmp_path: Path, monkeypatch) -> None:
+    overrides = ("prune=finetune", "rate=0.5", "pretrained=auto")
+    whole = job(*overrides, folder=tmp_path / "whole")
     (tmp_path / "parents").rename(tmp_path / "whole-parents")
     train, steps = Classifier.training_step, []
 
@@ -75,13 +77,13 @@ def test_a_killed_parent_goes_on_from_its_last_epoch(job, tmp_path: Path, monkey
 
     monkeypatch.setattr(Classifier, "training_step", dies)
     with pytest.raises(KeyError, match="killed"):
-        job(*asked, folder=tmp_path / "again")
-    resumed = job(*asked, folder=tmp_path / "again")
+        job(*overrides, folder=tmp_path / "again")
+    resumed = job(*overrides, folder=tmp_path / "again")
     assert steps[12] == 7
     assert all(torch.equal(t, whole["state_dict"][name]) for name, t in resumed["state_dict"].items())
 
 
-def test_at_rate_zero_the_parent_is_the_result(job, tmp_path: Path) -> None:
+def test_at_rate_zero_the_dense_checkpoint_is_the_result(job, tmp_path: Path) -> None:
     dense = job("prune=none", folder=tmp_path / "dense")
     zero = job("prune=lottery", "rate=0", "pretrained=auto", folder=tmp_path / "zero")
     assert zero["accuracy"] == dense["accuracy"]
@@ -95,7 +97,7 @@ def _train(folder: Path, name: str, seconds: float) -> None:
         time.sleep(seconds)
         (folder / "finished").touch()
 
-    shared(folder, (folder / "finished").exists, work)
+    train_once(folder, (folder / "finished").exists, work)
 
 
 def _begin(folder: Path, name: str, seconds: float) -> multiprocessing.Process:
@@ -109,7 +111,7 @@ def _wait_for(path: Path) -> None:
         if path.exists():
             return
         time.sleep(0.02)
-    raise AssertionError(f"{path} did not come")
+    raise AssertionError(f"{path} did not appear")
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
@@ -137,12 +139,12 @@ def test_the_lock_of_a_dead_trainer_is_taken_over(tmp_path: Path) -> None:
 
 
 def _other_rank(folder: Path, job: str) -> None:
-    shared(folder, (folder / "finished").exists, (folder / f"joined-{job}").touch, job, rank=1)
+    train_once(folder, (folder / "finished").exists, (folder / f"joined-{job}").touch, job, rank=1)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_a_jobs_other_processes_train_with_its_first_and_wait_while_others_do(tmp_path: Path) -> None:
-    """They take no lock, and what a killed trainer has left in it does not count."""
+def test_other_ranks_train_with_rank_0_of_their_job_and_wait_while_other_jobs_train(tmp_path: Path) -> None:
+    """They take no lock, and a lock file that a killed job left does not count."""
     (tmp_path / ".lock").write_text("stale")
     begin = multiprocessing.get_context("fork").Process
     waiting = [begin(target=_other_rank, args=(tmp_path, job)) for job in ("mine", "theirs", "stale")]
@@ -150,7 +152,7 @@ def test_a_jobs_other_processes_train_with_its_first_and_wait_while_others_do(tm
         process.start()
     time.sleep(0.5)
     assert not list(tmp_path.glob("joined-*"))
-    shared(tmp_path, lambda: False, lambda: _wait_for(tmp_path / "joined-mine"), "mine")
+    train_once(tmp_path, lambda: False, lambda: _wait_for(tmp_path / "joined-mine"), "mine")
     time.sleep(0.5)
     (tmp_path / "finished").touch()
     for process in waiting:
@@ -160,14 +162,14 @@ def test_a_jobs_other_processes_train_with_its_first_and_wait_while_others_do(tm
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("overrides", "message"),
     [
         (("prune=usp", "pretrained=auto"), "pretrained=auto: this method prunes from scratch"),
         (("prune=magnitude_global", "prune/criterion=movement", "pretrained=auto"), "watches the dense training"),
         (("prune=usp", "retrain=lr_rewind"), "retrain=lr_rewind: this method does not prune in rounds"),
         (("prune=usp", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
         (("rate=0", "prune=none", "retrain=finetune"), "retrain=finetune: this method does not prune in rounds"),
-        (("prune=reinit", "retrain=finetune"), "prune.rewind has settings, but prune= and retrain= bring no such"),
+        (("prune=reinit", "retrain=finetune"), "prune.rewind has settings, but neither prune= nor retrain= adds this"),
         (("prune=binary", "prune/schedule=rounds", "pretrained=auto"), "Binarize acts on the dense training too"),
         (
             ("prune=finetune", "prune.pruning.pruner.schedule.start=1ep", "pretrained=auto"),
@@ -184,21 +186,21 @@ def test_a_jobs_other_processes_train_with_its_first_and_wait_while_others_do(tm
         (("prune=snip", "optim.batch_size=60"), "asks for 10 batches of 60 images, there are 140"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_trained(asked, told: str, job, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
-        job("rate=0.5", *asked)
+def test_impossible_settings_are_refused_before_any_training(overrides, message: str, job, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        job("rate=0.5", *overrides)
     assert {path.name for path in (tmp_path / "job").glob("*")} <= {".lock", "failure.json"}
     assert not (tmp_path / "parents").exists()
 
 
-def test_a_file_can_be_fine_tuned_and_its_rates_taken_again_but_not_rewound(job, tmp_path: Path) -> None:
+def test_weights_of_a_file_can_be_fine_tuned_and_their_rates_rewound_but_not_the_weights(job, tmp_path: Path) -> None:
     dense = job("prune=none", folder=tmp_path / "dense")
-    given = f"pretrained={tmp_path / 'dense'}"
-    tuned = job("prune=finetune", "rate=0.5", given, folder=tmp_path / "tuned")
+    pretrained = f"pretrained={tmp_path / 'dense'}"
+    tuned = job("prune=finetune", "rate=0.5", pretrained, folder=tmp_path / "tuned")
     assert [e["sparsity"] for e in tuned["history"]] == pytest.approx([0.5] * 3, abs=1e-5)
     assert {e["lr"] for e in tuned["history"]} == {0.01 * 0.1}
-    again = job("prune=lr_rewind", "rate=0.5", given, folder=tmp_path / "again")
+    again = job("prune=lr_rewind", "rate=0.5", pretrained, folder=tmp_path / "again")
     assert [e["lr"] for e in again["history"]] == [e["lr"] for e in dense["history"]]
-    for asked in (("prune=weight_rewind",), ("prune=lr_rewind", "rewind=1ep")):
-        with pytest.raises(ValueError, match="holds nothing of step .*: use pretrained=auto"):
-            job(*asked, "rate=0.5", given, folder=tmp_path / "refused")
+    for overrides in (("prune=weight_rewind",), ("prune=lr_rewind", "rewind=1ep")):
+        with pytest.raises(ValueError, match="has no snapshot of step .*: use pretrained=auto"):
+            job(*overrides, "rate=0.5", pretrained, folder=tmp_path / "refused")

@@ -1,4 +1,4 @@
-"""What docs/sweeps.md promises: each fault ends as its table says."""
+"""The failures of a sweep end as the table in docs/sweeps.md says."""
 
 import json
 import os
@@ -64,19 +64,19 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 def signalled(number: int, command: list[str], cwd: Path, when: str) -> subprocess.Popen[str]:
     process = subprocess.Popen([*TRAIN, *command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
+        output += line
         if re.search(when, line):
             process.send_signal(number)
             break
     process.communicate()
-    assert re.search(when, said), said
+    assert re.search(when, output), output
     return process
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_job_with_a_checkpoint_and_the_same_command_goes_on(
+def test_a_signal_ends_a_job_with_a_checkpoint_and_the_same_command_resumes(
     number: int, status: int, tiny: list[str], undisturbed: list[float], tmp_path: Path
 ) -> None:
     rarely = [*tiny, "every=1h"]
@@ -88,7 +88,9 @@ def test_a_signal_ends_a_job_with_a_checkpoint_and_the_same_command_goes_on(
     assert losses(folder) == undisturbed
 
 
-def test_a_signal_ends_a_sweep_of_one_place_and_what_was_not_begun_is_told(tiny: list[str], tmp_path: Path) -> None:
+def test_a_signal_ends_a_sweep_of_one_slot_and_the_summary_counts_jobs_not_begun(
+    tiny: list[str], tmp_path: Path
+) -> None:
     sweep = ["-m", *tiny, "seed=0,1,2"]
     process = subprocess.Popen([*TRAIN, *sweep], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -102,7 +104,7 @@ def test_a_signal_ends_a_sweep_of_one_place_and_what_was_not_begun_is_told(tiny:
     assert run(*sweep, cwd=tmp_path).returncode == 0
 
 
-def test_a_full_disk_is_a_failure_with_its_reason_and_goes_on_when_there_is_room(
+def test_a_full_disk_is_a_failure_with_its_reason_and_the_job_resumes_when_there_is_room(
     tiny: list[str], undisturbed: list[float], mounted: Path
 ) -> None:
     done = run(*tiny, cwd=mounted)
@@ -130,7 +132,7 @@ def test_an_output_folder_that_is_read_only_is_refused_before_any_job(tiny: list
 
 
 @pytest.mark.parametrize("shift", [-7 * 86400, 7 * 86400])
-def test_a_clock_that_was_set_changes_nothing(
+def test_setting_the_clock_changes_nothing(
     shift: int, tiny: list[str], undisturbed: list[float], tmp_path: Path
 ) -> None:
     """Files a week from the future, or a week old, are those of a job that was killed a moment ago."""
@@ -150,7 +152,7 @@ def test_a_clock_that_was_set_changes_nothing(
     assert losses(folder) == undisturbed
 
 
-def test_a_truncated_checkpoint_is_passed_over_with_a_warning(
+def test_a_truncated_checkpoint_is_skipped_with_a_warning(
     tiny: list[str], undisturbed: list[float], tmp_path: Path
 ) -> None:
     signalled(signal.SIGKILL, tiny, tmp_path, "epoch 2/3")
@@ -164,7 +166,7 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(
     assert losses(folder) == undisturbed
 
 
-def test_a_result_cut_short_is_made_again_without_training(tiny: list[str], tmp_path: Path) -> None:
+def test_a_truncated_result_is_written_again_without_training(tiny: list[str], tmp_path: Path) -> None:
     run("-m", *tiny, cwd=tmp_path)
     folder = only(tmp_path)
     before, text = losses(folder), (folder.path / "result.json").read_text()
@@ -182,13 +184,13 @@ def test_two_sweeps_at_once_in_one_folder_share_the_work(tiny: list[str], tmp_pa
         subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
     ]
-    said = [sweep.communicate()[0] for sweep in sweeps]
-    assert [sweep.returncode for sweep in sweeps] == [0, 0], said
-    assert all("4 jobs: 4 finished" in text for text in said)
+    outputs = [sweep.communicate()[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
+    assert all("4 jobs: 4 finished" in output for output in outputs)
     for seed in range(4):
         log = next(tmp_path.glob(f"outputs/study/*seed={seed}*/train.log")).read_text()
         assert log.count("epoch 1/10") == 1, log
-    trained = ["".join(said).count("epoch 10/10")]
+    trained = ["".join(outputs).count("epoch 10/10")]
     assert trained == [4]
 
 
@@ -215,7 +217,7 @@ def test_rerun_starts_again_in_a_new_folder(tiny: list[str], tmp_path: Path) -> 
     assert first["identity"] == again["identity"]
     assert first["history"][-1]["test_loss"] == again["history"][-1]["test_loss"]
     when = results[1].parent.name.rpartition("rerun=")[2]
-    done = run("-m", *tiny, f"rerun={when}", cwd=tmp_path)  # goes on with what that command began
+    done = run("-m", *tiny, f"rerun={when}", cwd=tmp_path)  # resumes what that command began
     assert done.returncode == 0
     assert "already finished, skipped" in done.stdout
     assert len(list(tmp_path.glob("outputs/study/*/result.json"))) == 2
@@ -248,9 +250,7 @@ def test_a_second_ctrl_c_ends_a_job_at_once_and_is_no_failure(tiny: list[str], t
     assert only(tmp_path).state() == "interrupted"
 
 
-def test_jobs_in_processes_of_their_own_take_the_conf_that_the_command_was_given(
-    tiny: list[str], tmp_path: Path
-) -> None:
+def test_jobs_in_processes_of_their_own_take_the_conf_of_the_command(tiny: list[str], tmp_path: Path) -> None:
     shutil.copytree(conf_dir(), tmp_path / "conf2")
     yaml = tmp_path / "conf2" / "train.yaml"
     yaml.write_text(yaml.read_text().replace("channels_last: true", "channels_last: false"))
@@ -277,7 +277,7 @@ def test_other_weights_under_the_same_path_are_another_job(tiny: list[str], tmp_
     assert "other pretrained" in " ".join(done.stdout.split())
 
 
-def test_a_damaged_dense_parent_is_trained_again(tiny: list[str], tmp_path: Path) -> None:
+def test_a_damaged_dense_checkpoint_is_trained_again(tiny: list[str], tmp_path: Path) -> None:
     command = [*tiny, "prune=finetune", "pretrained=auto"]
     assert run(*command, cwd=tmp_path).returncode == 0
     before = losses(only(tmp_path))

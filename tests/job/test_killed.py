@@ -1,4 +1,4 @@
-"""A sweep killed anywhere, its launcher or one of its jobs, ends in the bits of one that was not."""
+"""A sweep whose launcher or jobs are killed at any point ends in the bits of an undisturbed one."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def command(tiny_images: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What an undisturbed sweep ends with."""
+    """The outcome of an undisturbed sweep."""
     folder = tmp_path_factory.mktemp("whole")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -51,7 +51,7 @@ def ended(folder: Path) -> dict[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    """Comparable by ==: tensors as their bytes; what the clock and the machine say is gone."""
+    """Comparable by ==: tensors as their bytes, without times and memory of the machine."""
     if isinstance(value, torch.Tensor):
         return (str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     if isinstance(value, dict):
@@ -60,16 +60,16 @@ def timeless(value: Any) -> Any:
 
 
 def disturb(command: list[str], folder: Path, kills: int, rng: random.Random) -> None:
-    """Starts the command again and again, each time with a SIGKILL to come; at last it may end."""
+    """Runs the command `kills` times with a SIGKILL, then until it ends by itself."""
     for _ in range(kills):
         sweep = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        working = at_work(folder, sweep)
+        working = workers(folder, sweep)
         time.sleep(rng.uniform(0, 5))
         working = [pid for pid in working if alive(pid)]
         victim = rng.choice([sweep.pid, *working])
         if sweep.poll() is None:
             os.kill(victim, signal.SIGKILL)
-        if victim != sweep.pid:  # the others go on; wait for none of them
+        if victim != sweep.pid:  # the others keep running; wait for none of them
             time.sleep(rng.uniform(0, 2))
             sweep.kill()
         sweep.wait()
@@ -80,11 +80,11 @@ def disturb(command: list[str], folder: Path, kills: int, rng: random.Random) ->
     raise AssertionError(f"{done.stdout}\n{done.stderr}")
 
 
-def at_work(folder: Path, sweep: subprocess.Popen[bytes]) -> list[int]:
-    """Waits until some job holds its folder; their processes."""
+def workers(folder: Path, sweep: subprocess.Popen[bytes]) -> list[int]:
+    """The processes of jobs that hold their folders, once there are any."""
     while sweep.poll() is None:
         locks = [path for path in folder.glob("outputs/killed/*/.lock") if is_held(path)]
-        if pids := [there["pid"] for there in map(holder, locks) if "pid" in there]:
+        if pids := [owner["pid"] for owner in map(holder, locks) if "pid" in owner]:
             return pids
         time.sleep(0.02)
     return []

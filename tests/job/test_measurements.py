@@ -37,14 +37,14 @@ def test_counts_are_those_of_a_profile_in_the_precision_of_the_networks(
     dtype: torch.dtype, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements, "BATCHES", (1,))  # 128 images take a CPU seconds in bfloat16
-    parent, net = (build("cifar_resnet.resnet8", {}).to(dtype) for _ in range(2))
+    unpruned, net = (build("cifar_resnet.resnet8", {}).to(dtype) for _ in range(2))
     with torch.no_grad():
         net.fc.weight.zero_()
     (file := tmp_path / "model.safetensors").write_bytes(b"12345")
     example = torch.zeros(1, 3, 32, 32)
-    dense, pruned, timed = costs(parent, net, example, file, torch.device("cpu"))
+    dense, pruned, timed = costs(unpruned, net, example, file, torch.device("cpu"))
     cost = {"dense": dense.to_json(), "pruned": pruned.to_json(), "timed": timed}
-    profile = prunelab.profile(net, example, dense=parent, batches=(1,), rounds=2)
+    profile = prunelab.profile(net, example, dense=unpruned, batches=(1,), rounds=2)
     assert profile.dense is not None
     assert cost["dense"].items() >= {
         "params": profile.dense.params, "nonzero": profile.dense.params, "macs": profile.dense.macs,
@@ -82,13 +82,13 @@ def test_the_masks_of_a_masked_network_are_those_of_its_pruner(job: Job, tmp_pat
 
 
 def test_the_masks_of_a_shrunk_network_have_the_shapes_of_the_unpruned_one() -> None:
-    parent = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1)))
+    unpruned = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1)))
     small = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.Identity())
     with torch.no_grad():
         small[0].weight[:] = torch.tensor([[1.0, 0.0], [1.0, 1.0]])[..., None, None]
     kept = torch.tensor([0, 2])
     masks = survivor_masks(
-        parent, small, Plan({("0.weight", 0): kept, ("1.weight", 1): kept}, blocks={"2": "Identity"})
+        unpruned, small, Plan({("0.weight", 0): kept, ("1.weight", 1): kept}, blocks={"2": "Identity"})
     )
     assert masks["0.weight"][..., 0, 0].tolist() == [[True, False], [False, False], [True, True]]
     assert masks["1.weight"][..., 0, 0].tolist() == [[True, False, True]] * 2
@@ -99,6 +99,6 @@ def test_the_history_has_the_sparsity_of_each_layer(job: Job) -> None:
     result = job("prune=usp", "rate=0.5")
     layers = result["sparsity"]["layers"]
     assert result["history"][-1]["layers"] == {
-        name.removesuffix(".weight"): pytest.approx(of["removed"] / of["units"], abs=1e-6)
-        for name, of in layers.items()
+        name.removesuffix(".weight"): pytest.approx(layer["removed"] / layer["units"], abs=1e-6)
+        for name, layer in layers.items()
     }

@@ -1,4 +1,4 @@
-"""A single run of a method that prunes in rounds records every round."""
+"""Records of rounds: accuracies, and files of masks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One job end to end: what it leaves behind, what it refuses, and that it is not run twice."""
+"""One job end to end: its files, what it refuses, and that it is not run twice."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_scalars_of_every_split_and_layer_reach_tensorboard(job, tmp_path: Path)
     events = EventAccumulator(str(tmp_path / "job"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
-    assert {f"{split}/{what}" for split in ("train", "val", "test") for what in ("loss", "acc")} <= tags
+    assert {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "acc")} <= tags
     assert {"sparsity/all", "units_removed/net.conv1", "train/lr", "train/seconds"} <= tags
     written = [event.value for event in events.Scalars("test/acc")]
     assert written == pytest.approx([epoch["test_acc"] for epoch in result["history"]])
@@ -75,7 +75,7 @@ def test_another_precision_is_another_job(job, composed) -> None:
 
 
 def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
-    """Law 12: with other test labels the accuracy differs, and not a bit of the weights."""
+    """With other test labels the accuracy differs, and not a bit of the weights."""
     first = job("prune=usp", "rate=0.5", folder=tmp_path / "a")
     load = ImageFolder.load
 
@@ -96,7 +96,7 @@ def test_two_jobs_do_not_share_a_folder(job, composed) -> None:
         run(composed("prune=usp", "rate=0.5", "optim.optimizer.lr=0.01"))
 
 
-def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> None:
+def test_a_truncated_result_does_not_count_as_finished(job, tmp_path: Path) -> None:
     first = job("prune=usp", "rate=0.5")
     whole = (tmp_path / "job" / "result.json").read_text()
     (tmp_path / "job" / "result.json").write_text(whole[: len(whole) // 2])
@@ -106,7 +106,7 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("overrides", "message"),
     [
         (
             ["prune=usp", "prune/allocation=explicit", "+prune.pruning.pruner.allocation.rates={fc9*:0.1}"],
@@ -124,13 +124,13 @@ def test_a_result_cut_short_does_not_count_as_finished(job, tmp_path: Path) -> N
         (["optim.batch_size=1000"], "batch_size=1000"),
     ],
 )
-def test_bad_input_is_refused_before_any_training(asked: list[str], told: str, composed, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
-        run(composed("logger=tensorboard", "rate=0.5" if "prune=" in asked[0] else "rate=0", *asked))
+def test_bad_input_is_refused_before_any_training(overrides: list[str], message: str, composed, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(composed("logger=tensorboard", "rate=0.5" if "prune=" in overrides[0] else "rate=0", *overrides))
     assert {path.name for path in (tmp_path / "job").glob("*")} <= {".lock", "failure.json"}
 
 
-def test_images_that_could_not_be_had_stop_the_job(composed, tmp_path: Path) -> None:
+def test_missing_images_stop_the_job(composed, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
         run(composed(f"data.root={tmp_path}/nowhere"))
 
@@ -139,7 +139,7 @@ def test_images_that_could_not_be_had_stop_the_job(composed, tmp_path: Path) -> 
 def test_pretrained_weights_are_where_training_starts(form: str, composed, job, tmp_path: Path) -> None:
     torch.manual_seed(3)
     weights = resnet8().state_dict()
-    path = tmp_path / f"parent.{form}"
+    path = tmp_path / f"dense.{form}"
     if form == "safetensors":
         safetensors.torch.save_file(weights, path)
     else:
@@ -148,14 +148,14 @@ def test_pretrained_weights_are_where_training_starts(form: str, composed, job, 
     assert torch.equal(result["state_dict"]["net.conv1.weight"], weights["conv1.weight"])
 
 
-def test_a_parent_of_another_net_is_refused_by_tensor(composed, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused_by_tensor(composed, tmp_path: Path) -> None:
     weights = resnet8(num_classes=7).state_dict() | {"extra": torch.zeros(1)}
     safetensors.torch.save_file(weights, tmp_path / "p.safetensors")
     with pytest.raises(ValueError, match=r"extra is unknown; fc.weight is \(7, 64\), expected \(10, 64\)"):
         run(composed(f"pretrained={tmp_path}/p.safetensors"))
 
 
-def test_on_given_weights_pruning_comes_first(composed, tmp_path: Path) -> None:
+def test_weights_from_a_file_are_pruned_first(composed, tmp_path: Path) -> None:
     safetensors.torch.save_file(resnet8().state_dict(), tmp_path / "p.safetensors")
     cfg = composed("prune=magnitude_global", "rate=0.5", f"pretrained={tmp_path}/p.safetensors")
     assert cfg.prune.pruning.pruner.schedule.start == "0ep"
@@ -179,7 +179,7 @@ def test_a_diverged_job_names_the_layer_and_writes_no_result(composed, tmp_path:
     assert not (tmp_path / "job" / "result.json").exists()
 
 
-def test_job_json_says_how_the_job_was_asked_for(job, tmp_path: Path) -> None:
+def test_job_json_holds_the_overrides(job, tmp_path: Path) -> None:
     job("prune=usp", "rate=0.5")
-    asked = json.loads((tmp_path / "job" / "job.json").read_text())["overrides"]
-    assert {"prune=usp", "rate=0.5", "epochs=3"} <= set(asked)
+    overrides = json.loads((tmp_path / "job" / "job.json").read_text())["overrides"]
+    assert {"prune=usp", "rate=0.5", "epochs=3"} <= set(overrides)

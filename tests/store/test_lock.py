@@ -1,4 +1,4 @@
-"""One process at a time: on this machine by the kernel's lock, on another by watching its holder's touches."""
+"""A lock for one process at a time: by the kernel on this machine, by its holder's touches on others."""
 
 import errno
 import fcntl
@@ -98,15 +98,15 @@ def test_a_lock_is_touched_while_it_is_held(tmp_path: Path, monkeypatch) -> None
         assert (tmp_path / ".lock").stat().st_mtime_ns > before
 
 
-def test_one_who_only_asks_does_not_disturb_a_claim(tmp_path: Path) -> None:
+def test_checking_the_lock_does_not_prevent_taking_it(tmp_path: Path) -> None:
     path, over = tmp_path / ".lock", threading.Event()
     path.touch()
 
-    def ask() -> None:
+    def check() -> None:
         while not over.is_set():
             is_held(path)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=check)
     thread.start()
     for _ in range(200):
         with held(path):
@@ -115,7 +115,7 @@ def test_one_who_only_asks_does_not_disturb_a_claim(tmp_path: Path) -> None:
     thread.join()
 
 
-def test_asking_needs_no_file_to_write_to(other, tmp_path: Path, monkeypatch) -> None:
+def test_checking_the_lock_needs_no_writable_file(other, tmp_path: Path, monkeypatch) -> None:
     """As on NFS, where an exclusive lock on a file that is open for reading is an error."""
     flock = fcntl.flock
 
@@ -131,7 +131,7 @@ def test_asking_needs_no_file_to_write_to(other, tmp_path: Path, monkeypatch) ->
     assert not is_held(tmp_path / "job" / ".lock")
 
 
-def test_where_there_are_no_locks_touches_tell(tmp_path: Path, monkeypatch) -> None:
+def test_without_kernel_locks_touches_show_the_holder(tmp_path: Path, monkeypatch) -> None:
     def none(file, kind: int) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
@@ -152,7 +152,7 @@ def test_where_there_are_no_locks_touches_tell(tmp_path: Path, monkeypatch) -> N
 
 
 @pytest.mark.parametrize("shift", [-7200, 7200])
-def test_whether_another_machine_is_at_it_is_told_by_the_clock_of_the_files(
+def test_a_holder_on_another_machine_is_judged_by_the_clock_of_the_file_system(
     shift: int, tmp_path: Path, monkeypatch
 ) -> None:
     left_by_another_machine(tmp_path / ".lock")

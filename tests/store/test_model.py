@@ -1,4 +1,4 @@
-"""The net that is built again from a job's folder is the one that its result tells of."""
+"""The network loaded from a job's folder is the one that its result describes."""
 
 import json
 import re
@@ -32,7 +32,7 @@ METHODS = (
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_net_has_the_loss_and_accuracy_of_the_result(
+def test_the_network_has_the_loss_and_accuracy_of_the_result(
     method: str, job: Job, composed: Compose, tmp_path: Path
 ) -> None:
     last = job(*method.split())["history"][-1]
@@ -87,21 +87,21 @@ def test_a_job_that_cannot_be_exported_is_an_error_in_one_line(
 ) -> None:
     folder = tmp_path / "job"
     job("epochs=1")
-    change, said = FAULTS[fault]
+    change, message = FAULTS[fault]
     change(folder)
     before = set(tmp_path.rglob("*"))
     capsys.readouterr()
     assert main(["export", str(folder), "--to", "pt2"]) == 2
     out, err = capsys.readouterr()
     assert err.startswith(f"prunelab export: {folder}/")
-    assert said in err
+    assert message in err
     assert (out, err.count("\n")) == ("", 1)
     assert set(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError):
         main(["export", str(folder), "--to", "pt2", "--traceback"])
 
 
-def test_a_failed_job_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_failed_job_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "failure.json").write_text('{"reason": "ValueError: lr"}')
     with pytest.raises(ValueError, match=r"the job is failed \(ValueError: lr\): finish it"):
         load_run(tmp_path)
@@ -120,13 +120,13 @@ def test_a_job_is_written_again_as_a_compact_file(
     job(method, "rate=0.5")
     model, path = tmp_path / "job" / "model.safetensors", tmp_path / "job" / f"model-{values}.safetensors"
     assert main(["export", str(tmp_path / "job"), "--to", "compact", "--values", values]) == 0
-    size, off = re.search(r"([\d,]+) bytes .* off by (\S+) of the largest\n$", capsys.readouterr().out).groups()
+    size, error = re.search(r"([\d,]+) bytes .* off by (\S+) of the largest\n$", capsys.readouterr().out).groups()
     assert int(size.replace(",", "")) == path.stat().st_size
     net, again = load_run(tmp_path / "job"), prunelab.load(path)
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         difference = float((again(x) - net(x)).abs().max() / net(x).abs().max())
-    assert (difference == float(off) == 0) if values == "float32" else 0 < difference < 0.1
+    assert (difference == float(error) == 0) if values == "float32" else 0 < difference < 0.1
     assert path.stat().st_size < {"float32": 1.05, "float16": 0.7, "int8": 0.6}[values] * model.stat().st_size
     for name, p in net.named_parameters():
         assert torch.equal(p == 0, again.get_parameter(name) == 0)

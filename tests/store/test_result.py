@@ -1,4 +1,4 @@
-"""job.json and result.json: what is written is read back, files of 0.1.0 too, and nothing that cannot be."""
+"""job.json and result.json round-trip, files of 0.1.0 too, and impossible values are refused."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from prunelab.store.folder import RunDir
 from prunelab.store.identity import comparable, digest, flat
 from prunelab.store.job import SCHEMA, Job
-from prunelab.store.renamed import NOW, with_classes_of_today
+from prunelab.store.renamed import NOW, with_current_paths
 from prunelab.store.result import Epoch, Result, read, read_without_layers
 
 EARLIER = Path(__file__).with_name("result-0.1.0.json")  # of a job that 0.1.0 ran: prune=sp rate=0.5, ResNet-8, shapes
@@ -41,7 +41,7 @@ def test_a_result_is_read_as_it_was_written(method: str, job, tmp_path: Path) ->
     assert (result.scan is not None) == ("scan" in method)
 
 
-def test_what_a_report_keeps_lacks_nothing_but_the_layers_of_each_epoch(earlier, tmp_path: Path) -> None:
+def test_reports_leave_out_only_the_layers_of_each_epoch(earlier, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(EARLIER.read_text())
     whole, kept = read(tmp_path), read_without_layers(tmp_path)
     assert [row.layers for row in kept.history] == [{}] * len(whole.history)
@@ -50,7 +50,7 @@ def test_what_a_report_keeps_lacks_nothing_but_the_layers_of_each_epoch(earlier,
     assert as_json(kept.to_json()) == earlier
 
 
-def test_numbers_are_what_the_file_says(earlier, tmp_path: Path) -> None:
+def test_numbers_are_those_of_the_file(earlier, tmp_path: Path) -> None:
     result = Result.from_json(earlier, tmp_path)
     assert result.accuracy == result.curve[-1][1] == earlier["accuracy"]
     assert result.sparsity.attained == 0.5
@@ -64,16 +64,16 @@ def test_numbers_are_what_the_file_says(earlier, tmp_path: Path) -> None:
 
 def test_a_class_that_has_moved_since_changes_no_identity(earlier) -> None:
     settled = {key: earlier["values"][key] for key in ("precision", "compile", "data.fingerprint")}
-    for config in (earlier["config"], with_classes_of_today(earlier["config"])):
+    for config in (earlier["config"], with_current_paths(earlier["config"])):
         values = flat(config) | settled
         assert values == earlier["values"]
         assert digest(values) == earlier["identity"]
         assert digest(comparable(values)) == earlier["comparable"]
-    assert with_classes_of_today(earlier["config"])["data"]["_target_"] == NOW["prunelab.data.shapes.Shapes"]
+    assert with_current_paths(earlier["config"])["data"]["_target_"] == NOW["prunelab.data.shapes.Shapes"]
 
 
 @pytest.mark.parametrize("path", NOW.values())
-def test_every_class_that_has_moved_is_where_it_is_said_to_be(path: str) -> None:
+def test_every_class_that_has_moved_is_at_its_current_path(path: str) -> None:
     from hydra.utils import get_class
 
     assert get_class(path).__name__ == path.rpartition(".")[2]
@@ -85,7 +85,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(earlier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"accuracy": 1.5}, "accuracy=1.5: expected a fraction in [0, 1]"),
         ({"accuracy": float("nan")}, "accuracy=nan: expected a fraction"),
@@ -93,8 +93,8 @@ def test_a_newer_schema_is_refused_with_the_remedy(earlier) -> None:
         ({"history": [{"epoch": 1, "step": 1, "test_acc": -0.5}]}, "test_acc=-0.5: expected a fraction"),
     ],
 )
-def test_an_impossible_number_is_refused_by_name(change: dict, told: str, earlier, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)):
+def test_an_impossible_number_is_refused_by_name(change: dict, message: str, earlier, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         Result.from_json(earlier | change, tmp_path)
 
 

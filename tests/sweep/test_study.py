@@ -1,4 +1,4 @@
-"""The command itself: a sweep from the shell to its table, and mistakes told in one line before any job."""
+"""The train command: a sweep up to its table, and mistakes reported in one line before any job."""
 
 import json
 import subprocess
@@ -19,8 +19,8 @@ def tiny(tiny_images: Path) -> list[str]:
 
 
 def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[str], tmp_path: Path) -> None:
-    asked = ["-m", "prune=usp,sp", "rate=0,0.5", *tiny]
-    first = train(*asked, cwd=tmp_path)
+    sweep = ["-m", "prune=usp,sp", "rate=0,0.5", *tiny]
+    first = train(*sweep, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     study = tmp_path / "outputs" / "tiny"
     results = sorted(study.glob("*/result.json"))
@@ -31,7 +31,7 @@ def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[s
         assert (study / name).stat().st_size > 100
     assert "sparsity" in first.stdout
     stamps = [path.stat().st_mtime_ns for path in results]
-    again = train(*asked, cwd=tmp_path)
+    again = train(*sweep, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("already finished, skipped") == 4
     assert stamps == [path.stat().st_mtime_ns for path in results]
@@ -46,7 +46,7 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("args", "message"),
     [
         (
             ["-m", "rate=0,0.5,50", "prune=usp"],
@@ -61,7 +61,7 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
         (["-m", "hydra.launcher.devices=0"], "train: hydra.launcher.devices=0: expected auto, or GPUs"),
         (
             ["-m", "rate=0", "data=shapes", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
-            "train: trainer.devices=2: each process takes a place, and the CPU has hydra.launcher.jobs=1",
+            "train: trainer.devices=2: each process takes a slot, and the CPU has hydra.launcher.jobs=1",
         ),
         (["prune=magic"], "Available options in 'prune':\n\tbinary"),
         (["model=resnet9000"], "Available options in 'model':"),
@@ -69,27 +69,29 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
         (["-m", "data=cifar10", "data.url=http://127.0.0.1:9/x", "seed=0,1"], "data=image_folder data.root=DIR"),
     ],
 )
-def test_a_mistake_is_told_before_any_job_and_nothing_is_written(asked: list[str], told: str, tmp_path: Path) -> None:
-    done = train(*asked, f"data.cache={tmp_path}/cache" if "data=" in str(asked) else "seed=0", cwd=tmp_path)
+def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
+    args: list[str], message: str, tmp_path: Path
+) -> None:
+    done = train(*args, f"data.cache={tmp_path}/cache" if "data=" in str(args) else "seed=0", cwd=tmp_path)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_output_folder_that_cannot_be_written_is_told(tiny: list[str], tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "outputs").touch()
     done = train(*tiny, cwd=tmp_path)
     assert done.returncode == 1
     assert "outputs is not a folder" in done.stderr
 
 
-def test_a_job_killed_for_good_is_finished_by_the_same_command(tiny: list[str], tmp_path: Path) -> None:
-    asked = ["prune=usp", "rate=0.5", *tiny, "epochs=15", "name=whole"]
-    train(*asked, cwd=tmp_path)
-    asked[-1] = "name=killed"
+def test_a_killed_job_is_finished_by_the_same_command(tiny: list[str], tmp_path: Path) -> None:
+    overrides = ["prune=usp", "rate=0.5", *tiny, "epochs=15", "name=whole"]
+    train(*overrides, cwd=tmp_path)
+    overrides[-1] = "name=killed"
     process = subprocess.Popen(
-        [sys.executable, "-m", "train", *asked],
+        [sys.executable, "-m", "train", *overrides],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -104,7 +106,7 @@ def test_a_job_killed_for_good_is_finished_by_the_same_command(tiny: list[str], 
     process.stdout.close()
     killed = next((tmp_path / "outputs" / "killed").glob("prune*"))
     assert not (killed / "result.json").exists()
-    assert train(*asked, cwd=tmp_path).returncode == 0
+    assert train(*overrides, cwd=tmp_path).returncode == 0
     resumed = json.loads((killed / "result.json").read_text())
     whole = json.loads(next((tmp_path / "outputs" / "whole").glob("prune*/result.json")).read_text())
     losses = [[epoch["test_loss"] for epoch in result["history"]] for result in (resumed, whole)]
@@ -113,7 +115,7 @@ def test_a_job_killed_for_good_is_finished_by_the_same_command(tiny: list[str], 
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_folder_with_a_train_py_and_networks_of_its_own(jobs: int, tiny: list[str], tmp_path: Path) -> None:
+def test_a_folder_with_the_users_train_py_and_networks(jobs: int, tiny: list[str], tmp_path: Path) -> None:
     """`python -m prunelab.train` runs none of the first and all of the second, in this process and in its jobs."""
     (tmp_path / "train.py").write_text("open('own_train_py_was_run', 'w')\n")
     (tmp_path / "own.py").write_text(
@@ -122,9 +124,9 @@ def test_a_folder_with_a_train_py_and_networks_of_its_own(jobs: int, tiny: list[
     )
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "own.yaml").write_text("_target_: own.Net\n")
-    asked = ["--config-dir", "conf", "prune=usp", "rate=0.3,0.4", *tiny, "epochs=1", "model=own"]
+    args = ["--config-dir", "conf", "prune=usp", "rate=0.3,0.4", *tiny, "epochs=1", "model=own"]
     done = subprocess.run(
-        [sys.executable, "-m", "prunelab.train", "-m", *asked, f"hydra.launcher.jobs={jobs}"],
+        [sys.executable, "-m", "prunelab.train", "-m", *args, f"hydra.launcher.jobs={jobs}"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunelab.core.time import seconds
 from prunelab.store.weights import weights_file
 
-# A job is `epochs` whole epochs, evaluated on all images after each; these Trainer arguments leave it so.
+# A job trains `epochs` whole epochs and evaluates on all images after each; these Trainer arguments keep it so.
 TRAINER = (
     "_target_", "accelerator", "devices", "strategy", "accumulate_grad_batches", "gradient_clip_val",
     "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler",
@@ -20,9 +20,9 @@ PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
 
 def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`.
+    """`overrides` are the job's, as typed.
 
-    `overrides` are those of the job as typed.
+    Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`.
     """
     _check_rate(cfg.rate)
     for knob, least in (("epochs", 0 if _only_evaluates(cfg) else 1), ("seed", 0)):
@@ -50,12 +50,12 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _only_evaluates(cfg: DictConfig) -> bool:
-    """Whether weights of a file may be evaluated without training: nothing is to be removed of them."""
+    """Whether the job may evaluate weights from a file without training, because it removes nothing."""
     return cfg.pretrained not in (None, "auto") and "${rate}" not in OmegaConf.to_yaml(cfg.get("prune") or {})
 
 
 def _check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """`retrain=` is for methods that prune in rounds."""
+    """Refuses `retrain=` for a method that does not prune in rounds."""
     schedule = OmegaConf.select(cfg, "prune.pruning.pruner.schedule") or {}
     retrain = [override for override in overrides if override.startswith("retrain=")]
     if retrain and "training" not in schedule:
@@ -63,14 +63,14 @@ def _check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _check_used(cfg: DictConfig) -> None:
-    """A knob that the method ignores would be taken for one without effect."""
+    """Refuses knobs that the method ignores: they would seem to have no effect."""
     if not isinstance(cfg.rounds, int) or isinstance(cfg.rounds, bool) or cfg.rounds < 1:
         raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
     parts = cfg.get("prune") or {}
     for name, part in parts.items():
         if "_target_" not in (part or {}):
             raise ValueError(
-                f"prune.{name} has settings, but prune= and retrain= bring no such callback: choose others"
+                f"prune.{name} has settings, but neither prune= nor retrain= adds this callback: choose others"
             )
     used = OmegaConf.to_yaml(parts)
     for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units")):
@@ -88,17 +88,17 @@ def _check_rate(rate: object) -> None:
 def _check_trainer(trainer: DictConfig) -> None:
     for key in map(str, trainer):
         if key not in TRAINER:
-            raise ValueError(f"trainer.{key}: a job sets this itself, or it would end it early; there are: {TRAINER}")
-    if not isinstance(many := trainer.get("accumulate_grad_batches", 1), int) or many < 1:
-        raise ValueError(f"trainer.accumulate_grad_batches={many}: expected a whole number of at least 1")
+            raise ValueError(
+                f"trainer.{key}: a job sets this itself, or would end early by it; expected one of {', '.join(TRAINER)}"
+            )
+    if not isinstance(batches := trainer.get("accumulate_grad_batches", 1), int) or batches < 1:
+        raise ValueError(f"trainer.accumulate_grad_batches={batches}: expected a whole number of at least 1")
     if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):
-        raise ValueError(
-            f"trainer.strategy={strategy}: expected auto or ddp, by which every device has a whole network"
-        )
+        raise ValueError(f"trainer.strategy={strategy}: expected auto or ddp, where every device has the whole network")
 
 
 def _check_devices(cfg: DictConfig, devices: object) -> None:
-    """Several devices share the batches of one job."""
+    """Refuses devices that cannot share the batches of one job."""
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
         raise ValueError(f"trainer.devices={devices}: expected a whole number of at least 1")
     if devices == 1:
@@ -117,9 +117,9 @@ def _check_devices(cfg: DictConfig, devices: object) -> None:
 
 
 def check_launcher(devices: int, hydra: HydraConf) -> None:
-    """Raises ValueError where a sweep would run a job of several processes, one for each device, inside its own.
+    """Raises ValueError when a sweep would run a job of several devices inside its own process.
 
-    Each process of such a job is started by the command of the first, which would be the whole sweep's.
+    Lightning would start the processes of the other devices with this process's command, the whole sweep's.
     """
     launcher = hydra.launcher
     if devices == 1 or hydra.mode != RunMode.MULTIRUN or launcher._target_.endswith("PoolLauncher"):

@@ -1,4 +1,4 @@
-"""From Hydra's composed configuration to a `Job`; where the YAML files are, and the functions that they call."""
+"""Turns Hydra's composed configuration into a `Job`; finds the YAML files and registers their resolvers."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from prunelab.job.check import check_values
 from prunelab.store.identity import config_digest, flat
 from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
-from prunelab.store.renamed import with_classes_of_today
+from prunelab.store.renamed import with_current_paths
 
 
 def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     """The job that a configuration describes, not yet `settled`.
 
-    Raises ValueError, naming the value and the remedy, for values that cannot be, and FileNotFoundError for a missing
-    `pretrained`. Interpolations may ask HydraConfig, which must hold `hydra`.
+    Raises ValueError, naming the value and the remedy, for impossible values, and FileNotFoundError for a missing
+    `pretrained`. HydraConfig must hold `hydra`, because interpolations may read it.
     """
     overrides = tuple(hydra.overrides.task)
     check_values(cfg, overrides)
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    config = with_classes_of_today(OmegaConf.to_container(own, resolve=True))
+    settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    config = with_current_paths(OmegaConf.to_container(settings, resolve=True))
     chosen = hydra.runtime.choices
     return Job(
         name=config["name"],
@@ -47,7 +47,7 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """The functions that conf/ uses in its interpolations."""
+    """Registers the functions that conf/ uses in interpolations."""
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     OmegaConf.register_new_resolver("first_pruning", first_pruning, replace=True)
     OmegaConf.register_new_resolver("training", training, replace=True)

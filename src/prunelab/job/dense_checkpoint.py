@@ -1,4 +1,4 @@
-"""The dense training that several jobs begin with: trained once, under a lock."""
+"""Dense pretraining that several jobs share: trained once, under a lock."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from prunelab.store.signals import Interrupted
 log = logging.getLogger(__name__)
 
 
-def shared(
+def train_once(
     folder: Path,
     finished: Callable[[], bool],
     train: Callable[[], object],
@@ -21,9 +21,9 @@ def shared(
 ) -> None:
     """Calls `train` in one `job` at a time, and in none once it is `finished`.
 
-    While another job trains, this one waits; should the other end too early, this one resumes from its checkpoint. Of a
-    job with several processes the first takes the lock and writes into it whose it is; the others train when it does.
-    Raises Interrupted where it is `stopped` while it waits.
+    While another job trains, this one waits; if the other ends too early, this one resumes from its checkpoint. In a
+    job of several processes rank 0 takes the lock and writes `job` into it; the other ranks train when it does.
+    Raises Interrupted if `stopped` while waiting.
     """
     lock, waited = folder / ".lock", False
     while not finished():

@@ -1,4 +1,4 @@
-"""The callbacks of a job's method, what they are together, and how long they train."""
+"""A job's method: its callbacks, the length of its run, and its results."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ class Method:
 
     @property
     def others(self) -> list[L.Callback]:
-        """What acts on training besides pruning and what follows it."""
+        """Callbacks that act on training but do not prune, rewind, shrink or analyse."""
         return [
             callback
             for callback in self.callbacks
@@ -59,22 +59,22 @@ class Method:
         ]
 
     def run(self, epochs: int, epoch: int) -> Progress:
-        """The whole run, where one training has `epochs` and each of them `epoch` steps."""
+        """The whole run; one training has `epochs` epochs of `epoch` steps."""
         lengths = [pruner.schedule.length(epoch) for pruner in self.pruners]
         return Progress(0, max([steps for steps in lengths if steps], default=epochs * epoch), epoch)
 
     def schedule_epochs(self, epochs: int, epoch: int) -> int:
-        """How many epochs the learning-rate schedule takes: none where trained weights are pruned and fine-tuned."""
+        """Epochs of the learning-rate schedule: none where trained weights are pruned and fine-tuned."""
         at_once = self.rounds is not None and self.rounds.ends(epoch)[:1] == [0]
         return 0 if at_once and self.rewind is None else epochs
 
     def surgery(self) -> dict[str, Any] | None:
-        """What proves that the small net is the masked one; None where nothing was cut out."""
+        """What proves that the small network computes what the masked one did; None where no channel was removed."""
         certificate = self.shrink.certificate if self.shrink else None
         return {"certificate": certificate.to_json()} if certificate else None
 
     def results(self) -> dict[str, Any]:
-        """What the analyses came to, by name."""
+        """Results of the analyses, by name."""
         return {analysis.name: analysis.result for analysis in self.analyses}
 
     def attained(self) -> float:
@@ -82,6 +82,6 @@ class Method:
         return max((pruner.attained for pruner in self.pruners), default=0.0)
 
     def units(self) -> dict[str, tuple[int, int]]:
-        """(removed, all) units by the name that a layer has in the net itself."""
+        """(removed, all) units of each layer, by its name inside the network."""
         counts = {name: n for pruner in self.pruners for name, n in pruner.unit_counts().items()}
         return {name.removeprefix("net."): n for name, n in counts.items()}

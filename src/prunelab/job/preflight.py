@@ -1,4 +1,4 @@
-"""Checks that a method fits the network, the data and the length of the run, while nothing is written yet."""
+"""Checks that a method fits the network, the data and the length of the run, before anything is written."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
     if method.analyses and job.devices > 1:
         raise ValueError(
             f"trainer.devices={job.devices}: {type(method.analyses[0]).__name__} works on one, "
-            "and more would do the same; drop it"
+            "and others would repeat its work; drop it"
         )
     for analysis in method.analyses:
         analysis.check(module, EXAMPLE)
@@ -28,7 +28,7 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
     if method.shrink:
         method.shrink.check(method.pruners)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
-        raise ValueError("two parts of a method prune in rounds: one at most, or their rounds would mix")
+        raise ValueError("two callbacks of this method prune in rounds, which would mix: keep one")
     if method.rewind and method.pruners and not method.rounds:
         raise ValueError(
             "this method rewinds, and its schedule does not prune in rounds: take prune/schedule=rounds, or ~retrain"
@@ -39,12 +39,12 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
         _check_shared(job, method, run)
     elif job.pretrained not in (None, "auto") and (rewind := method.rewind) and (rewind.parameters or rewind.to != 0):
         raise ValueError(
-            f"pretrained={job.pretrained} holds nothing of step {rewind.to}: use pretrained=auto to rewind there"
+            f"pretrained={job.pretrained} has no snapshot of step {rewind.to}: use pretrained=auto to rewind there"
         )
 
 
 def _check_shared(job: Job, method: Method, run: Progress) -> None:
-    """The dense training that jobs share is `epochs` long, and nothing but the optimizer acts on it."""
+    """Shared dense pretraining takes `epochs`, and nothing but the optimizer acts on it."""
     if not method.rounds and method.callbacks != tuple(method.analyses):
         raise ValueError("pretrained=auto: this method prunes from scratch; give the PATH of weights, or drop it")
     if any(pruner.watches for pruner in method.pruners):

@@ -13,9 +13,9 @@ from prunelab.store.weights import weights_file
 
 
 def load_weights(net: nn.Module, path: Path) -> Plan:
-    """Takes over a state_dict: .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
+    """Loads a state_dict from .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
 
-    The model.safetensors of a job that cut channels out makes `net` as small as it was; returns what was cut out.
+    The model.safetensors of a job that removed channels shrinks `net` alike; returns what was removed.
     Raises ValueError, naming them, for tensors that are missing, unknown or of another shape, and FileNotFoundError.
     """
     path = weights_file(path)

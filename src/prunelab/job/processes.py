@@ -17,23 +17,23 @@ SET_BY_LAUNCHERS = ("RANK", "LOCAL_RANK")  # torchrun, Lightning; on one node
 
 
 def rank_of(devices: int) -> int:
-    """The rank of this process, from 0, which alone writes files; known before the processes have met."""
-    if devices == 1:  # whatever a launcher of other things has left in the environment
+    """The rank of this process, from 0, which alone writes files; known before they connect."""
+    if devices == 1:  # ignores variables that some other launcher has set
         return 0
     names = (*SET_BY_LAUNCHERS, "SLURM_PROCID") if by_srun(devices) else SET_BY_LAUNCHERS
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def quiet_others(rank: int) -> None:
-    """Rank 0 says what there is to say; others would say the same once more."""
+    """Silences the log of all ranks but 0, which would repeat it."""
     if rank:
         logging.getLogger("prunelab").setLevel(logging.ERROR)
 
 
 class CheckRanksAgree(L.Callback):
-    """Checks before training that as many processes have met as there are devices, and that all train the same job.
+    """Checks before training that there is one process per device, and that all train the same job.
 
-    Raises RuntimeError where one of them would train alone, as when a sweep starts itself anew in each.
+    Raises RuntimeError where one of them would train alone, as when a sweep starts again in each.
     """
 
     def __init__(self, identity: str, devices: int) -> None:
@@ -44,11 +44,11 @@ class CheckRanksAgree(L.Callback):
         processes = distributed.world_size()
         if not processes == trainer.world_size == self.devices:
             raise RuntimeError(
-                f"trainer.devices={self.devices}, but {processes} processes have met and Lightning counts on "
+                f"trainer.devices={self.devices}, but {processes} processes are connected and Lightning expects "
                 f"{trainer.world_size}: start one job by itself, or a sweep with hydra/launcher=pool"
             )
         if len(set(distributed.gather(self.identity))) > 1:
-            raise RuntimeError("the processes of this job train different ones: start it again")
+            raise RuntimeError("the processes train different jobs: start this job again")
 
 
 def by_srun(devices: int) -> bool:
@@ -57,11 +57,10 @@ def by_srun(devices: int) -> bool:
 
 
 def environments(devices: int) -> list[ClusterEnvironment]:
-    """A plugin for the Trainer inside of Slurm, none outside.
+    """A plugin for the Trainer inside a Slurm allocation, none outside.
 
-    By itself Lightning takes every allocation for its own: it counts on one process for each of Slurm's tasks, though
-    a shell in an allocation, or a batch script without srun, starts only one. And it would queue a job again at
-    Slurm's signal, as submitit does.
+    By default Lightning expects one process for each task of the allocation, though a shell in an allocation, or a
+    batch script without srun, starts only one. It would also requeue a job at Slurm's signal, as submitit does.
     """
     if "SLURM_JOB_ID" not in os.environ or TorchElasticEnvironment.detect():
         return []

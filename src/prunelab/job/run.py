@@ -18,7 +18,7 @@ from prunelab.compact import file
 from prunelab.data.images import Splits
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of, yaml_digest
-from prunelab.job.dense_checkpoint import shared
+from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
 from prunelab.job.preflight import preflight
@@ -35,7 +35,7 @@ from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import registry
 from prunelab.store.folder import RunDir
-from prunelab.store.identity import asked
+from prunelab.store.identity import overrides_digest
 from prunelab.store.job import Job
 from prunelab.store.result import Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
@@ -57,12 +57,12 @@ def run(cfg: DictConfig) -> float:
     check_launcher(job.devices, hydra)
     check_devices(job.accelerator, job.devices)
     splits: Splits = instantiate(job.config["data"]).load()
-    job = job.settled(resolve_auto(job, splits), asked(job.overrides, yaml_digest(hydra)))
+    job = job.settled(resolve_auto(job, splits), overrides_digest(job.overrides, yaml_digest(hydra)))
     folder = RunDir(Path(hydra.runtime.output_dir))
     folder.refuse_other(job)
     if not folder.finished(job):
         with stoppable() as stop, folder.attempt() if rank_of(job.devices) == 0 else nullcontext():
-            if not folder.finished(job):  # nor did another process finish it just now
+            if not folder.finished(job):  # another process may just have finished it
                 return train(job, folder, splits, stop)
     result = folder.finished(job)
     assert result is not None
@@ -75,7 +75,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     method = Method.of(job)
     L.seed_everything(job.seed, verbose=False)
     net = build_net(job, len(splits.classes))
-    cut = start_from(net, job.pretrained)
+    plan = start_from(net, job.pretrained)
     augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
     data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
@@ -112,21 +112,21 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     if not trainer.is_global_zero:
         return history.epochs[-1]["test_acc"]
     if method.shrink and job.rate > 0 and not method.shrink.certificate:
-        raise RuntimeError("nothing was cut out of the network, and there is no certificate: there is no result")
+        raise RuntimeError("no channel was removed, and there is no certificate: there is no result")
     if method.shrink:
-        cut = cut.then(method.shrink.plan_below("net"))
-    save_model(job, folder, net, len(splits.classes), cut)
+        plan = plan.then(method.shrink.plan_below("net"))
+    save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
-    trained = Trained(net, cut, history.epochs, rounds, trainer.strategy.root_device, peak)
+    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak)
     return finish(measure(job, folder, method, splits, trained))
 
 
 def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
-    """The checkpoint at the end of the dense training that this job begins with; trained, if nobody has yet."""
+    """The checkpoint at the end of the dense training that this job begins with; trained if no job has yet."""
     dense = job.dense_pretraining()
     dense = dense.settled(resolve_auto(dense, splits), job.asked)
     folder = RunDir(Path(job.config["parents"]) / dense.identity)
-    shared(
+    train_once(
         folder.path,
         lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint),
         lambda: train(dense, folder, splits, stop),
@@ -144,12 +144,12 @@ def build_net(job: Job, classes: int) -> nn.Module:
 
 
 def start_from(net: nn.Module, pretrained: str | None) -> Plan:
-    """Puts the weights of a file into `net`; returns what had been cut out of their network, and now of this one."""
+    """Loads the weights of a file into `net`; returns the channels that this has removed."""
     return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
 
 
 def build_module(job: Job, net: nn.Module, classes: int, epochs: int) -> Classifier:
-    """The network with what it takes to train it; its learning-rate schedule takes `epochs`, fine-tuning follows."""
+    """The network and all that trains it; the learning-rate schedule takes `epochs`, fine-tuning follows."""
     optim = job.config["optim"]
     return Classifier(
         net,
@@ -164,9 +164,9 @@ def build_module(job: Job, net: nn.Module, classes: int, epochs: int) -> Classif
 
 
 def resolve_auto(job: Job, splits: Splits) -> dict[str, Any]:
-    """What the configuration leaves open and the result depends on: images, weights, and what "auto" is here."""
+    """Values that the configuration leaves open: images, weights, and "auto" on this machine."""
     device, config = expected_device(job.accelerator), job.config
-    # Batch norm and drop-out see each device's share alone. One device is what there was before, under any strategy.
+    # Batch norm and dropout see each device's share alone. One device is the same job under any strategy.
     devices = {"trainer.devices": job.devices} if job.devices > 1 else {}
     return devices | {
         "data.fingerprint": splits.fingerprint,
@@ -180,17 +180,17 @@ def save_model(job: Job, folder: RunDir, net: nn.Module, classes: int, plan: Pla
     """The tested network as one file, about as small as its zeros allow, for `prunelab.load`."""
     model = job.config["model"]
     args = {key: value for key, value in model.items() if key != "_target_"} | {"num_classes": classes}
-    # Nothing divides by a weight, so the sign of a zero changes no output; it would be most of the file.
+    # Nothing divides by a weight, so signs of zeros change no output; they would be most of the file.
     size = file.save(folder.model, net, plan, registry.name_of(model["_target_"]), args, signed_zeros=False)
     log.info("model.safetensors: %s bytes", f"{size.bytes:,}")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training ended with."""
+    """The outcome of training."""
 
     net: nn.Module
-    cut: Plan  # what was cut out of it
+    plan: Plan  # the channels removed from it
     epochs: list[dict[str, Any]]  # of History
     rounds: list[dict[str, Any]]
     device: torch.device
@@ -198,10 +198,10 @@ class Trained:
 
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
-    """Measures the tested network beside an unpruned one; writes the masks that it ended with."""
+    """Measures the tested network and an unpruned one; writes the final masks."""
     net, unpruned = trained.net, build_net(job, len(splits.classes))
     if method.pruners:
-        write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, trained.cut))
+        write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, trained.plan))
     sparsity = sparsity_report(net, method.units(), weight_counts(unpruned))
     example = torch.zeros(1, *splits.test.pool.shape[1:])
     dense, pruned, timed = costs(unpruned, net, example, folder.model, trained.device)

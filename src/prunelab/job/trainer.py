@@ -34,33 +34,33 @@ def make_trainer(
     start: Path | None,
     on_start: Callable[[], None],
 ) -> L.Trainer:
-    """`conf/trainer` completed with what every job has.
+    """The Trainer of `conf/trainer`, with what every job adds.
 
     Training resumes from the checkpoint `start`. Rank 0 calls `on_start` when training is sure to begin.
     """
     if expected_device(job.accelerator).type == "cuda":
         torch.set_float32_matmul_precision("high")
-    for part in ("pytorch", "fabric"):  # its device report, in every job of a sweep
+    for part in ("pytorch", "fabric"):  # the device report, which every job of a sweep would repeat
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15
-    warnings.filterwarnings("ignore", "The `srun` command is available", UserWarning)  # a job of one process is right
-    # A job that begins with the dense training of another: it has other callbacks, in another folder.
+    warnings.filterwarnings("ignore", "The `srun` command is available", UserWarning)  # one process needs no srun
+    # A job that resumes from shared dense pretraining has other callbacks, in another folder.
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
     warnings.filterwarnings("ignore", "The dirpath has changed from", UserWarning)
-    # What is logged is equal on all ranks: torchmetrics has summed up over them.
+    # Logged values are equal on all ranks: torchmetrics has summed over them.
     warnings.filterwarnings("ignore", ".*when logging on epoch level in distributed setting", UserWarning)
     warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)  # torch 2.13; 2.6 needs it
     checkpoints = Checkpoints(folder.checkpoint.parent, job.config["every"], lambda: bool(stop), Interrupted)
 
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
-        stop.listen()  # Lightning has put handlers of its own before ours
+        stop.listen()  # Lightning has replaced our handlers
         if trainer.is_global_zero:
             on_start()
 
     trainer: L.Trainer = instantiate(
         job.config["trainer"],
         strategy=_strategy(job.devices),
-        use_distributed_sampler=False,  # each rank knows its share itself
+        use_distributed_sampler=False,  # each rank selects its share itself
         max_epochs=epochs,
         precision=job.values["precision"],
         callbacks=[
@@ -83,12 +83,12 @@ def make_trainer(
 
 
 def _strategy(devices: int) -> str | Strategy:
-    """One device trains the same job under trainer=ddp too, even where the network shrinks, which DDP cannot follow."""
-    return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # BufferSync does it otherwise
+    """No DDP on one device, even with trainer=ddp: the network may shrink, which DDP cannot follow."""
+    return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # BufferSync does it
 
 
 def _logger(job: Job, start: Path | None) -> Logger | bool:
-    """TensorBoard shows nothing twice that was logged after the checkpoint from which a job resumes."""
+    """The job's logger; it purges events after the checkpoint `start`, which are logged again."""
     logger = job.config.get("logger")
     if not logger:
         return False

@@ -1,4 +1,4 @@
-"""The record of why a job has no result."""
+"""Failure records: why a job has no result."""
 
 import platform
 import traceback
@@ -12,7 +12,7 @@ ALLOCATORS = ("out of memory", "can't allocate memory", "cannot allocate memory"
 
 
 class Failed(Exception):
-    """What another process failed with, in its own words."""
+    """A failure of another process, with its message."""
 
 
 def record(error: BaseException | str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def one_line(error: BaseException | str) -> str:
 
 
 def is_memory(error: BaseException | str) -> bool:
-    """Whether a device or the machine had too little memory, so that the job may pass when it is alone."""
+    """Whether a device or the machine ran out of memory, so that the job may succeed alone."""
     if type(error).__name__ in MEMORY:
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in ALLOCATORS)
+    return isinstance(error, RuntimeError) and any(message in str(error).lower() for message in ALLOCATORS)

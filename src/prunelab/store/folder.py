@@ -43,7 +43,7 @@ class RunDir:
         return self.path / ".lock"
 
     def state(self) -> State:
-        """What the files say, on whichever machine."""
+        """The state by the files, on any machine."""
         if self.read("result.json"):
             return "finished"
         if is_held(self.lock):
@@ -54,21 +54,21 @@ class RunDir:
         return "interrupted" if begun else "not begun"
 
     def job(self) -> Job | None:
-        """What job.json says; None if it is absent or damaged."""
+        """The content of job.json; None if it is absent or damaged."""
         try:
             return Job.from_json(json.loads((self.path / "job.json").read_bytes()))
         except (OSError, ValueError, TypeError, LookupError):
             return None
 
     def result(self) -> Result | None:
-        """What result.json says; None if it is absent or damaged."""
+        """The content of result.json; None if it is absent or damaged."""
         try:
             return read(self.path)
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             return None
 
     def finished(self, job: Job) -> Result | None:
-        """The result of that very job, if it is here and whole."""
+        """The result of this very job, if it is complete."""
         result = self.result()
         return result if result and result.job.identity == job.identity else None
 
@@ -81,7 +81,7 @@ class RunDir:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """The folder for this process alone; raises Busy where another has it. An error is kept as failure.json."""
+        """Locks the folder; raises Busy if another process has it. Writes failure.json for an error inside."""
         with held(self.lock):
             (self.path / "failure.json").unlink(missing_ok=True)
             remove_partial(self.path)
@@ -93,14 +93,14 @@ class RunDir:
                 raise
 
     def write_job(self, job: Job) -> None:
-        """Says whose folder it is, and what the job was asked for."""
+        """Writes job.json, by which the folder belongs to `job`."""
         write_json(self.path / "job.json", job.to_json())
 
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", result.to_json())
 
     def fail(self, error: BaseException | str) -> None:
-        """Keeps why there is no result. Where even that cannot be written it is left to the log."""
+        """Writes failure.json; logs the error where that cannot be written."""
         try:
             write_json(self.path / "failure.json", failure.record(error))
         except OSError as problem:
@@ -115,7 +115,7 @@ class RunDir:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all. Raises ValueError for a NaN, which JSON does not know."""
+    """Writes the whole file or nothing. Raises ValueError for NaN, which JSON cannot hold."""
     text = json.dumps(value, indent=1, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text.encode())
@@ -127,5 +127,5 @@ def refuse_unwritable(folder: Path) -> None:
     while not nearest.exists():
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        what = "is not writable" if nearest.is_dir() else "is not a folder"
-        raise PermissionError(f"{folder}: results cannot be written, {nearest} {what}; choose another name= or folder")
+        fault = "is not writable" if nearest.is_dir() else "is not a folder"
+        raise PermissionError(f"{folder}: results cannot be written, {nearest} {fault}; choose another name= or folder")

@@ -1,4 +1,4 @@
-"""Digests that tell whether two jobs are the same: of what can change a result, and of nothing else."""
+"""The identity of a job: a digest of all values that can change its result, and of nothing else."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def digest(values: Mapping[str, Any]) -> str:
 
 
 def content(path: str | Path) -> str:
-    """The same for the bytes of a file."""
+    """16 hexadecimal digits for the bytes of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -58,7 +58,7 @@ def config_digest(folders: Sequence[str]) -> str:
     return digest({"conf": [content(path) for path in files]})
 
 
-def asked(overrides: Sequence[str], conf: str) -> str:
+def overrides_digest(overrides: Sequence[str], conf: str) -> str:
     """A digest of the overrides as typed and of `conf`, a `config_digest`: equal only where the composed jobs are."""
     return digest({"asked": sorted(overrides), "menu": conf})
 
@@ -70,13 +70,13 @@ def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str | None]:
-    """Of Python and the libraries; `commit` is that of a checkout, with + when it was changed since."""
+    """Versions of Python and the libraries; `commit` is that of a checkout, with + if files differ from it."""
     names = ("prunelab", "torch", "torchvision", "lightning", "hydra-core")
     return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}, "commit": _commit()}
 
 
 def _commit() -> str | None:
-    if not CHECKOUT.is_dir():  # installed: the repository around it, if any, is somebody else's
+    if not CHECKOUT.is_dir():  # installed: a repository around it is another project's
         return None
     git = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     try:

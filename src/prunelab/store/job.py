@@ -1,4 +1,4 @@
-"""What a job was asked for: the content of job.json, and the head of result.json."""
+"""The specification of a job: the content of job.json, and the head of result.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -14,8 +14,8 @@ SCHEMA = 1  # of job.json and result.json: the newest layout that this version w
 class Job:
     """One training with its pruning, as the configuration describes it.
 
-    What only the machine and the data can tell (what "auto" comes to, the images) is in `values`, and so in `identity`,
-    once the job is `settled`.
+    What depends on the machine and the data ("auto", the images) is in `values`, and so in `identity`, once the job is
+    `settled`.
     """
 
     name: str  # of its study
@@ -33,7 +33,7 @@ class Job:
     schema: int = SCHEMA
 
     def settled(self, values: Mapping[str, Any], asked: str) -> Self:
-        """With `values` that the configuration left open, and with what follows from them all."""
+        """Adds `values` that the configuration left open, and what follows from all values."""
         known = {**self.values, **values}
         return replace(
             self,
@@ -45,9 +45,9 @@ class Job:
         )
 
     def dense_pretraining(self) -> Self:
-        """The dense training that this job begins with; what comes after it is left out.
+        """The dense pretraining of this job, without what comes after it.
 
-        The checkpoint at its end holds snapshots of step 0 and of step `rewind`, whatever the job will restore.
+        The checkpoint at its end holds snapshots of step 0 and of step `rewind`, whatever the job restores.
         """
         rewind = {"_target_": "prunelab.callbacks.rewind.Rewind", "to": self.config["rewind"], "control": "reinit"}
         config = {
@@ -121,13 +121,13 @@ class Job:
 
 
 def fraction(name: str, value: float) -> float:
-    """`value`, in [0, 1]. Raises ValueError for another."""
+    """Returns `value`. Raises ValueError outside [0, 1]."""
     if not 0 <= value <= 1:  # also refuses nan
         raise ValueError(f"{name}={value}: expected a fraction in [0, 1]")
     return value
 
 
 def differing(before: Job, now: Job, but: Sequence[str] = ()) -> list[str]:
-    """The keys of `values` in which two jobs differ, without those in `but`."""
+    """The keys of `values` in which two jobs differ, except those in `but`."""
     keys = sorted({*before.values, *now.values} - {*but})
     return [key for key in keys if before.values.get(key) != now.values.get(key)]

@@ -36,12 +36,12 @@ def held(path: Path, purpose: str = "") -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         taken = _take(file)
-        if taken is False or (_beyond(taken, path) and _beats(path)):
-            raise Busy(f"{path.parent}: {_name(holder(path))} is at work here")
-        this = {"host": platform.node(), "pid": os.getpid(), "purpose": purpose}
-        _write(file, this)
-        if holder(path) != this:  # a process of another machine came at the same time
-            raise Busy(f"{path.parent}: {_name(holder(path))} is at work here")
+        if taken is False or (_not_covered(taken, path) and _beats(path)):
+            raise Busy(f"{path.parent} is in use by {_name(holder(path))}")
+        owner = {"host": platform.node(), "pid": os.getpid(), "purpose": purpose}
+        _write(file, owner)
+        if holder(path) != owner:  # a process of another machine took it at the same time
+            raise Busy(f"{path.parent} is in use by {_name(holder(path))}")
         released = threading.Event()
         heartbeat = threading.Thread(target=_beat, args=(path, released), daemon=True)
         heartbeat.start()
@@ -57,8 +57,8 @@ def is_held(path: Path) -> bool:
     """Whether some process holds the lock now; writes nothing."""
     try:
         with path.open("rb") as file:
-            free = _flock(file, fcntl.LOCK_SH)  # an exclusive lock wants a file to write to, on NFS
-            return free is False or (_beyond(free, path) and _now(path.parent) - path.stat().st_mtime < 6 * BEAT)
+            free = _flock(file, fcntl.LOCK_SH)  # on NFS an exclusive lock needs a writable file
+            return free is False or (_not_covered(free, path) and _now(path.parent) - path.stat().st_mtime < 6 * BEAT)
     except OSError:
         return False
 
@@ -72,7 +72,7 @@ def holder(path: Path) -> dict[str, Any]:
 
 
 def _take(file: IO[bytes]) -> bool | None:
-    for _ in range(20):  # a process that only checks whether it is held has it for an instant
+    for _ in range(20):  # `is_held` in another process takes it for an instant
         if (taken := _flock(file, fcntl.LOCK_EX)) is not False:
             return taken
         time.sleep(0.01)
@@ -88,8 +88,8 @@ def _flock(file: IO[bytes], kind: int) -> bool | None:
     return True
 
 
-def _beyond(locked: bool | None, path: Path) -> bool:
-    """Whether the file names a process of which the kernel's lock says nothing."""
+def _not_covered(locked: bool | None, path: Path) -> bool:
+    """Whether the file names a holder that the kernel's lock does not cover."""
     named = holder(path)
     return bool(named) and (locked is None or named.get("host") != platform.node())
 
@@ -121,11 +121,11 @@ def _beat(path: Path, released: threading.Event) -> None:
             continue
 
 
-def _write(file: IO[bytes], what: dict[str, Any]) -> None:
+def _write(file: IO[bytes], holder: dict[str, Any]) -> None:
     file.seek(0)
     file.truncate()
-    if what:
-        file.write(json.dumps(what).encode())
+    if holder:
+        file.write(json.dumps(holder).encode())
     file.flush()
     os.fsync(file.fileno())
 

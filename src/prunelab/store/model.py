@@ -12,7 +12,7 @@ from prunelab.store.result import read
 
 
 def load_run(path: Path) -> nn.Module:
-    """The network of a job's folder, in eval mode, on the CPU: masked, or small where channels were cut out.
+    """The network of a job's folder, in eval mode, on the CPU: masked, or small where channels were removed.
 
     Nothing in the folder is run or unpickled. Raises ValueError, with the path and the remedy, for a result that is
     missing, damaged or a newer version's, for a damaged model file, and for a network that prunelab does not have.
@@ -27,7 +27,7 @@ def load_run(path: Path) -> nn.Module:
 def save_compact(path: Path, to: Path, values: str) -> str:
     """Writes the network of a job's folder as a compact file, its weights as `values`: float32, float16 or int8.
 
-    Returns a sentence on its bytes and on the error of its outputs on noise. Raises ValueError as `load_run` does, and
+    Returns a message with its bytes and the error of its outputs on noise. Raises ValueError as `load_run` does, and
     for weights that `values` cannot hold.
     """
     net, model = load_run(path), RunDir(path).model
@@ -37,12 +37,12 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before, after = net(noise), file.load(to)(noise)
-    off = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
-    return f"{size.bytes:,} bytes ({size.ratio:.3f} of the entropy bound), outputs off by {off:.1e} of the largest"
+    error = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
+    return f"{size.bytes:,} bytes ({size.ratio:.3f} of the entropy bound), outputs off by {error:.1e} of the largest"
 
 
 def with_example(path: Path) -> tuple[nn.Module, Tensor]:
-    """The network of a job's folder, and images of the shape that it takes, (2, 3, 32, 32)."""
+    """The network of a job's folder, and example images, (2, 3, 32, 32)."""
     return load_run(path), EXAMPLE
 
 

@@ -1,4 +1,4 @@
-"""Class paths of 0.1.0 that users' YAML files hold and that finished jobs are known by, and where they are now."""
+"""Class paths of 0.1.0, which users' YAML files and identities of finished jobs hold, and their current paths."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ BEFORE = {now: before for before, now in NOW.items()}
 
 
 def identity_of_class(path: Any) -> Any:
-    """The path by which a class is part of a job's identity: its first, so that a move repeats no finished job."""
+    """The path of a class in a job's identity: its first, so that moving it repeats no finished job."""
     return BEFORE.get(path, path)
 
 
-def with_classes_of_today(config: Any) -> Any:
-    """A plain configuration with the `_target_` of each class where the class is now."""
+def with_current_paths(config: Any) -> Any:
+    """A plain configuration whose `_target_`s are current class paths."""
     if isinstance(config, dict):
         return {
-            key: NOW.get(value, value) if key == "_target_" else with_classes_of_today(value)
+            key: NOW.get(value, value) if key == "_target_" else with_current_paths(value)
             for key, value in config.items()
         }
-    return [with_classes_of_today(item) for item in config] if isinstance(config, list) else config
+    return [with_current_paths(item) for item in config] if isinstance(config, list) else config

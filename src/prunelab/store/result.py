@@ -1,4 +1,4 @@
-"""What a finished job came to: the content of result.json, the contract between running and reporting."""
+"""The result of a finished job: the content of result.json, the contract between running and reporting."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Self
 
 from prunelab.store.job import Job, fraction
 
-BATCH = 128  # whose latency reports compare
-# The keys of result.json; under any other is what an analysis came to.
-OWN = {f.name for f in fields(Job)} | {
+BATCH = 128  # batch size at which reports compare latency
+# The keys of result.json; any other holds the result of an analysis.
+KEYS = {f.name for f in fields(Job)} | {
     "device", "data", "sparsity", "cost", "peak_memory", "surgery", "budget", "rounds", "history", "accuracy",
     "seconds",
 }  # fmt: skip
@@ -26,7 +26,7 @@ class Quartiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward pass of one image. For a pruned network, work on a zero weight is not counted."""
+    """Cost of one forward pass of one image. For a pruned network, work on a zero weight is not counted."""
 
     params: int
     nonzero: int
@@ -48,7 +48,7 @@ class Cost:
 
 
 class Layer(NamedTuple):
-    """Units that a pruner may remove and has removed, and weights and the zeros among them; removed ones are zeros."""
+    """Prunable and removed units, and weights and the zeros among them; removed ones are zeros."""
 
     units: int
     removed: int
@@ -126,10 +126,10 @@ class Result:
     history: tuple[Epoch, ...]
     accuracy: float  # on the test data, after the last epoch
     seconds: float
-    timed: Mapping[str, Any] | None = None  # where and how latency was
+    timed: Mapping[str, Any] | None = None  # where and how latency was measured
     peak_memory: int | None = None  # bytes, of training: allocated on a GPU; by how much the process grew on a CPU
     surgery: Mapping[str, Any] | None = None  # what proves that the small network computes what the masked one did
-    budget: Mapping[str, Any] | None = None  # what the rate counts, and how much of that is gone
+    budget: Mapping[str, Any] | None = None  # what the rate counts, and the fraction of it removed
     rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
     title: str = ""  # what reports call its method, where it is not the job's `variant`
@@ -140,28 +140,28 @@ class Result:
 
     @property
     def scan(self) -> dict[str, Any] | None:
-        """Of callbacks/analysis/rate_scan.py, where the job made one."""
+        """Result of callbacks/analysis/rate_scan.py, if the job has one."""
         return self.analyses.get("scan")
 
     @property
     def sensitivity(self) -> dict[str, Any] | None:
-        """Of callbacks/analysis/sensitivity.py, where the job made one."""
+        """Result of callbacks/analysis/sensitivity.py, if the job has one."""
         return self.analyses.get("sensitivity")
 
     @property
     def score(self) -> float:
-        """(accuracy + sparsity) / 2, of which a challenge made one number."""
+        """(accuracy + sparsity) / 2, the score of a challenge."""
         return (self.accuracy + self.sparsity.zero_weights) / 2
 
     @property
     def latency(self) -> float | None:
-        """Median seconds for BATCH images, as a share of the unpruned network's, which took turns with it."""
+        """Median seconds for BATCH images, as a share of the unpruned network's, timed in turns."""
         after, before = (side.latency.get(BATCH) for side in (self.pruned, self.dense))
         return after.median / before.median if after and before else None
 
     @cached_property
     def curve(self) -> tuple[tuple[int, float], ...]:
-        """(epoch, test accuracy) where it was tested, in order."""
+        """(epoch, test accuracy) of each tested epoch, in order."""
         return tuple((row.epoch, row.test_acc) for row in self.history if row.test_acc is not None)
 
     @cached_property
@@ -214,17 +214,17 @@ class Result:
             surgery=raw.get("surgery"),
             budget=raw.get("budget"),
             rounds=tuple(raw.get("rounds", ())),
-            analyses={name: raw[name] for name in raw.keys() - OWN},
+            analyses={name: raw[name] for name in raw.keys() - KEYS},
         )
 
 
 def read(folder: Path) -> Result:
-    """The result of one job's folder; OSError, ValueError, TypeError or LookupError if it is not whole."""
+    """The result of one job's folder. Raises OSError, ValueError, TypeError or LookupError if absent or damaged."""
     return Result.from_json(json.loads((folder / "result.json").read_text(encoding="utf-8")), folder)
 
 
 def read_without_layers(folder: Path) -> Result:
-    """The same but for the history of each layer, which is most of the file: for reports on thousands of jobs."""
+    """Like `read`, without the history of each layer, most of the file: for reports on thousands of jobs."""
     raw = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     rows = [row | {"layers": {}} if "layers" in row else row for row in raw["history"]]
     return Result.from_json(raw | {"history": rows}, folder)

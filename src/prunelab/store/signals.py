@@ -16,7 +16,7 @@ VARIABLE = "PRUNELAB_LIFELINE"  # set for a job whose standard input is held ope
 
 
 class Interrupted(Exception):
-    """Stopped by a signal; what was done is safe, and the same command resumes from there."""
+    """Stopped by a signal; the same command resumes from the last checkpoint."""
 
 
 class StopRequest:
@@ -48,15 +48,15 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self:
             self.signal = number
-            again = "; Ctrl-C again to end at once" if number == signal.SIGINT else ""
-            log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, again)
+            hint = "; Ctrl-C again to end at once" if number == signal.SIGINT else ""
+            log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, hint)
 
 
 _handlers: list[StopRequest] = []
 
 
 def is_handled() -> bool:
-    """Whether a block around this one handles signals already, and decides what follows one."""
+    """Whether a `stoppable` block around the caller handles signals."""
     return bool(_handlers)
 
 
@@ -80,10 +80,10 @@ def stoppable() -> Iterator[StopRequest]:
 
 
 def start_parent_watchdog() -> None:
-    """Sends this process SIGTERM, which it answers with a checkpoint, when the process that started it is gone.
+    """Sends this process SIGTERM, on which it writes a checkpoint, when the process that started it is gone.
 
-    That process sets `VARIABLE` and holds the other end of standard input without writing, so that the end of the file
-    shows even that it was killed.
+    That process sets `VARIABLE` and holds the other end of standard input open without writing; end-of-file shows its
+    end, even by SIGKILL.
     """
     if os.environ.get(VARIABLE):
         threading.Thread(target=_watch, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The sweep over every combination of values. It may be killed anywhere: the same command finishes it."""
+"""Grid sweep over every combination of values; the same command finishes one that was killed."""
 
 import logging
 import sys
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's sweeper, which also skips finished jobs, reports mistakes before the first job, and sums up at the end.
+    """Hydra's sweeper, which also skips finished jobs, reports mistakes before the first job, and prints a summary.
 
-    Its launcher gets the jobs that are left. The command ends with status 0 only when every job is finished.
+    Its launcher gets the unfinished jobs. The command ends with status 0 only when every job is finished.
     """
 
     def __init__(self, params: Any = None) -> None:

@@ -1,9 +1,9 @@
-"""How a sweep starts Python for its jobs: with the modules of this process, and none that the folder hides."""
+"""Options of the Python that runs a sweep's jobs: it finds the modules that this process finds."""
 
 import os
 import sys
 
-# Without it `python -m` searches the working folder first, and a train.py of the user's would hide prunelab's.
+# Without it `python -m` searches the working folder first, and a user's train.py would hide prunelab's.
 SAFE = "-P"
 
 

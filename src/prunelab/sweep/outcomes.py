@@ -32,7 +32,7 @@ class SweepSummary:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table.grid("", "", "", padding=(0, 2, 0, 0))
         for column in table.columns:
-            column.overflow = "fold"  # a name or a reason is told whole, if in several lines
+            column.overflow = "fold"  # long names and reasons wrap
         for name, state, reason in self.jobs:
             if state != "finished":
                 table.add_row(Text(state), Text(name), Text(reason or NEXT[state]))

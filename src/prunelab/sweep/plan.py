@@ -1,4 +1,4 @@
-"""The jobs of a sweep: which are to be run, and what became of each."""
+"""The jobs of a sweep: which are left to run, and the outcome of each."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,26 +18,26 @@ from prunelab.job.conf import job_of, yaml_digest
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
-from prunelab.store.identity import asked
+from prunelab.store.identity import overrides_digest
 from prunelab.store.job import Job, differing
 from prunelab.store.signals import Interrupted
 from prunelab.store.weights import weights_content
 from prunelab.sweep.outcomes import SweepSummary
 
 log = logging.getLogger(__name__)
-MANY = 100  # jobs; to compose so many takes longer than one waits without a word
+MANY = 100  # jobs; composing so many takes seconds, so it is logged
 OPEN = ("precision", "compile", "pretrained", "data.fingerprint", "trainer.devices")  # a job settles these when it runs
 
 
 @dataclass
 class PlannedJob:
-    """One job of a sweep, and where it stands."""
+    """One job of a sweep, and its state."""
 
     overrides: tuple[str, ...]
     folder: RunDir
-    job: Job | None = None  # None where it was finished before, and need not be composed
-    accuracy: float | None = None  # where it was finished before
-    problem: BaseException | None = None  # what its launcher said went wrong
+    job: Job | None = None  # None if already finished, and not composed
+    accuracy: float | None = None  # if already finished
+    problem: BaseException | None = None  # the error that its launcher reported
 
     @property
     def state(self) -> State:
@@ -50,7 +50,7 @@ class PlannedJob:
 
     @property
     def reason(self) -> str:
-        """Why there is no result, in a line; "" where nothing is known."""
+        """Why there is no result, in a line; "" if unknown."""
         failure = self.folder.read("failure.json") if self.folder.state() == "failed" else None
         return str(failure["reason"]) if failure else one_line(self.problem) if self.problem else ""
 
@@ -66,7 +66,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     jobs: dict[Path, PlannedJob] = {}
     data: dict[str, Any] = {}
     for overrides in todo:
-        if before := finished.get(asked(overrides, conf)):
+        if before := finished.get(overrides_digest(overrides, conf)):
             folder, accuracy = before
             jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
             continue
@@ -97,7 +97,7 @@ def unfinished(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
 
 
 def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> None:
-    """Notes what a launcher says of its jobs; it may have ended before all of them began."""
+    """Records what a launcher returned; fewer than `jobs` if it ended early."""
     for job, returned in zip(jobs, returns, strict=False):
         if returned.status == JobStatus.FAILED:
             job.problem = returned._return_value  # the property would raise it
@@ -106,7 +106,7 @@ def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> 
 
 
 def print_summary(jobs: Sequence[PlannedJob]) -> bool:
-    """Prints the tables of all finished jobs, and what became of the others; whether there are none of those."""
+    """Prints the tables of all finished jobs and the state of the others; returns whether all are finished."""
     for study in dict.fromkeys(job.folder.path.parent for job in jobs):
         if study.is_dir():
             publish_if_any(study)
@@ -118,7 +118,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
 def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
     """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
     cfg: DictConfig = loader.load_sweep_config(config, list(overrides))
-    HydraConfig.instance().set_config(cfg)  # interpolations ask it
+    HydraConfig.instance().set_config(cfg)  # interpolations read it
     return job_of(cfg, cfg.hydra), RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
 
 
@@ -129,12 +129,12 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
         if (result := RunDir(path.parent).result()) is None:
             continue  # damaged, or from a newer version
         job = result.job
-        again = job.config.get("rerun") is True  # which makes one more folder each time it is asked for
+        rerun = job.config.get("rerun") is True  # makes a new folder each time
         try:
-            if not again and job.values["pretrained"] == weights(job.pretrained):
+            if not rerun and job.values["pretrained"] == weights(job.pretrained):
                 jobs[job.asked] = RunDir(path.parent), result.accuracy
         except (OSError, LookupError):
-            continue  # the weights that it began with are gone
+            continue  # its pretrained weights are gone
     return jobs
 
 

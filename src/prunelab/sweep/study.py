@@ -1,4 +1,4 @@
-"""Checks the values and the data of a single job while nothing is written yet."""
+"""Checks the values and the data of a single job before anything is written."""
 
 import sys
 from pathlib import Path

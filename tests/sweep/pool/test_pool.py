@@ -1,4 +1,4 @@
-"""The pool: never two jobs on one seat, nothing left over when it is gone, memory and other sweeps is_handled."""
+"""The pool of jobs: one job a slot, no orphans, and what happens when memory runs out or another sweep runs."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ open(folder + "/note.json", "w").write(json.dumps(note))
 
 
 def task(program: str, folder: Path, **more) -> Task:
-    return Task(lambda there: [sys.executable, "-c", program, str(there.path)], lambda: RunDir(folder), **more)
+    return Task(lambda run_dir: [sys.executable, "-c", program, str(run_dir.path)], lambda: RunDir(folder), **more)
 
 
 def test_eight_jobs_on_four_devices_never_two_on_one(tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_a_job_that_fails_in_any_way_costs_the_others_nothing_and_is_explained(t
     assert str(tasks[1].problem()) == "killed by SIGKILL"
 
 
-def test_one_that_ran_out_of_memory_beside_others_runs_once_more_alone(tmp_path: Path) -> None:
-    """The first attempt fails for want of memory; the second looks whether anything runs beside it."""
+def test_a_job_that_ran_out_of_memory_beside_others_runs_once_more_alone(tmp_path: Path) -> None:
+    """The first attempt runs out of memory; the second notes what runs beside it."""
     hungry = """
 import json, os, sys, time
 folder = sys.argv[1]
@@ -78,7 +78,7 @@ open(sys.argv[1] + "/here", "w").close(); time.sleep(0.5); os.remove(sys.argv[1]
     assert (tmp_path / "hungry" / "beside").read_text() == ""
 
 
-def test_without_others_beside_it_memory_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_a_job_that_ran_out_of_memory_alone_is_not_repeated(tmp_path: Path) -> None:
     count = """
 import sys
 open(sys.argv[1] + "/failure.json", "w").write('{"memory": true, "reason": "x"}')
@@ -110,7 +110,7 @@ def test_a_job_of_another_process_is_waited_for_and_taken_over_when_that_dies(tm
     assert order == ["released"]
 
 
-def test_a_job_that_finds_its_folder_taken_comes_again(tmp_path: Path) -> None:
+def test_a_job_that_finds_its_folder_locked_is_run_again(tmp_path: Path) -> None:
     once = f"""
 import os, sys
 path = sys.argv[1] + "/again"
@@ -134,15 +134,15 @@ open(other + "/result.json", "w").write('{"accuracy": 0.5}')
     assert not (tmp_path / "second" / "ran").exists()
 
 
-def test_asked_to_stop_it_passes_that_on_and_begins_nothing_more(tmp_path: Path) -> None:
-    heeds = """
+def test_a_stop_is_passed_on_and_starts_nothing_more(tmp_path: Path) -> None:
+    stops = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
 open(sys.argv[1] + "/ready", "w").close()
 time.sleep(60)
 """
     stop = StopRequest()
-    tasks = [task(heeds, tmp_path / str(i)) for i in range(2)]
+    tasks = [task(stops, tmp_path / str(i)) for i in range(2)]
 
     def watch(pool: Pool) -> None:
         if (tmp_path / "0" / "ready").exists():
@@ -150,7 +150,7 @@ time.sleep(60)
 
     Pool(DeviceSlots([CPU], 1), stop, watch).run(tasks)
     assert [t.status for t in tasks] == [143, None]
-    assert str(tasks[0].problem()) == "asked to stop"
+    assert str(tasks[0].problem()) == "stopped"
 
 
 def test_a_folder_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -> None:
@@ -163,12 +163,15 @@ def test_a_folder_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("seats", "told"), [(DeviceSlots([CPU], 1), "hydra.launcher.jobs=1"), (DeviceSlots(["0"], 2), "there are 1: 0")]
+    ("slots", "message"),
+    [(DeviceSlots([CPU], 1), "hydra.launcher.jobs=1"), (DeviceSlots(["0"], 2), "only 1 available: 0")],
 )
-def test_more_devices_than_there_are_are_refused_before_any_job(seats: DeviceSlots, told: str, tmp_path: Path) -> None:
+def test_more_devices_than_there_are_are_refused_before_any_job(
+    slots: DeviceSlots, message: str, tmp_path: Path
+) -> None:
     tasks = [task("pass", tmp_path / "one"), task("pass", tmp_path / "two", devices=2)]
-    with pytest.raises(ValueError, match=f"trainer.devices=2: .*{told}"):
-        Pool(seats, StopRequest()).run(tasks)
+    with pytest.raises(ValueError, match=f"trainer.devices=2: .*{message}"):
+        Pool(slots, StopRequest()).run(tasks)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,7 +199,7 @@ time.sleep(600)
     assert time.monotonic() - began < GRACE / 2
 
 
-PARENT = """
+LAUNCHER = """
 import sys
 from pathlib import Path
 from prunelab.sweep.pool.pool import GRACE, Pool, Task
@@ -211,22 +214,22 @@ open(sys.argv[1] + "/pid", "w").write(str(os.getpid()))
 time.sleep(600)
 '''
 folders = [Path(sys.argv[1]) / str(i) for i in range(2)]
-command = lambda there: [sys.executable, "-c", child, str(there.path)]
+command = lambda run_dir: [sys.executable, "-c", child, str(run_dir.path)]
 Pool(DeviceSlots(["cpu"], 2), StopRequest()).run([Task(command, lambda f=f: RunDir(f)) for f in folders])
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_job_outlives_the_process_that_started_it(number: int, tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)])
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)])
     notes = [tmp_path / str(i) / "pid" for i in range(2)]
     until = time.monotonic() + 60
     while not all(note.exists() and note.read_text() for note in notes):
         assert time.monotonic() < until
         time.sleep(0.05)
     pids = [int(note.read_text()) for note in notes]
-    parent.send_signal(number)
-    parent.wait()
+    launcher.send_signal(number)
+    launcher.wait()
     while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
         assert time.monotonic() < until + 60, pids
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The command itself: a search killed for good is finished by the same command, as if nothing had happened."""
+"""The search command: the same command finishes a killed search, as if nothing had happened."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def results(study: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def searches(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One search in one piece; another killed in its third job, its finished jobs' times, and what ended it."""
+    """An undisturbed search; one killed in its third job, its jobs finished by then, and its second run."""
     cwd = tmp_path_factory.mktemp("searches")
     whole = subprocess.run(command(tiny_images, "whole"), cwd=cwd, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
@@ -57,26 +57,26 @@ def searches(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {"whole": cwd / "outputs" / "whole", "killed": killed, "finished": finished, "again": again.stdout}
 
 
-def test_a_killed_search_ends_with_the_trials_of_one_in_one_piece(searches: dict[str, Any]) -> None:
+def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(searches: dict[str, Any]) -> None:
     assert trials(searches["killed"]) == trials(searches["whole"])
     assert [state for state, *_ in trials(searches["whole"])] == ["COMPLETE"] * TRIALS
 
 
-def test_a_finished_job_is_not_run_again_and_a_killed_one_goes_on(searches: dict[str, Any]) -> None:
-    there = results(searches["killed"])
+def test_a_finished_job_is_not_run_again_and_a_killed_one_resumes(searches: dict[str, Any]) -> None:
+    files = results(searches["killed"])
     assert len(searches["finished"]) == 2
-    assert searches["finished"].items() <= {name: path.stat().st_mtime_ns for name, path in there.items()}.items()
-    assert searches["again"].count("epoch 1/3") == 1  # of the fourth job: the third goes on from its own
-    assert len(there) == TRIALS
+    assert searches["finished"].items() <= {name: path.stat().st_mtime_ns for name, path in files.items()}.items()
+    assert searches["again"].count("epoch 1/3") == 1  # of the fourth job: the third resumes
+    assert len(files) == TRIALS
 
 
-def test_what_the_search_optimised_stands_in_the_results(searches: dict[str, Any]) -> None:
-    noted = {}
+def test_the_objectives_of_trials_are_those_of_the_results(searches: dict[str, Any]) -> None:
+    recorded = {}
     for _, params, values in trials(searches["whole"]):
-        noted[f"rate={params['rate']},", f"optim.optimizer.lr={params['optim.optimizer.lr']}"] = values
+        recorded[f"rate={params['rate']},", f"optim.optimizer.lr={params['optim.optimizer.lr']}"] = values
     for name, path in results(searches["whole"]).items():
         result = json.loads(path.read_text())
-        [values] = [values for keys, values in noted.items() if all(key in name for key in keys)]
+        [values] = [values for keys, values in recorded.items() if all(key in name for key in keys)]
         assert values == [result["history"][-1]["val_acc"], result["cost"]["pruned"]["macs"]]
 
 

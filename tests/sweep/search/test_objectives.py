@@ -1,4 +1,4 @@
-"""A trial is judged by validation data and by the costs in its job's result.json."""
+"""Objectives of a trial: accuracy on validation data, and the costs in result.json."""
 
 import json
 import math
@@ -28,11 +28,11 @@ def test_accuracy_is_that_of_the_last_epoch_on_validation_images(tmp_path: Path)
 
 
 def test_a_job_of_this_process_has_its_folder_in_hydras_configuration(tmp_path: Path) -> None:
-    there = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(folder(tmp_path))}}})
-    assert outcome(returned(working_dir=str(tmp_path.parent), hydra_cfg=there), ["macs"]) == [5]
+    cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(folder(tmp_path))}}})
+    assert outcome(returned(working_dir=str(tmp_path.parent), hydra_cfg=cfg), ["macs"]) == [5]
 
 
-def test_a_failed_job_has_no_outcome_whatever_lies_in_its_folder(tmp_path: Path) -> None:
+def test_a_failed_job_has_no_outcome_whatever_its_folder_holds(tmp_path: Path) -> None:
     where = str(folder(tmp_path))
     with pytest.raises(RuntimeError, match=r"train\.log"):
         outcome(returned(math.nan, working_dir=where), ["macs"])

@@ -1,4 +1,4 @@
-"""Hydra's sweep syntax is read into ranges, and values are written back short and the same."""
+"""The search space: Hydra's sweep syntax as distributions, and values written short without a change."""
 
 import random
 
@@ -14,7 +14,7 @@ def space(*overrides: str) -> Space:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("override", "distribution"),
     [
         ("rate=interval(0.2,0.95)", FloatDistribution(0.2, 0.95)),
         ("lr=tag(log,interval(0.01,0.3))", FloatDistribution(0.01, 0.3, log=True)),
@@ -30,9 +30,9 @@ def space(*overrides: str) -> Space:
         ("x=null,'b c',[1,2]", CategoricalDistribution(("null", "'b c'", "[1,2]"))),
     ],
 )
-def test_each_kind_of_sweep_becomes_what_it_means(given: str, meant: object) -> None:
-    [(key, values)] = space(given).searched.items()
-    assert (key, values) == (given.partition("=")[0], meant)
+def test_each_kind_of_sweep_becomes_its_distribution(override: str, distribution: object) -> None:
+    [(key, values)] = space(override).searched.items()
+    assert (key, values) == (override.partition("=")[0], distribution)
 
 
 def test_everything_else_passes_through_as_it_was_written() -> None:
@@ -42,21 +42,21 @@ def test_everything_else_passes_through_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("override", "message"),
     [
         ("rate=0.5", "nothing to search over"),
         ("rate=interval(0.9,0.2)", r"rate=interval\(0.9,0.2\): expected low < high"),
         ("lr=tag(log,interval(0,1))", "both above 0"),
-        ("lr=tag(lgo,interval(0.1,1))", "tag lgo is none of int, log"),
+        ("lr=tag(lgo,interval(0.1,1))", "tag lgo is not one of int, log"),
         ("rounds=range(1,2)", "at least two values"),
     ],
 )
-def test_what_cannot_be_searched_is_told(given: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        space(given)
+def test_an_impossible_space_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        space(override)
 
 
-def test_both_ends_and_every_choice_are_tried_before_a_search() -> None:
+def test_corners_cover_both_ends_and_every_choice() -> None:
     corners = space("epochs=1", "rate=interval(0,0.5)", "prune=usp,sp,gmp").corners()
     assert corners == [
         ("epochs=1", "rate=0", "prune=usp"),

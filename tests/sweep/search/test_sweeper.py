@@ -1,4 +1,4 @@
-"""The sweeper between Hydra, a launcher and Optuna; jobs are stand-ins that write a result.json at once."""
+"""The Optuna sweeper with Hydra, a launcher and stand-in jobs that write a result.json at once."""
 
 import json
 import subprocess
@@ -36,9 +36,9 @@ def search(tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def do(*overrides: str, job: Job = run) -> optuna.Study:
         data = ["data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache"]
-        asked = ["hydra/sweeper=optuna", "~hydra.callbacks.study", "name=s", *data, *overrides]
+        args = ["hydra/sweeper=optuna", "~hydra.callbacks.study", "name=s", *data, *overrides]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            GlobalHydra.instance().hydra.multirun("train", job, asked)  # type: ignore[union-attr]
+            GlobalHydra.instance().hydra.multirun("train", job, args)  # type: ignore[union-attr]
         return recorded(tmp_path / "outputs" / "s")
 
     return do
@@ -51,7 +51,7 @@ def recorded(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="search", storage=storage)
 
 
-def test_optuna_notes_what_the_jobs_results_say(search, tmp_path: Path) -> None:
+def test_optuna_records_the_objectives_of_the_results(search, tmp_path: Path) -> None:
     study = search("hydra.sweeper.n_trials=5", *SPACE)
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert len(study.trials) == 5
@@ -61,7 +61,7 @@ def test_optuna_notes_what_the_jobs_results_say(search, tmp_path: Path) -> None:
         assert trial.values == [result["history"][-1]["val_acc"], result["cost"]["pruned"]["macs"]]
 
 
-def test_a_failed_job_is_noted_and_the_search_goes_on(search) -> None:
+def test_a_failed_job_is_recorded_and_the_search_continues(search) -> None:
     def fails(cfg: DictConfig) -> float:
         if cfg.seed:
             raise RuntimeError("diverged")
@@ -95,7 +95,7 @@ def test_what_a_killed_command_left_is_run_first_and_nothing_twice(search, tmp_p
     assert len(study.trials) == 5
 
 
-def test_a_job_that_was_killed_has_not_failed_and_is_gone_on_with(search) -> None:
+def test_a_killed_job_has_not_failed_and_is_resumed(search) -> None:
     ran: list[float] = []
 
     def killed(cfg: DictConfig) -> float:
@@ -124,29 +124,29 @@ def test_equal_suggestions_of_a_batch_are_one_job(search) -> None:
 
 def test_another_search_in_the_same_study_is_refused(search) -> None:
     search("hydra.sweeper.n_trials=1", *SPACE)
-    for other, told in (
+    for overrides, changed in (
         ([*SPACE, "rate=interval(0.3,0.95)"], "space"),
         ([*SPACE, "epochs=3"], "fixed overrides"),
         ([*SPACE, "hydra.sweeper.objectives=[accuracy,bops]"], "objectives"),
     ):
-        with pytest.raises(SystemExit, match=f"other {told}: choose another name="):
-            search(*other)
+        with pytest.raises(SystemExit, match=f"other {changed}: choose another name="):
+            search(*overrides)
     assert len(search("hydra.sweeper.n_trials=2", "logger=none", *SPACE).trials) == 2  # results do not depend on it
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("overrides", "message"),
     [
         (["rate=0.5"], "nothing to search over"),
         (["prune=usp", "rate=interval(20,95)"], "rate=20: expected a fraction in .*rate=0.2"),
-        (["hydra.sweeper.objectives=[flops]", *SPACE], "flops is none of accuracy, macs"),
+        (["hydra.sweeper.objectives=[flops]", *SPACE], "flops is not one of accuracy, macs"),
         (["data.root=nowhere", *SPACE], "data.root=nowhere: no such folder"),
         (["hydra.sweeper.n_trials=0", *SPACE], "hydra.sweeper.n_trials=0: expected at least 1"),
     ],
 )
-def test_a_mistake_is_told_before_any_job(search, asked: list[str], told: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=f"train: .*{told}"):
-        search(*asked)
+def test_a_mistake_is_reported_before_any_job(search, overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=f"train: .*{message}"):
+        search(*overrides)
     assert list(tmp_path.glob("outputs/s/*/result.json")) == []
 
 
@@ -156,7 +156,7 @@ def test_a_key_that_does_not_exist_leaves_no_search_behind(search, tmp_path: Pat
     assert not (tmp_path / "outputs" / "s" / "search.log").exists()
 
 
-def test_without_optuna_the_remedy_is_told(search, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_message_says_how_to_install_it(search, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.startswith(("optuna", "prunelab.sweep.search"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "optuna", None)
@@ -176,7 +176,7 @@ def test_an_experiment_file_can_hold_the_space(search, tmp_path: Path) -> None:
 
 
 def test_a_second_command_on_the_same_search_is_refused(search, tmp_path: Path) -> None:
-    with held(tmp_path / "outputs" / "s" / ".search.lock"), pytest.raises(SystemExit, match="is at work here"):
+    with held(tmp_path / "outputs" / "s" / ".search.lock"), pytest.raises(SystemExit, match="is in use by process"):
         search("hydra.sweeper.n_trials=1", *SPACE)
     assert len(search("hydra.sweeper.n_trials=1", *SPACE).trials) == 1
 

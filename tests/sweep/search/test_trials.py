@@ -1,4 +1,4 @@
-"""A search that is killed anywhere goes on with the trials that it would have chosen."""
+"""A search that is killed at any point continues with the trials that it would have chosen."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 from prunelab.sweep.search.trials import Trials
 
 SPACE = {"rate": FloatDistribution(0.2, 0.95), "lr": FloatDistribution(0.01, 0.3, log=True)}
-ASKED: dict[str, Any] = {"space": dict.fromkeys(SPACE, ""), "objectives": ["accuracy", "macs"]}
+SETTINGS: dict[str, Any] = {"space": dict.fromkeys(SPACE, ""), "objectives": ["accuracy", "macs"]}
 TOTAL = 30
 
 
 def opened(log: Path, **changes: object) -> Trials:
-    return Trials(log, ASKED | changes, ["maximize", "minimize"])
+    return Trials(log, SETTINGS | changes, ["maximize", "minimize"])
 
 
 def judge(params: dict[str, Any]) -> list[float] | None:
@@ -31,24 +31,24 @@ def finish(trials: Trials, jobs: int = 1, seed: int = 0) -> list[dict[str, Any]]
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-@pytest.mark.parametrize("told", [0, 1])
-def test_where_a_search_is_killed_does_not_change_what_it_chooses(jobs: int, told: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("finished", [0, 1])
+def test_where_a_search_is_killed_does_not_change_what_it_chooses(jobs: int, finished: int, tmp_path: Path) -> None:
     whole = finish(opened(tmp_path / "whole.log"), jobs)
     log = tmp_path / "killed.log"
     for _ in range(TOTAL // jobs):  # every command is killed during its second batch
         trials = opened(log)
         for number, params in trials.next(SPACE, TOTAL, jobs, seed=0):
             trials.record(number, judge(params))
-        for number, params in trials.next(SPACE, TOTAL, jobs, seed=0)[:told]:
+        for number, params in trials.next(SPACE, TOTAL, jobs, seed=0)[:finished]:
             trials.record(number, judge(params))
     assert finish(opened(log), jobs) == whole
     assert len(whole) == TOTAL
 
 
 def test_trials_differ_among_themselves_and_with_the_seed(tmp_path: Path) -> None:
-    one, two = (finish(opened(tmp_path / f"{seed}.log"), seed=seed) for seed in (0, 1))
-    assert len({str(params) for params in one}) > 0.9 * TOTAL
-    assert one[0] != two[0]
+    first, second = (finish(opened(tmp_path / f"{seed}.log"), seed=seed) for seed in (0, 1))
+    assert len({str(params) for params in first}) > 0.9 * TOTAL
+    assert first[0] != second[0]
 
 
 def test_tpe_learns_where_the_front_is(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_trial_killed_between_two_of_its_values_is_chosen_again(tmp_path: Path
     assert finish(opened(log)) == whole
 
 
-def test_half_a_line_and_a_lock_that_a_kill_left_do_no_harm(tmp_path: Path) -> None:
+def test_half_a_line_and_a_lock_left_by_a_kill_are_removed(tmp_path: Path) -> None:
     log = tmp_path / "search.log"
     opened(log).next(SPACE, TOTAL, 1, seed=0)
     with log.open("a") as file:
@@ -79,7 +79,7 @@ def test_another_search_in_the_same_study_is_refused(changed: dict[str, Any], tm
         opened(tmp_path / "search.log", **changed)
 
 
-def test_more_trials_can_be_asked_for_later(tmp_path: Path) -> None:
+def test_more_trials_can_be_requested_later(tmp_path: Path) -> None:
     first = finish(opened(tmp_path / "search.log"))
     assert opened(tmp_path / "search.log").next(SPACE, TOTAL, 1, seed=0) == []
     [(_, params)] = opened(tmp_path / "search.log").next(SPACE, TOTAL + 1, 1, seed=0)

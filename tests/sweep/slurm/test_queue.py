@@ -1,4 +1,4 @@
-"""What is concluded from Slurm's answers, and how a job leaves its node; no Slurm is needed."""
+"""The Slurm queue and preemption, tested with fake commands; no Slurm is needed."""
 
 import os
 import signal
@@ -18,60 +18,60 @@ from prunelab.sweep.slurm.queue import SlurmJobId
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of files with what each command of Slurm prints, a line a call, then nothing more; FAIL: it fails."""
+    """A folder with the output of each Slurm command, a line per call, then nothing; at FAIL the call fails."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(slurm, "OFTEN", 0.0)
     for name in ("squeue", "scontrol"):
         script = f"""#!/bin/sh
-        line=$(head -n 1 {tmp_path}/{name}.says); sed -i 1d {tmp_path}/{name}.says
+        line=$(head -n 1 {tmp_path}/{name}.answers); sed -i 1d {tmp_path}/{name}.answers
         [ "$line" != FAIL ] || exit 1
         for word in $line; do echo "$word"; done"""
         (tmp_path / name).write_text(script)
         (tmp_path / name).chmod(0o755)
-        (tmp_path / f"{name}.says").touch()
+        (tmp_path / f"{name}.answers").touch()
     return tmp_path
 
 
 def jobs(tmp_path: Path, *names: str) -> dict[SlurmJobId, RunDir]:
-    return {SlurmJobId(name, "said.out"): RunDir(tmp_path / name) for name in names}
+    return {SlurmJobId(name, "slurm.out"): RunDir(tmp_path / name) for name in names}
 
 
 def test_a_job_is_over_when_two_answers_in_a_row_lack_it(answers: Path) -> None:
-    (answers / "squeue.says").write_text("7_0 7_1\n7_1\n7_0\n7_0\nFAIL\nFAIL\n7_0\n\n9\nthe end")
-    asked = jobs(answers, "7_0", "7_1")
-    assert slurm.wait(asked, StopRequest()) == set()
-    assert (answers / "squeue.says").read_text() == "the end"
+    (answers / "squeue.answers").write_text("7_0 7_1\n7_1\n7_0\n7_0\nFAIL\nFAIL\n7_0\n\n9\nthe end")
+    waiting = jobs(answers, "7_0", "7_1")
+    assert slurm.wait(waiting, StopRequest()) == set()
+    assert (answers / "squeue.answers").read_text() == "the end"
 
 
 def test_a_job_with_a_result_is_over_though_it_is_still_in_the_queue(answers: Path) -> None:
-    (answers / "squeue.says").write_text("7 8\n8\n\n\n")
-    asked = jobs(answers, "7")
+    (answers / "squeue.answers").write_text("7 8\n8\n\n\n")
+    waiting = jobs(answers, "7")
     write_json(answers / "7" / "result.json", {"accuracy": 1})
-    assert slurm.wait(asked, StopRequest()) == set()
-    assert (answers / "squeue.says").read_text() == "8\n\n\n"
+    assert slurm.wait(waiting, StopRequest()) == set()
+    assert (answers / "squeue.answers").read_text() == "8\n\n\n"
 
 
-def test_who_is_asked_to_stop_waits_no_longer(answers: Path) -> None:
+def test_a_stop_ends_the_wait(answers: Path) -> None:
     stop = StopRequest()
     stop.request(signal.SIGINT)
-    asked = jobs(answers, "7")
-    assert slurm.wait(asked, stop) == set(asked)
+    waiting = jobs(answers, "7")
+    assert slurm.wait(waiting, stop) == set(waiting)
 
 
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        ("JobState=OUT_OF_MEMORY ExitCode=0:125 NodeList=n1", "OUT_OF_MEMORY, exit 0:125, on n1; see said.out"),
+        ("JobState=OUT_OF_MEMORY ExitCode=0:125 NodeList=n1", "OUT_OF_MEMORY, exit 0:125, on n1; see slurm.out"),
         ("FAIL", "state unknown, exit unknown, on no node"),
         ("JobState=CANCELLED ExitCode=0:15", None),
     ],
 )
-def test_a_folder_tells_how_slurm_ended_its_job(answers: Path, state: str, reason: str | None) -> None:
-    (answers / "scontrol.says").write_text(state)
-    ticket, folder = next(iter(jobs(answers, "7").items()))
-    slurm.settle(ticket, folder)
-    there = folder.read("failure.json")
-    assert (reason in there["reason"]) if reason and there else there is None
+def test_failure_json_says_how_slurm_ended_a_job(answers: Path, state: str, reason: str | None) -> None:
+    (answers / "scontrol.answers").write_text(state)
+    job, folder = next(iter(jobs(answers, "7").items()))
+    slurm.record_end(job, folder)
+    failure = folder.read("failure.json")
+    assert (reason in failure["reason"]) if reason and failure else failure is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_checkpoint_comes_before_the_job_is_queued_again(monkeypatch: pytest
     assert order[:3] == ["checkpoint", "queued again", 1]
 
 
-def test_a_job_too_slow_to_leave_a_checkpoint_is_queued_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_too_slow_to_leave_a_checkpoint_is_queued_again_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[object] = []
     kept = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGALRM, signal.SIGTERM)}
     monkeypatch.setattr(os, "_exit", order.append)
@@ -140,23 +140,23 @@ def test_only_processes_that_srun_started_are_slurms(
         monkeypatch.delenv(name)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    found = environments(devices)
-    assert [type(environment).__name__ for environment in found] == kind
-    assert not any(getattr(environment, "auto_requeue", False) for environment in found)
+    plugins = environments(devices)
+    assert [type(environment).__name__ for environment in plugins] == kind
+    assert not any(getattr(environment, "auto_requeue", False) for environment in plugins)
 
 
 @pytest.mark.parametrize(
-    ("hidden", "told"),
+    ("hidden", "message"),
     [("'hydra_plugins.hydra_submitit_launcher'", "pip install 'prunelab[slurm]'"), ("", "Slurm does not answer here")],
 )
-def test_what_is_missing_is_told_in_a_line(hidden: str, told: str, tmp_path: Path) -> None:
+def test_a_missing_package_or_slurm_is_reported_in_a_line(hidden: str, message: str, tmp_path: Path) -> None:
     code = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys([{hidden}])); sys.argv[0] = 'train'\n"
         "runpy.run_module('train', run_name='__main__')"
     )
-    asked = ["-m", "hydra/launcher=slurm", "data=shapes", f"data.cache={tmp_path}/cache", "name=x"]
+    args = ["-m", "hydra/launcher=slurm", "data=shapes", f"data.cache={tmp_path}/cache", "name=x"]
     env = os.environ | {"PATH": "/nowhere"}
-    done = subprocess.run([sys.executable, "-c", code, *asked], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *args], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Slots of devices for jobs. Each device has so many; on the CPU a slot is a share of its cores."""
+"""Slots for jobs on devices. Each device has the same number; on the CPU a slot is a share of the cores."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ class DeviceSlots:
         """How many slots there are, and how to have more."""
         if self.on_cpu:
             return f"each process takes a slot, and the CPU has hydra.launcher.jobs={self.jobs} of them; give it more"
-        return f"there are {self.most}: {', '.join(self.free)}"
+        return f"only {self.most} available: {', '.join(self.free)}"
 
     def take(self, devices: int, alone: bool = False) -> list[str] | None:
         """The device of each slot taken, those with most free slots first; None while there are too few."""
@@ -36,9 +36,9 @@ class DeviceSlots:
             taken = [CPU] * (self.jobs if alone else devices)
         else:
             least = self.jobs if alone else 1
-            roomy = sorted((name for name, free in self.free.items() if free >= least), key=lambda n: -self.free[n])
-            taken = [name for name in roomy[:devices] for _ in range(least)]
-            if len(roomy) < devices:
+            usable = sorted((name for name, free in self.free.items() if free >= least), key=lambda n: -self.free[n])
+            taken = [name for name in usable[:devices] for _ in range(least)]
+            if len(usable) < devices:
                 return None
         if any(self.free[name] < taken.count(name) for name in taken):
             return None
@@ -60,11 +60,11 @@ class DeviceSlots:
 
 
 def visible_gpus() -> list[str]:
-    """Those that a process of this machine would see, without asking torch, which takes seconds to import."""
+    """The GPUs that torch would see, without its import, which takes seconds."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    ask = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
-        return subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        return subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return []

@@ -24,7 +24,10 @@ from prunelab.sweep.pool.pool import AGAIN, Pool, Task
 from prunelab.sweep.pool.progress import SweepProgress
 
 log = logging.getLogger(__name__)
-OWN = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
+# Overrides of the sweep that are not passed to its jobs.
+SWEEP = (
+    "hydra.mode", "hydra.run.", "hydra.sweep.", "hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher",
+)  # fmt: skip
 
 
 class PoolLauncher(Launcher):
@@ -59,7 +62,7 @@ class PoolLauncher(Launcher):
                     returns = self._side_by_side(jobs, slots, stop)
             except KeyboardInterrupt:
                 sys.exit(stop.status)
-        if stop and outermost:  # a sweeper that knows of no signals would go on to other jobs
+        if stop and outermost:  # a sweeper that handles no signals would start other jobs
             sys.exit(stop.status)
         return returns
 
@@ -85,7 +88,7 @@ class PoolLauncher(Launcher):
                 returned = self._run(overrides, first + number)
                 if not isinstance(returned._return_value, Busy):
                     returns[number] = returned
-            if len(returns) == before and not stop:  # the jobs that are left are another process's
+            if len(returns) == before and not stop:  # other processes work on the jobs that are left
                 time.sleep(AGAIN)
         return [returns.get(number) or _not_begun(overrides) for number, overrides in enumerate(jobs)]
 
@@ -97,7 +100,7 @@ class PoolLauncher(Launcher):
             returned = run_job(
                 self.task_function, cfg, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self.hydra_context
             )
-        except OSError as error:  # its folder cannot be made, or its log not be opened
+        except OSError as error:  # its folder cannot be made, or its log cannot be opened
             returned = JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.FAILED, _return_value=error)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         returned.working_dir = str(returned.hydra_cfg.hydra.runtime.output_dir) if returned.hydra_cfg else None
@@ -121,7 +124,7 @@ class PoolLauncher(Launcher):
     def _command(self, overrides: list[str]) -> Callable[[RunDir], list[str]]:
         """The command that runs this one job in a process of its own, from the configuration of this process."""
         hydra = self.config.hydra
-        kept = [item for item in hydra.overrides.hydra if not item.lstrip("+~").startswith(OWN)]
+        kept = [item for item in hydra.overrides.hydra if not item.lstrip("+~").startswith(SWEEP)]
         options = {"main": "--config-path", "command-line": "--config-dir"}
         sources = [source for source in hydra.runtime.config_sources if source.provider in options]
         where = [part for source in sources for part in (options[source.provider], source.path)]
@@ -131,12 +134,12 @@ class PoolLauncher(Launcher):
 
 
 def _quoted(text: str) -> str:
-    """As a value in Hydra's grammar, in which = and , would mean something."""
+    """Quoted for Hydra's grammar, in which = and , have meanings."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _without_memory(error: BaseException) -> BaseException:
-    """The same error, which no longer keeps the networks and images of the frames that it went through."""
+    """The same error without tracebacks, whose frames keep networks and images alive."""
     link: BaseException | None = error
     while link:
         link.__traceback__, link = None, link.__cause__ or link.__context__

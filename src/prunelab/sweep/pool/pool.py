@@ -19,10 +19,10 @@ from prunelab.sweep.pool.devices import DeviceSlots
 POLL = 0.05  # seconds between two checks of the processes
 AGAIN = 2.0  # seconds between two checks of a job that another process works on
 GRACE = 60.0  # seconds from SIGTERM, which asks for a checkpoint, to SIGKILL
-OUTPUT = "output.log"  # in a job's folder: all that it said
-TAIL = 4096  # bytes at its end, in which the last line stands
+OUTPUT = "output.log"  # in a job's folder: its standard output and error
+TAIL = 4096  # bytes at its end that are searched for the last line
 STOPPED = tuple(128 + number for number in SIGNALS)  # exit statuses of a job that a signal ended
-RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # not of these jobs
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # not for jobs
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Task:
     """A job: its folder, the command that runs it there, and the number of devices it trains on."""
 
     command: Callable[[RunDir], Sequence[str]]
-    where: Callable[[], RunDir]  # called when its turn comes: to compose a configuration takes a while
+    where: Callable[[], RunDir]  # called when its turn comes: composing a configuration takes a while
     devices: int = 1
     alone: bool = False  # after memory ran out: nothing else on its devices
     status: int | None = None  # of its process, negative for a signal; None: it has not ended
@@ -76,9 +76,9 @@ class _Running:
 class Pool:
     """Runs tasks in order as slots become free.
 
-    A task that ran out of memory beside others is run once more with nothing beside it. One that another process works
-    on is waited for, and taken over should that process die. On `stop`, and when this process is gone, all end with a
-    checkpoint. `watch` is called with the pool several times a second.
+    A task that ran out of memory beside others is run once more, alone on its devices. The pool waits for a task that
+    another process works on, and takes it over if that process dies. On `stop`, and when this process is gone, all end
+    with a checkpoint. `watch` is called with the pool several times a second.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class Pool:
     def run(self, tasks: Sequence[Task]) -> None:
         """Returns when every task has ended, after `stop` when the running ones have.
 
-        Raises ValueError, with nothing started, for a task that wants more devices than there are.
+        Raises ValueError, with nothing started, for a task that needs more devices than there are.
         """
         for task in tasks:
             if task.devices > self.slots.most:
                 raise ValueError(f"trainer.devices={task.devices}: {self.slots.too_few}")
         self.waiting = list(tasks)
-        began, checked, told_to_stop = time.time(), 0.0, False
+        began, checked, signalled = time.time(), 0.0, False
         try:
             while self.running or ((self.waiting or self.elsewhere) and not self.stop):
                 self._collect()
-                if self.stop and not told_to_stop:
-                    told_to_stop = True
+                if self.stop and not signalled:
+                    signalled = True
                     self._signal(signal.SIGTERM)
                 if not self.stop:
                     if time.monotonic() - checked > AGAIN:
@@ -128,7 +128,7 @@ class Pool:
             elif (slots := self.slots.take(task.devices, task.alone)) is not None:
                 self._begin(task, slots)
             else:
-                return  # a large job is not passed by small ones for ever
+                return  # else small jobs could overtake a large one for ever
 
     def _begin(self, task: Task, slots: list[str]) -> None:
         try:
@@ -144,15 +144,15 @@ class Pool:
     def _start(self, task: Task, slots: list[str]) -> _Running:
         task.folder.path.mkdir(parents=True, exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if name not in RANKS}
-        own = {VARIABLE: "1", "HYDRA_FULL_ERROR": "1", "PYTHONPATH": search_path()}
+        added = {VARIABLE: "1", "HYDRA_FULL_ERROR": "1", "PYTHONPATH": search_path()}
         with (task.folder.path / OUTPUT).open("ab") as output:
             process = subprocess.Popen(
                 task.command(task.folder),
-                env=kept | self.slots.environment(slots) | own,
-                stdin=subprocess.PIPE,  # by its end the job knows that this process is gone
+                env=kept | self.slots.environment(slots) | added,
+                stdin=subprocess.PIPE,  # its end tells the job that this process is gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which tells them
+                start_new_session=True,  # Ctrl-C reaches this process alone, which signals them
             )
         return _Running(task, process, slots, time.monotonic())
 
@@ -194,7 +194,7 @@ class Pool:
                 continue
 
     def _end(self) -> None:
-        """Ends every process that still runs, whatever went wrong."""
+        """Ends every process that still runs."""
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         while self.running and time.monotonic() < deadline:

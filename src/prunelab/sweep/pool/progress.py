@@ -30,7 +30,7 @@ class SweepProgress:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self.live:
             self.live.stop()
 
@@ -54,7 +54,7 @@ class SweepProgress:
         return ", ".join(parts + ([f"about {left} left"] if (left := self._left(pool)) else []))
 
     def _left(self, pool: Pool) -> str:
-        """By the pace so far; "" before the first job has ended."""
+        """The time left at the pace so far; "" before the first job has ended."""
         ended, to_come = len(pool.done), self.total - len(pool.done)
         if not ended or not to_come:
             return ""

@@ -19,10 +19,10 @@ DIRECTIONS: dict[str, Direction] = {
 
 
 def directions(names: Sequence[str]) -> list[Direction]:
-    """Raises ValueError for a name that is not an objective, for one that stands there twice, and for none at all."""
+    """Raises ValueError for an unknown or repeated objective, and for none."""
     for name in names:
         if name not in DIRECTIONS:
-            raise ValueError(f"hydra.sweeper.objectives: {name} is none of {', '.join(DIRECTIONS)}")
+            raise ValueError(f"hydra.sweeper.objectives: {name} is not one of {', '.join(DIRECTIONS)}")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"hydra.sweeper.objectives={list(names)}: expected different ones, at least one")
     return [DIRECTIONS[name] for name in names]
@@ -34,13 +34,13 @@ def outcome(job: JobReturn, names: Sequence[str]) -> list[float]:
     Raises what the job raised; RuntimeError when it failed in another process, OSError when it left no result.json.
     """
     if math.isnan(job.return_value):
-        raise RuntimeError("it failed, its train.log says why")
+        raise RuntimeError("the job failed: see its train.log")
     result = read(_folder(job))
     return [_value(result, name) for name in names]
 
 
 def _folder(job: JobReturn) -> Path:
-    """A launcher of other processes says so in `working_dir`; in this one that is where the command began."""
+    """Launchers of other processes set `working_dir` to it; in this process that is where the command began."""
     folder = Path(job.working_dir or ".")
     if (folder / "result.json").exists() or job.hydra_cfg is None:
         return folder

@@ -29,13 +29,13 @@ class Space:
         return (*self.fixed, *(f"{key}={written(params[key])}" for key in self.searched))
 
     def corners(self) -> list[tuple[str, ...]]:
-        """Jobs that between them try both ends of each interval and every choice."""
+        """Jobs that together cover both ends of each interval and every choice."""
         ends = {key: _ends(values) for key, values in self.searched.items()}
         longest = max(len(values) for values in ends.values())
         return [self.overrides({key: v[min(i, len(v) - 1)] for key, v in ends.items()}) for i in range(longest)]
 
     def described(self) -> dict[str, str]:
-        """Key by key, for comparison with what an earlier command searched."""
+        """By key, for comparison with the space of an earlier command."""
         return {key: distribution_to_json(values) for key, values in self.searched.items()}
 
 
@@ -50,12 +50,12 @@ def parse(arguments: list[str], parser: OverridesParser) -> Space:
 
 
 def written(value: str | int | float) -> str:
-    """As short as it can be and still the same value, because it becomes part of a folder's name."""
+    """As short as possible without changing the value, because it becomes part of a folder's name."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def rounded(value: Any, among: BaseDistribution) -> Any:
-    """Without digits that no result can depend on: linear intervals in steps of 1/1000 to 1/10,000 of their
+    """Drops digits that no result depends on: linear intervals in steps of 1/1000 to 1/10,000 of their
     width, logarithmic ones to 4 significant digits. Stays between the ends; other values are left alone.
     """
     if not isinstance(among, FloatDistribution):
@@ -73,11 +73,11 @@ def _distribution(override: Override) -> BaseDistribution:
     value: Any = override.value()
     unknown: set[str] = getattr(value, "tags", set()) - TAGS
     if unknown:
-        raise ValueError(f"{override.input_line}: tag {min(unknown)} is none of {', '.join(sorted(TAGS))}")
+        raise ValueError(f"{override.input_line}: tag {min(unknown)} is not one of {', '.join(sorted(TAGS))}")
     if isinstance(value, IntervalSweep):
         return _interval(override, value)
     if hasattr(value, "shuffle"):
-        value.shuffle = False  # the order of a space is part of what it is
+        value.shuffle = False  # the order of choices is part of the space
     if override.is_choice_sweep():
         return CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
     return _grid(override, value)

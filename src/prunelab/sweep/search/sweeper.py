@@ -1,4 +1,4 @@
-"""`hydra/sweeper=optuna`: a search for accuracy at little cost, in place of a grid."""
+"""`hydra/sweeper=optuna`: a multi-objective search for accuracy at low cost, instead of a grid."""
 
 import logging
 import sys
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class OptunaSweeper(Sweeper):
-    """The settings are those of conf/hydra/sweeper/optuna.yaml, which says what they mean."""
+    """conf/hydra/sweeper/optuna.yaml documents the settings."""
 
     hydra_context: HydraContext
     config: DictConfig
@@ -50,10 +50,10 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the trials that are missing, and makes the report; a mistake ends the command before the first job."""
+        """Runs the missing trials, and makes the report; a mistake ends the command before the first job."""
         folder = Path(self.config.hydra.sweep.dir)
         with ExitStack() as lock:
-            with in_one_line():
+            with exit_on_error():
                 space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
                 lock.enter_context(held(folder / ".search.lock"))
                 trials = self._opened(folder / "search.log", space)
@@ -81,19 +81,19 @@ class OptunaSweeper(Sweeper):
 
     def _run(self, batch: list[Begun], space: Space, trials: Trials) -> None:
         overrides = [space.overrides(params) for _, params in batch]
-        different = list(dict.fromkeys(overrides))  # two jobs must not write into one folder at once
-        returns = self.launcher.launch([list(job) for job in different], initial_job_idx=batch[0][0])
-        ended = dict(zip(different, returns, strict=True))
+        distinct = list(dict.fromkeys(overrides))  # two jobs must not write into one folder at once
+        returns = self.launcher.launch([list(job) for job in distinct], initial_job_idx=batch[0][0])
+        ended = dict(zip(distinct, returns, strict=True))
         for (number, _), job in zip(batch, overrides, strict=True):
             if not isinstance(ended[job]._return_value, Interrupted):
                 trials.record(number, self._objectives(number, ended[job]))
-        if cut := sum(isinstance(returned._return_value, Interrupted) for returned in returns):
-            sys.exit(f"train: {cut} jobs were interrupted; the same command resumes them")
+        if interrupted := sum(isinstance(returned._return_value, Interrupted) for returned in returns):
+            sys.exit(f"train: {interrupted} jobs were interrupted; the same command resumes them")
 
     def _objectives(self, number: int, job: JobReturn) -> list[float] | None:
         try:
             return outcome(job, self.objectives)
-        except Exception as error:  # whatever the job failed with, the search goes on without it
+        except Exception as error:  # whatever it is, the search continues without this job
             log.warning("trial %d failed: %s: %s", number, type(error).__name__, error)
             return None
 
@@ -110,8 +110,8 @@ class OptunaSweeper(Sweeper):
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
-    """Ends the command with one line where what was asked for cannot be, without a traceback."""
+def exit_on_error() -> Iterator[None]:
+    """Ends the command with one line instead of a traceback when the request is impossible."""
     try:
         yield
     except (ValueError, OSError, RuntimeError, Busy) as error:

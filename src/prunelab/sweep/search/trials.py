@@ -34,7 +34,7 @@ class Rounding(TPESampler):
 
 
 class Trials:
-    """The trials of one search. Killed anywhere and opened again, the search goes on as if it had not been."""
+    """The trials of one search. Killed and opened again, it continues as if nothing had happened."""
 
     def __init__(self, log: Path, settings: dict[str, Any], directions: list[Direction]) -> None:
         """`log` must be this process's alone. Raises ValueError where it holds a search with other `settings`."""
@@ -57,8 +57,8 @@ class Trials:
     def next(self, space: dict[str, BaseDistribution], total: int, jobs: int, seed: int) -> list[Begun]:
         """The trials to run together: first those that a killed command left; [] when there are `total`.
 
-        Batches end at multiples of `jobs`, and each choice has random numbers of its own, so that where a
-        search was killed does not change what it chooses.
+        Batches end at multiples of `jobs`, and each choice has its own random numbers, so that a kill
+        does not change what is chosen.
         """
         begun = self.begun()
         batch = [(t.number, t.params) for t in begun if t.state == TrialState.RUNNING]
@@ -74,12 +74,12 @@ class Trials:
         return [trial for trial in self.study.trials if _whole(trial, self.settings)]
 
     def record(self, number: int, values: Sequence[float] | None) -> None:
-        """Notes the objectives of a trial; None for a job that failed."""
+        """Records the objectives of a trial; None for a job that failed."""
         state = TrialState.COMPLETE if values else TrialState.FAIL
         self.study.tell(number, values, state=state)
 
     def front(self) -> list[FrozenTrial]:
-        """The finished trials that no other dominates."""
+        """The finished trials that no other trial dominates."""
         finished = self.study.get_trials(states=(TrialState.COMPLETE,))
         return self.study.best_trials if finished else []
 

@@ -1,6 +1,6 @@
 """`hydra/launcher=slurm`: submits the jobs of a sweep as Slurm job arrays, and waits for them.
 
-Slurm and the jobs' folders know all there is to know, so this process may die, and another take its place.
+All state is in Slurm and the jobs' folders, so this process may die, and another take its place.
 """
 
 import json
@@ -42,13 +42,13 @@ except ImportError:
 
 
 log = logging.getLogger(__name__)
-NO_ANSWER = "train: hydra/launcher=slurm: Slurm does not answer here; start it where `squeue` and `sbatch` do"
+NO_ANSWER = "train: hydra/launcher=slurm: Slurm does not answer here; start it where `squeue` and `sbatch` work"
 
 
 class SlurmLauncher(Submitit):
     """Hydra's submitit launcher, whose jobs leave a checkpoint before they are queued again.
 
-    `launch` submits what is not yet in Slurm's queue, waits for all, and reads from their folders what became of them.
+    `launch` submits what is not yet in Slurm's queue, waits for all, and reads their outcomes from their folders.
     """
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -74,16 +74,16 @@ class SlurmLauncher(Submitit):
                 len(left),
                 queue.cancel(left),
             )
-            if outermost:  # a sweeper that knows of no signals would take these jobs for failed, and submit others
+            if outermost:  # a sweeper that handles no signals would count these as failed, and submit others
                 sys.exit(stop.status)
         return [_outcome(job, job.id in left) for job in jobs]
 
     def _submission(self, overrides: list[str], number: int) -> Submission:
-        """One job, with the settings of the launcher that its own configuration comes to."""
+        """One job, with the launcher settings of its own configuration."""
         assert self.hydra_context is not None
         before = HydraConfig.instance().cfg
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        HydraConfig.instance().set_config(cfg)  # interpolations ask it
+        HydraConfig.instance().set_config(cfg)  # interpolations read it
         try:
             folder = RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
             params = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
@@ -106,8 +106,8 @@ class SlurmLauncher(Submitit):
             arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
             try:
                 submitted = _executor(array[0].params).map_array(self, *arguments)
-            except RuntimeError as error:  # submitit has printed what sbatch said
-                sys.exit(f"train: sbatch took no jobs: {error}")
+            except RuntimeError as error:  # submitit has printed sbatch's message
+                sys.exit(f"train: sbatch accepted no jobs: {error}")
             for job, handle in zip(array, submitted, strict=True):
                 job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
                 job.id.save(job.folder)
@@ -129,12 +129,12 @@ class SlurmLauncher(Submitit):
                 preemption.leave()
             failed = returned.status == JobStatus.FAILED and not isinstance(returned._return_value, Busy)
             if failed and environment.global_rank == 0 and not folder.read("failure.json"):
-                folder.fail(returned._return_value)  # it went wrong before the folder was its own
+                folder.fail(returned._return_value)  # it failed before it had locked its folder
             return float(returned.return_value)
 
 
 def _executor(params: dict[str, Any]) -> Any:
-    """submitit's executor, which takes the settings that only Slurm has under other names."""
+    """submitit's executor, which has other names for the settings that only Slurm has."""
     given = {key: value for key, value in params.items() if key != "_target_" and value is not None}
     python = f"{given.pop('python', shlex.quote(sys.executable))} {SAFE}"
     if path := search_path():
@@ -148,13 +148,13 @@ def _executor(params: dict[str, Any]) -> Any:
     return executor
 
 
-def _outcome(job: Submission, goes_on: bool) -> JobReturn:
-    """From the files of the job alone; where there are none, the reason is what Slurm says."""
+def _outcome(job: Submission, in_queue: bool) -> JobReturn:
+    """From the files of the job; where there are none, with the reason from Slurm."""
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
-    if goes_on or job.id is None:
+    if in_queue or job.id is None:
         return outcome
     if not job.folder.result():
-        queue.settle(job.id, job.folder)
+        queue.record_end(job.id, job.folder)
     if result := job.folder.result():
         outcome.status, outcome._return_value = JobStatus.COMPLETED, result.accuracy
     elif failure := job.folder.read("failure.json"):

@@ -1,6 +1,6 @@
 """Slurm's queue: which jobs it has not ended yet, and how it ended the others.
 
-Only squeue and scontrol are asked: they answer on every cluster, also where no accounting is kept.
+Uses only squeue and scontrol, which work on every cluster, also without accounting.
 """
 
 import logging
@@ -22,7 +22,7 @@ from prunelab.store.lock import BEAT, Busy, held, holder
 from prunelab.store.signals import StopRequest
 
 log = logging.getLogger(__name__)
-SECONDS = 60  # that a command of Slurm may take: a busy controller answers late
+SECONDS = 60  # that a Slurm command may take: a busy controller answers late
 OFTEN, SELDOM = 1.0, 30.0  # seconds between two queries, at first and after minutes: all users share the controller
 FORGOTTEN = 7 * BEAT  # after which a lock that was held on another machine, and whose holder was killed, counts as free
 CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command resumes
@@ -62,7 +62,7 @@ def available() -> bool:
 
 def active() -> frozenset[str] | None:
     """This user's jobs that are queued, running or about to be queued again; None when Slurm does not answer."""
-    answer = _ask("squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i")
+    answer = _query("squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i")
     return None if answer is None else frozenset(answer.split())
 
 
@@ -79,7 +79,7 @@ def submitting(study: Path) -> Iterator[None]:
         yield
 
 
-def settle(job: SlurmJobId, folder: RunDir) -> None:
+def record_end(job: SlurmJobId, folder: RunDir) -> None:
     """Records how Slurm ended a job that left no record itself, unless it was cancelled."""
     end = time.monotonic() + FORGOTTEN
     while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
@@ -87,10 +87,10 @@ def settle(job: SlurmJobId, folder: RunDir) -> None:
             break
         time.sleep(1)
     if folder.state() in ("not begun", "interrupted"):
-        shown = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job.job) or ""))
-        state = shown.get("JobState", "state unknown")
+        fields = dict(re.findall(r"(\w+)=(\S+)", _query("scontrol", "--oneliner", "show", "job", job.job) or ""))
+        state = fields.get("JobState", "state unknown")
         if state not in CANCELLED:
-            where = f"exit {shown.get('ExitCode', 'unknown')}, on {shown.get('NodeList', 'no node')}"
+            where = f"exit {fields.get('ExitCode', 'unknown')}, on {fields.get('NodeList', 'no node')}"
             folder.fail(f"Slurm job {job.job} ended without a result: {state}, {where}; see {job.output}")
 
 
@@ -139,8 +139,8 @@ def _sleep(seconds: float, stop: StopRequest) -> None:
         time.sleep(0.2)
 
 
-def _ask(*command: str) -> str | None:
-    """What a command of Slurm prints; None when it fails."""
+def _query(*command: str) -> str | None:
+    """The output of a Slurm command; None when it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
