@@ -42,7 +42,11 @@ def configuration(*overrides: str) -> DictConfig:
 @cache
 def built(*overrides: str) -> Method:
     """The callbacks of a job."""
-    return Method.of(configuration(*overrides))
+    return _method(configuration(*overrides))
+
+
+def _method(cfg: DictConfig) -> Method:
+    return Method(tuple(instantiate(callback) for callback in (cfg.get("prune") or {}).values()))
 
 
 def short_job(method: str, *overrides: str, rate: float | None = None) -> list[str]:
@@ -77,7 +81,7 @@ def _meets(pruner: Pruner, rate: float) -> bool:
 @cache
 def _kinds_of_units(model: str, *overrides: str) -> int:
     """Filters and neurons are two, single weights or blocks one; 0 where the method cannot prune this network."""
-    method, net = Method.of(configuration(*overrides)), _net(model)
+    method, net = _method(configuration(*overrides)), _net(model)
     batch = torch.rand(EXAMPLE.shape), torch.arange(len(EXAMPLE))
     makers: set[str] = set()
     try:

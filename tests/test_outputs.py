@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.report.listing import below
+from prunelab.report.listing import list_jobs
 from prunelab.report.results import NothingToReport, load
 
 
@@ -19,7 +19,7 @@ def outputs(tmp_path: Path) -> Path:
 
 def test_the_readme_is_no_job(outputs: Path) -> None:
     with pytest.raises(NothingToReport, match="no job in this folder or below"):
-        below(outputs)
+        list_jobs(outputs)
     with pytest.raises(NothingToReport, match="no job in this folder"):
         load(outputs)
 
@@ -29,7 +29,7 @@ def test_jobs_beside_the_readme_are_listed_and_run_again_once_outputs_is_deleted
     accuracies = []
     for _ in range(2):
         accuracies.append(job("prune=usp", "rate=0.5", folder=folder)["accuracy"])
-        assert [(entry.study, entry.job, entry.state) for entry in below(outputs).entries] == [
+        assert [(entry.study, entry.job, entry.state) for entry in list_jobs(outputs).entries] == [
             ("study", folder.name, "finished")
         ]
         shutil.rmtree(outputs)

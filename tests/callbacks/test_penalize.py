@@ -9,6 +9,7 @@ from typing import Any, Self
 import lightning as L
 import pytest
 import torch
+from compose import job_from
 from hydra.utils import instantiate
 from lightning.pytorch.loggers.logger import DummyLogger
 from resumable import Resumable
@@ -329,7 +330,7 @@ def test_methods_penalise_before_they_prune_also_weights_from_a_file(
     weights = tmp_path / "weights.pt"
     weights.touch()
     cfg = composed(f"prune={method}", "rate=0.5", f"pretrained={weights}")
-    callbacks = Method.of(cfg).callbacks
+    callbacks = Method.of(job_from(cfg)).callbacks
     kinds = [type(callback) for callback in callbacks]
     assert kinds.index(Penalize) < kinds.index(Pruning)
     assert isinstance(callbacks[kinds.index(Penalize)].penalty, penalty)

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from compose import job_from
 from hydra.utils import instantiate
 from short_job import NETS, built, method_names, net_for, short_job
 
@@ -91,8 +92,8 @@ class Watch(L.Callback):
 def watched(monkeypatch: pytest.MonkeyPatch) -> None:
     make = job_module.make_trainer
 
-    def with_watch(cfg, folder, precision, callbacks, *rest):
-        return make(cfg, folder, precision, [*callbacks, Watch()], *rest)
+    def with_watch(settled, folder, callbacks, *rest):
+        return make(settled, folder, [*callbacks, Watch()], *rest)
 
     monkeypatch.setattr(job_module, "make_trainer", with_watch)
     Watch.checks = 0
@@ -236,13 +237,14 @@ def test_every_method_takes_every_schedule(method: str, composed) -> None:
 def test_callbacks_used_for_two_fits_in_a_row_do_the_same_twice(method: str, composed) -> None:
     cfg = composed(*short_job(method))
     splits = instantiate(cfg.data).load()
-    parts = Method.of(cfg)
+    settled = job_from(cfg).settled({"compile": False}, "")
+    parts = Method.of(settled)
     ends = []
     for _ in range(2):
         L.seed_everything(0, verbose=False)
         data = ImageDataModule(splits, cfg.optim.batch_size, seed=0)
         run = parts.run(cfg.epochs, data.steps_per_epoch())
-        module = job_module.build_module(cfg, job_module.build_net(cfg, 10), 10, False, cfg.epochs)
+        module = job_module.build_module(settled, job_module.build_net(settled, 10), 10, settled.epochs)
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = L.Trainer(
             max_epochs=run.total // run.epoch, callbacks=list(parts.callbacks), accelerator="cpu",

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
+from whole_result import cost, whole_result
 
 from prunelab.sweep.search.objectives import directions, outcome
 
 
 def folder(path: Path) -> Path:
-    history = [{"val_acc": 0.9, "test_acc": 0.1}, {"val_acc": 0.5, "test_acc": 0.1}]
-    cost = {"dense": {"macs": 9}, "pruned": {"macs": 5, "nonzero": 4, "bops": 3}}
-    (path / "result.json").write_text(json.dumps({"history": history, "cost": cost, "accuracy": 0.1}))
+    history = [{"epoch": n, "step": n, "val_acc": accuracy, "test_acc": 0.1} for n, accuracy in ((1, 0.9), (2, 0.5))]
+    result = whole_result(history=history, cost=cost(macs=5, nonzero=4, bops=3), accuracy=0.1)
+    (path / "result.json").write_text(json.dumps(result))
     return path
 
 
