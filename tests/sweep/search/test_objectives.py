@@ -10,11 +10,13 @@ from omegaconf import OmegaConf
 
 from prunelab.sweep.search.objectives import directions, outcome
 
+WHOLE = json.loads((Path(__file__).parents[2] / "store" / "result-0.1.0.json").read_text())
+
 
 def folder(path: Path) -> Path:
-    history = [{"val_acc": 0.9, "test_acc": 0.1}, {"val_acc": 0.5, "test_acc": 0.1}]
-    cost = {"dense": {"macs": 9}, "pruned": {"macs": 5, "nonzero": 4, "bops": 3}}
-    (path / "result.json").write_text(json.dumps({"history": history, "cost": cost, "accuracy": 0.1}))
+    history = [WHOLE["history"][0] | {"val_acc": accuracy, "test_acc": 0.1} for accuracy in (0.9, 0.5)]
+    cost = WHOLE["cost"] | {"pruned": WHOLE["cost"]["pruned"] | {"macs": 5, "nonzero": 4, "bops": 3}}
+    (path / "result.json").write_text(json.dumps(WHOLE | {"history": history, "cost": cost, "accuracy": 0.1}))
     return path
 
 
