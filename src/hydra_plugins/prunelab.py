@@ -46,7 +46,7 @@ class OptunaSweeper(_Plugin, Sweeper):
         try:
             from prunelab.sweep.search.sweeper import OptunaSweeper
         except ModuleNotFoundError as error:
-            if not str(error.name).startswith("optuna"):
+            if str(error.name).partition(".")[0] != "optuna":
                 raise
             sys.exit("train: hydra/sweeper=optuna needs Optuna: pip install 'optuna>=4'")
         return OptunaSweeper(**settings)

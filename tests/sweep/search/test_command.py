@@ -80,7 +80,7 @@ def test_the_objectives_of_trials_are_those_of_the_results(searches: dict[str, A
         assert values == [result["history"][-1]["val_acc"], result["cost"]["pruned"]["macs"]]
 
 
-def test_the_report_shows_the_front(searches: dict[str, Any]) -> None:
+def test_the_report_shows_the_pareto_front(searches: dict[str, Any]) -> None:
     assert (searches["whole"] / "figures" / "accuracy_over_macs.png").stat().st_size > 10_000
-    front = (searches["whole"] / "summary.md").read_text().partition("### Front")[2]
+    front = (searches["whole"] / "summary.md").read_text().partition("### Pareto front")[2]
     assert "optim.optimizer.lr=" in front

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
-from whole_result import cost, whole_result
 
 from prunelab.sweep.search.objectives import directions, outcome
 
+WHOLE = json.loads((Path(__file__).parents[2] / "store" / "result-0.1.0.json").read_text())
+
 
 def folder(path: Path) -> Path:
-    history = [{"epoch": n, "step": n, "val_acc": accuracy, "test_acc": 0.1} for n, accuracy in ((1, 0.9), (2, 0.5))]
-    result = whole_result(history=history, cost=cost(macs=5, nonzero=4, bops=3), accuracy=0.1)
-    (path / "result.json").write_text(json.dumps(result))
+    history = [WHOLE["history"][0] | {"val_acc": accuracy, "test_acc": 0.1} for accuracy in (0.9, 0.5)]
+    cost = WHOLE["cost"] | {"pruned": WHOLE["cost"]["pruned"] | {"macs": 5, "nonzero": 4, "bops": 3}}
+    (path / "result.json").write_text(json.dumps(WHOLE | {"history": history, "cost": cost, "accuracy": 0.1}))
     return path
 
 

@@ -12,21 +12,22 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from whole_result import cost, whole_result
 
 from prunelab.job.conf import conf_dir
 from prunelab.store.lock import held
 from prunelab.store.signals import Interrupted
+from prunelab.sweep.search import sweeper
 
 Job = Callable[[DictConfig], float]
+WHOLE = json.loads((Path(__file__).parents[2] / "store" / "result-0.1.0.json").read_text())
 SPACE = ["prune=usp", "rate=interval(0.2,0.95)", "seed=0,1"]
 
 
 def run(cfg: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
-    history = [{"epoch": 1, "step": 1, "val_acc": 1 - cfg.rate**2}]
-    result = whole_result(history=history, cost=cost(macs=round(1000 * (1 - cfg.rate))))
-    (folder / "result.json").write_text(json.dumps(result))
+    history = [WHOLE["history"][0] | {"val_acc": 1 - cfg.rate**2}]
+    cost = WHOLE["cost"] | {"pruned": WHOLE["cost"]["pruned"] | {"macs": round(1000 * (1 - cfg.rate))}}
+    (folder / "result.json").write_text(json.dumps(WHOLE | {"history": history, "cost": cost}))
     return 0.1
 
 
@@ -34,7 +35,7 @@ def run(cfg: DictConfig) -> float:
 def search(tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
     """Runs a search in tmp_path/outputs/s; the report is left out."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prunelab.sweep.search.sweeper.publish_if_any", lambda _: None)
+    monkeypatch.setattr(sweeper, "publish_if_any", lambda _: None)
 
     def do(*overrides: str, job: Job = run) -> optuna.Study:
         data = ["data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache"]
@@ -159,7 +160,7 @@ def test_a_key_that_does_not_exist_leaves_no_search_behind(search, tmp_path: Pat
 
 
 def test_without_optuna_the_message_says_how_to_install_it(search, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in [name for name in sys.modules if name.startswith(("optuna", "prunelab.sweep.search."))]:
+    for module in [name for name in sys.modules if name.startswith(("optuna", "prunelab.sweep.search"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SystemExit, match="needs Optuna: pip install 'optuna>=4'"):
