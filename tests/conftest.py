@@ -1,7 +1,8 @@
 """Fixtures for all tests: tiny images on disk, and jobs that run in this process."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from prunelab.job.run import run
 register_resolvers()
 Compose = Callable[..., DictConfig]
 Job = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def root_log_level() -> Iterator[None]:
+    """Hydra sets the level of the root logger; a test that counts log records must not depend on those before it."""
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -81,3 +81,15 @@ def test_scores_that_are_no_numbers_and_rates_that_are_no_fractions_are_refused(
         allocation.masks_at({"a": torch.tensor([1.0, torch.nan])})(0.5)
     with pytest.raises(ValueError, match="rate=1: expected a fraction"):
         allocation.masks_at({"a": torch.rand(3)})(1)
+
+
+@pytest.mark.parametrize("parent", [Uniform, Global])
+def test_an_allocation_that_derives_from_another_has_its_own_masks_at_every_rate(parent: type) -> None:
+    class Half(parent):
+        def __call__(self, units, rate):
+            return super().__call__(units, rate / 2)
+
+    units = {"a": torch.rand(8), "b": torch.rand(8)}
+    masks = Half().masks_at(units)
+    for rate in (0.0, 0.25, 0.5):
+        assert all(torch.equal(mask, Half()(units, rate)[name]) for name, mask in masks(rate).items())

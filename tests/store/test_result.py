@@ -136,3 +136,11 @@ def test_dense_pretraining_is_the_same_for_every_method_that_shares_it(earlier) 
     assert (dense.method, dense.rate, dense.pretrained, dense.config["logger"]) == ("none", 0.0, None, None)
     assert dense.config["prune"]["rewind"]["to"] == earlier["config"]["rewind"]
     assert job.config["prune"] == earlier["config"]["prune"]  # the job itself is as it was
+
+
+def test_the_folder_of_a_newer_versions_job_is_refused_and_left_alone(earlier, tmp_path: Path) -> None:
+    newer = json.dumps(earlier | {"schema": SCHEMA + 1, "identity": "0" * 16})
+    (tmp_path / "job.json").write_text(newer)
+    with pytest.raises(ValueError, match="newer than .*: update prunelab to read it, or choose another name="):
+        RunDir(tmp_path).refuse_other(Job.from_json(earlier))
+    assert (tmp_path / "job.json").read_text() == newer

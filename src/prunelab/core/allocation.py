@@ -50,6 +50,8 @@ class Uniform(Allocation):
         return {name: _keep_in_layer(name, score, rate) for name, score in units.items()}
 
     def masks_at(self, units: Scores) -> MasksAt:
+        if type(self).__call__ is not Uniform.__call__:
+            return super().masks_at(units)
         refuse_nan(units)
         ranks = {name: _ranks(score) for name, score in units.items()}
 
@@ -102,6 +104,8 @@ class Global(Allocation):
         return keep
 
     def masks_at(self, units: Scores) -> MasksAt:
+        if type(self).__call__ is not Global.__call__:
+            return super().masks_at(units)
         refuse_nan(units)
         flat = _ranks(torch.cat([_wide(score) for score in units.values()]))
         ranks = _split(flat, units)

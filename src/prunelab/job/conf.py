@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra.conf import HydraConf
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from prunelab.job.check import check_values
 from prunelab.store.identity import config_digest, flat
@@ -21,7 +21,10 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     overrides = tuple(hydra.overrides.task)
     check_values(cfg, overrides)
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    config = with_current_paths(OmegaConf.to_container(settings, resolve=True))
+    try:
+        config = with_current_paths(OmegaConf.to_container(settings, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key}: it has no value; give one") from error
     chosen = hydra.runtime.choices
     return Job(
         name=config["name"],

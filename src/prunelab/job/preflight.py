@@ -8,6 +8,7 @@ from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.store.folder import refuse_unwritable
 from prunelab.store.job import Job
+from prunelab.store.result import KEYS
 
 
 def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModule, run: Progress) -> None:
@@ -23,6 +24,10 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
         )
     for analysis in method.analyses:
         analysis.check(module, EXAMPLE)
+        if analysis.name in KEYS:
+            raise ValueError(
+                f"{type(analysis).__name__}.name={analysis.name!r}: result.json has that key; choose another"
+            )
         data.check_scoring(analysis.pruner.batches)
         data.check_scoring(analysis.batches, "prune.pruning.batches")
     if method.shrink:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from prunelab.core.atomic import atomic_write, remove_partial
 from prunelab.store import failure
-from prunelab.store.job import Job, differing
+from prunelab.store.job import Job, NewerSchema, differing
 from prunelab.store.lock import held, is_held
 from prunelab.store.result import Result, read
 from prunelab.store.signals import Interrupted
@@ -54,9 +54,11 @@ class RunDir:
         return "interrupted" if begun else "not begun"
 
     def job(self) -> Job | None:
-        """The content of job.json; None if it is absent or damaged."""
+        """The content of job.json; None if it is absent or damaged. Raises NewerSchema for a newer version's."""
         try:
             return Job.from_json(json.loads((self.path / "job.json").read_bytes()))
+        except NewerSchema as error:
+            raise NewerSchema(f"{self.path}: {error}, or choose another name=") from None
         except (OSError, ValueError, TypeError, LookupError):
             return None
 

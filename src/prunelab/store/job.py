@@ -10,6 +10,10 @@ from prunelab.store.naming import variant
 SCHEMA = 1  # of job.json and result.json: the newest layout that this version writes and reads
 
 
+class NewerSchema(ValueError):
+    """A file that a newer version of prunelab wrote; nothing of it may be taken for absent and overwritten."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One training with its pruning, as the configuration describes it.
@@ -102,7 +106,7 @@ class Job:
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """Raises ValueError for a newer schema or an impossible value, LookupError and TypeError for damage."""
         if raw["schema"] > SCHEMA:
-            raise ValueError(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
+            raise NewerSchema(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
         return cls(
             name=str(raw["name"]),
             method=str(raw["method"]),

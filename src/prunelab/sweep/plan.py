@@ -117,9 +117,23 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
 
 def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
     """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
+    cfg = _compose(overrides, loader, config)
+    return job_of(cfg, cfg.hydra), _run_dir(cfg)
+
+
+def folder_of(overrides: Sequence[str], loader: Any, config: DictConfig) -> RunDir:
+    """The folder of one job of the sweep `config`, whose values may be impossible."""
+    return _run_dir(_compose(overrides, loader, config))
+
+
+def _compose(overrides: Sequence[str], loader: Any, config: DictConfig) -> DictConfig:
     cfg: DictConfig = loader.load_sweep_config(config, list(overrides))
     HydraConfig.instance().set_config(cfg)  # interpolations read it
-    return job_of(cfg, cfg.hydra), RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
+    return cfg
+
+
+def _run_dir(cfg: DictConfig) -> RunDir:
+    return RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
 
 
 def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:

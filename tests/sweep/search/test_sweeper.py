@@ -192,3 +192,16 @@ def test_hydra_finds_the_sweeper_without_importing_optuna() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "OptunaSweeper" in done.stdout
     assert done.stdout.rstrip().endswith("False")
+
+
+def test_a_trial_with_impossible_values_fails_and_the_search_continues(search) -> None:
+    """Only the ends of the space are checked before; a job inside of it may be impossible."""
+
+    def refuses(cfg: DictConfig) -> float:
+        if not cfg.prune:
+            raise ValueError("rate with prune=none")
+        return run(cfg)
+
+    study = search("hydra.sweeper.n_trials=6", "prune=none,usp", "rate=interval(0,0.9)", job=refuses)
+    assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "FAIL"}
+    assert len(study.trials) == 6

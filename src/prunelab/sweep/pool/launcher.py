@@ -18,7 +18,7 @@ from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held
 from prunelab.store.signals import Interrupted, StopRequest, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE
-from prunelab.sweep.plan import composed
+from prunelab.sweep.plan import folder_of
 from prunelab.sweep.pool.devices import CPU, DeviceSlots, visible_gpus
 from prunelab.sweep.pool.pool import AGAIN, Pool, Task
 from prunelab.sweep.pool.progress import SweepProgress
@@ -119,7 +119,7 @@ class PoolLauncher(Launcher):
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
 
     def _folder(self, overrides: list[str]) -> RunDir:
-        return composed(overrides, self.hydra_context.config_loader, self.config)[1]
+        return folder_of(overrides, self.hydra_context.config_loader, self.config)
 
     def _command(self, overrides: list[str]) -> Callable[[RunDir], list[str]]:
         """The command that runs this one job in a process of its own, from the configuration of this process."""

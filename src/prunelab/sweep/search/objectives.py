@@ -49,5 +49,6 @@ def _folder(job: JobReturn) -> Path:
 
 def _value(result: Result, name: str) -> float:
     value = result.history[-1].val_acc if name == "accuracy" else getattr(result.pruned, name)
-    assert value is not None
+    if value is None:
+        raise LookupError(f"{name}: not in result.json")
     return float(value)

@@ -138,7 +138,10 @@ def _executor(params: dict[str, Any]) -> Any:
     given = {key: value for key, value in params.items() if key != "_target_" and value is not None}
     python = f"{given.pop('python', shlex.quote(sys.executable))} {SAFE}"
     if path := search_path():
-        given["setup"] = [*given.get("setup", []), f"export PYTHONPATH={shlex.quote(path)}"]
+        given["setup"] = [
+            *given.get("setup", []),
+            f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}",
+        ]
     first = {"slurm_python": python}
     if "max_num_timeout" in given:
         first["slurm_max_num_timeout"] = given.pop("max_num_timeout")
