@@ -86,7 +86,7 @@ def test_all_removable_channels_are_removable_at_once(caplog: pytest.LogCaptureF
         net, size = ZOO[name][0](), ZOO[name][1]
         units = Channels().bind(net, prunable_weights(net), torch.zeros(2, 3, size, size))
         assert units.graph is not None
-        assert set(units.graph.stays.values()) == {"the output of the net"}, name
+        assert set(units.graph.stays.values()) == {"the output of the network"}, name
         made = {place for place in units.graph.places if place[1] == 0}
         assert {(weight, 0) for weight in prunable_weights(net)} - made == {(w, 0) for w in units.graph.stays}
     assert not caplog.records

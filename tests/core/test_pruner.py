@@ -168,7 +168,7 @@ def test_masks_of_another_net_are_refused_by_name() -> None:
     pruner.update(at(99))
     other = ramp()
     other.attach(nn.Sequential(nn.Conv2d(3, 11, 3)))
-    with pytest.raises(ValueError, match=r"mask 0.weight \(10, 3, 3, 3\) does not fit this net: \(11, 3, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"mask 0.weight \(10, 3, 3, 3\) does not fit this network: \(11, 3, 3, 3\)"):
         other.load_state_dict(pruner.state_dict())
 
 

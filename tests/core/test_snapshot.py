@@ -67,7 +67,7 @@ def test_a_snapshot_survives_being_restored_and_trained_on_twice() -> None:
 
 def test_a_snapshot_of_another_net_is_refused_by_tensor() -> None:
     snapshot = Snapshot.capture(nn.Linear(2, 3))
-    with pytest.raises(ValueError, match="weight: the snapshot was taken of another net"):
+    with pytest.raises(ValueError, match="weight: the snapshot was taken of another network"):
         snapshot.restore_net(nn.Linear(2, 4, bias=False))
 
 

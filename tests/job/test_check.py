@@ -37,6 +37,7 @@ from prunelab.store.weights import weights_file
         ("trainer.devices=2", "trainer.devices=2: several devices train one network with trainer=ddp; add it"),
         ("trainer.devices=auto", "trainer.devices=auto: expected a whole number of at least 1"),
         ("trainer.devices=0", "trainer.devices=0: expected a whole number"),
+        ("optim.optimizer.lr=???", "optim.optimizer.lr: it has no value; give one"),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: expected a whole number"),
         ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),

@@ -50,6 +50,14 @@ def test_a_nested_setting_is_named_when_nothing_else_differs(add: Add) -> None:
     assert groups[0].setting.endswith("1 seed, optim.lr=0.1")
 
 
+def test_what_cannot_change_a_result_is_no_setting(add: Add) -> None:
+    old, new = setting(lr=0.1), setting(lr=0.01)
+    old["config"] |= {"data": {"_target_": "prunelab.data.cifar10.CIFAR10", "root": "/a"}, "every": "1it"}
+    new["config"] |= {"data": {"_target_": "prunelab.data.sources.cifar10.CIFAR10", "root": "/b"}, "logger": {}}
+    add(folder="a=1", **old)
+    assert [g.label for g in grouped(add(folder="a=2", **new).parent)] == ["optim.lr=0.1", "optim.lr=0.01"]
+
+
 def test_labels_differ_even_when_no_setting_does(add: Add) -> None:
     add(folder="a=1", comparable="aaaaaaaaaa")
     groups = grouped(add(folder="a=2", comparable="bbbbbbbbbb").parent)

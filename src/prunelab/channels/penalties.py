@@ -256,7 +256,7 @@ def _params(groups: Groups | None) -> Mapping[str, nn.Parameter]:
 
 
 def _bound(groups: Groups | None) -> Groups:
-    assert groups is not None, "bind it to a net first"
+    assert groups is not None, "bind it to a network first"
     return groups
 
 

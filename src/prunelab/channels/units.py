@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
+from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
 from prunelab.core.granularity import Granularity, Layout
 from prunelab.core.types import Example, Masks, Scores
@@ -82,7 +83,7 @@ class Channels(PrunableStructure):
         groups = tuple(g for g in graph.groups if g.kind in self.of and all(maker in params for maker in g.makers))
         reasons: dict[str, list[str]] = {}
         for weight, why in graph.stays.items():
-            if weight in params and why not in ("the output of the net", "the input of the net"):
+            if weight in params and why not in (INPUT, OUTPUT):
                 reasons.setdefault(why, []).append(weight)
         for why, weights in reasons.items():
             more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
@@ -97,7 +98,7 @@ class Channels(PrunableStructure):
 
     @property
     def _graph(self) -> ChannelGraph:
-        assert self.graph is not None, "bind it to a net first"
+        assert self.graph is not None, "bind it to a network first"
         return self.graph
 
     def reduce(self, scores: Scores) -> Scores:

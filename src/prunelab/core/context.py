@@ -37,7 +37,7 @@ class Context:
     def batches(self, count: int) -> list[Batch]:
         """Batches of training data. Raises ValueError where none can be drawn."""
         if self.draw is None:
-            raise ValueError("this criterion looks at training data: give Pruner.attach a function to draw= batches")
+            raise ValueError("this criterion uses training data: give Pruner.attach a function to draw= batches")
         return self.draw(count, self.generator)
 
     def gradients(self, batches: Sequence[Batch], temperature: float = 1.0) -> Scores:

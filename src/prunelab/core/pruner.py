@@ -272,7 +272,7 @@ class Pruner:
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
                 shape = tuple(units[name].shape) if name in units else "no such units"
-                raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this net: {shape}")
+                raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]
         # Copied: sums go on in place, and the state may be another pruner's.

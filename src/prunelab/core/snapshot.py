@@ -43,7 +43,7 @@ class Snapshot:
         saved = (self.parameters if parameters else {}) | (self.buffers if buffers else {})
         for name in dict.fromkeys([*live, *saved]):
             if name not in live or name not in saved or live[name].shape != saved[name].shape:
-                raise ValueError(f"{name}: the snapshot was taken of another net")
+                raise ValueError(f"{name}: the snapshot was taken of another network")
         with torch.no_grad():
             for name, tensor in live.items():
                 tensor.copy_(saved[name])

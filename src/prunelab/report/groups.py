@@ -3,10 +3,9 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from prunelab.store.identity import flat
 from prunelab.store.result import Result
 
 VARYING = ("prune", "rate", "seed", "name")  # these may differ within a group
@@ -111,14 +110,6 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
 
 def _shared(results: list[Result]) -> dict[str, str]:
     """The choices and settings on which all jobs of one group agree."""
-    settings = [{**r.job.labels, **dict(_leaves(r.job.config))} for r in results]
+    settings = [r.job.labels | {k: str(v) for k, v in flat(r.job.config).items()} for r in results]
     common = settings[0].items() & set.intersection(*(set(s.items()) for s in settings))
     return {k: v for k, v in settings[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}
-
-
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, str(value)

@@ -3,6 +3,7 @@
 from typing import Any
 
 NOW = {
+    "prunelab.callbacks.distributions.Distributions": "prunelab.tensorboard.histograms.Distributions",
     "prunelab.callbacks.scan.Scan": "prunelab.callbacks.analysis.rate_scan.Scan",
     "prunelab.callbacks.sensitivity.Sensitivity": "prunelab.callbacks.analysis.sensitivity.Sensitivity",
     "prunelab.data.cifar10.CIFAR10": "prunelab.data.sources.cifar10.CIFAR10",

@@ -53,14 +53,14 @@ def test_a_class_stays_for_the_first_reason_given_for_any_member() -> None:
     coupling.keep(b[:1], "first")
     coupling.keep(a, "second")
     coupling.join(a, b)
-    assert coupling.stays() == {0: "the input of the net", 1: "first", 2: "second", 3: "second"}
+    assert coupling.stays() == {0: "the input of the network", 1: "first", 2: "second", 3: "second"}
 
 
 def test_channels_coupled_to_the_input_stay() -> None:
     coupling = Coupling()
     a = coupling.new(2)
     coupling.join(a[:1], torch.zeros(1, dtype=torch.long))
-    assert coupling.stays() == {0: "the input of the net"}
+    assert coupling.stays() == {0: "the input of the network"}
     assert coupling.classes().tolist() == [0, 0, 2]
 
 

@@ -121,7 +121,7 @@ def test_units_are_those_worked_out_by_hand(net: nn.Module, expected: dict[str, 
     graph = graph_of(net)
     assert drawn(graph) == expected
     assert graph.stays.keys() <= {"out.weight", "b.weight"}
-    assert graph.stays["out.weight"] == "the output of the net"
+    assert graph.stays["out.weight"] == "the output of the network"
 
 
 def test_units_on_the_same_axes_are_a_group_named_after_its_first_weight() -> None:
@@ -157,7 +157,7 @@ def test_inputs_and_outputs_are_kept_whole() -> None:
 
     graph = channel_graph(Two(), (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)))
     assert drawn(graph) == {"a.weight 0": "ABCD", "b.weight 0": "ABCD", "c.weight 1": "ABCD"}
-    assert graph.stays == dict.fromkeys(["c.weight", "d.weight"], "the output of the net")
+    assert graph.stays == dict.fromkeys(["c.weight", "d.weight"], "the output of the network")
 
 
 UNKNOWN: dict[str, tuple[Forward, str]] = {

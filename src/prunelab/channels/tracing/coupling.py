@@ -5,6 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+# Reasons why channels stay that every network has.
+INPUT, OUTPUT = "the input of the network", "the output of the network"
+
 
 class Coupling:
     """Channels have ids in the order of their creation; 0 stands for values that no layer produces."""
@@ -55,7 +58,7 @@ class Coupling:
 
     def stays(self) -> dict[int, str]:
         """The smallest id of each class that must stay -> the first reason given."""
-        reasons = {0: "the input of the net"}
+        reasons = {0: INPUT}
         for channels, reason in self._stay:
             for channel in channels.tolist():
                 reasons.setdefault(self._root(channel), reason)

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from prunelab.channels.surgery import RESIZED
 from prunelab.channels.tracing.channel_ids import thin
-from prunelab.channels.tracing.coupling import Coupling
+from prunelab.channels.tracing.coupling import OUTPUT, Coupling
 
 Call = Any  # a torch.fx.Node; its arguments may be anything
 ChannelIds = Tensor | list[Tensor] | None  # None: a value without channels, such as a constant
@@ -48,7 +48,7 @@ class ChannelTrace:
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
             elif node.op == "output":
-                self._keep(node, "the output of the net")
+                self._keep(node, OUTPUT)
 
     # For rules
 

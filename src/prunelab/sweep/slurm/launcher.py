@@ -137,11 +137,8 @@ def _executor(params: dict[str, Any]) -> Any:
     """submitit's executor, which has other names for the settings that only Slurm has."""
     given = {key: value for key, value in params.items() if key != "_target_" and value is not None}
     python = f"{given.pop('python', shlex.quote(sys.executable))} {SAFE}"
-    if path := search_path():
-        given["setup"] = [
-            *given.get("setup", []),
-            f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}",
-        ]
+    path = f"export PYTHONPATH={shlex.quote(search_path())}${{PYTHONPATH:+:$PYTHONPATH}}"
+    given["setup"] = [*given.get("setup", []), path]
     first = {"slurm_python": python}
     if "max_num_timeout" in given:
         first["slurm_max_num_timeout"] = given.pop("max_num_timeout")
