@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from prunelab.channels.units import Filter as Filter
     from prunelab.channels.units import Neuron as Neuron
     from prunelab.compact.file import load as load
+    from prunelab.compact.file import save as save
     from prunelab.core.allocation import ERK as ERK
+    from prunelab.core.allocation import Allocation as Allocation
     from prunelab.core.allocation import Explicit as Explicit
     from prunelab.core.allocation import Global as Global
     from prunelab.core.allocation import Uniform as Uniform
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from prunelab.core.context import Context as Context
     from prunelab.core.criterion import Criterion as Criterion
     from prunelab.core.granularity import NM as NM
+    from prunelab.core.granularity import Granularity as Granularity
     from prunelab.core.granularity import Weight as Weight
     from prunelab.core.pruner import Pruner as Pruner
     from prunelab.core.regrow import Regrow as Regrow
     from prunelab.core.schedule import Cubic as Cubic
     from prunelab.core.schedule import Rounds as Rounds
+    from prunelab.core.schedule import Schedule as Schedule
+    from prunelab.core.time import Progress as Progress
     from prunelab.criteria.bn_scale import BNScale as BNScale
     from prunelab.criteria.factor import Factor as Factor
     from prunelab.criteria.fpgm import FPGM as FPGM
@@ -65,7 +70,9 @@ HOMES = {
     "Filter": "prunelab.channels.units",
     "Neuron": "prunelab.channels.units",
     "load": "prunelab.compact.file",
+    "save": "prunelab.compact.file",
     "ERK": "prunelab.core.allocation",
+    "Allocation": "prunelab.core.allocation",
     "Explicit": "prunelab.core.allocation",
     "Global": "prunelab.core.allocation",
     "Uniform": "prunelab.core.allocation",
@@ -73,11 +80,14 @@ HOMES = {
     "Context": "prunelab.core.context",
     "Criterion": "prunelab.core.criterion",
     "NM": "prunelab.core.granularity",
+    "Granularity": "prunelab.core.granularity",
     "Weight": "prunelab.core.granularity",
     "Pruner": "prunelab.core.pruner",
     "Regrow": "prunelab.core.regrow",
     "Cubic": "prunelab.core.schedule",
     "Rounds": "prunelab.core.schedule",
+    "Schedule": "prunelab.core.schedule",
+    "Progress": "prunelab.core.time",
     "BNScale": "prunelab.criteria.bn_scale",
     "Factor": "prunelab.criteria.factor",
     "FPGM": "prunelab.criteria.fpgm",
