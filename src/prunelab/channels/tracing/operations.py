@@ -21,7 +21,8 @@ POOLINGS = {  # over how many of the last axes
     aten.max_pool1d: 1, aten.max_pool2d: 2, aten.max_pool3d: 3, aten.avg_pool1d: 1, aten.avg_pool2d: 2,
     aten.avg_pool3d: 3, aten.adaptive_avg_pool1d: 1, aten.adaptive_avg_pool2d: 2, aten.adaptive_avg_pool3d: 3,
     aten.adaptive_max_pool1d: 1, aten.adaptive_max_pool2d: 2, aten.adaptive_max_pool3d: 3,
-    aten.upsample_nearest2d: 2, aten.upsample_bilinear2d: 2,
+    aten.upsample_nearest1d: 1, aten.upsample_nearest2d: 2, aten.upsample_nearest3d: 3, aten.upsample_linear1d: 1,
+    aten.upsample_bilinear2d: 2, aten.upsample_bicubic2d: 2, aten.upsample_trilinear3d: 3,
 }  # fmt: skip
 REDUCTIONS = {aten.mean, aten.sum, aten.amax, aten.amin}
 MOVEMENTS = {
