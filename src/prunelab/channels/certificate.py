@@ -16,7 +16,7 @@ from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
 CEILING = 1e-2  # of the tolerance
-NOISE = 4  # times the masked network's own rounding error is tolerated: deep networks in train mode amplify it
+NOISE = 16  # times the masked network's own rounding error is tolerated: deep networks in train mode amplify it
 
 
 REMEDY = (
