@@ -146,6 +146,16 @@ def test_a_scoring_leaves_no_trace_in_the_net() -> None:
     assert types == [p.dtype for p in net.parameters()]
 
 
+def test_a_module_under_two_names_scores_the_sum_of_its_uses_and_stays_as_it_was() -> None:
+    shared = nn.Linear(1, 1, bias=False)
+    shared.weight.data.fill_(-3.0)
+    net = nn.Sequential(shared, nn.ReLU(), shared)
+    before = shared.weight
+    assert score(net, torch.zeros(1, 1))["0.weight"].item() == 18.0  # w * dR/dw of R = w^2
+    assert shared.weight is before
+    assert shared.weight.item() == -3.0
+
+
 def lopsided() -> nn.Sequential:
     """Of 1140 weights 900 are in the middle, so that each of them has little of the flow."""
     net = mlp(4, 30, 30, 4)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
 from prunelab.core.preserve import preserve_state
+from prunelab.core.temporary import temporary_tensors
 from prunelab.core.types import Scores
 
 
@@ -28,9 +28,16 @@ class SynFlow(Criterion):
         device = next(iter(ctx.params.values())).device
         ones = tuple(torch.ones_like(x[:1], dtype=torch.float64, device=device) for x in inputs)
         state = {name: _positive(name, tensor) for name, tensor in _state(ctx)}
-        weights = [state[name].requires_grad_() for name in ctx.params]
-        with preserve_state(ctx.net), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-            flow = functional_call(ctx.net, state, ones).sum()
+        for name in ctx.params:
+            state[name].requires_grad_()
+        with (
+            preserve_state(ctx.net),
+            temporary_tensors(ctx.net, state),
+            torch.enable_grad(),
+            torch.compiler.set_stance("force_eager"),
+        ):
+            weights = [ctx.net.get_parameter(name) for name in ctx.params]
+            flow = ctx.net(*ones).sum()
             slopes = torch.autograd.grad(flow, weights)
         if not flow.isfinite():
             raise ValueError(f"SynFlow: the flow through {type(ctx.net).__name__} is {flow.item()}, beyond float64")
