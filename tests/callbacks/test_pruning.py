@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -16,6 +17,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
 
@@ -261,6 +263,46 @@ def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
     module = fit([callback, watch], Manual())
     assert watch.looks > 20
     assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+def float16() -> list[MixedPrecision]:
+    return [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=256.0))]
+
+
+def test_of_steps_that_overflow_in_float16_a_criterion_that_watches_training_keeps_nothing(fit) -> None:
+    class Overflowing(Foreign):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            return loss * torch.inf if batch_idx == 3 else loss
+
+    class Sum(L.Callback):
+        """-w * dL/dw of the head, over the steps whose gradients are finite."""
+
+        skipped, total = 0, 0.0
+
+        def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+            if all(p.grad.isfinite().all() for p in module.parameters()):
+                self.total = self.total - module.body[4].weight.detach() * module.body[4].weight.grad
+            else:
+                self.skipped += 1
+
+    callback = Pruning(Pruner(Movement(), Weight(), Uniform(), Rounds(rate=0.5, start=0.9)))
+    watch, expected = Watch(callback), Sum()
+    fit([expected, callback, watch], Overflowing(), plugins=float16())
+    assert expected.skipped == 4  # one in each epoch
+    alive = callback.pruner.masks["body.4.weight"]
+    memory = callback.pruner.state_dict()["memory"]["body.4.weight"]
+    torch.testing.assert_close(memory[alive], expected.total[alive])
+    assert watch.looks > 8
+
+
+def test_gradients_that_a_fused_optimizer_hides_are_refused(fit) -> None:
+    fused = Foreign(lambda p: torch.optim.SGD(p, 0.1, fused=True))
+    watching = Pruning(Pruner(Movement(), Weight(), Uniform(), Rounds(rate=0.5, start=0.9)))
+    with pytest.raises(ValueError, match=r"a fused SGD under 16-mixed hides gradients.*use fused=False"):
+        fit([watching], fused, plugins=float16())
+    fit([pruning()], fused, plugins=float16())
+    fit([watching], fused)
 
 
 @pytest.mark.parametrize("stop", [{"max_steps": 9, "max_epochs": -1}, {"max_epochs": 2}])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.neighbours import notify
+from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.core import distributed
 from prunelab.core.context import Loss
@@ -73,8 +74,14 @@ class Pruning(L.Callback):
                 f"Pruning works with one optimizer, configure_optimizers returned {len(trainer.optimizers)} "
                 f"({names}): put all parameters into groups of one, or train the networks in turn"
             )
+        if self.pruner.watches:
+            check_unscaled(trainer, "a criterion that watches training")
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda opt, *_: self.pruner.apply(opt))
+        self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._stepped(optimizer))
+
+    def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
+        self.pruner.stepped()
+        self.pruner.apply(optimizer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
