@@ -246,23 +246,91 @@ def test_a_fit_that_fails_leaves_no_hook_either(fit) -> None:
     assert not kept[0]._optimizer_step_post_hooks
 
 
-def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
-    class Manual(Foreign):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
+class Manual(Foreign):
+    """Steps `often` times in every batch that `every` divides."""
 
-        def training_step(self, batch, batch_idx) -> None:
-            optimizer = self.optimizers()
+    def __init__(self, often: int = 1, every: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.often, self.every = often, every
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        for _ in range(self.often if batch_idx % self.every == 0 else 0):
             optimizer.zero_grad()
             self.manual_backward(super().training_step(batch, batch_idx))
             optimizer.step()
 
+
+class Rates(L.Callback):
+    """The rate in every batch."""
+
+    def __init__(self, pruning: Pruning) -> None:
+        self.pruner = pruning.pruner
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.seen.append(self.pruner.rate)
+
+
+def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
     callback = pruning()
     watch = Watch(callback)
     module = fit([callback, watch], Manual())
     assert watch.looks > 20
     assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+@pytest.mark.parametrize(("often", "every"), [(1, 1), (2, 1), (1, 2)])
+def test_however_often_the_optimizer_steps_in_a_batch_the_rate_is_met_in_the_same_one(
+    fit, tmp_path: Path, often: int, every: int
+) -> None:
+    automatic, manual, resumed = pruning(), pruning(), pruning()
+    expected, rates, rest = Rates(automatic), Rates(manual), Rates(resumed)
+
+    class Save(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+            if len(rates.seen) == 12:
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    fit([automatic, expected])
+    fit([manual, rates, Save()], Manual(often, every))
+    assert expected.seen.index(0.8) == 16  # end=0.5 of 32 batches
+    assert rates.seen == expected.seen
+    fit([resumed, rest], Manual(often, every), ckpt=tmp_path / "middle.ckpt")
+    assert rest.seen == expected.seen[12:]
+
+
+def test_a_manual_run_that_ends_at_a_number_of_steps_is_counted_in_steps(fit) -> None:
+    callback = pruning()
+    rates = Rates(callback)
+    fit([callback, rates], Manual(often=2), max_steps=32, max_epochs=-1)
+    assert (len(rates.seen), rates.seen.index(0.8)) == (16, 8)
+
+
+LATE: list[Callable[[], Pruning]] = [
+    pruning,
+    lambda: pruning(schedule=Rounds(0.8, start="9ep")),
+    lambda: pruning(schedule=Rounds(0.8, n=3, start="500it", training="160ep", rewind="10it")),
+    lambda: pruning(schedule=Cubic(0.8, start="1ep", end="80ep", every="100it")),
+]
+
+
+@pytest.mark.parametrize("batches", [True, 3])
+@pytest.mark.parametrize("late", LATE)
+def test_a_fast_dev_run_prunes_in_its_last_batch_whatever_the_schedule(fit, late, batches: int) -> None:
+    callback = late()
+    rates = Rates(callback)
+    module = fit([callback, rates], max_epochs=200, fast_dev_run=batches)
+    assert rates.seen == [0.0] * (int(batches) - 1) + [0.8]
+    assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+@pytest.mark.parametrize(("batches", "rate"), [(True, 0.0), (2, 0.5)])
+def test_a_fast_dev_run_prunes_by_what_it_has_watched_or_not_at_all(fit, batches: int, rate: float) -> None:
+    callback = Pruning(Pruner(Movement(), Weight(), Uniform(), Rounds(rate=0.5, start="9ep")))
+    fit([callback], fast_dev_run=batches)
+    assert callback.pruner.rate == rate
 
 
 def float16() -> list[MixedPrecision]:

@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scaled_gradients import check_unscaled
-from prunelab.callbacks.scoring import progress
+from prunelab.callbacks.scoring import progress, steps_done
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
 from prunelab.core.prunable import prunable_weights
@@ -80,7 +80,7 @@ class Penalize(L.Callback):
         pruner = self._pruner(trainer)
         if self._pulling is None or pruner is None:
             return
-        run = progress(trainer, trainer.global_step)
+        run = progress(trainer, steps_done(trainer))
         if pruner.schedule.is_last(run):  # before Pruning, which comes next, zeroes more
             zeros = self._pulling.zeros()
             self._zeros = int(zeros.sum()), len(zeros)
