@@ -12,6 +12,7 @@ import torch
 from compose import job_from
 from hydra.utils import instantiate
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.plugins import MixedPrecision
 from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -343,3 +344,13 @@ def test_every_penalty_on_the_menu_fits_every_method_that_penalises(option: str,
     for method in ("slimming", "group_lasso"):
         cfg = composed(f"prune={method}", f"prune/penalty={option}", "rate=0.5")
         assert isinstance(instantiate(cfg.prune.penalize).penalty, ScaleL1 if option == "scale_l1" else GroupLasso)
+
+
+def test_gradients_that_a_fused_optimizer_hides_are_refused(fit) -> None:
+    class Fused(Foreign):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.1, fused=True)
+
+    float16 = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    with pytest.raises(ValueError, match=r"a fused SGD under 16-mixed hides gradients from a penalty"):
+        fit([Penalize(ScaleL1(0.02), Filter())], Fused(), plugins=[float16])

@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -16,6 +17,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
 
@@ -244,23 +246,131 @@ def test_a_fit_that_fails_leaves_no_hook_either(fit) -> None:
     assert not kept[0]._optimizer_step_post_hooks
 
 
-def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
-    class Manual(Foreign):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
+class Manual(Foreign):
+    """Steps `often` times in every batch that `every` divides."""
 
-        def training_step(self, batch, batch_idx) -> None:
-            optimizer = self.optimizers()
+    def __init__(self, often: int = 1, every: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.often, self.every = often, every
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        for _ in range(self.often if batch_idx % self.every == 0 else 0):
             optimizer.zero_grad()
             self.manual_backward(super().training_step(batch, batch_idx))
             optimizer.step()
 
+
+class Rates(L.Callback):
+    """The rate in every batch."""
+
+    def __init__(self, pruning: Pruning) -> None:
+        self.pruner = pruning.pruner
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.seen.append(self.pruner.rate)
+
+
+def test_manual_optimization_with_one_optimizer_is_pruned_as_well(fit) -> None:
     callback = pruning()
     watch = Watch(callback)
     module = fit([callback, watch], Manual())
     assert watch.looks > 20
     assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+@pytest.mark.parametrize(("often", "every"), [(1, 1), (2, 1), (1, 2)])
+def test_however_often_the_optimizer_steps_in_a_batch_the_rate_is_met_in_the_same_one(
+    fit, tmp_path: Path, often: int, every: int
+) -> None:
+    automatic, manual, resumed = pruning(), pruning(), pruning()
+    expected, rates, rest = Rates(automatic), Rates(manual), Rates(resumed)
+
+    class Save(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+            if len(rates.seen) == 12:
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    fit([automatic, expected])
+    fit([manual, rates, Save()], Manual(often, every))
+    assert expected.seen.index(0.8) == 16  # end=0.5 of 32 batches
+    assert rates.seen == expected.seen
+    fit([resumed, rest], Manual(often, every), ckpt=tmp_path / "middle.ckpt")
+    assert rest.seen == expected.seen[12:]
+
+
+def test_a_manual_run_that_ends_at_a_number_of_steps_is_counted_in_steps(fit) -> None:
+    callback = pruning()
+    rates = Rates(callback)
+    fit([callback, rates], Manual(often=2), max_steps=32, max_epochs=-1)
+    assert (len(rates.seen), rates.seen.index(0.8)) == (16, 8)
+
+
+LATE: list[Callable[[], Pruning]] = [
+    pruning,
+    lambda: pruning(schedule=Rounds(0.8, start="9ep")),
+    lambda: pruning(schedule=Rounds(0.8, n=3, start="500it", training="160ep", rewind="10it")),
+    lambda: pruning(schedule=Cubic(0.8, start="1ep", end="80ep", every="100it")),
+]
+
+
+@pytest.mark.parametrize("batches", [True, 3])
+@pytest.mark.parametrize("late", LATE)
+def test_a_fast_dev_run_prunes_in_its_last_batch_whatever_the_schedule(fit, late, batches: int) -> None:
+    callback = late()
+    rates = Rates(callback)
+    module = fit([callback, rates], max_epochs=200, fast_dev_run=batches)
+    assert rates.seen == [0.0] * (int(batches) - 1) + [0.8]
+    assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
+@pytest.mark.parametrize(("batches", "rate"), [(True, 0.0), (2, 0.5)])
+def test_a_fast_dev_run_prunes_by_what_it_has_watched_or_not_at_all(fit, batches: int, rate: float) -> None:
+    callback = Pruning(Pruner(Movement(), Weight(), Uniform(), Rounds(rate=0.5, start="9ep")))
+    fit([callback], fast_dev_run=batches)
+    assert callback.pruner.rate == rate
+
+
+def float16() -> list[MixedPrecision]:
+    return [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=256.0))]
+
+
+def test_of_steps_that_overflow_in_float16_a_criterion_that_watches_training_keeps_nothing(fit) -> None:
+    class Overflowing(Foreign):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            return loss * torch.inf if batch_idx == 3 else loss
+
+    class Sum(L.Callback):
+        """-w * dL/dw of the head, over the steps whose gradients are finite."""
+
+        skipped, total = 0, 0.0
+
+        def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+            if all(p.grad.isfinite().all() for p in module.parameters()):
+                self.total = self.total - module.body[4].weight.detach() * module.body[4].weight.grad
+            else:
+                self.skipped += 1
+
+    callback = Pruning(Pruner(Movement(), Weight(), Uniform(), Rounds(rate=0.5, start=0.9)))
+    watch, expected = Watch(callback), Sum()
+    fit([expected, callback, watch], Overflowing(), plugins=float16())
+    assert expected.skipped == 4  # one in each epoch
+    alive = callback.pruner.masks["body.4.weight"]
+    memory = callback.pruner.state_dict()["memory"]["body.4.weight"]
+    torch.testing.assert_close(memory[alive], expected.total[alive])
+    assert watch.looks > 8
+
+
+def test_gradients_that_a_fused_optimizer_hides_are_refused(fit) -> None:
+    fused = Foreign(lambda p: torch.optim.SGD(p, 0.1, fused=True))
+    watching = Pruning(Pruner(Movement(), Weight(), Uniform(), Rounds(rate=0.5, start=0.9)))
+    with pytest.raises(ValueError, match=r"a fused SGD under 16-mixed hides gradients.*use fused=False"):
+        fit([watching], fused, plugins=float16())
+    fit([pruning()], fused, plugins=float16())
+    fit([watching], fused)
 
 
 @pytest.mark.parametrize("stop", [{"max_steps": 9, "max_epochs": -1}, {"max_epochs": 2}])

@@ -286,3 +286,11 @@ def test_on_two_devices_the_net_becomes_small_when_training_ends(
     assert set(records) == {8}
     assert module.body[0].weight.shape[0] == 4
     assert "until training ends" in caplog.text
+
+
+@pytest.mark.parametrize("others", [[], [Rewind("10ep")]])
+def test_a_fast_dev_run_cuts_the_net_as_well(fit: Callable, others: list[L.Callback]) -> None:
+    shrink, module = Shrink(), Foreign()
+    fit([pruning(schedule=Rounds(0.5, start="50ep")), *others, shrink], module, fast_dev_run=True)
+    assert shrink.certificate is not None
+    assert module.body[0].out_channels == 4

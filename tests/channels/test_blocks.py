@@ -362,6 +362,15 @@ def test_looking_for_blocks_leaves_no_trace() -> None:
     assert all(module.training and not module._forward_hooks for module in net.modules())
 
 
+def test_a_block_that_holds_one_module_under_two_names_keeps_its_parameters() -> None:
+    shared = conv()
+    net = behind_a_conv(Skip(nn.Sequential(shared, nn.ReLU(), shared)))
+    assert stand_ins(net) == {"1": "Identity"}
+    assert shared.weight is dict(net.named_parameters())["1.branch.0.weight"]
+    assert isinstance(shared.weight, nn.Parameter)
+    assert shared.weight.all()
+
+
 # Scores and masks
 
 

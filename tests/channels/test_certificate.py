@@ -187,3 +187,15 @@ def test_the_check_preserves_state() -> None:
     assert torch.equal(torch.get_rng_state(), stream)
     assert torch.get_default_dtype() == torch.float32
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_module_of_two_names_and_a_recurrent_one_are_compared_and_stay_the_networks_own() -> None:
+    torch.manual_seed(0)
+    core, rnn = nn.Conv2d(8, 8, 3, padding=1), nn.LSTM(16, 4, batch_first=True)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), core, nn.ReLU(), core, nn.Flatten(2), rnn)
+    before, outputs = list(net.parameters()), net(X)[0]
+    certificate = EquivalenceCheck(net, X).certify(net)
+    assert certificate.train_float64 == 0
+    assert all(p is q for p, q in zip(before, net.parameters(), strict=True))
+    assert rnn._flat_weights[0] is rnn.weight_ih_l0  # by which it runs
+    assert torch.equal(net(X)[0], outputs)

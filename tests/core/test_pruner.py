@@ -307,6 +307,7 @@ def test_what_a_criterion_has_watched_travels_with_the_state() -> None:
             model.zero_grad()
             model(torch.randn(4, 3, 8, 8)).square().sum().backward()
             pruner.watch()
+            pruner.stepped()
 
     whole, broken, resumed = ramp(Movement()), ramp(Movement()), ramp(Movement())
     models = {"whole": net(), "broken": net(), "resumed": net()}

@@ -81,3 +81,34 @@ def test_removing_the_lowest_scores_keeps_the_gradient_norm_highest_to_first_ord
 def test_the_default_temperature_is_that_of_the_authors_code() -> None:
     model = net()
     assert torch.equal(scored(model, GraSP()), scored(model, GraSP(1, 200.0)))
+
+
+class Attention(nn.Module):
+    """One head over two tokens of two channels, fused where PyTorch has a kernel for it."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.query, self.out, self.fused = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False), fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(-1, 1, 2, 2)
+        q = self.query(x)
+        if self.fused:
+            return self.out(F.scaled_dot_product_attention(q, x, x)).mean((1, 2))
+        return self.out((q @ x.mT / 2**0.5).softmax(-1) @ x).mean((1, 2))
+
+
+def test_fused_attention_scores_as_by_matrix_products_and_is_fused_again_afterwards() -> None:
+    g = torch.Generator().manual_seed(1)
+    batch = torch.randn(6, 4, generator=g), torch.randint(2, (6,), generator=g)
+
+    def scores(fused: bool) -> dict[str, Tensor]:
+        net = Attention(fused)
+        return GraSP()(Context(net, prunable_weights(net), torch.Generator(), draw=lambda *_: [batch]))
+
+    result, expected = scores(fused=True), scores(fused=False)
+    for name, score in expected.items():
+        assert score.all()
+        torch.testing.assert_close(result[name], score, rtol=1e-4, atol=1e-12)
+    assert torch.backends.cuda.flash_sdp_enabled()

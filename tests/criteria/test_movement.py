@@ -31,6 +31,7 @@ def train(net: nn.Linear, pruner: Pruner, steps: int) -> None:
         (net.weight[0, 0] ** 2 + net.weight[0, 1]).backward()
         pruner.watch()
         optimizer.step()
+        pruner.stepped()
 
 
 def scores(net: nn.Linear, pruner: Pruner) -> list[float]:
@@ -55,6 +56,16 @@ def test_what_moves_to_zero_goes_though_it_is_the_larger() -> None:
     train(net, pruner, 3)
     pruner.update(Progress(50, total=100, epoch=10))
     assert net.weight.tolist() == [[0.0, -0.875]]
+
+
+def test_a_step_that_did_not_happen_does_not_count() -> None:
+    net, pruner = start()
+    train(net, pruner, 2)
+    net.weight.grad = torch.full((1, 2), torch.inf)
+    pruner.watch()  # and a gradient scaler leaves the step out
+    assert pruner.state_dict()["memory"]["weight"].isfinite().all()
+    train(net, pruner, 1)
+    assert scores(net, pruner) == BY_HAND
 
 
 def test_the_sum_survives_a_restart() -> None:
@@ -102,6 +113,7 @@ def test_the_weights_that_are_watched_are_not_changed_and_the_memory_has_no_grap
     (net.weight**2).sum().backward()
     weight, slope = net.weight.detach().clone(), net.weight.grad.clone()
     pruner.watch()
+    pruner.stepped()
     assert torch.equal(net.weight, weight)
     assert torch.equal(net.weight.grad, slope)
     assert not pruner.state_dict()["memory"]["weight"].requires_grad
@@ -111,4 +123,5 @@ def test_a_weight_without_gradient_does_not_move() -> None:
     net, pruner = start()
     net.weight.grad = torch.zeros(1, 2)
     pruner.watch()
+    pruner.stepped()
     assert scores(net, pruner) == [0.0, 0.0]

@@ -2,10 +2,12 @@
 
 import copy
 import logging
+from collections.abc import Callable
 from itertools import pairwise, product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.allocation import Global
@@ -146,6 +148,16 @@ def test_a_scoring_leaves_no_trace_in_the_net() -> None:
     assert types == [p.dtype for p in net.parameters()]
 
 
+def test_a_module_under_two_names_scores_the_sum_of_its_uses_and_stays_as_it_was() -> None:
+    shared = nn.Linear(1, 1, bias=False)
+    shared.weight.data.fill_(-3.0)
+    net = nn.Sequential(shared, nn.ReLU(), shared)
+    before = shared.weight
+    assert score(net, torch.zeros(1, 1))["0.weight"].item() == 18.0  # w * dR/dw of R = w^2
+    assert shared.weight is before
+    assert shared.weight.item() == -3.0
+
+
 def lopsided() -> nn.Sequential:
     """Of 1140 weights 900 are in the middle, so that each of them has little of the flow."""
     net = mlp(4, 30, 30, 4)
@@ -174,3 +186,80 @@ def test_a_hundred_passes_keep_a_layer_alive_that_one_pass_empties(caplog: pytes
     assert "empties" not in caplog.text
     assert all(n - gone > 10 for gone, n in counts.values())
     assert flow > 0
+
+
+class Net(nn.Module):
+    """Two convolutions, a linear layer and what comes after the first two."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.head = nn.Conv2d(2, 5, 3), nn.Conv2d(5, 3, 3), nn.Linear(3, 4)
+        for p in self.parameters():
+            p.data *= 30  # far into saturation
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.activation(self.b(self.activation(self.a(x)))).mean((2, 3)))
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{kind.__name__: kind() for kind in (nn.ReLU6, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.GELU, nn.SiLU, nn.Mish)},
+    "in place": nn.ReLU6(inplace=True),
+    "by function": F.relu6,
+    "by method": lambda x: x.tanh(),
+    "x * sigmoid(x) by hand": lambda x: x * torch.sigmoid(x),
+    "a gate in place": lambda x: x.clone().mul_(F.hardsigmoid(x)),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_an_activation_scores_as_relu_which_is_linear_on_positive_inputs(activation: Callable) -> None:
+    example = torch.zeros(1, 2, 8, 8)
+    result, expected = score(Net(activation), example), score(Net(F.relu), example)
+    for name in ("a.weight", "b.weight", "head.weight"):
+        assert expected[name].all()
+        torch.testing.assert_close(result[name], expected[name], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("sigmoid", [nn.Sigmoid(), nn.Hardsigmoid(), torch.sigmoid])
+def test_a_gate_is_open_and_has_half_of_the_flow_that_it_gates(sigmoid: Callable) -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.gate, self.b = (nn.Linear(1, 1, bias=False) for _ in range(3))
+            for p, value in zip(self.parameters(), (-2.0, 300.0, 5.0), strict=True):
+                p.data.fill_(value)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(x * sigmoid(self.gate(x)))
+
+    scores = score(Gated(), torch.zeros(1, 1))
+    # R = 2 * 1 * 5: all of it comes through a, half of that by way of the gate
+    assert {n: s.item() for n, s in scores.items()} == {"a.weight": 10.0, "gate.weight": 5.0, "b.weight": 10.0}
+
+
+def test_a_gate_without_inputs_leaves_finite_scores() -> None:
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Sigmoid(), nn.Linear(2, 2, bias=False))
+    net[0].weight.data[0] = 0
+    assert all(s.isfinite().all() for s in score(net, torch.zeros(1, 2)).values())
+
+
+def test_an_unknown_activation_that_saturates_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"95% of the weights of Net score as all others.*in b.weight.*saturates"):
+        score(Net(lambda x: x.clamp(0, 6)), torch.zeros(1, 2, 8, 8))
+
+
+def test_norms_of_the_inputs_own_statistics_are_refused_by_name() -> None:
+    norm = nn.GroupNorm(1, 3)
+    net = nn.Sequential(nn.Linear(2, 3), norm, nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"0.weight of Sequential scores below 0.*a layer or group norm"):
+        score(net, torch.zeros(1, 2))
+
+
+def test_weights_that_see_only_padding_are_no_reason_to_refuse() -> None:
+    """Eight of nine weights score 0, rightly."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
+    result = score(net, torch.zeros(1, 2, 1, 1))["0.weight"]
+    assert result.ne(0).sum().item() == 8

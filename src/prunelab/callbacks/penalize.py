@@ -9,7 +9,8 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, only
 from prunelab.callbacks.pruning import Pruning
-from prunelab.callbacks.scoring import progress
+from prunelab.callbacks.scaled_gradients import check_unscaled
+from prunelab.callbacks.scoring import progress, steps_done
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
 from prunelab.core.prunable import prunable_weights
@@ -49,6 +50,7 @@ class Penalize(L.Callback):
             return
         self._pulling = self.penalty.bind(pl_module, self._units(pl_module, pruner))
         self._check_trained(trainer.optimizers[0])
+        check_unscaled(trainer, "a penalty")
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._shrink(optimizer))
 
     def _pruner(self, trainer: L.Trainer) -> Pruner | None:
@@ -78,7 +80,7 @@ class Penalize(L.Callback):
         pruner = self._pruner(trainer)
         if self._pulling is None or pruner is None:
             return
-        run = progress(trainer, trainer.global_step)
+        run = progress(trainer, steps_done(trainer))
         if pruner.schedule.is_last(run):  # before Pruning, which comes next, zeroes more
             zeros = self._pulling.zeros()
             self._zeros = int(zeros.sum()), len(zeros)

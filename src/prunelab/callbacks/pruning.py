@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.neighbours import notify
-from prunelab.callbacks.scoring import draw_batches, progress
+from prunelab.callbacks.scaled_gradients import check_unscaled
+from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
 from prunelab.core.context import Loss
 from prunelab.core.pruner import Pruner
@@ -22,10 +23,11 @@ class Pruning(L.Callback):
     """Drives a Pruner through one fit: masks change between two optimizer steps, never inside one.
 
     A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; checkpoints
-    hold the masks. Works with gradient accumulation, clipping and manual optimization. Filter pruning needs
-    `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the training
-    loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's
-    `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
+    hold the masks. Works with gradient accumulation, clipping and manual optimization, where a batch is one step of the
+    schedule, however often the optimizer steps. The last batch of a `fast_dev_run` prunes to the final rate. Filter
+    pruning needs `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the
+    training loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the
+    module's `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
     `on_pruned(trainer, module, pruner, run)` of all callbacks that have it is called.
 
     Under DDP all ranks have the same masks: the gradients of criteria are averaged, and whenever masks change
@@ -73,13 +75,21 @@ class Pruning(L.Callback):
                 f"Pruning works with one optimizer, configure_optimizers returned {len(trainer.optimizers)} "
                 f"({names}): put all parameters into groups of one, or train the networks in turn"
             )
+        if self.pruner.watches:
+            check_unscaled(trainer, "a criterion that watches training")
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda opt, *_: self.pruner.apply(opt))
+        self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._stepped(optimizer))
+
+    def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
+        self.pruner.stepped()
+        self.pruner.apply(optimizer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        run, before = progress(trainer, trainer.global_step), self.pruner.rate
+        run, before = progress(trainer, steps_done(trainer)), self.pruner.rate
+        if is_fast_dev_run(trainer) and self.pruner.watches and not trainer.global_step:
+            return  # it has watched no step yet
         if not self.pruner.update(run):
             return
         self.pruner.apply(trainer.optimizers[0])
@@ -104,7 +114,9 @@ class Pruning(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._unhook()
-        run = progress(trainer, trainer.global_step)
+        if is_fast_dev_run(trainer):
+            return
+        run = progress(trainer, steps_done(trainer))
         due = self.pruner.schedule(replace(run, step=run.total)) or 0.0
         if self.pruner.rate < due:
             log.warning(

@@ -8,7 +8,7 @@ import torch
 
 from prunelab.callbacks.neighbours import only
 from prunelab.callbacks.pruning import Pruning
-from prunelab.callbacks.scoring import progress
+from prunelab.callbacks.scoring import is_fast_dev_run, progress
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds, Schedule
@@ -106,7 +106,7 @@ class Rewind(L.Callback):
     def _capture(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         missing = ({"rewind", "start"} if self.control == "reinit" else {"rewind"}) - self.snapshots.keys()
         for name in sorted(missing):
-            step = 0 if name == "start" else self.step(progress(trainer, 0).epoch)
+            step = 0 if name == "start" or is_fast_dev_run(trainer) else self.step(progress(trainer, 0).epoch)
             if trainer.global_step == step:
                 self.snapshots[name] = Snapshot.capture(pl_module, trainer.optimizers[0], _schedule(trainer))
 

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from prunelab.core.context import Batch
 from prunelab.core.time import Progress
 
+LONG = Progress(step=0, total=10**12, epoch=10**6)  # for any time in steps or epochs
+
 
 def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> list[Batch]:
     """`count` batches (inputs, targets) on the training device, drawn by `generator`.
@@ -62,8 +64,29 @@ def _borrowed(loader: Any, seed: int) -> Iterator[None]:
             generator.set_state(state)
 
 
+def steps_done(trainer: L.Trainer) -> int:
+    """Optimizer steps so far; batches under manual optimization, which may step any number of times in a batch.
+
+    Only a manual run that ends at `max_steps` is counted in optimizer steps, as Lightning counts them.
+    """
+    manual = not trainer.lightning_module.automatic_optimization
+    if manual and trainer.estimated_stepping_batches != trainer.max_steps:
+        return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+    return trainer.global_step
+
+
+def is_fast_dev_run(trainer: L.Trainer) -> bool:
+    """Whether these are a few batches to try the code."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
 def progress(trainer: L.Trainer, step: int) -> Progress:
-    """`step` of the trainer's run. Raises ValueError for a run without an end."""
+    """`step` of the trainer's run. Raises ValueError for a run without an end.
+
+    A `fast_dev_run` says nothing of the length of the real run: its last batch stands for the end of a long one.
+    """
+    if is_fast_dev_run(trainer):
+        return Progress(LONG.total if step >= trainer.max_steps - 1 else 0, LONG.total, LONG.epoch)
     total = trainer.estimated_stepping_batches
     if not 0 < total < inf:
         raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.func import functional_call
 from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,6 +23,7 @@ from prunelab.channels.units import PrunableStructure
 from prunelab.core.granularity import Layout
 from prunelab.core.preserve import preserve_state
 from prunelab.core.prunable import PRUNABLE, prunable_weights
+from prunelab.core.temporary import temporary_tensors
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -227,7 +227,8 @@ def _vanishes(module: nn.Module, block: _Sum) -> bool:
     x = x.relu() if block.skip.target in RELUS else x
     zeros = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
     inputs = x.clone()
-    out = functional_call(module, zeros, (inputs,))
+    with temporary_tensors(module, zeros):
+        out = module(inputs)
     return torch.equal(inputs, x) and torch.equal(out, F.relu(x) if block.stand_in == "ReLU" else x)
 
 

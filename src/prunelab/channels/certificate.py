@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from prunelab.core.preserve import preserve_state
+from prunelab.core.temporary import temporary_tensors
 from prunelab.core.torch_export import error_summary
 from prunelab.core.types import Example
 
@@ -124,8 +124,8 @@ def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor
     inputs = tuple(_as(x.to(device, copy=True), dtype) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
     torch.set_default_dtype(dtype)  # for tensors that the network's code creates
     try:
-        with torch.autocast(device.type, enabled=False), _OnePrecision(dtype):
-            leaves = tree_leaves(functional_call(net, copies, inputs))
+        with temporary_tensors(net, copies), torch.autocast(device.type, enabled=False), _OnePrecision(dtype):
+            leaves = tree_leaves(net(*inputs))
     finally:
         torch.set_default_dtype(default)
     return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prunelab.core.activations import input_squares
 from prunelab.core.preserve import preserve_state
@@ -77,8 +78,13 @@ class Context:
         return slopes
 
     def _losses(self, batches: Sequence[Batch], temperature: float) -> Iterator[Tensor]:
-        # A compiled network cannot be differentiated twice, and compiling is not worth it for a few batches.
-        with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):
+        # Neither a compiled network nor fused attention can be differentiated twice, and what they save is not worth it
+        # for a few batches.
+        with (
+            preserve_state(self.net, training=True),
+            torch.compiler.set_stance("force_eager"),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             for inputs, targets in batches:
                 yield self.loss(self.net(inputs) / temperature, targets)
 

@@ -25,5 +25,6 @@ class Criterion(ABC):
     def watch(self, params: Mapping[str, Tensor], memory: Scores) -> None:  # noqa: B027
         """Called with the weights and their `.grad` before each optimizer step; may keep tensors in `memory`.
 
-        The pruner owns and saves the memory, and passes it back as `ctx.memory`.
+        The pruner owns and saves the memory, and passes it back as `ctx.memory`; if the step does not happen, it
+        forgets what was kept.
         """

@@ -73,6 +73,7 @@ class Pruner:
         self._prunable: dict[str, nn.Parameter] = {}
         self._masked = MaskedParameters({})  # of the whole network: norms and biases may be masked too
         self._memory: Scores = {}  # of a criterion that watches training
+        self._watched: Scores | None = None  # the memory after the step that was watched, if it happens
         self.removed = False  # whether surgery has removed what was masked
         self._regrown = 0  # the step of the last exchange: one at most per step
         self._generator = derived_generator("pruner", self.seed)
@@ -218,10 +219,21 @@ class Pruner:
         )
 
     def watch(self) -> None:
-        """Passes weights and gradients to the criteria that watch training; call before each step."""
+        """Passes weights and gradients to the criteria that watch training; call before each step.
+
+        They count once `stepped` is called: a step of gradients that overflow in float16 never happens.
+        """
+        if not self.watches or self.removed:
+            return
+        self._watched = {name: kept.clone() for name, kept in self._memory.items()}
         for criterion in self._criteria:
-            if criterion.watches and not self.removed:
-                criterion.watch(self._prunable, self._memory)
+            if criterion.watches:
+                criterion.watch(self._prunable, self._watched)
+
+    def stepped(self) -> None:
+        """Call after each step."""
+        if self._watched is not None:
+            self._memory, self._watched = self._watched, None
 
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
@@ -242,7 +254,7 @@ class Pruner:
 
     def detach_masks(self) -> None:
         """After surgery: the network is no longer masked, `keep` still says which units were removed."""
-        self.removed, self._memory = True, {}
+        self.removed, self._memory, self._watched = True, {}, None
         self._masked.adopt({})
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
@@ -275,9 +287,8 @@ class Pruner:
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]
-        # Copied: sums go on in place, and the state may be another pruner's.
         device = next(iter(self._masked.params.values())).device
-        self._memory = {name: kept.to(device, copy=True) for name, kept in state["memory"].items()}
+        self._memory = {name: kept.to(device) for name, kept in state["memory"].items()}
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
         self._adopt(dict(state["keep"]))

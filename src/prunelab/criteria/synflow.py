@@ -1,15 +1,23 @@
 """SynFlow: the flow from input to output through a weight, without data (Tanaka et al. 2020)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
 from prunelab.core.preserve import preserve_state
+from prunelab.core.temporary import temporary_tensors
 from prunelab.core.types import Scores
+
+# Names of functions. ReLU, leaky ReLU, ELU and SELU are lines already.
+LINES = {"relu6", "hardtanh", "hardswish", "silu", "gelu", "mish", "softplus", "tanh", "softsign"}
+GATES = {"sigmoid", "hardsigmoid"}
+PRODUCTS = {"mul", "rmul", "imul", "multiply"}
+ROUNDING = 1e-9  # of the largest score
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,10 @@ class SynFlow(Criterion):
     """|w| * dR/d|w|, R the sum of outputs for an input of ones where every parameter is replaced by |parameter|.
 
     In float64 and in eval mode, with running means of 0: R is a product over the depth of the network and exceeds
-    float32. Prune in many passes, or whole layers are removed (sec. 5). Raises ValueError without an example
-    input, or where even float64 overflows.
+    float32. Activations are lines (`Linearised`), as the derivation asks (sec. 4, theorem 1). Prune in many passes, or
+    whole layers are removed (sec. 5). Raises ValueError without an example input, where even float64 overflows, and
+    where no flow tells weights apart: it does not reach most of them, or normalisation by the input's own statistics,
+    as in layer and group norms, makes it negative.
     """
 
     def __call__(self, ctx: Context) -> Scores:
@@ -28,14 +38,63 @@ class SynFlow(Criterion):
         device = next(iter(ctx.params.values())).device
         ones = tuple(torch.ones_like(x[:1], dtype=torch.float64, device=device) for x in inputs)
         state = {name: _positive(name, tensor) for name, tensor in _state(ctx)}
-        weights = [state[name].requires_grad_() for name in ctx.params]
-        with preserve_state(ctx.net), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-            flow = functional_call(ctx.net, state, ones).sum()
+        for name in ctx.params:
+            state[name].requires_grad_()
+        with (
+            preserve_state(ctx.net),
+            temporary_tensors(ctx.net, state),
+            torch.enable_grad(),
+            torch.compiler.set_stance("force_eager"),
+        ):
+            weights = [ctx.net.get_parameter(name) for name in ctx.params]
+            with Linearised():
+                flow = ctx.net(*ones).sum()
             slopes = torch.autograd.grad(flow, weights)
         if not flow.isfinite():
             raise ValueError(f"SynFlow: the flow through {type(ctx.net).__name__} is {flow.item()}, beyond float64")
-        return ctx.all_reduce_mean(
-            {name: (w * g).detach() for name, w, g in zip(ctx.params, weights, slopes, strict=True)}
+        scores = {name: (w * g).detach() for name, w, g in zip(ctx.params, weights, slopes, strict=True)}
+        _check(ctx, scores)
+        return ctx.all_reduce_mean(scores)
+
+
+class Linearised(TorchFunctionMode):
+    """Positive inputs pass activations unchanged, as they pass ReLU, so that nothing saturates.
+
+    A gate has the value 1, as for large inputs, and passes on the flow it receives. Of the flow into a product of two
+    activations each gets half: so it is the same through all layers, and those of a gate have their part.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
+        if name in LINES or name in GATES:
+            x = args[0] if args else kwargs["input"]
+            return x if name in LINES else 1 + (x - x.detach()) / x.detach().masked_fill(x == 0, 1)
+        factors = [factor for factor in args if isinstance(factor, Tensor) and factor.requires_grad]
+        if name in PRODUCTS and len(factors) == 2:
+            a, b = factors
+            return (a * b.detach() + a.detach() * b) / 2
+        return func(*args, **kwargs)
+
+
+def _check(ctx: Context, scores: Scores) -> None:
+    """Raises ValueError for negative scores, and for most weights with the score of all others of their filter."""
+    kind, alive, alike = type(ctx.net).__name__, 0, {}
+    for name, score in scores.items():
+        if score.min() < -ROUNDING * score.max():
+            raise ValueError(
+                f"SynFlow: {name} of {kind} scores below 0, and flow is positive: a layer or group norm subtracts the "
+                "mean of its input; choose another criterion"
+            )
+        filters = score.flatten(1)
+        same = (filters == filters[:, :1]).all(1) & (filters.shape[1] > 1)
+        kept = (ctx.params[name] != 0).flatten(1).sum(1)
+        alive += int(kept.sum())
+        alike[name] = int(kept[same].sum())
+    if (total := sum(alike.values())) * 2 > alive:
+        name = max(alike, key=alike.__getitem__)
+        raise ValueError(
+            f"SynFlow: {total / alive:.0%} of the weights of {kind} score as all others of their filter, most of them "
+            f"in {name}, so position would decide: an activation saturates, or weights are 0; choose another criterion"
         )
 
 
