@@ -146,10 +146,14 @@ def test_a_removed_block_leaves_the_optimizer(fit: Callable) -> None:
     assert {id(p) for p in end.owned} == {id(p) for p in module.parameters()}
 
 
-def test_an_averaged_copy_becomes_small_with_the_net_and_after_a_resume(fit: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_an_averaged_copy_becomes_small_with_the_net_and_after_a_resume(
+    fit: Callable, tmp_path: Path, first: bool
+) -> None:
     def callbacks() -> list[L.Callback]:
         saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
-        return [pruning(), Shrink(), EMAWeightAveraging(decay=0.9), saves]
+        parts = [pruning(), Shrink()]
+        return [*([EMAWeightAveraging(decay=0.9), *parts] if first else [*parts, EMAWeightAveraging(decay=0.9)]), saves]
 
     whole, resumed = Foreign(), Foreign()
     fit(callbacks(), whole, enable_checkpointing=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.averages import averages
 from prunelab.callbacks.neighbours import notify
 from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.core import distributed
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 class Pruning(L.Callback):
     """Drives a Pruner through one fit: masks change between two optimizer steps, never inside one.
 
-    A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; checkpoints
-    hold the masks. Works with gradient accumulation, clipping and manual optimization. Filter pruning needs
+    A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint, and so it is in
+    the averaged copies of other callbacks (EMA, SWA), wherever they stand in the list; checkpoints hold the masks. Works with gradient accumulation, clipping and manual optimization. Filter pruning needs
     `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the training
     loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's
     `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
@@ -75,6 +76,7 @@ class Pruning(L.Callback):
             )
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda opt, *_: self.pruner.apply(opt))
+        self._mask_averages(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -88,6 +90,12 @@ class Pruning(L.Callback):
             notify(trainer, "on_pruned", pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
+        self._mask_averages(trainer, pl_module)
+
+    def _mask_averages(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Only when masks change: an average of zeros stays 0."""
+        for copy in averages(trainer, module):
+            self.pruner.apply_to_copy(copy)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

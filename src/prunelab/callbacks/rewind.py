@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scoring import progress
@@ -73,6 +74,8 @@ class Rewind(L.Callback):
         pruning = only(trainer, Pruning, beside=self)
         if not pl_module.automatic_optimization:
             raise ValueError("Rewind needs automatic_optimization=True: it counts one optimizer step a batch")
+        if self.parameters or self.control:
+            refuse_averages(trainer, self, "whose copy would keep the weights of later steps")
         if pruning is not None:
             self._check_schedule(pruning.pruner.schedule, progress(trainer, 0))
         if self.control == "shuffle" and pruning is not None and pruning.pruner.in_groups:

@@ -236,6 +236,12 @@ class Pruner:
         """Zeroes pruned weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
         self._masked.zero(optimizer)
 
+    def apply_to_copy(self, net: nn.Module) -> None:
+        """Zeroes the pruned weights of `net`, a copy of the attached network."""
+        copy = MaskedParameters(dict(net.named_parameters()))
+        copy.adopt(self.masks)
+        copy.zero()
+
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""
         self._masked.zero_gradients()

@@ -25,6 +25,7 @@ from prunelab.job.preflight import preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
+from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
 from prunelab.lit.classifier import Classifier
@@ -84,11 +85,11 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     start = latest_intact(folder.checkpoint.parent) or (
         pretrain(job, splits, stop) if job.pretrained == "auto" else None
     )
-    history, records = History(), RoundRecords(folder.masks)
+    history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
         job,
         folder,
-        [CheckRanksAgree(job.identity, job.devices), *method.callbacks, records, history],
+        [CheckRanksAgree(job.identity, job.devices), *method.callbacks, records, tested, history],
         run.total // run.epoch,
         stop,
         start,
@@ -113,6 +114,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
         return history.epochs[-1]["test_acc"]
     if method.shrink and job.rate > 0 and not method.shrink.certificate:
         raise RuntimeError("no channel was removed, and there is no certificate: there is no result")
+    tested.check(module)
     if method.shrink:
         plan = plan.then(method.shrink.plan_below("net"))
     save_model(job, folder, net, len(splits.classes), plan)
