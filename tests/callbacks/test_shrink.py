@@ -195,6 +195,19 @@ def test_used_twice_it_does_the_same_twice(fit: Callable) -> None:
     assert all(torch.equal(t, ends[1][name]) for name, t in ends[0].items())
 
 
+def test_another_fit_of_the_small_network_goes_on_with_it_and_with_its_plan(fit: Callable, tmp_path: Path) -> None:
+    masks, shrink, module = pruning(), Shrink(), Foreign()
+    fit([masks, shrink], module)
+    plan = shrink.state_dict()
+    saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+    fit([masks, shrink, saves], module, enable_checkpointing=True)
+    assert module.body[0].weight.shape[0] == 4
+    assert str(shrink.state_dict()) == str(plan)
+    resumed = Foreign()
+    fit([pruning(), Shrink(), saves], resumed, tmp_path / "at-step=20.ckpt", enable_checkpointing=True)
+    assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in module.state_dict().items())
+
+
 @pytest.mark.parametrize("callbacks", [[], [pruning(Weight())], [pruning(), pruning(Neuron())]])
 def test_what_cannot_be_cut_out_is_refused_before_training(fit: Callable, callbacks: list[L.Callback]) -> None:
     with pytest.raises(ValueError, match="use prune/granularity=filter"):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.averages import averages
-from prunelab.callbacks.neighbours import notify
+from prunelab.callbacks.neighbours import notify, of_kind
 from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.core import distributed
 from prunelab.core.context import Loss
@@ -23,11 +23,15 @@ class Pruning(L.Callback):
     """Drives a Pruner through one fit: masks change between two optimizer steps, never inside one.
 
     A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint, and so it is in
-    the averaged copies of other callbacks (EMA, SWA), wherever they stand in the list; checkpoints hold the masks. Works with gradient accumulation, clipping and manual optimization. Filter pruning needs
-    `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the training
-    loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's
-    `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
-    `on_pruned(trainer, module, pruner, run)` of all callbacks that have it is called.
+    the averaged copies of other callbacks (EMA, SWA), wherever they stand in the list; checkpoints hold the masks.
+    Works with gradient accumulation, clipping and manual optimization. Filter pruning needs `example_input_array` on
+    the module. Criteria that use data take batches (inputs, targets) from the training loader, or from the data
+    module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's `scoring_loss` where it has
+    one, else cross-entropy. After each rise of the rate `on_pruned(trainer, module, pruner, run)` of all callbacks
+    that have it is called.
+
+    In another fit of the same module the masks go on, also in another Trainer, as long as what is masked is still 0;
+    another module starts afresh.
 
     Under DDP all ranks have the same masks: the gradients of criteria are averaged, and whenever masks change
     their checksums are compared; a difference is a RuntimeError that names the layer.
@@ -56,13 +60,17 @@ class Pruning(L.Callback):
         if isinstance(example, dict):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
         loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
-        removed = self._loaded is not None and self._loaded["removed"]
+        state = self._loaded
+        if state is None and self.pruner.continues(pl_module):
+            state = self.pruner.state_dict() | {"regrown": 0}  # steps may be counted anew
+            log.info("the network is that of the last fit: its masks go on, at rate %.4g", state["rate"])
+        removed = state is not None and state["removed"]
         average = distributed.average if trainer.world_size > 1 else None
         self.pruner.attach(
             pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed, average
         )
-        if self._loaded is not None:
-            self.pruner.load_state_dict(self._loaded)
+        if state is not None:
+            self.pruner.load_state_dict(state)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch
@@ -133,3 +141,8 @@ class Pruning(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
+
+
+def continues(trainer: L.Trainer, module: L.LightningModule) -> bool:
+    """In `setup`: whether this fit goes on with the network, and the masks, of the last one."""
+    return any(pruning.pruner.continues(module) for pruning in of_kind(trainer, Pruning))

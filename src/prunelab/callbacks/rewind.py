@@ -8,7 +8,7 @@ import torch
 
 from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import only
-from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import progress
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
@@ -66,6 +66,8 @@ class Rewind(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._loaded = {}  # from an earlier run; Lightning loads a checkpoint after this
+        if stage == "fit" and continues(trainer, pl_module):
+            self._loaded = self.state_dict()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}

@@ -69,7 +69,7 @@ def progress(trainer: L.Trainer, step: int) -> Progress:
     total = trainer.estimated_stepping_batches
     if not 0 < total < inf:
         raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
-    for swa in of_kind(trainer, StochasticWeightAveraging):  # adds an epoch for batch norms, in which nothing is trained
+    for swa in of_kind(trainer, StochasticWeightAveraging):  # trains nothing in the epoch that it adds for batch norms
         total = total * swa._max_epochs // (trainer.max_epochs or 1)
     batches = trainer.num_training_batches
     epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)

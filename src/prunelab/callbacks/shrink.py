@@ -12,7 +12,7 @@ from torch import nn
 
 from prunelab.callbacks.averages import averages
 from prunelab.callbacks.neighbours import of_kind
-from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
@@ -43,7 +43,7 @@ class Shrink(L.Callback):
         self._hook: Any = None  # the module instance's own on_load_checkpoint, if it has one
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "fit":
+        if stage == "fit" and not continues(trainer, pl_module):
             self.plan = self.certificate = None
         # Lightning loads the network's state before that of callbacks; this hook of the module runs before both.
         self._hook = pl_module.__dict__.get("on_load_checkpoint")

@@ -64,6 +64,7 @@ class Pruner:
         self.regrow = regrow
         self.passes = passes
         self.budget = budget
+        self._net: nn.Module | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -195,6 +196,7 @@ class Pruner:
         self._memory = scores
 
     def _score(self, criterion: Criterion) -> Scores:
+        assert self._net is not None
         context = Context(
             self._net,
             self._prunable,
@@ -238,9 +240,16 @@ class Pruner:
 
     def apply_to_copy(self, net: nn.Module) -> None:
         """Zeroes the pruned weights of `net`, a copy of the attached network."""
-        copy = MaskedParameters(dict(net.named_parameters()))
-        copy.adopt(self.masks)
-        copy.zero()
+        self._masked_in(net).zero()
+
+    def continues(self, net: nn.Module) -> bool:
+        """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""
+        return net is self._net and bool(self.keep) and self._masked_in(net).are_zero()
+
+    def _masked_in(self, net: nn.Module) -> MaskedParameters:
+        masked = MaskedParameters(dict(net.named_parameters()))
+        masked.adopt(self.masks)
+        return masked
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""

@@ -29,7 +29,8 @@ class Tested(L.Callback):
             self.nonzero = nonzero_counts(pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for average in of_kind(trainer, WeightAveraging):  # Lightning does not when a checkpoint leaves nothing to train
+        # Lightning does not when a checkpoint leaves nothing to train.
+        for average in of_kind(trainer, WeightAveraging):
             average.on_train_end(trainer, pl_module)
 
     def _refuse_nonzero(self, module: nn.Module) -> None:
