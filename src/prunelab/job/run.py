@@ -21,6 +21,7 @@ from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
+from prunelab.job.own_checkpoint import RecordJob, refuse_other
 from prunelab.job.preflight import preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
@@ -82,14 +83,15 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     module = build_module(job, net, len(splits.classes), method.schedule_epochs(job.epochs, run.epoch))
     preflight(job, method, module, data, run)
-    start = latest_intact(folder.checkpoint.parent) or (
-        pretrain(job, splits, stop) if job.pretrained == "auto" else None
-    )
+    if start := latest_intact(folder.checkpoint.parent):
+        refuse_other(start, job)
+    elif job.pretrained == "auto":
+        start = pretrain(job, splits, stop)
     history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
         job,
         folder,
-        [CheckRanksAgree(job.identity, job.devices), *method.callbacks, records, tested, history],
+        [CheckRanksAgree(job.identity, job.devices), RecordJob(job), *method.callbacks, records, tested, history],
         run.total // run.epoch,
         stop,
         start,
@@ -136,6 +138,7 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
         rank_of(job.devices),
         lambda: bool(stop),
     )
+    refuse_other(folder.checkpoint, dense)
     return folder.checkpoint
 
 

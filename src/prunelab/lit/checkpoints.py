@@ -47,7 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def latest_intact(folder: Path) -> Path | None:
-    """The latest checkpoint without damage or NaN; others are renamed with a warning, so that they replace no good one."""
+    """The latest checkpoint without damage or NaN; others are renamed with a warning: they must replace no good one."""
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
             if is_intact(path):
