@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> float:
     """Trains, prunes, measures; returns the test accuracy after the last epoch, a fraction.
 
     A finished job is not run again; an unfinished one resumes from its last checkpoint. Raises Busy while another
-    process works on it, and Interrupted, after a checkpoint, on SIGINT or SIGTERM.
+    process works on it, and Interrupted, after a checkpoint, on SIGINT, SIGTERM or SIGHUP.
     """
     hydra = HydraConfig.get()
     job = job_of(cfg, hydra)
