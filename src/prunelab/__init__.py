@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prunelab.core.granularity import NM as NM
     from prunelab.core.granularity import Granularity as Granularity
     from prunelab.core.granularity import Weight as Weight
+    from prunelab.core.held import Held as Held
     from prunelab.core.pruner import Pruner as Pruner
     from prunelab.core.regrow import Regrow as Regrow
     from prunelab.core.schedule import Cubic as Cubic
@@ -82,6 +83,7 @@ HOMES = {
     "NM": "prunelab.core.granularity",
     "Granularity": "prunelab.core.granularity",
     "Weight": "prunelab.core.granularity",
+    "Held": "prunelab.core.held",
     "Pruner": "prunelab.core.pruner",
     "Regrow": "prunelab.core.regrow",
     "Cubic": "prunelab.core.schedule",

@@ -1,27 +1,32 @@
 """The commands `python -m train`, `prunelab-train` and `python -m prunelab.train`: one job, or with -m a study."""
 
 import sys
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from prunelab.job.conf import conf_dir, register_resolvers
 from prunelab.store.lock import BUSY, Busy
-from prunelab.store.signals import Interrupted, start_parent_watchdog, stoppable
+from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def main() -> None:
     """Composes the configuration from the command line, and runs it."""
+    end_quietly()  # before the imports, which take seconds
     start_parent_watchdog()
+    import hydra
+
+    from prunelab.job.conf import conf_dir, register_resolvers
+
     register_resolvers()
-    task()
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
-def task(cfg: DictConfig) -> float:
+def task(cfg: "DictConfig") -> float:
     """One job; returns the test accuracy after the last epoch, a fraction."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from prunelab.job.run import run  # imports torch, which composing does not need
 
     with stoppable() as stop:

@@ -16,6 +16,7 @@ from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
+from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
@@ -231,6 +232,65 @@ def test_a_callback_used_for_two_fits_starts_afresh_and_leaves_no_hook(fit) -> N
     for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert not optimizers[0]._optimizer_step_post_hooks
+
+
+class FirstMasks(L.Callback):
+    """The masks in the first step of a fit."""
+
+    def __init__(self, pruning: Pruning) -> None:
+        self.pruner = pruning.pruner
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx: int) -> None:
+        if not hasattr(self, "masks"):
+            self.masks = self.pruner.masks
+
+
+def more_epochs(trainer: L.Trainer) -> L.Trainer:
+    trainer.fit_loop.max_epochs += 4
+    return trainer
+
+
+def another(trainer: L.Trainer) -> L.Trainer:
+    return L.Trainer(
+        max_epochs=4, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("again", [another, more_epochs])
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+def test_another_fit_of_the_same_network_goes_on_with_its_masks(fit, granularity, again, caplog) -> None:
+    callback, module = pruning(granularity=granularity), Foreign()
+    trainer = fit([callback], module).trainer
+    masks, watch, first = callback.pruner.masks, Watch(callback), FirstMasks(callback)
+    trainer = again(trainer)
+    trainer.callbacks = [callback, watch, first]
+    with caplog.at_level("INFO"):
+        trainer.fit(module, loader(), loader(16))
+    assert "its masks go on, at rate 0.8" in caplog.text
+    for after in (first.masks, callback.pruner.masks):
+        assert all(torch.equal(mask, after[name]) for name, mask in masks.items())
+    assert watch.looks > 20
+
+
+def test_regrowth_goes_on_from_its_last_mask(fit) -> None:
+    regrow = Regrow(drop=Norm(), grow=Random(), every="5it", fraction=0.3, until=0.9)
+    callback = Pruning(Pruner(Random(), Weight(), Uniform(), Rounds(rate=0.8, start=0.0), regrow=regrow))
+    module, first = Foreign(), FirstMasks(callback)
+    fit([callback], module)
+    last = callback.pruner.masks
+    fit([callback, Watch(callback), first], module)
+    assert all(torch.equal(mask, first.masks[name]) for name, mask in last.items())
+    assert not torch.equal(last["body.4.weight"], callback.pruner.masks["body.4.weight"])  # it exchanges again
+
+
+def test_a_network_whose_weights_were_put_back_starts_afresh(fit) -> None:
+    callback, module = pruning(), Foreign()
+    start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    first = {name: t.clone() for name, t in fit([callback], module).state_dict().items()}
+    module.load_state_dict(start)
+    again = fit([callback], module).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
 
 
 def test_a_fit_that_fails_leaves_no_hook_either(fit) -> None:

@@ -252,6 +252,16 @@ def test_used_for_two_fits_it_takes_the_snapshot_of_the_second(fit) -> None:
     assert_back(watch, 24, 8)
 
 
+def test_more_epochs_of_the_same_training_keep_its_snapshot(fit) -> None:
+    parts = rounds()
+    _, module = fit(parts)
+    snapshots, trainer = parts[1].snapshots, module.trainer
+    trainer.fit_loop.max_epochs += 1
+    trainer.fit(module, loader())
+    assert snapshots.keys() == parts[1].snapshots.keys() == {"rewind"}
+    assert trainer.global_step > 0
+
+
 def test_a_rewind_listed_before_or_after_the_pruning_does_the_same(fit) -> None:
     (a, b), (c, d) = rounds(), rounds()
     _, one = fit((a, b))

@@ -146,10 +146,14 @@ def test_a_removed_block_leaves_the_optimizer(fit: Callable) -> None:
     assert {id(p) for p in end.owned} == {id(p) for p in module.parameters()}
 
 
-def test_an_averaged_copy_becomes_small_with_the_net_and_after_a_resume(fit: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_an_averaged_copy_becomes_small_with_the_net_and_after_a_resume(
+    fit: Callable, tmp_path: Path, first: bool
+) -> None:
     def callbacks() -> list[L.Callback]:
         saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
-        return [pruning(), Shrink(), EMAWeightAveraging(decay=0.9), saves]
+        parts = [pruning(), Shrink()]
+        return [*([EMAWeightAveraging(decay=0.9), *parts] if first else [*parts, EMAWeightAveraging(decay=0.9)]), saves]
 
     whole, resumed = Foreign(), Foreign()
     fit(callbacks(), whole, enable_checkpointing=True)
@@ -189,6 +193,19 @@ def test_used_twice_it_does_the_same_twice(fit: Callable) -> None:
         fit(callbacks, module)
         ends.append(module.state_dict())
     assert all(torch.equal(t, ends[1][name]) for name, t in ends[0].items())
+
+
+def test_another_fit_of_the_small_network_goes_on_with_it_and_with_its_plan(fit: Callable, tmp_path: Path) -> None:
+    masks, shrink, module = pruning(), Shrink(), Foreign()
+    fit([masks, shrink], module)
+    plan = shrink.state_dict()
+    saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+    fit([masks, shrink, saves], module, enable_checkpointing=True)
+    assert module.body[0].weight.shape[0] == 4
+    assert str(shrink.state_dict()) == str(plan)
+    resumed = Foreign()
+    fit([pruning(), Shrink(), saves], resumed, tmp_path / "at-step=20.ckpt", enable_checkpointing=True)
+    assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in module.state_dict().items())
 
 
 @pytest.mark.parametrize("callbacks", [[], [pruning(Weight())], [pruning(), pruning(Neuron())]])

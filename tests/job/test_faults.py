@@ -1,5 +1,6 @@
 """The failures of a sweep end as the table in docs/sweeps.md says."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +77,7 @@ def signalled(number: int, command: list[str], cwd: Path, when: str) -> subproce
     return process
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_job_with_a_checkpoint_and_the_same_command_resumes(
     number: int, status: int, tiny: list[str], undisturbed: list[float], tmp_path: Path
 ) -> None:
@@ -237,7 +239,7 @@ def test_a_job_that_failed_is_tried_again_by_the_same_command(tiny: list[str], t
 
 def test_a_second_ctrl_c_ends_a_job_at_once_and_is_no_failure(tiny: list[str], tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*TRAIN, *tiny, "epochs=1000", "model=resnet110", "optim.batch_size=140"],
+        [*TRAIN, *tiny, "epochs=1000", "model=resnet110", "optim.batch_size=140", "every=1h"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -248,6 +250,52 @@ def test_a_second_ctrl_c_ends_a_job_at_once_and_is_no_failure(tiny: list[str], t
     process.communicate()
     assert process.returncode == 130
     assert only(tmp_path).state() == "interrupted"
+    assert not only(tmp_path).checkpoint.exists()  # which the first one alone would have left
+
+
+@pytest.mark.parametrize("importing", ["hydra", "torch", "lightning"])
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(importing: str, tiny: list[str], tmp_path: Path) -> None:
+    """Python prints a line after each import."""
+    command = [sys.executable, "-X", "importtime", "-m", "train", *tiny]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    next(line for line in process.stdout if re.search(rf"\| +{importing}\.", line))
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate()[0]
+    assert "Traceback" not in rest
+    assert "Exception" not in rest
+    assert process.returncode == 130
+    assert not list(tmp_path.glob("outputs/study/*/checkpoints"))
+
+
+def test_a_closed_terminal_leaves_a_checkpoint(tiny: list[str], undisturbed: list[float], tmp_path: Path) -> None:
+    terminal, side = os.openpty()
+    rarely = [*tiny, "every=1h"]
+    process = subprocess.Popen(
+        [*TRAIN, *rarely], cwd=tmp_path, stdin=side, stdout=side, stderr=side, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(side)
+    output = b""
+    while b"epoch 1/3" not in output:
+        output += os.read(terminal, 4096)
+    os.close(terminal)
+    assert process.wait() == 129
+    assert only(tmp_path).state() == "interrupted"
+    assert only(tmp_path).checkpoint.exists()
+    assert run(*rarely, cwd=tmp_path).returncode == 0
+    assert losses(only(tmp_path)) == undisturbed
+
+
+def test_a_job_that_nohup_started_outlives_its_terminal(tiny: list[str], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        ["nohup", *TRAIN, *tiny], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    next(line for line in process.stdout if "epoch 1/3" in line)
+    process.send_signal(signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 0
 
 
 def test_jobs_in_processes_of_their_own_take_the_conf_of_the_command(tiny: list[str], tmp_path: Path) -> None:

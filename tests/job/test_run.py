@@ -179,6 +179,18 @@ def test_a_diverged_job_names_the_layer_and_writes_no_result(composed, tmp_path:
     assert not (tmp_path / "job" / "result.json").exists()
 
 
+def test_a_job_that_diverges_keeps_finite_checkpoints_however_often_it_is_repeated(composed, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r"step 2: .* is NaN or infinite, .* \(that of step 1 is kept\): lower the"
+        ):
+            run(composed("every=1it", "optim.optimizer.lr=1e20"))
+        for path in (tmp_path / "job" / "checkpoints").iterdir():
+            checkpoint = torch.load(path, weights_only=True)
+            assert checkpoint["global_step"] == 1
+            assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+
+
 def test_job_json_holds_the_overrides(job, tmp_path: Path) -> None:
     job("prune=usp", "rate=0.5")
     overrides = json.loads((tmp_path / "job" / "job.json").read_text())["overrides"]

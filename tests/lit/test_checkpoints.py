@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from prunelab.lit.checkpoints import RENAMED, AtomicCheckpointIO, Checkpoints, is_intact, latest_intact
 
@@ -87,22 +88,24 @@ class Trainer(SimpleNamespace):
     """As much of a trainer as Checkpoints uses: an epoch of 7 batches, accumulated by 3; records when it saves."""
 
     def __init__(self, others: bool = False) -> None:
-        strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision or others)
+        decide = lambda decision, all: decision if all else decision or others  # noqa: E731
+        strategy = SimpleNamespace(reduce_boolean_decision=decide)
         super().__init__(
             num_training_batches=7, accumulate_grad_batches=3, global_step=0, current_epoch=0, max_epochs=2,
-            strategy=strategy, saved=[],
+            strategy=strategy, saved=[], optimizers=[],
         )  # fmt: skip
 
     def save_checkpoint(self, path: Path) -> None:
         self.saved.append(self.batch)
 
     def run(self, callback: Checkpoints, seconds: float = 0.0) -> list[int]:
-        callback.on_train_start(self, None)
+        net = nn.Identity()
+        callback.on_train_start(self, net)
         for self.batch in range(7):
             self.global_step += self.batch % 3 == 2 or self.batch == 6
             time.sleep(seconds)
-            callback.on_train_batch_end(self, None, None, None, self.batch)
-        callback.on_train_epoch_end(self, None)
+            callback.on_train_batch_end(self, net, None, None, self.batch)
+        callback.on_train_epoch_end(self, net)
         return self.saved
 
 
@@ -126,3 +129,37 @@ def test_a_stop_request_on_one_rank_stops_all_with_a_checkpoint(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         trainer.run(checkpoints(tmp_path, "1h"))
     assert trainer.saved == [2]
+
+
+@pytest.mark.parametrize("broken", ["weight", "momentum", "running_mean", None])
+def test_a_training_that_diverged_is_not_saved_and_the_last_finite_checkpoint_stays(
+    tmp_path: Path, broken: str | None
+) -> None:
+    net = nn.BatchNorm1d(2)
+    net.register_buffer("attention", torch.full((2,), -torch.inf))  # meant
+    trainer, callback = Trainer(), checkpoints(tmp_path, "1it")
+    (optimizer,) = trainer.optimizers = [torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)]
+    net(torch.randn(4, 2)).sum().backward()
+    optimizer.step()
+    callback.on_train_start(trainer, net)
+    tensors = {**net.state_dict(), "momentum": optimizer.state[net.weight]["momentum_buffer"]}
+    if broken:
+        tensors[broken][1] = torch.nan if broken == "running_mean" else torch.inf
+    trainer.global_step, trainer.batch = 3, 2
+    if broken is None:
+        callback.on_train_batch_end(trainer, net, None, None, 2)
+        assert trainer.saved == [2]
+        return
+    for found, kept in ((False, "there is none before"), (True, "that of step 0 is kept")):
+        if found:
+            callback.path.touch()
+        name = "running_mean" if broken == "running_mean" else "weight"
+        with pytest.raises(ValueError, match=rf"step 3: {name} is NaN or infinite, .*\({kept}\): lower the learning"):
+            callback.on_train_batch_end(trainer, net, None, None, 2)
+    assert trainer.saved == []
+
+
+def test_a_checkpoint_with_nan_is_passed_over(tmp_path: Path) -> None:
+    for value in (1.0, torch.nan):
+        AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.tensor([0.0, value])}}, tmp_path / "last.ckpt")
+    assert latest_intact(tmp_path) == tmp_path / "previous.ckpt"

@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
@@ -114,6 +115,7 @@ class Binarize(L.Callback):
 
     def _check_order(self, trainer: L.Trainer) -> None:
         check_last(trainer, self, Pruning, Rewind, why="and would see binary weights")
+        refuse_averages(trainer, self, "whose copy is not binary when it is evaluated")
         for other in of_kind(trainer, Binarize):
             if other is self:  # those listed after this one have not chosen their weights yet, and will check
                 break

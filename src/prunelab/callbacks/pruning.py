@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.callbacks.neighbours import notify
+from prunelab.callbacks.averages import averages
+from prunelab.callbacks.neighbours import notify, of_kind
 from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
@@ -22,13 +23,17 @@ log = logging.getLogger(__name__)
 class Pruning(L.Callback):
     """Drives a Pruner through one fit: masks change between two optimizer steps, never inside one.
 
-    A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint; checkpoints
-    hold the masks. Works with gradient accumulation, clipping and manual optimization, where a batch is one step of the
-    schedule, however often the optimizer steps. The last batch of a `fast_dev_run` prunes to the final rate. Filter
-    pruning needs `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the
-    training loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the
-    module's `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
+    A pruned weight and its momentum are 0 after every step, in validation and in every checkpoint, and so it is in
+    the averaged copies of other callbacks (EMA, SWA), wherever they stand in the list; checkpoints hold the masks.
+    Works with gradient accumulation, clipping and manual optimization, where a batch is one step of the schedule,
+    however often the optimizer steps. The last batch of a `fast_dev_run` prunes to the final rate. Filter pruning needs
+    `example_input_array` on the module. Criteria that use data take batches (inputs, targets) from the training loader,
+    or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's
+    `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
     `on_pruned(trainer, module, pruner, run)` of all callbacks that have it is called.
+
+    In another fit of the same module the masks go on, also in another Trainer, as long as what is masked is still 0;
+    another module starts afresh.
 
     Under DDP all ranks have the same masks: the gradients of criteria are averaged, and whenever masks change
     their checksums are compared; a difference is a RuntimeError that names the layer.
@@ -57,13 +62,17 @@ class Pruning(L.Callback):
         if isinstance(example, dict):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
         loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
-        removed = self._loaded is not None and self._loaded["removed"]
+        state = self._loaded
+        if state is None and self.pruner.continues(pl_module):
+            state = self.pruner.state_dict() | {"regrown": 0}  # steps may be counted anew
+            log.info("the network is that of the last fit: its masks go on, at rate %.4g", state["rate"])
+        removed = state is not None and state["removed"]
         average = distributed.average if trainer.world_size > 1 else None
         self.pruner.attach(
             pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed, average
         )
-        if self._loaded is not None:
-            self.pruner.load_state_dict(self._loaded)
+        if state is not None:
+            self.pruner.load_state_dict(state)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch
@@ -79,6 +88,7 @@ class Pruning(L.Callback):
             check_unscaled(trainer, "a criterion that watches training")
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._stepped(optimizer))
+        self._mask_averages(trainer, pl_module)
 
     def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
         self.pruner.stepped()
@@ -98,6 +108,12 @@ class Pruning(L.Callback):
             notify(trainer, "on_pruned", pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
+        self._mask_averages(trainer, pl_module)
+
+    def _mask_averages(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Only when masks change: an average of zeros stays 0."""
+        for copy in averages(trainer, module):
+            self.pruner.apply_to_copy(copy)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -137,3 +153,8 @@ class Pruning(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
+
+
+def continues(trainer: L.Trainer, module: L.LightningModule) -> bool:
+    """In `setup`: whether this fit goes on with the network, and the masks, of the last one."""
+    return any(pruning.pruner.continues(module) for pruning in of_kind(trainer, Pruning))

@@ -6,8 +6,9 @@ from typing import Any
 import lightning as L
 import torch
 
+from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import only
-from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import is_fast_dev_run, progress
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
@@ -65,6 +66,8 @@ class Rewind(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._loaded = {}  # from an earlier run; Lightning loads a checkpoint after this
+        if stage == "fit" and continues(trainer, pl_module):
+            self._loaded = self.state_dict()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.snapshots = {name: Snapshot.from_state_dict(state) for name, state in self._loaded.items()}
@@ -73,6 +76,8 @@ class Rewind(L.Callback):
         pruning = only(trainer, Pruning, beside=self)
         if not pl_module.automatic_optimization:
             raise ValueError("Rewind needs automatic_optimization=True: it counts one optimizer step a batch")
+        if self.parameters or self.control:
+            refuse_averages(trainer, self, "whose copy would keep the weights of later steps")
         if pruning is not None:
             self._check_schedule(pruning.pruner.schedule, progress(trainer, 0))
         if self.control == "shuffle" and pruning is not None and pruning.pruner.in_groups:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, of_kind, only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
@@ -64,6 +65,7 @@ class ScalingFactors(L.Callback):
         if not is_last_pruning_ahead(pruner, progress(trainer, 0), "no factor is trained by then"):
             return
         _check_run(trainer)
+        refuse_averages(trainer, self, "whose copy has no factors")
         self.factors = Factors(pl_module, _units(pruner))
         self._restore(self.factors)
         self._hooks = self.factors.hook(pl_module)

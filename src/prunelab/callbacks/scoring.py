@@ -9,8 +9,10 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch.utils.data import DataLoader
 
+from prunelab.callbacks.neighbours import of_kind
 from prunelab.core.context import Batch
 from prunelab.core.time import Progress
 
@@ -90,6 +92,8 @@ def progress(trainer: L.Trainer, step: int) -> Progress:
     total = trainer.estimated_stepping_batches
     if not 0 < total < inf:
         raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
+    for swa in of_kind(trainer, StochasticWeightAveraging):  # trains nothing in the epoch that it adds for batch norms
+        total = total * swa._max_epochs // (trainer.max_epochs or 1)
     batches = trainer.num_training_batches
     epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)
     return Progress(step, int(total), max(1, int(epoch)))

@@ -1,7 +1,7 @@
 """Removes masked units from the network, while any LightningModule trains."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
+from prunelab.callbacks.averages import averages
 from prunelab.callbacks.neighbours import of_kind
-from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
@@ -43,7 +43,7 @@ class Shrink(L.Callback):
         self._hook: Any = None  # the module instance's own on_load_checkpoint, if it has one
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "fit":
+        if stage == "fit" and not continues(trainer, pl_module):
             self.plan = self.certificate = None
         # Lightning loads the network's state before that of callbacks; this hook of the module runs before both.
         self._hook = pl_module.__dict__.get("on_load_checkpoint")
@@ -61,7 +61,7 @@ class Shrink(L.Callback):
                         f"the checkpoint holds a larger {type(module).__name__}, from before its channels were "
                         "removed, or another one: load it into a new module"
                     )
-                for net in [module, *_averages(trainer)]:
+                for net in [module, *averages(trainer, module)]:
                     shrink(net, Plan.from_json(plan))
             hook(checkpoint)
 
@@ -120,7 +120,7 @@ class Shrink(L.Callback):
         check = EquivalenceCheck(module, inputs[: self.images])
         before = _parameters(module)
         shrink(module, plan, trainer.optimizers)
-        for average in _averages(trainer):
+        for average in averages(trainer, module):
             shrink(average, plan)
         self.plan = plan
         pruner.detach_masks()
@@ -142,12 +142,6 @@ class Shrink(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.plan = Plan.from_json(state_dict["plan"]) if state_dict["plan"] else None
         self.certificate = Certificate(**state_dict["certificate"]) if state_dict["certificate"] else None
-
-
-def _averages(trainer: L.Trainer) -> Iterator[nn.Module]:
-    """The averaged copies of the network in other callbacks."""
-    for callback in of_kind(trainer, L.Callback):
-        yield from (value.module for value in vars(callback).values() if isinstance(value, AveragedModel))
 
 
 def _fits(module: nn.Module, saved: dict[str, torch.Tensor]) -> bool:

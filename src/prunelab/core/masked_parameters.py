@@ -30,6 +30,15 @@ class MaskedParameters:
             factors += [factor] * len(same)
         _multiply(tensors, factors)
 
+    def are_zero(self) -> bool:
+        """Whether all masked weights are 0; not where one is missing or has another shape."""
+        return all(
+            name in self.params
+            and (param := self.params[name].detach()).shape == mask.shape
+            and not param.masked_fill(mask.to(param.device), 0).any()
+            for name, mask in self.masks.items()
+        )
+
     def zero_gradients(self) -> None:
         """Zeroes the gradients of masked weights, so that clipping by norm counts the others only."""
         pairs = [(param.grad, factor) for param, factor in self._pairs() if param.grad is not None]

@@ -64,6 +64,7 @@ class Pruner:
         self.regrow = regrow
         self.passes = passes
         self.budget = budget
+        self._net: nn.Module | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -196,6 +197,7 @@ class Pruner:
         self._memory = scores
 
     def _score(self, criterion: Criterion) -> Scores:
+        assert self._net is not None
         context = Context(
             self._net,
             self._prunable,
@@ -247,6 +249,19 @@ class Pruner:
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Zeroes pruned weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
         self._masked.zero(optimizer)
+
+    def apply_to_copy(self, net: nn.Module) -> None:
+        """Zeroes the pruned weights of `net`, a copy of the attached network."""
+        self._masked_in(net).zero()
+
+    def continues(self, net: nn.Module) -> bool:
+        """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""
+        return net is self._net and bool(self.keep) and self._masked_in(net).are_zero()
+
+    def _masked_in(self, net: nn.Module) -> MaskedParameters:
+        masked = MaskedParameters(dict(net.named_parameters()))
+        masked.adopt(self.masks)
+        return masked
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
@@ -30,6 +32,8 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
             )
         data.check_scoring(analysis.pruner.batches)
         data.check_scoring(analysis.batches, "prune.pruning.batches")
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in method.others):
+        raise ValueError("StochasticWeightAveraging ends with weights that no epoch has tested: use WeightAveraging")
     if method.shrink:
         method.shrink.check(method.pruners)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:

@@ -21,10 +21,12 @@ from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
+from prunelab.job.own_checkpoint import RecordJob, refuse_other
 from prunelab.job.preflight import preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
+from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
 from prunelab.lit.classifier import Classifier
@@ -49,7 +51,7 @@ def run(cfg: DictConfig) -> float:
     """Trains, prunes, measures; returns the test accuracy after the last epoch, a fraction.
 
     A finished job is not run again; an unfinished one resumes from its last checkpoint. Raises Busy while another
-    process works on it, and Interrupted, after a checkpoint, on SIGINT or SIGTERM.
+    process works on it, and Interrupted, after a checkpoint, on SIGINT, SIGTERM or SIGHUP.
     """
     hydra = HydraConfig.get()
     job = job_of(cfg, hydra)
@@ -81,14 +83,15 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     module = build_module(job, net, len(splits.classes), method.schedule_epochs(job.epochs, run.epoch))
     preflight(job, method, module, data, run)
-    start = latest_intact(folder.checkpoint.parent) or (
-        pretrain(job, splits, stop) if job.pretrained == "auto" else None
-    )
-    history, records = History(), RoundRecords(folder.masks)
+    if start := latest_intact(folder.checkpoint.parent):
+        refuse_other(start, job)
+    elif job.pretrained == "auto":
+        start = pretrain(job, splits, stop)
+    history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
         job,
         folder,
-        [CheckRanksAgree(job.identity, job.devices), *method.callbacks, records, history],
+        [CheckRanksAgree(job.identity, job.devices), RecordJob(job), *method.callbacks, records, tested, history],
         run.total // run.epoch,
         stop,
         start,
@@ -113,6 +116,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
         return history.epochs[-1]["test_acc"]
     if method.shrink and job.rate > 0 and not method.shrink.certificate:
         raise RuntimeError("no channel was removed, and there is no certificate: there is no result")
+    tested.check(module)
     if method.shrink:
         plan = plan.then(method.shrink.plan_below("net"))
     save_model(job, folder, net, len(splits.classes), plan)
@@ -134,6 +138,7 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
         rank_of(job.devices),
         lambda: bool(stop),
     )
+    refuse_other(folder.checkpoint, dense)
     return folder.checkpoint
 
 

@@ -13,6 +13,8 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from torch import nn
+from torch.optim import Optimizer
 
 from prunelab.core.atomic import atomic_write
 from prunelab.core.time import length, seconds
@@ -45,25 +47,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def latest_intact(folder: Path) -> Path | None:
-    """The latest undamaged checkpoint; a damaged one is renamed with a warning, so that it replaces no good one."""
+    """The latest checkpoint without damage or NaN; others are renamed with a warning: they must replace no good one."""
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
             if is_intact(path):
                 return path
-            log.warning("%s is damaged; using the checkpoint before it", path)
+            log.warning("%s is damaged, or holds NaN; using the checkpoint before it", path)
             with suppress(FileNotFoundError):  # another rank may have renamed it
                 path.rename(folder / DAMAGED)
     return None
 
 
 def is_intact(path: Path) -> bool:
-    """Whether the bytes of a checkpoint match the checksums in it; False if it does not exist."""
+    """Whether the bytes of a checkpoint match its checksums, and no weight is NaN; False if it does not exist."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return False
-        torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # the checksums do not cover all headers
-        return True
+        # The checksums do not cover all headers.
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        return not any(tensor.isnan().any() for tensor in checkpoint.get("state_dict", {}).values())
     except Exception:  # flipped bits in a header are read as lengths, opcodes, names and versions
         return False
 
@@ -73,7 +76,8 @@ class Checkpoints(Checkpoint):
 
     `every` is a number of steps or a time: "500it", "3ep", "90s", "5min", "1h". If `stop_requested` is true on any
     rank, all ranks save and raise `stop`; if an evaluation is running, after it and after Lightning has logged the
-    epoch. Saves only between two optimizer steps or at the end of an epoch.
+    epoch. Saves only between two optimizer steps or at the end of an epoch, and never a training that has diverged:
+    that is a ValueError, and the last finite checkpoint stays.
     """
 
     def __init__(self, folder: Path, every: str, stop_requested: Callable[[], bool], stop: type[Exception]) -> None:
@@ -94,11 +98,11 @@ class Checkpoints(Checkpoint):
     ) -> None:
         last = batch_idx + 1 == trainer.num_training_batches  # only the evaluation of the epoch is left
         if not last and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._save_if_due(trainer)
+            self._save_if_due(trainer, pl_module)
             self._raise_if_stopping(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_if_due(trainer, end=trainer.current_epoch + 1 == trainer.max_epochs)
+        self._save_if_due(trainer, pl_module, end=trainer.current_epoch + 1 == trainer.max_epochs)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._raise_if_stopping(trainer)
@@ -108,12 +112,22 @@ class Checkpoints(Checkpoint):
         if self.stop_requested():
             raise self.stop("interrupted while masks were evaluated on the trained network")
 
-    def _save_if_due(self, trainer: L.Trainer, end: bool = False) -> None:
+    def _save_if_due(self, trainer: L.Trainer, module: nn.Module, end: bool = False) -> None:
         stop = self.stop_requested()
         if trainer.strategy.reduce_boolean_decision(stop or end or self._is_due(trainer.global_step), all=False):
+            self._refuse_diverged(trainer, module)
             trainer.save_checkpoint(self.path)
             self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
             self._stopping = trainer.strategy.reduce_boolean_decision(stop, all=False) and not end
+
+    def _refuse_diverged(self, trainer: L.Trainer, module: nn.Module) -> None:
+        name = _not_finite(module, trainer.optimizers)
+        if not trainer.strategy.reduce_boolean_decision(name is None, all=True):
+            kept = f"that of step {self._saved_step} is kept" if self.path.exists() else "there is none before"
+            raise ValueError(
+                f"step {trainer.global_step}: {name or 'another rank'} is NaN or infinite, training diverged, and no "
+                f"checkpoint is saved ({kept}): lower the learning rate, or clip gradients"
+            )
 
     def _raise_if_stopping(self, trainer: L.Trainer) -> None:
         if self._stopping:
@@ -123,3 +137,12 @@ class Checkpoints(Checkpoint):
         if self.seconds:
             return time.monotonic() - self._saved_time >= self.seconds
         return step // self.steps > self._saved_step // self.steps
+
+
+def _not_finite(module: nn.Module, optimizers: list[Optimizer]) -> str | None:
+    """A parameter that is, or has optimizer state, not finite, or a buffer with NaN; infinities there may be meant."""
+    for name, param in module.named_parameters():
+        states = [state for optimizer in optimizers for state in optimizer.state.get(param, {}).values()]
+        if not all(t.isfinite().all() for t in [param, *states] if isinstance(t, torch.Tensor)):
+            return name
+    return next((name for name, buffer in module.named_buffers() if buffer.isnan().any()), None)

@@ -1,16 +1,36 @@
-"""Sparsity by layer, counted on the weights."""
+"""Sparsity by layer, counted on the weights; what is masked must be 0."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from prunelab.core.prunable import prunable_weights
+from prunelab.core.types import Masks
 
 
 def weight_counts(net: nn.Module) -> dict[str, int]:
     """The weights of each prunable layer."""
     return {name: weight.numel() for name, weight in prunable_weights(net).items()}
+
+
+def nonzero_counts(net: nn.Module) -> dict[str, int]:
+    """The weights of each prunable layer that are not 0."""
+    weights = prunable_weights(net)
+    counts = torch.stack([weight.count_nonzero() for weight in weights.values()]).tolist()
+    return dict(zip(weights, counts, strict=True))
+
+
+def refuse_nonzero(net: nn.Module, masks: Masks) -> None:
+    """Raises RuntimeError where a weight of `net` that `masks` has removed is not 0, by name."""
+    weights = dict(net.named_parameters())
+    for name, mask in masks.items():
+        if revived := int(weights[name].masked_fill(mask.to(weights[name].device), 0).count_nonzero()):
+            raise RuntimeError(
+                f"{name}: {revived} of {int((~mask).sum())} masked weights are not 0, so the sparsity would not be "
+                "that of the tested network: leave out callbacks that change weights"
+            )
 
 
 def sparsity_report(
@@ -22,7 +42,7 @@ def sparsity_report(
     Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
     `collapsed` names the layers with a single unit left.
     """
-    nonzero = {name: int(weight.count_nonzero()) for name, weight in prunable_weights(net).items()}
+    nonzero = nonzero_counts(net)
     weights = dense if dense is not None else weight_counts(net)
     layers = {}
     for name in dict.fromkeys([*weights, *units]):  # blocks are not layers, and a layer may have two groups of units

@@ -1,8 +1,9 @@
-"""Ctrl-C, SIGTERM and preemption: a request to stop, after a checkpoint."""
+"""Ctrl-C, SIGTERM, a closed terminal and preemption: a request to stop, after a checkpoint."""
 
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 log = logging.getLogger(__name__)
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 VARIABLE = "PRUNELAB_LIFELINE"  # set for a job whose standard input is held open by the process that started it
 
 
@@ -37,7 +38,8 @@ class StopRequest:
         """Installs the handlers, also over those that a library has installed since; in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._remember)
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # by nohup
+                    signal.signal(number, self._remember)
 
     def request(self, number: int) -> None:
         """Acts as if signal `number`, which is not among SIGNALS, were one of them."""
@@ -46,10 +48,24 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGHUP:
+            _forget_closed_terminal()
         if not self:
             self.signal = number
             hint = "; Ctrl-C again to end at once" if number == signal.SIGINT else ""
             log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, hint)
+
+
+def _forget_closed_terminal() -> None:
+    """Discards further output to a terminal that is gone: writing to it is an error."""
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def end_quietly() -> None:
+    """Until the first `stoppable` block Ctrl-C ends the process at once, without a traceback."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
 
 
 _handlers: list[StopRequest] = []

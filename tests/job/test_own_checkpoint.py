@@ -1,0 +1,75 @@
+"""A job resumes from its own checkpoints alone."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunelab.lit.classifier import Classifier
+
+Job = Callable[..., dict[str, Any]]
+USP = ["prune=usp", "rate=0.5", "epochs=2"]
+
+
+def unfinished(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Path:
+    """The checkpoint, after one epoch, of a job that dies in the second."""
+    train = Classifier.training_step
+
+    def dies(self, *args):
+        if self.global_step == 9:
+            raise KeyError("killed")
+        return train(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "training_step", dies)
+        with pytest.raises(KeyError, match="killed"):
+            job(*overrides, folder=folder)
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def test_a_checkpoint_of_another_seed_is_refused_and_stays_where_it_is(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zero = unfinished(job, tmp_path / "zero", monkeypatch, *USP, "seed=0")
+    one = unfinished(job, tmp_path / "one", monkeypatch, *USP, "seed=1")
+    own = one.read_bytes()
+    shutil.copy(zero, one)
+    with pytest.raises(ValueError, match=r"last\.ckpt is of another job, with other .*\bseed\b.*: move it"):
+        job(*USP, "seed=1", folder=tmp_path / "one")
+    assert one.read_bytes() == zero.read_bytes()
+    one.write_bytes(own)
+    resumed = job(*USP, "seed=1", folder=tmp_path / "one")["state_dict"]
+    whole = job(*USP, "seed=1", folder=tmp_path / "whole")["state_dict"]
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_a_checkpoint_that_does_not_name_its_job_resumes(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of 0.1.0 do not."""
+    path = unfinished(job, tmp_path / "job", monkeypatch, *USP)
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["callbacks"]["RecordJob"]
+    torch.save(checkpoint, path)
+    seen: list[int] = []
+    train = Classifier.training_step
+    monkeypatch.setattr(
+        Classifier, "training_step", lambda self, *args: seen.append(self.global_step) or train(self, *args)
+    )
+    job(*USP)
+    assert seen == list(range(7, 14))
+
+
+def test_a_shared_dense_checkpoint_of_another_job_is_refused(job: Job, tmp_path: Path) -> None:
+    finetune = ["prune=finetune", "rate=0.5", "epochs=1", "pretrained=auto"]
+    for seed in (0, 1):
+        job(*finetune, f"seed={seed}", folder=tmp_path / str(seed))
+    first, second = sorted((tmp_path / "parents").glob("*/checkpoints/last.ckpt"))
+    content = first.read_bytes()
+    shutil.copy(second, first)
+    second.write_bytes(content)
+    with pytest.raises(ValueError, match=r"parents/\w+/checkpoints/last\.ckpt is of another job, with other .*seed"):
+        job(*finetune, "seed=0", folder=tmp_path / "again")
