@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
+from prunelab.core.float32 import float32_name
 from prunelab.core.prunable import prunable_weights
 
 X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -187,3 +188,20 @@ def test_the_check_preserves_state() -> None:
     assert torch.equal(torch.get_rng_state(), stream)
     assert torch.get_default_dtype() == torch.float32
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_float32_is_exact_in_a_comparison_whatever_training_allows() -> None:
+    seen: set[str] = set()
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        seen.add(float32_name(x.device))
+        return m.head(m.a(x).mean((2, 3)))
+
+    net = Net(forward)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        EquivalenceCheck(net, X).certify(net)
+        assert seen == {"float32"}
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from prunelab.core.float32 import ieee_float32
 from prunelab.core.preserve import preserve_state
 from prunelab.core.torch_export import error_summary
 from prunelab.core.types import Example
@@ -102,6 +103,7 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
                 preserve_state(net, training=mode == "train"),
                 torch.no_grad(),
                 torch.compiler.set_stance("force_eager"),
+                ieee_float32(),
             ):
                 try:
                     outputs[mode, dtype] = _forward(net, inputs, dtype)
