@@ -1,7 +1,9 @@
 """The pretended device refuses and counts what a real one would, and nothing else."""
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
 from pretended_device import PretendedDevice, is_tagged
 from torch import nn
 
@@ -54,3 +56,8 @@ def test_a_mac_has_no_float64() -> None:
             with pytest.raises(TypeError, match="float64"):
                 make()
         assert x.cpu().double().dtype == torch.float64
+
+
+def test_a_trainer_on_the_cpu_of_a_machine_with_a_gpu_fails_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
+    L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
