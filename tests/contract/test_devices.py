@@ -12,7 +12,9 @@ from prunelab.job import run as job_module
 from prunelab.lit.history import History
 
 FAST = ("none", "rigl", "sp", "synflow", "slimming")
+FLOAT64 = ("fpgm", "synflow")  # one with a certificate, one without
 METHODS = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in method_names()]
+ON_A_MAC = [name if name in FLOAT64 else pytest.param(name, marks=pytest.mark.slow) for name in method_names()]
 
 
 class CountWaits(History):
@@ -30,12 +32,24 @@ class CountWaits(History):
         self.waits += self.gpu.waits - self.before
 
 
+def short(method: str) -> list[str]:
+    return [*(short_job(method) if method != "none" else ["prune=none"]), "epochs=1"]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_job_keeps_to_its_device_and_no_step_waits(method: str, job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurements, "BATCHES", (1,))
     with lightning_on("cuda") as gpu:
         count = CountWaits(gpu)
         monkeypatch.setattr(job_module, "History", lambda: count)
-        job(*(short_job(method) if method != "none" else ["prune=none"]), "epochs=1")
+        job(*short(method))
     assert count.steps >= 7
     assert not count.waits
+
+
+@pytest.mark.parametrize("method", ON_A_MAC)
+def test_a_job_runs_on_a_mac_which_has_no_float64(method: str, job) -> None:
+    with lightning_on("mps"):
+        result = job(*short(method))
+    assert result["device"] == "mps:0"
+    assert not result["surgery"] or result["surgery"]["certificate"]["eval_float64"] < 1e-9
