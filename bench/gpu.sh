@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Benchmarks and tests that need a GPU. Parts (default: all):
+# Benchmarks and tests that need a GPU. Parts (default: all, one after the other, whether or not one fails):
 #   tests           the tests marked gpu
 #   sparse          2:4 weights through the sparse tensor cores, beside the dense ones
 #   study DIR       the ten ResNet-18 jobs of the bare command, on the image folder DIR
@@ -76,9 +76,17 @@ pool() {
   done
 }
 
+all() {
+  local failed=()
+  for part in tests sparse study rewinding at_init channels scan pool; do
+    bash bench/gpu.sh "$part" "${1-}" || failed+=("$part")  # a process of its own: "||" would switch set -e off
+  done
+  [[ -z ${failed[*]} ]] || { echo "bench/gpu.sh: failed: ${failed[*]}" >&2; exit 1; }
+}
+
 case ${1:-all} in
   tests | sparse) "$1" ;;
   study | rewinding | at_init | channels | scan | pool) "$1" "${2-}" ;;
-  all) tests && sparse && study "${2-}" && rewinding "${2-}" && at_init "${2-}" && channels "${2-}" && scan "${2-}" && pool "${2-}" ;;
+  all) all "${2-}" ;;
   *) echo "bench/gpu.sh: no part called $1; expected tests, sparse, study, rewinding, at_init, channels, scan or pool" >&2; exit 2 ;;
 esac

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
+from prunelab.core.float32 import float32_name
 from prunelab.core.prunable import prunable_weights
 
 X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -199,3 +200,20 @@ def test_a_module_of_two_names_and_a_recurrent_one_are_compared_and_stay_the_net
     assert all(p is q for p, q in zip(before, net.parameters(), strict=True))
     assert rnn._flat_weights[0] is rnn.weight_ih_l0  # by which it runs
     assert torch.equal(net(X)[0], outputs)
+
+
+def test_float32_is_exact_in_a_comparison_whatever_training_allows() -> None:
+    seen: set[str] = set()
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        seen.add(float32_name(x.device))
+        return m.head(m.a(x).mean((2, 3)))
+
+    net = Net(forward)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        EquivalenceCheck(net, X).certify(net)
+        assert seen == {"float32"}
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")

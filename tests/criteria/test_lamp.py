@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pretended_device import PretendedDevice
 from torch import nn
 
 from prunelab.core.allocation import Global
@@ -21,6 +22,12 @@ def score(*weights: torch.Tensor) -> list[torch.Tensor]:
 def test_a_weights_square_is_divided_by_those_that_are_no_smaller() -> None:
     [result] = score(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
     assert result.flatten().tolist() == pytest.approx([1 / 14, 4 / 13, 1.0, 0.0])
+
+
+def test_it_is_computed_in_float64_on_the_cpu_where_the_device_has_none() -> None:
+    with PretendedDevice("mps"):
+        [result] = score(torch.tensor([[1.0, -2.0], [3.0, 0.0]], device="mps"))
+        assert (result.device.type, result.dtype) == ("cpu", torch.float64)
 
 
 def test_it_equals_the_formula_on_many_weights() -> None:

@@ -1,12 +1,14 @@
 """Latency is measured in turns, on networks as they will be used, and preserves their state."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.measure.latency import latency, suited, timings
+from prunelab.measure.latency import conditions, latency, suited, timings
 from prunelab.models.cifar_resnet import resnet8
 
 
@@ -41,6 +43,27 @@ def test_the_result_is_the_median_of_the_rounds_by_default() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "perf_counter", lambda: next(ticks))
         assert latency([nn.Linear(1, 1)], torch.zeros(1), rounds=3, warmup=0) == [3.0]
+
+
+def test_networks_run_compiled_only_if_all_of_them_are() -> None:
+    runs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        return lambda *args: runs.append("compiled") or graph(*args)
+
+    eager, in_place, body = (nn.Sequential(nn.Linear(2, 2)).eval() for _ in range(3))
+    in_place.compile(backend=backend)
+    body[0].compile(backend=backend)
+    wrapped = torch.compile(nn.Linear(2, 2).eval(), backend=backend)
+    x = torch.zeros(1, 2)
+    for one in (in_place, body, wrapped):
+        for nets in ([eager, one], [one, eager]):
+            assert conditions(nets, x) == "float32, not compiled"
+            latency(nets, x, rounds=1, warmup=1)
+    assert not runs
+    assert conditions([in_place, wrapped], x) == "float32, compiled"
+    latency([in_place, body, wrapped], x, rounds=1, warmup=1)
+    assert len(runs) == 6  # so they are compiled still
 
 
 def test_in_eval_mode_without_gradients_in_the_precision_of_the_net() -> None:

@@ -45,7 +45,9 @@ def costs(left: float, peak: int | None = 4096) -> NetworkCost:
 
 
 def beside(**changes: object) -> Profile:
-    return Profile(dataclasses.replace(costs(0.25), **changes), costs(1.0), "cpu", 1, 20, "by hand")
+    return Profile(
+        dataclasses.replace(costs(0.25), **changes), costs(1.0), "cpu", 1, "float32, not compiled", 20, "by hand"
+    )
 
 
 def row(page: str, name: str) -> str:
@@ -101,7 +103,9 @@ def test_notes_name_what_is_not_counted_removed_or_not_measured() -> None:
     assert "Not counted: 5 MACs outside layers, in block.attn." in page
     assert "any products with lstm.weight_ih_l0." in page
     assert "removed: features.conv2." in text(beside(layers=(layer("features.conv1", 1.0),)), 120)
-    unknown = Profile(costs(1.0, peak=None), None, "abacus", 1, 20, "not measured: there is no way to on abacus")
+    unknown = Profile(
+        costs(1.0, peak=None), None, "abacus", 1, "float32", 20, "not measured: there is no way to on abacus"
+    )
     assert "peak bytes" not in text(unknown, 120)
     assert "Peak: not measured" in text(unknown, 120)
 

@@ -82,7 +82,11 @@ def result(method: str = "usp", rate: float = 0.2, seed: int = 0, **changes: Any
             "collapsed": [],
             "layers": layers(rate),
         },
-        "cost": {"dense": cost(UNITS), "pruned": cost(kept), "timed": {"device": "cpu", "threads": 2}},
+        "cost": {
+            "dense": cost(UNITS),
+            "pruned": cost(kept),
+            "timed": {"device": "cpu", "threads": 2, "precision": "float32, not compiled"},
+        },
         "peak_memory": 10**9,
         "rounds": [],
         "seconds": 31.25,

@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_file(earlier, tmp_path: Path) -> None:
     assert result.latency == pytest.approx(
         earlier["cost"]["pruned"]["latency"]["128"]["median"] / earlier["cost"]["dense"]["latency"]["128"]["median"]
     )
-    assert result.timed_on == "cpu, 1 thread"
+    assert result.timed_on == "cpu, 1 thread, in float32, not compiled"
     assert result.job.labels == {"model": "resnet8", "data": "shapes", "optim": "sgd"}
 
 

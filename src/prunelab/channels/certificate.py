@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from prunelab.core.float32 import ieee_float32
+from prunelab.core.float64 import double, float64_device
 from prunelab.core.preserve import preserve_state
 from prunelab.core.temporary import temporary_tensors
 from prunelab.core.torch_export import error_summary
@@ -102,6 +104,7 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
                 preserve_state(net, training=mode == "train"),
                 torch.no_grad(),
                 torch.compiler.set_stance("force_eager"),
+                ieee_float32(),
             ):
                 try:
                     outputs[mode, dtype] = _forward(net, inputs, dtype)
@@ -118,9 +121,10 @@ def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, tor
 def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor]:
     """In precision `dtype`, by copies of parameters and buffers; random numbers are the same in every call."""
     torch.manual_seed(0)
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    copies = {name: _as(tensor.detach(), dtype).clone() for name, tensor in tensors.items()}
     device, default = next(net.parameters()).device, torch.get_default_dtype()
+    device = float64_device(device) if dtype == torch.float64 else device
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    copies = {name: _as(tensor.detach().to(device, copy=True), dtype) for name, tensor in tensors.items()}
     inputs = tuple(_as(x.to(device, copy=True), dtype) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
     torch.set_default_dtype(dtype)  # for tensors that the network's code creates
     try:
@@ -128,7 +132,7 @@ def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor
             leaves = tree_leaves(net(*inputs))
     finally:
         torch.set_default_dtype(default)
-    return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
+    return [double(leaf) for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:

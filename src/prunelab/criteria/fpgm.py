@@ -7,6 +7,7 @@ from torch import Tensor
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
+from prunelab.core.float64 import double
 from prunelab.core.types import Scores
 
 
@@ -24,7 +25,8 @@ class FPGM(Criterion):
 
 def _distances(filters: Tensor) -> Tensor:
     """(out, weights) -> (out,), in float64: in float32 cdist loses the distance between similar filters."""
-    wide, alive = filters.double(), filters.any(1)
+    wide = double(filters)
+    alive = wide.any(1)
     return torch.cdist(wide, wide[alive]).sum(1)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
+from prunelab.core.float64 import double
 from prunelab.core.types import Scores
 
 
@@ -22,7 +23,7 @@ class LAMP(Criterion):
 
 
 def _lamp(w: Tensor) -> Tensor:
-    squares = w.reshape(-1).double().square()  # summed up over millions of weights
+    squares = double(w.reshape(-1)).square()  # summed up over millions of weights
     order = squares.argsort(descending=True, stable=True)
     ranked = squares[order]
     scores = torch.empty_like(squares)

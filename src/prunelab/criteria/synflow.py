@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
+from prunelab.core.float64 import double, float64_device
 from prunelab.core.preserve import preserve_state
 from prunelab.core.temporary import temporary_tensors
 from prunelab.core.types import Scores
@@ -35,7 +36,7 @@ class SynFlow(Criterion):
         if ctx.example is None:
             raise ValueError("SynFlow needs the shape of an input: set example_input_array on the LightningModule")
         inputs = ctx.example if isinstance(ctx.example, tuple) else (ctx.example,)
-        device = next(iter(ctx.params.values())).device
+        device = float64_device(next(iter(ctx.params.values())).device)
         ones = tuple(torch.ones_like(x[:1], dtype=torch.float64, device=device) for x in inputs)
         state = {name: _positive(name, tensor) for name, tensor in _state(ctx)}
         for name in ctx.params:
@@ -104,6 +105,6 @@ def _state(ctx: Context) -> list[tuple[str, Tensor]]:
 
 def _positive(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
-        return tensor.detach()
-    value = tensor.detach().double().abs()
+        return tensor.detach().to(float64_device(tensor.device))
+    value = double(tensor.detach()).abs()
     return torch.zeros_like(value) if name.endswith("running_mean") else value

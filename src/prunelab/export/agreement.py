@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from prunelab.core.float32 import ieee_float32
 from prunelab.core.torch_export import error_summary
 from prunelab.export.error import ExportError
 
@@ -36,7 +37,7 @@ def batch_of(inputs: tuple[Tensor, ...], n: int) -> tuple[Tensor, ...]:
 
 def outputs(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """All tensors that a network returns, whatever they are wrapped in."""
-    with torch.no_grad():
+    with torch.no_grad(), ieee_float32():
         return [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor)]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunelab.channels.plan import Plan
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.types import Masks
-from prunelab.measure.latency import device_name, suited, timings
+from prunelab.measure.latency import conditions, device_name, timings
 from prunelab.measure.profiler import network_cost
 from prunelab.store.result import Cost, Quartiles
 
@@ -27,8 +27,8 @@ def costs(
     """Costs of both networks for one image, and where and how latency was measured.
 
     All weights of `unpruned` count as non-zero, and its file is dense safetensors; products with zeros of `net` are not
-    counted, and its file is `file`. Both are measured in the precision in which they are stored, not compiled, and are
-    left on the CPU.
+    counted, and its file is `file`. Both are measured in the precision in which they are stored, and are left on the
+    CPU. Latency is that of networks that are not compiled, as the unpruned one is not.
     """
     dense, pruned = network_cost(unpruned, example), network_cost(net, example)
     before, after, rounds = {}, {}, {}
@@ -37,10 +37,11 @@ def costs(
         times = _timed(nets, example.expand(n, *example.shape[1:]))
         rounds[str(n)] = len(times[0])
         before[n], after[n] = map(_quartiles, times)
+    timed = {
+        "device": device_name(device), "threads": torch.get_num_threads(), "precision": conditions(nets, example),
+    }  # fmt: skip
     for model in nets:
         model.to("cpu")
-    precision = f"{str(suited(net, example)[0].dtype).removeprefix('torch.')}, not compiled"
-    timed = {"device": device_name(device), "threads": torch.get_num_threads(), "precision": precision}
     counts = (pruned.params, pruned.nonzero, pruned.effective_macs, pruned.effective_bops)
     return (
         Cost(dense.params, dense.params, dense.macs, dense.bops, dense.bytes, _dense_file(unpruned), before),

@@ -1,13 +1,14 @@
-"""Latency of networks, measured in turns."""
+"""Latency of networks, measured in turns and alike."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from prunelab.core.float32 import float32_name
 from prunelab.core.preserve import preserve_state
 from prunelab.core.types import Example
 
@@ -23,7 +24,8 @@ def latency(
 
     The networks take turns, so that other load on the machine affects all alike; the first `warmup` turns do not
     count. The result is the median of the others, or another `pick`: `min` is least disturbed by a busy machine. Each
-    network runs on its own device and in its own precision, compiled if it is. A GPU is synchronised.
+    network runs on its own device and in its own precision. They run compiled if all of them are, else none does. A GPU
+    is synchronised.
     """
     return [pick(seconds) for seconds in timings(nets, example, rounds, warmup)]
 
@@ -33,12 +35,39 @@ def timings(nets: Sequence[nn.Module], example: Example, rounds: int = 30, warmu
     inputs_of = [suited(net, example) for net in nets]
     times: list[list[float]] = [[] for _ in nets]
     with ExitStack() as stack:
+        nets = stack.enter_context(alike(nets))
         for net in nets:
             stack.enter_context(preserve_state(net))
         for _ in range(warmup + rounds):
             for net, inputs, seconds in zip(nets, inputs_of, times, strict=True):
                 seconds.append(_seconds(net, inputs))
     return [seconds[warmup:] for seconds in times]
+
+
+@contextmanager
+def alike(nets: Sequence[nn.Module]) -> Iterator[Sequence[nn.Module]]:
+    """The networks to run in this block in place of `nets`: compiled if all of them are, else none."""
+    if _all_compiled(nets):
+        yield nets
+        return
+    calls = [(m, m._compiled_call_impl) for net in nets for m in net.modules() if _compiled(m)]
+    try:
+        for module, _ in calls:  # the stance alone leaves them slower than networks that never were compiled
+            module._compiled_call_impl = None
+        with torch.compiler.set_stance("force_eager"):
+            yield [getattr(net, "_orig_mod", net) for net in nets]
+    finally:
+        for module, call in calls:
+            module._compiled_call_impl = call
+
+
+def conditions(nets: Sequence[nn.Module], example: Example) -> str:
+    """The precision of the networks, and whether they run compiled: "float32, not compiled"."""
+    inputs = [suited(net, example)[0] for net in nets]
+    names = dict.fromkeys(
+        float32_name(x.device) if x.dtype == torch.float32 else str(x.dtype).removeprefix("torch.") for x in inputs
+    )
+    return f"{' and '.join(names)}, {'' if _all_compiled(nets) else 'not '}compiled"
 
 
 def suited(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
@@ -51,6 +80,15 @@ def suited(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _all_compiled(nets: Sequence[nn.Module]) -> bool:
+    return all(any(map(_compiled, net.modules())) for net in nets)
+
+
+def _compiled(module: nn.Module) -> bool:
+    """By `module.compile()` or `torch.compile(module)`."""
+    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
 
 
 def _seconds(net: nn.Module, inputs: tuple[Tensor, ...]) -> float:

@@ -80,6 +80,7 @@ class Profile:
     dense: NetworkCost | None
     device: str
     threads: int  # of PyTorch, on the CPU
+    conditions: str  # of passes: precision, and whether compiled
     rounds: int  # of passes, in which the networks take turns
     memory: str  # how peak_bytes was measured
 
@@ -239,7 +240,8 @@ def _notes(profile: Profile) -> Iterator[str]:
     yield "MACs and BOPs: of one input, in layers with weights; effective: without products whose weight is 0."
     bits = sorted({f"{x.weight_bits} x {x.activation_bits}" for x in net.layers if x.weight_bits})
     yield f"BOPs = MACs x weight bits x activation bits ({', '.join(bits)}). Footprint: non-zeros x their bits."
-    yield f"Seconds: median of {profile.rounds} passes, networks in turn. Peak: {profile.memory}."
+    turns = f"median of {profile.rounds} passes in {profile.conditions}, networks in turn"
+    yield f"Seconds: {turns}. Peak: {profile.memory}."
 
 
 def _cautions(profile: Profile) -> Iterator[str]:

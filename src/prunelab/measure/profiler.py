@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.core.types import Example
-from prunelab.measure.latency import device_name, suited, timings
+from prunelab.measure.latency import alike, conditions, device_name, suited, timings
 from prunelab.measure.macs import Use, uses
 from prunelab.measure.memory import METHODS, peak, stored
 from prunelab.measure.profile import Counts, Layer, NetworkCost, Pass, Profile
@@ -42,6 +42,7 @@ def profile(
         dense=costs[1] if dense is not None else None,
         device=device_name(device),
         threads=torch.get_num_threads(),
+        conditions=conditions(nets, example),
         rounds=rounds,
         memory=METHODS.get(device.type, f"not measured: there is no way to on {device.type}"),
     )
@@ -87,7 +88,8 @@ def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
 def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pass]:
     """One for each network."""
     size = len(example[0])
-    peaks = [peak(net, example) for net in nets]
+    with alike(nets) as running:
+        peaks = [peak(net, example) for net in running]
     spreads = [quantiles(seconds, method="inclusive") for seconds in timings(nets, example, rounds, WARMUP)]
     return [Pass(size, median, lower, upper, most) for (lower, median, upper), most in zip(spreads, peaks, strict=True)]
 

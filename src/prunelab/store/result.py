@@ -172,11 +172,12 @@ class Result:
 
     @property
     def timed_on(self) -> str:
-        """Where latency was measured: "cpu, 2 threads"; "" where it was not."""
+        """Where and how latency was measured: "cpu, 2 threads, in float32, not compiled"; "" where it was not."""
         if not self.timed:
             return ""
         threads = f", {self.timed['threads']} thread{'s' * (self.timed['threads'] > 1)}"
-        return f"{self.timed['device']}{threads if self.timed['device'] == 'cpu' else ''}"
+        where = f"{self.timed['device']}{threads if self.timed['device'] == 'cpu' else ''}"
+        return f"{where}, in {self.timed['precision']}"
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json."""

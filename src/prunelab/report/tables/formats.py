@@ -91,8 +91,8 @@ def notes(tables: Sequence[Entry]) -> list[str]:
         "Change: from rate 0 of the same method, else from the unpruned network (none), seed by seed.",
         "Parameters left: non-zero ones. MACs and BOPs: per image, effective (no work for a weight that is 0).",
         "File: model.safetensors, relative to dense safetensors of the unpruned network. Latency: median of a batch of "
-        f"128 in float32, not compiled, on {', '.join(timed) or '?'}, as a share of the unpruned network's, timed in "
-        "turn with it; noisy on a busy machine. Score: (accuracy + zeros / weights) / 2.",
+        f"128 on {' or '.join(timed) or '?'}, as a share of the unpruned network's, timed in turn with it; noisy on a "
+        "busy machine. Score: (accuracy + zeros / weights) / 2.",
         f"Seconds: wall-clock time of training and evaluation, on {', '.join(devices)}.",
     ]
 
