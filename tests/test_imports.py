@@ -33,7 +33,7 @@ FRAMEWORKS = {
     "criteria": {"torch"},
     "measure": {"torch", "rich"},
     "models": {"torch"},
-    "data": {"torch", "numpy", "PIL", "safetensors"},
+    "data": {"torch", "torchvision", "numpy", "PIL", "safetensors"},
     "export": {"torch", "onnxruntime"},
     "channels": {"torch"},
     "compact": {"torch", "numpy", "safetensors"},

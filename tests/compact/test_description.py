@@ -279,7 +279,7 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path, small: nn.Module) -> N
 def test_an_invalid_description_is_refused(text: str, file: Path) -> None:
     _, tensors = opened(file)
     file.write_bytes(safetensors.torch.save(tensors, {"prunelab": text}))
-    with pytest.raises(ValueError, match="not JSON|format=None: expected 2|maximum recursion depth") as error:
+    with pytest.raises(ValueError, match="not JSON|format=None: expected 2") as error:
         prunelab.load(file)
     assert str(file) in str(error.value)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import prunelab
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.compact import codec
+from prunelab.compact import codec, description
 from prunelab.compact.file import Compact, save
 from prunelab.job.pretrained import load_weights
 from prunelab.models.registry import build
@@ -215,10 +215,26 @@ def test_any_flipped_bit_is_detected(file: Path) -> None:
         whole[at] ^= bit
 
 
-def bigger(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
-    about["tensors"]["fc.weight"] = {"dtype": "float32", "shape": [1 << 31, 1 << 31], "kept": [0, 0]}
-    for key in [key for key in parts if key.startswith("fc.weight")]:
+def claiming(about: dict[str, Any], parts: dict[str, Tensor], name: str, shape: list[int]) -> None:
+    """`name` becomes zeros of that shape, which take no bytes."""
+    about["tensors"][name] = {"dtype": "float32", "shape": shape, "kept": [0, 0]}
+    for key in [key for key in parts if key.partition("/")[0] == name]:
         del parts[key]
+
+
+def bigger(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
+    claiming(about, parts, "fc.weight", [1 << 31, 1 << 31])
+
+
+def more_classes(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
+    about["args"] = {"num_classes": 4_000_000}
+    claiming(about, parts, "fc.weight", [4_000_000, 64])
+    claiming(about, parts, "fc.bias", [20_000_000])
+
+
+def more_tensors(about: dict[str, Any], parts: dict[str, Tensor]) -> None:
+    for i in range(50):
+        claiming(about, parts, f"x{i}", [1 << 22])
 
 
 CONV = "layer3.0.conv2.weight"
@@ -238,17 +254,69 @@ RESIGNED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], st
         "fc.more is unknown",
     ),
     "nothing": (lambda a, p: (a["tensors"].clear(), p.clear()), r"conv1.weight is missing; .* and \d+ more"),
-    "whole missing": (lambda a, p: p.pop("bn1.weight"), "bn1.weight cannot be decoded: 'whole'"),
+    "whole missing": (lambda a, p: p.pop("bn1.weight"), "bn1.weight cannot be decoded: File does not contain tensor"),
     "values missing": (lambda a, p: p.pop(f"{CONV}/values"), f"{CONV} cannot be decoded: it has 0 values, expected"),
     "positions missing": (lambda a, p: p.pop(f"{CONV}/kept"), f"{CONV} cannot be decoded: its positions"),
     "something more": (lambda a, p: p.update(more=torch.zeros(1)), "it holds 'more', which is not in its description"),
     "shape": (lambda a, p: a["tensors"][CONV].update(shape=[36864]), r"is \(36864,\), expected \(64, 64, 3, 3\)"),
-    "shape of less": (lambda a, p: a["tensors"][CONV].update(shape=[64]), "cannot be decoded: positions"),
-    "enormous": (bigger, "."),
+    "shape of less": (lambda a, p: a["tensors"][CONV].update(shape=[64]), r"is \(64,\), expected \(64, 64, 3, 3\)"),
+    "number of more": (lambda a, p: a["tensors"][CONV].update(kept=[0, 1 << 40]), "cannot be decoded: positions"),
+    "enormous": (bigger, r"fc.weight cannot be decoded: shape=.* expected at most 268,435,456 values"),
     "dtype": (lambda a, p: a["tensors"][CONV].update(dtype="os.system"), "dtype='os.system': expected a torch dtype"),
     "net": (lambda a, p: a.update(net="os.system"), "net='os.system': expected one of"),
     "plan": (lambda a, p: a.update(plan={}), "not a plan of what is kept"),
 }
+
+
+# Files of 100 kB that claim more than memory holds, and what is said of each.
+CLAIMS: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]] = {
+    "zeros": (lambda a, p: claiming(a, p, "conv1.weight", [1 << 27]), r"conv1.weight is \(134217728,\), expected"),
+    "more zeros": (
+        lambda a, p: claiming(a, p, "conv1.weight", [10**10]),
+        "conv1.weight cannot be decoded: shape=.*most",
+    ),
+    "no zeros": (lambda a, p: claiming(a, p, "conv1.weight", [1 << 62, 4, 0]), "conv1.weight is .*expected"),
+    "ones": (
+        lambda a, p: a["tensors"][CONV].update(dtype="bool", shape=[1 << 33]),
+        f"{CONV} cannot be decoded: shape=",
+    ),
+    "many tensors": (more_tensors, "x0 is unknown"),
+    "classes": (lambda a, p: a["args"].update(num_classes=10**9), "fc.weight is .*expected"),
+    "classes and their weights": (more_classes, "its tensors have 276,.* values, expected at most"),
+    "width": (lambda a, p: a.update(net="vgg.vgg19", args={"width": 10**9}), "vgg.vgg19 cannot be built with width"),
+    "plan": (lambda a, p: a["plan"]["keep"].update({"ff" * (1 << 22): []}), "its plan cannot be read: 8,388,.* digits"),
+}
+OF_ARGUMENTS = ("classes", "classes and their weights", "width")  # a network that is given has its own
+
+
+@pytest.mark.parametrize("what", CLAIMS)
+def test_a_small_file_that_claims_a_large_network_is_refused_before_anything_is_decoded(
+    what: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, message = CLAIMS[what]
+    rewritten(file, change)
+    monkeypatch.setattr(codec, "decode", lambda record, parts: pytest.fail("decoded"))
+    for into in (None, *([] if what in OF_ARGUMENTS else [build(NAME, {})])):
+        with pytest.raises(ValueError, match=message):
+            prunelab.load(file, into)
+
+
+def test_a_single_tensor_that_claims_too_much_is_refused(file: Path) -> None:
+    rewritten(file, bigger)
+    with Compact(file) as tensors, pytest.raises(ValueError, match=r"fc.weight cannot be decoded: .* at most 268,435"):
+        _ = tensors["fc.weight"]
+
+
+def test_what_is_too_large_to_be_claimed_is_written_whole_and_without_a_name(
+    tmp_path: Path, small: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "MOST", 1000)
+    monkeypatch.setattr(description, "MOST", 1000)
+    save(tmp_path / "net", small, PLAN, NAME, {})
+    about, parts = opened(tmp_path / "net")
+    assert about["net"] is None
+    assert (parts[CONV].shape, about["tensors"][CONV].keys()) == ((64, 64, 3, 3), {"sha256"})
+    assert_same(prunelab.load(tmp_path / "net", build(NAME, {})), small)
 
 
 @pytest.mark.parametrize("what", RESIGNED)

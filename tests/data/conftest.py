@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import datasets
+
+from prunelab.data.sources import cifar10
 
 CLASSES = ("cat", "dog")
 
@@ -52,10 +55,10 @@ def python2_dumps() -> Callable[[object], bytes]:
 
 
 @pytest.fixture
-def write_archive(tmp_path: Path) -> Callable[[dict[str, bytes]], tuple[Path, str]]:
-    """Writes members into an archive with the official name; returns its path and MD5."""
+def write_archive(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
+    """Writes members into an archive with the official name; returns its path."""
 
-    def write(members: dict[str, bytes]) -> tuple[Path, str]:
+    def write(members: dict[str, bytes]) -> Path:
         path = tmp_path / "mirror" / "cifar-10-python.tar.gz"
         path.parent.mkdir(exist_ok=True)
         with tarfile.open(path, "w:gz") as tar:
@@ -63,7 +66,7 @@ def write_archive(tmp_path: Path) -> Callable[[dict[str, bytes]], tuple[Path, st
                 info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
-        return path, hashlib.md5(path.read_bytes()).hexdigest()
+        return path
 
     return write
 
@@ -82,3 +85,17 @@ def members(arrays: dict[str, tuple[np.ndarray, list[int]]]) -> dict[str, bytes]
     batches = {n: dumps({b"data": x, b"labels": y}) for n, (x, y) in arrays.items()}
     names = [f"class{i}".encode() for i in range(10)]
     return batches | {"batches.meta": dumps({b"label_names": names, b"num_vis": 3072})}
+
+
+@pytest.fixture
+def published(
+    members: dict[str, bytes], write_archive: Callable[[dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The archive of `members`, as if its checksums and theirs were the published ones."""
+    path, md5 = write_archive(members), {name: hashlib.md5(content).hexdigest() for name, content in members.items()}
+    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    train, test = ([[name, md5[name]] for name in members if name.startswith(kind)] for kind in ("data_batch", "test"))
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", train)
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", test)
+    monkeypatch.setattr(datasets.CIFAR10, "meta", datasets.CIFAR10.meta | {"md5": md5["batches.meta"]})
+    return path

@@ -124,6 +124,14 @@ def test_of_jobs_that_start_together_one_trains_and_the_others_wait(tmp_path: Pa
     assert (tmp_path / "finished").exists()
 
 
+def test_what_a_killed_job_had_half_written_into_the_store_is_removed(tmp_path: Path) -> None:
+    partial = tmp_path / "checkpoints" / ".prunelab-x.partial"
+    partial.parent.mkdir()
+    partial.touch()
+    train_once(tmp_path, lambda: False, lambda: None)
+    assert not partial.exists()
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_the_lock_of_a_dead_trainer_is_taken_over(tmp_path: Path) -> None:
     first = _begin(tmp_path, "first", 60)

@@ -86,7 +86,9 @@ def test_jobs_are_listed_by_study_with_their_states(root: Path, job: Job) -> Non
     [
         ('{"schema": 1', "half-written or damaged result.json"),
         ("", "half-written or damaged result.json"),
-        ("[]", "result.json: list indices"),
+        ("[]", "result.json: expected an object, not list"),
+        ("[" * 200_000, "result.json: it is nested too deeply"),
+        ({key: value for key, value in WHOLE.items() if key != "accuracy"}, "result.json has no 'accuracy'"),
         ({"schema": 1}, "result.json has no 'history'"),
         (WHOLE | {"schema": 2}, "schema 2 is newer than 1: update prunelab"),
         (WHOLE | {"accuracy": 1.5}, "accuracy=1.5: expected a fraction"),

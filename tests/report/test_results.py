@@ -1,13 +1,20 @@
 """Every job of a sweep is either read or listed with a reason."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from prunelab.report.groups import group
+from prunelab.report.html import page
+from prunelab.report.listing import list_jobs
 from prunelab.report.results import NothingToReport, load
+from prunelab.report.tables import formats
+from prunelab.report.tables.table import rows
 
 Add = Callable[..., Path]
 
@@ -45,8 +52,8 @@ def test_bad_jobs_are_listed_with_their_reason_and_the_good_one_is_kept(add: Add
         "no 'cost'",
         "accuracy=78.9",
         "nan",
-        "decode",
-        "",
+        "half-written",
+        "expected an object",
         "unfinished",
     )
     assert len(unusable) == len(expected)
@@ -102,3 +109,36 @@ def test_the_folder_above_a_sweep_names_the_sweep(add: Add, tmp_path: Path) -> N
     add()
     with pytest.raises(NothingToReport, match=r"did you mean .*demo\?"):
         load(tmp_path)
+
+
+def deep(levels: int) -> Any:
+    return [deep(levels - 1)] if levels else 1
+
+
+@pytest.mark.parametrize("value", [None, "x", [], {"a": [1]}, 10**400, deep(300)], ids=lambda value: str(value)[:9])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "seed", "config", "config.epochs", "config.model", "config.model._target_", "labels.model", "data.fingerprint",
+        "seconds", "peak_memory", "cost.timed", "cost.timed.threads", "cost.dense.macs", "cost.pruned.file_bytes",
+        "cost.pruned.latency.128", "cost.dense.latency.1.median", "sparsity.layers", "history", "versions",
+    ],
+)  # fmt: skip
+def test_a_damaged_value_costs_at_most_its_own_job(add: Add, place: str, value: object) -> None:
+    """Whatever is read can be shown; what cannot is excluded by name."""
+    damage(add("usp", 0.4), lambda content: set_at(content, place.split("."), value))
+    good = add("usp", 0.2)
+    results, unusable = load(good.parent)
+    assert good in [result.folder for result in results]
+    assert len(results) + len(unusable) == 2
+    tables = [(members, rows(members)) for members in group(results)]
+    formats.comma_separated(tables)
+    formats.markdown(tables, unusable, results)
+    page.html("demo", tables, [], results, unusable)
+    Console(file=io.StringIO()).print(list_jobs(good.parent))
+
+
+def set_at(content: dict[str, Any], keys: list[str], value: object) -> None:
+    for key in keys[:-1]:
+        content = content[key]
+    content[keys[-1]] = value

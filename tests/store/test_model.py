@@ -67,7 +67,10 @@ def rewritten(**changes: Any) -> Change:
 FAULTS: dict[str, tuple[Change, str]] = {
     "absent": (lambda job: (job / "result.json").unlink(), "result.json: no such file, the job is interrupted: finish"),
     "cut short": (lambda job: (job / "result.json").write_text('{"schema": 1,'), "result.json is damaged (Expecting"),
-    "no object": (lambda job: (job / "result.json").write_text("[]"), "result.json is damaged (TypeError"),
+    "no object": (
+        lambda job: (job / "result.json").write_text("[]"),
+        "result.json is damaged (expected an object, not list)",
+    ),
     "incomplete": (rewritten(cost={}), "result.json is damaged (KeyError('dense')): the command that began the job"),
     "newer": (rewritten(schema=2), "result.json: schema 2 is newer than 1: update prunelab"),
     "no model": (

@@ -15,6 +15,7 @@ from prunelab.compact.quantize import dequantize, is_quantized, quantize
 DTYPES = {str(d).removeprefix("torch."): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
 SIGNED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # -0.0: all bits but the first are 0
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+MOST = 1 << 28  # values that may be encoded: zeros cost no bytes, so a small file could claim any number
 PART, RECORD = 90, 60  # bytes of the header for one more part, and for a record, roughly
 
 
@@ -44,7 +45,7 @@ def encode(tensor: Tensor, values: str = "float32", signed_zeros: bool = True) -
     `signed_zeros` -0.0 becomes 0.0. Raises ValueError for values out of range.
     """
     flat = tensor.detach().cpu().contiguous().flatten()
-    if flat.element_size() not in BITS:
+    if flat.element_size() not in BITS or flat.numel() > MOST:
         return Encoded({}, {"whole": flat.view(tensor.shape)}, tensor, flat.numel())
     rounded = values if is_quantized(tensor, values) else None
     if flat.dtype in SIGNED and (rounded or not signed_zeros):
@@ -63,7 +64,7 @@ def decode(record: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:
     """The tensor, in memory of its own. Raises ValueError where the record and the parts do not match."""
     if not record:
         return parts["whole"].clone()
-    dtype, shape = _dtype_and_shape(record)
+    dtype, shape = _dtype(record), shape_of(record)
     kept = _unpack(record["kept"], parts.get("kept"), math.prod(shape))
     values, k = parts.get("values", torch.empty(0, dtype=dtype)), int(kept.sum())
     if values.shape != (k,):
@@ -75,6 +76,16 @@ def decode(record: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:
     if "minus" in record:
         _bits(flat)[_unpack(record["minus"], parts.get("minus"), len(kept))] = torch.iinfo(_bits(flat).dtype).min
     return flat.view(shape)
+
+
+def shape_of(record: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape in a record that is not {}. Raises ValueError for one of more than MOST values."""
+    shape = record.get("shape")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape={shape!r:.80}: expected a list of sizes")
+    if math.prod(shape) > MOST:
+        raise ValueError(f"shape={shape!r:.80}: expected at most {MOST:,} values")
+    return tuple(shape)
 
 
 def part_names(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -120,13 +131,11 @@ def _cost(coded: Encoded) -> int:
     return coded.bytes + PART * len(coded.parts) + (RECORD if coded.record else 0)
 
 
-def _dtype_and_shape(record: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...]]:
-    dtype, shape = record.get("dtype"), record.get("shape")
+def _dtype(record: Mapping[str, Any]) -> torch.dtype:
+    dtype = record.get("dtype")
     if not isinstance(dtype, str) or dtype not in DTYPES or DTYPES[dtype].itemsize not in BITS:
         raise ValueError(f"dtype={dtype!r:.80}: expected a torch dtype")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"shape={shape!r:.80}: expected a list of sizes")
-    return DTYPES[dtype], tuple(shape)
+    return DTYPES[dtype]
 
 
 def _unpack(code: Any, part: Tensor | None, n: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import zip_longest
@@ -14,11 +15,15 @@ from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
+from prunelab.compact.codec import MOST
 from prunelab.core.bits import pack_bits, unpack_bits
-from prunelab.core.snapshot import state_dict_mismatch
+from prunelab.core.snapshot import shape_mismatch
 from prunelab.models import registry
 
 FORMAT = 2
+LONGEST = 1 << 22  # hexadecimal digits of a plan
+Shapes = Mapping[str, Sequence[int]]
+Read = Callable[[], dict[str, Tensor]]  # the tensors of a file
 FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
 
 
@@ -28,10 +33,12 @@ def describe(
     """The description of `net`, which `plan` made small, and its tensors.
 
     `name` and `args` are those of the unpruned network (models/registry.py), from which it is rebuilt here and
-    compared. With None it can only be loaded into a given network, and `args` are left out. Values and dtypes are
-    kept, NaN too. Raises ValueError where the rebuilt network differs.
+    compared. With None, or more than MOST values, it can only be loaded into a given network, and `args` are left out.
+    Values and dtypes are kept, NaN too. Raises ValueError where the rebuilt network differs.
     """
     tensors = _tensors(net)
+    if sum(tensor.numel() for tensor in tensors.values()) > MOST:
+        name = None
     about: dict[str, Any] = {
         "format": FORMAT,
         "net": name,
@@ -41,41 +48,50 @@ def describe(
         "versions": {"prunelab": metadata.version("prunelab"), "torch": str(torch.__version__)},
     }
     if name is not None:
-        _compare(_new(about, tensors), net)
+        _compare(_new(about, {name: t.shape for name, t in tensors.items()}, lambda: tensors), net)
     return about, tensors
 
 
-def rebuild(about: Mapping[str, Any], tensors: Mapping[str, Tensor], into: nn.Module | None) -> nn.Module:
+def rebuild(about: Mapping[str, Any], shapes: Shapes, read: Read, into: nn.Module | None) -> nn.Module:
     """The described network in eval mode: a new one on the CPU, or `into`, shrunk and filled in place.
 
-    If that fails, `into` is unchanged. Raises ValueError where description, tensors and network do not match.
+    `read` is called once the shapes fit. If that fails, `into` is unchanged. Raises ValueError where description,
+    tensors and network do not match.
     """
-    if about["channels_last"]:
-        tensors = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in tensors.items()}
     if into is None:
-        return _new(about, tensors).eval()
+        return _new(about, shapes, read).eval()
     if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
         raise ValueError(f"into={into!r:.80}: expected a new, unpruned network that is not on the meta device")
     plan = unpack_plan(about["plan"])
-    _fill(_shrink(copy.deepcopy(into), plan, tensors), tensors)  # an error leaves `into` unchanged
-    return _fill(_shrink(into, plan, tensors), tensors).eval()
+    trial = _shrink(copy.deepcopy(into), plan, shapes)
+    tensors = _in_format(about, read())
+    _fill(trial, tensors)  # an error leaves `into` unchanged
+    return _fill(_shrink(into, plan, shapes), tensors).eval()
 
 
-def _new(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A new network around `tensors`, built on the meta device: tensors that do not fit cost no memory."""
+def _new(about: Mapping[str, Any], shapes: Shapes, read: Read) -> nn.Module:
+    """A new network around the tensors, built on the meta device: what does not fit costs no memory."""
     if about["net"] is None:
         raise ValueError("its network is not one of prunelab's: give a new, unpruned one, load(path, into=net)")
+    if (values := sum(map(math.prod, shapes.values()))) > MOST:
+        raise ValueError(f"its tensors have {values:,} values, expected at most {MOST:,}")
     with torch.device("meta"):
         net = registry.build(about["net"], about["args"])
-    _shrink(net, unpack_plan(about["plan"]), tensors)
-    net.load_state_dict(tensors, assign=True)
+    _shrink(net, unpack_plan(about["plan"]), shapes)
+    net.load_state_dict(_in_format(about, read()), assign=True)
     if empty := [name for name, t in [*net.named_parameters(), *net.named_buffers()] if t.is_meta]:
         raise ValueError(f"{about['net']} has {empty[0]}, which is not in its state_dict: make it a persistent buffer")
     return net
 
 
-def _shrink(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Shrinks `net` by `plan`. Raises ValueError unless its tensors then have the shapes of `tensors`."""
+def _in_format(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not about["channels_last"]:
+        return tensors
+    return {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in tensors.items()}
+
+
+def _shrink(net: nn.Module, plan: Plan, shapes: Shapes) -> nn.Module:
+    """Shrinks `net` by `plan`. Raises ValueError unless its tensors then have these shapes."""
     kind, modules = type(net).__name__, dict(net.named_modules())
     for module, padding in plan.pads.items():
         pad = modules.get(module)
@@ -85,7 +101,7 @@ def _shrink(net: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Mod
         shrink(net, plan)
     except Exception as error:  # plans and networks come from users
         raise ValueError(f"its plan does not fit {kind}, which must be new and unpruned: {error}") from error
-    if mismatch := state_dict_mismatch(net, tensors):
+    if mismatch := shape_mismatch(net, shapes):
         raise ValueError(f"it does not fit {kind}, new and shrunk by its plan: {mismatch}")
     return net
 
@@ -131,7 +147,7 @@ def parse_header(text: str | None) -> dict[str, Any]:
         raise ValueError("safetensors without prunelab's description: load bare weights with pretrained=")
     try:
         about = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"its description is not JSON ({error}): save it again") from error
     version = about.get("format") if isinstance(about, dict) else None
     if type(version) is not int or version != FORMAT:
@@ -159,8 +175,10 @@ def _pack_plan(plan: Plan) -> dict[str, Any]:
 def unpack_plan(packed: Mapping[str, Any]) -> Plan:
     plan, keep = Plan.from_json({**packed, "keep": {}}), dict[tuple[str, int], Tensor]()
     try:
-        for digits, places in packed["keep"].items():
-            numbers = torch.tensor(list(bytes.fromhex(digits)), dtype=torch.uint8)
+        if (digits := sum(map(len, packed["keep"]))) > LONGEST:
+            raise ValueError(f"{digits:,} digits, expected at most {LONGEST:,}")
+        for bits, places in packed["keep"].items():
+            numbers = torch.tensor(list(bytes.fromhex(bits)), dtype=torch.uint8)
             kept = unpack_bits(numbers).nonzero().flatten()
             for name, axis in places:
                 if type(axis) is not int or (name, axis) in keep:

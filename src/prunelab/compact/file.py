@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -66,7 +66,12 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     that is missing, damaged, of another kind, or does not fit. Digests detect damage, not forgery.
     """
     with _name_in_errors(path):
-        return description.rebuild(*_read(Path(path)), into)
+        file, about = _opened(Path(path))
+        with file:
+            shapes = {name: _shape(file, about, name) for name in about["tensors"]}
+            return description.rebuild(
+                about, shapes, lambda: {name: _tensor(file, about, name) for name in about["tensors"]}, into
+            )
 
 
 def origin_of(path: str | Path) -> Origin | None:
@@ -117,14 +122,6 @@ class Compact(Mapping[str, Tensor]):
         self._file.__exit__(None, None, None)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description of a file and all its tensors, which are independent of the file."""
-    file, about = _opened(path)
-    with file:
-        tensors = {name: _tensor(file, about, name) for name in about["tensors"]}
-    return about, tensors
-
-
 def _opened(path: Path) -> tuple[safe_open, dict[str, Any]]:
     """The file and its checked description; no tensor is read. Errors do not name the file."""
     with _whole_file(path) as file:
@@ -139,6 +136,15 @@ def _opened(path: Path) -> tuple[safe_open, dict[str, Any]]:
     if unknown := sorted(keys - known):
         raise ValueError(f"it holds {unknown[0]!r:.80}, which is not in its description: save it again")
     return safe_open(path, "pt"), about
+
+
+def _shape(file: safe_open, about: Mapping[str, Any], name: str) -> Sequence[int]:
+    """The shape that a tensor will have, without reading it. Errors do not name the file."""
+    record = _without_digest(about["tensors"][name])
+    try:
+        return codec.shape_of(record) if record else file.get_slice(name).get_shape()
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{name} cannot be decoded: {error}; save it again") from error
 
 
 def _tensor(file: safe_open, about: Mapping[str, Any], name: str) -> Tensor:

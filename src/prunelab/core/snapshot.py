@@ -1,7 +1,7 @@
 """Snapshots of a run at one step, and how to restore them."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -77,12 +77,17 @@ SHOWN = 3  # differences in a message
 
 def state_dict_mismatch(net: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     """What is missing, unknown or of another shape; "" where `tensors` fit into `net`."""
-    state = net.state_dict()
-    errors = [f"{name} is missing" for name in state if name not in tensors]
-    errors += [f"{name} is unknown" for name in tensors if name not in state]
+    return shape_mismatch(net, {name: tensor.shape for name, tensor in tensors.items()})
+
+
+def shape_mismatch(net: nn.Module, shapes: Mapping[str, Sequence[int]]) -> str:
+    """The same, for tensors of these shapes."""
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    errors = [f"{name} is missing" for name in expected if name not in shapes]
+    errors += [f"{name} is unknown" for name in shapes if name not in expected]
     errors += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(state[name].shape)}"
-        for name in state
-        if name in tensors and tensors[name].shape != state[name].shape
+        f"{name} is {tuple(shapes[name])!r:.80}, expected {shape}"
+        for name, shape in expected.items()
+        if name in shapes and tuple(shapes[name]) != shape
     ]
     return "; ".join(errors[:SHOWN]) + (f" and {len(errors) - SHOWN} more" if len(errors) > SHOWN else "")

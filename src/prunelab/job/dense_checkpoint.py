@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from prunelab.core.atomic import remove_partial
 from prunelab.store.lock import Busy, held, holder, is_held
 from prunelab.store.signals import Interrupted
 
@@ -31,6 +32,7 @@ def train_once(
             try:
                 with held(lock, job):
                     if not finished():
+                        remove_partial(folder)
                         log.info("dense pretraining, shared by several jobs: %s", folder)
                         train()
                     return

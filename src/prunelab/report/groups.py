@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from prunelab.store.identity import flat
 from prunelab.store.result import Result
 
 VARYING = ("prune", "rate", "seed", "name")  # these may differ within a group
@@ -110,6 +109,6 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
 
 def _shared(results: list[Result]) -> dict[str, str]:
     """The choices and settings on which all jobs of one group agree."""
-    settings = [{**r.job.labels, **{k: str(v) for k, v in flat(r.job.config).items()}} for r in results]
+    settings = [{**r.job.labels, **r.job.settings} for r in results]
     common = settings[0].items() & set.intersection(*(set(s.items()) for s in settings))
     return {k: v for k, v in settings[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}

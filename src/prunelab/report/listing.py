@@ -98,7 +98,7 @@ def _state(job: Path, invalid: InvalidRun) -> tuple[str, str]:
     if state != "running" and (job / "result.json").exists():
         return "damaged", invalid.reason
     if state == "failed":
-        return state, str((folder.read("failure.json") or {}).get("reason") or "failure.json does not say why")
+        return state, folder.failure() or ""
     if (job / "failure.json").exists() and state != "running":
         return "failed", "damaged failure.json"
     return state, ""

@@ -1,6 +1,5 @@
 """The folder of a job: its files, its state, and the lock of the process that works there."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -9,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prunelab.core.atomic import atomic_write, remove_partial
+from prunelab.core.atomic import remove_partial
 from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing
+from prunelab.store.json_file import read_json, write_json
 from prunelab.store.lock import held, is_held
 from prunelab.store.result import Result, read
 from prunelab.store.signals import Interrupted
@@ -44,11 +44,11 @@ class RunDir:
 
     def state(self) -> State:
         """The state by the files, on any machine."""
-        if self.read("result.json"):
+        if self.result() is not None:
             return "finished"
         if is_held(self.lock):
             return "running"
-        if self.read("failure.json"):
+        if self.failure() is not None:
             return "failed"
         begun = self.lock.exists() or (self.path / "job.json").exists()
         return "interrupted" if begun else "not begun"
@@ -56,18 +56,23 @@ class RunDir:
     def job(self) -> Job | None:
         """The content of job.json; None if it is absent or damaged. Raises NewerSchema for a newer version's."""
         try:
-            return Job.from_json(json.loads((self.path / "job.json").read_bytes()))
+            return Job.from_json(read_json(self.path / "job.json"))
         except NewerSchema as error:
             raise NewerSchema(f"{self.path}: {error}, or choose another name=") from None
-        except (OSError, ValueError, TypeError, LookupError):
+        except Exception:  # whatever a damaged file provokes
             return None
 
     def result(self) -> Result | None:
         """The content of result.json; None if it is absent or damaged."""
         try:
             return read(self.path)
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        except Exception:  # whatever a damaged file provokes
             return None
+
+    def failure(self) -> str | None:
+        """The reason in failure.json; None if the file is absent or damaged."""
+        record = self.read("failure.json")
+        return str(record.get("reason") or "failure.json does not say why") if record else None
 
     def finished(self, job: Job) -> Result | None:
         """The result of this very job, if it is complete."""
@@ -81,6 +86,12 @@ class RunDir:
             differ = ", ".join(differing(before, job)) or "settings"
             raise ValueError(f"{self.path} holds another job, with other {differ}: choose another name=")
 
+    def refuse_folders(self) -> None:
+        """Raises IsADirectoryError where a folder has the place of a file that the job will write."""
+        for name in ("job.json", "result.json", "model.safetensors"):
+            if (self.path / name).is_dir():
+                raise IsADirectoryError(f"{self.path / name} is a folder, where the job writes a file: remove it")
+
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Locks the folder; raises Busy if another process has it. Writes failure.json for an error inside."""
@@ -88,6 +99,7 @@ class RunDir:
             (self.path / "failure.json").unlink(missing_ok=True)
             remove_partial(self.path)
             try:
+                self.refuse_folders()
                 yield
             except Exception as error:
                 if not isinstance(error, Interrupted):
@@ -111,16 +123,9 @@ class RunDir:
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of this folder; None if it is absent or damaged."""
         try:
-            return dict(json.loads((self.path / name).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return read_json(self.path / name)
+        except (OSError, ValueError):
             return None
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes the whole file or nothing. Raises ValueError for NaN, which JSON cannot hold."""
-    text = json.dumps(value, indent=1, allow_nan=False)
-    with atomic_write(path) as file:
-        file.write(text.encode())
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """The specification of a job: the content of job.json, and the head of result.json."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
 
+LARGEST = sys.float_info.max
 SCHEMA = 1  # of job.json and result.json: the newest layout that this version writes and reads
 
 
@@ -70,6 +73,11 @@ class Job:
         """The method with its own settings, where it was given any: "usp (scope=global)"."""
         return variant(self.method, self.overrides)
 
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Every value of `config` that can change the result, as text, by dotted key."""
+        return {key: str(value) for key, value in flat(self.config).items()}
+
     @property
     def epochs(self) -> int:
         return int(self.config["epochs"])
@@ -107,13 +115,13 @@ class Job:
         """Raises ValueError for a newer schema or an impossible value, LookupError and TypeError for damage."""
         if raw["schema"] > SCHEMA:
             raise NewerSchema(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
-        return cls(
+        job = cls(
             name=str(raw["name"]),
             method=str(raw["method"]),
             rate=fraction("rate", raw["rate"]),
-            seed=int(raw["seed"]),
+            seed=int(number("seed", raw["seed"])),
             overrides=tuple(map(str, raw["overrides"])),
-            labels=dict(raw["labels"]),
+            labels={group: str(file) for group, file in raw["labels"].items()},
             config=dict(raw["config"]),
             values=dict(raw["values"]),
             identity=str(raw["identity"]),
@@ -122,6 +130,15 @@ class Job:
             versions=dict(raw["versions"]),
             schema=int(raw["schema"]),
         )
+        _ = job.settings  # cannot be read where `config` is damaged
+        return job
+
+
+def number(name: str, value: Any) -> float:
+    """Returns `value`. Raises ValueError for anything but a number, and for one that no float can hold."""
+    if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > LARGEST):
+        raise ValueError(f"{name}={value!r:.40}: expected a number")
+    return value
 
 
 def fraction(name: str, value: float) -> float:

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from prunelab.store.json_file import read_json
+
 BEAT = 10.0  # seconds between two touches
 BUSY = os.EX_TEMPFAIL  # exit status of a job that another process works on
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -66,9 +68,10 @@ def is_held(path: Path) -> bool:
 def holder(path: Path) -> dict[str, Any]:
     """{host, pid, purpose} of the process that holds the lock, or ended without releasing it; else {}."""
     try:
-        return dict(json.loads(path.read_bytes() or b"{}"))
+        process = read_json(path)
     except (OSError, ValueError):
         return {}
+    return process if "host" in process else {}
 
 
 def _take(file: IO[bytes]) -> bool | None:

@@ -68,8 +68,8 @@ def _check(folder: RunDir) -> None:
 
 
 def _state(folder: RunDir) -> str:
-    failure = (folder.read("failure.json") or {}) if (state := folder.state()) == "failed" else {}
-    return f"failed ({failure['reason']})" if failure.get("reason") else state
+    state = folder.state()
+    return f"failed ({folder.failure()})" if state == "failed" else state
 
 
 def _damaged(file: Path, why: str) -> ValueError:

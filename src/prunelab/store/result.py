@@ -1,6 +1,5 @@
 """The result of a finished job: the content of result.json, the contract between running and reporting."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -8,7 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Self
 
-from prunelab.store.job import Job, fraction
+from prunelab.store.job import Job, fraction, number
+from prunelab.store.json_file import read_json
 
 BATCH = 128  # batch size at which reports compare latency
 # The keys of result.json; any other holds the result of an analysis.
@@ -42,9 +42,13 @@ class Cost:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        params, nonzero, macs, bops = (int(raw[name]) for name in ("params", "nonzero", "macs", "bops"))
-        times = {int(n): Quartiles(t["median"], t["low"], t["high"]) for n, t in raw.get("latency", {}).items()}
-        return cls(params, nonzero, macs, bops, raw.get("memory_bytes"), raw.get("file_bytes"), times)
+        counts = (int(number(name, raw[name])) for name in ("params", "nonzero", "macs", "bops"))
+        sizes = (_measured(name, raw) for name in ("memory_bytes", "file_bytes"))
+        times = {
+            int(n): Quartiles(*(number(name, t[name]) for name in Quartiles._fields))
+            for n, t in raw.get("latency", {}).items()
+        }
+        return cls(*counts, *sizes, times)
 
 
 class Layer(NamedTuple):
@@ -108,8 +112,11 @@ class Epoch:
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         if raw.get("test_acc") is not None:
             fraction("test_acc", raw["test_acc"])
-        measured: dict[str, Any] = {f.name: raw.get(f.name) for f in fields(cls)}
-        return cls(**measured | {"epoch": int(raw["epoch"]), "step": int(raw["step"])})
+        measured: dict[str, Any] = {f.name: _measured(f.name, raw) for f in fields(cls) if f.name != "layers"}
+        layers = raw.get("layers")
+        if layers is not None:
+            layers = {name: number(name, removed) for name, removed in layers.items()}
+        return cls(**measured | {"epoch": int(raw["epoch"]), "step": int(raw["step"]), "layers": layers})
 
 
 @dataclass(frozen=True)
@@ -199,19 +206,21 @@ class Result:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], folder: Path) -> Self:
         """Raises ValueError, TypeError or LookupError for what is damaged or newer than this version."""
+        job = Job.from_json(raw)
+        number("epochs", job.config["epochs"])
         return cls(
             folder=folder,
-            job=Job.from_json(raw),
+            job=job,
             device=str(raw["device"]),
-            data={"fingerprint": str(raw["data"]["fingerprint"]), **raw["data"]},
+            data={**raw["data"], "fingerprint": str(raw["data"]["fingerprint"])},
             sparsity=Sparsity.from_json(raw["sparsity"]),
             dense=Cost.from_json(raw["cost"]["dense"]),
             pruned=Cost.from_json(raw["cost"]["pruned"]),
             history=tuple(map(Epoch.from_json, raw["history"])),
             accuracy=fraction("accuracy", raw["accuracy"]),
-            seconds=float(raw["seconds"]),
-            timed=raw["cost"].get("timed"),
-            peak_memory=raw.get("peak_memory"),
+            seconds=number("seconds", raw["seconds"]),
+            timed=_timed(raw["cost"].get("timed")),
+            peak_memory=_measured("peak_memory", raw),
             surgery=raw.get("surgery"),
             budget=raw.get("budget"),
             rounds=tuple(raw.get("rounds", ())),
@@ -219,13 +228,22 @@ class Result:
         )
 
 
+def _measured(name: str, raw: Mapping[str, Any]) -> Any:
+    """The number of that name; None where it was not measured."""
+    return None if raw.get(name) is None else number(name, raw[name])
+
+
+def _timed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {**raw, "device": str(raw["device"]), "threads": number("threads", raw["threads"])} if raw else None
+
+
 def read(folder: Path) -> Result:
-    """The result of one job's folder. Raises OSError, ValueError, TypeError or LookupError if absent or damaged."""
-    return Result.from_json(json.loads((folder / "result.json").read_text(encoding="utf-8")), folder)
+    """The result of one job's folder. Raises OSError if it is absent, and whatever a damaged file provokes."""
+    return Result.from_json(read_json(folder / "result.json"), folder)
 
 
 def read_without_layers(folder: Path) -> Result:
     """Like `read`, without the history of each layer, most of the file: for reports on thousands of jobs."""
-    raw = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    raw = read_json(folder / "result.json")
     rows = [row | {"layers": {}} if "layers" in row else row for row in raw["history"]]
     return Result.from_json(raw | {"history": rows}, folder)

@@ -51,8 +51,8 @@ class PlannedJob:
     @property
     def reason(self) -> str:
         """Why there is no result, in a line; "" if unknown."""
-        failure = self.folder.read("failure.json") if self.folder.state() == "failed" else None
-        return str(failure["reason"]) if failure else one_line(self.problem) if self.problem else ""
+        failure = self.folder.failure() if self.folder.state() == "failed" else None
+        return failure or (one_line(self.problem) if self.problem else "")
 
 
 def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> list[PlannedJob]:
@@ -147,8 +147,8 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
         try:
             if not rerun and job.values["pretrained"] == weights(job.pretrained):
                 jobs[job.asked] = RunDir(path.parent), result.accuracy
-        except (OSError, LookupError):
-            continue  # its pretrained weights are gone
+        except (OSError, LookupError, TypeError, ValueError):
+            continue  # its pretrained weights are gone, or it names none that can be read
     return jobs
 
 

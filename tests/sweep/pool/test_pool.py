@@ -26,6 +26,8 @@ note = {"device": os.environ["CUDA_VISIBLE_DEVICES"], "began": began, "ended": t
 open(folder + "/note.json", "w").write(json.dumps(note))
 """
 
+WHOLE = Path(__file__).parents[2] / "store" / "result-0.1.0.json"
+
 
 def task(program: str, folder: Path, **more) -> Task:
     return Task(lambda run_dir: [sys.executable, "-c", program, str(run_dir.path)], lambda: RunDir(folder), **more)
@@ -123,15 +125,27 @@ if not os.path.exists(path):
 
 
 def test_a_job_that_another_sweep_has_finished_meanwhile_is_not_begun(tmp_path: Path) -> None:
-    finish = """
-import sys, time, os
-other = os.path.join(sys.argv[1], "..", "second"); os.makedirs(other)
-open(other + "/result.json", "w").write('{"accuracy": 0.5}')
+    finish = f"""
+import sys, os, shutil
+for name in ("second", "third"): os.makedirs(os.path.join(sys.argv[1], "..", name))
+shutil.copyfile({str(WHOLE)!r}, sys.argv[1] + "/../second/result.json")
+open(sys.argv[1] + "/../third/result.json", "w").write('{{"accuracy": 0.5}}')  # damaged
 """
-    second = task("open(__import__('sys').argv[1] + '/ran', 'w')", tmp_path / "second")
-    Pool(DeviceSlots([CPU], 1), StopRequest()).run([task(finish, tmp_path / "first"), second])
-    assert second.status == 0
-    assert not (tmp_path / "second" / "ran").exists()
+    others = [task("open(__import__('sys').argv[1] + '/ran', 'w')", tmp_path / name) for name in ("second", "third")]
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run([task(finish, tmp_path / "first"), *others])
+    assert [other.status for other in others] == [0, 0]
+    assert [(tmp_path / name / "ran").exists() for name in ("second", "third")] == [False, True]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"reason": null}', "5", '{"a":' * 200_000, None])
+def test_a_damaged_failure_costs_the_others_nothing(tmp_path: Path, content: str | None) -> None:
+    tasks = [task("print('no luck'); raise SystemExit(1)", tmp_path / "a"), task("print('well')", tmp_path / "b")]
+    (tmp_path / "a").mkdir()
+    failure = tmp_path / "a" / "failure.json"
+    failure.mkdir() if content is None else failure.write_text(content)
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run(tasks)
+    assert [t.status for t in tasks] == [1, 0]
+    assert str(tasks[0].problem()) in ("no luck (exit status 1)", "failure.json does not say why")
 
 
 def test_a_stop_is_passed_on_and_starts_nothing_more(tmp_path: Path) -> None:

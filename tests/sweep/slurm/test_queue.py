@@ -1,5 +1,6 @@
 """The Slurm queue and preemption, tested with fake commands; no Slurm is needed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from prunelab.job.processes import environments
-from prunelab.store.folder import RunDir, write_json
+from prunelab.store.folder import RunDir
+from prunelab.store.json_file import write_json
 from prunelab.store.signals import StopRequest
 from prunelab.sweep.slurm import queue as slurm
 from prunelab.sweep.slurm.preemption import Preemption
 from prunelab.sweep.slurm.queue import SlurmJobId
+
+WHOLE = json.loads((Path(__file__).parents[2] / "store" / "result-0.1.0.json").read_text())
 
 
 @pytest.fixture
@@ -46,9 +50,17 @@ def test_a_job_is_over_when_two_answers_in_a_row_lack_it(answers: Path) -> None:
 def test_a_job_with_a_result_is_over_though_it_is_still_in_the_queue(answers: Path) -> None:
     (answers / "squeue.answers").write_text("7 8\n8\n\n\n")
     waiting = jobs(answers, "7")
-    write_json(answers / "7" / "result.json", {"accuracy": 1})
+    write_json(answers / "7" / "result.json", WHOLE)
     assert slurm.wait(waiting, StopRequest()) == set()
     assert (answers / "squeue.answers").read_text() == "8\n\n\n"
+
+
+def test_a_job_with_a_damaged_result_is_not_over(answers: Path) -> None:
+    (answers / "squeue.answers").write_text("7 8\n8\n\nthe end")
+    waiting = jobs(answers, "7")
+    write_json(answers / "7" / "result.json", {"accuracy": 1})
+    assert slurm.wait(waiting, StopRequest()) == set()
+    assert (answers / "squeue.answers").read_text() == "the end"
 
 
 def test_a_stop_ends_the_wait(answers: Path) -> None:

@@ -11,17 +11,18 @@ from prunelab.data.sources.cache import DEFAULT_FOLDER, entry, require_writable
 from prunelab.data.sources.download import fetch, probe, verify
 from prunelab.data.sources.source import Source
 
+MD5 = "c58f30108f718f92721af3b95e74349a"  # of the archive, as published
+
 
 @dataclass(frozen=True)
 class CIFAR10(Source):
     """The archive `root/cifar-10-python.tar.gz`, downloaded from `url` if it is missing.
 
-    `root` defaults to the cache folder. The archive must have the checksum `md5`.
+    `root` defaults to the cache folder. The archive must have the published MD5, which no setting replaces.
     """
 
     root: str | None = None
     url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-    md5: str = "c58f30108f718f92721af3b95e74349a"
     val: int = 5000
     split_seed: int = 0
     cache: str = DEFAULT_FOLDER
@@ -32,18 +33,18 @@ class CIFAR10(Source):
             self.require_archive()
 
     def key(self) -> str:
-        return f"cifar10-{self.md5[:16]}"
+        return f"cifar10-{MD5[:16]}"
 
     def decode(self) -> Dataset:
         self.require_archive()  # again: `check` trusts the cache file, which may be damaged
         if not self.archive.exists():
-            fetch(self.url, self.archive, self.md5)
+            fetch(self.url, self.archive, MD5)
         return read_archive(self.archive)
 
     def require_archive(self) -> None:
         """Raise RuntimeError unless the archive is intact or can be downloaded."""
         if self.archive.exists():
-            verify(self.archive, self.md5)
+            verify(self.archive, MD5)
             return
         require_writable(self.archive.parent)
         try:

@@ -45,8 +45,8 @@ class Task:
         """Why it ended without a result: from its record, else the signal or the last line of its output."""
         if self.error:
             return self.error
-        if failure := self.folder.read("failure.json"):
-            return Failed(failure["reason"])
+        if failure := self.folder.failure():
+            return Failed(failure)
         if self.status in STOPPED:
             return Interrupted("stopped")
         if self.status and self.status < 0:
@@ -121,7 +121,7 @@ class Pool:
 
     def _fill(self, began: float) -> None:
         for task in list(self.waiting):
-            if _since(task.folder.path / "result.json", began):
+            if _since(task.folder.path / "result.json", began) and task.folder.result():
                 self._move(task, self.done, status=0)  # another sweep was faster
             elif is_held(task.folder.lock):
                 self._move(task, self.elsewhere)

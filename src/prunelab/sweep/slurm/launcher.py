@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ class SlurmLauncher(Submitit):
         for array in alike.values():
             state = Singleton.get_state()
             for job in array:
-                (job.folder.path / "failure.json").unlink(missing_ok=True)
+                with suppress(OSError):  # a folder of that name: the job itself will say so
+                    (job.folder.path / "failure.json").unlink(missing_ok=True)
             arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
             try:
                 submitted = _executor(array[0].params).map_array(self, *arguments)
@@ -128,7 +130,7 @@ class SlurmLauncher(Submitit):
             if isinstance(returned._return_value, Interrupted):
                 preemption.leave()
             failed = returned.status == JobStatus.FAILED and not isinstance(returned._return_value, Busy)
-            if failed and environment.global_rank == 0 and not folder.read("failure.json"):
+            if failed and environment.global_rank == 0 and not folder.failure():
                 folder.fail(returned._return_value)  # it failed before it had locked its folder
             return float(returned.return_value)
 
@@ -157,6 +159,6 @@ def _outcome(job: Submission, in_queue: bool) -> JobReturn:
         queue.record_end(job.id, job.folder)
     if result := job.folder.result():
         outcome.status, outcome._return_value = JobStatus.COMPLETED, result.accuracy
-    elif failure := job.folder.read("failure.json"):
-        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(failure["reason"])
+    elif failure := job.folder.failure():
+        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(failure)
     return outcome

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prunelab.store.folder import RunDir, write_json
+from prunelab.store.folder import RunDir
+from prunelab.store.json_file import write_json
 from prunelab.store.lock import BEAT, Busy, held, holder
 from prunelab.store.signals import StopRequest
 
@@ -105,7 +106,7 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
         queued = active()
         if queued is not None:
             gone = {job for job in left if job.job not in queued}
-            over = {job for job in left if job in gone & missed or jobs[job].read("result.json")}
+            over = {job for job in left if job in gone & missed or jobs[job].result()}
             missed, left = gone, left - over
             for job in sorted(over, key=lambda job: jobs[job].path):
                 log.info("%s  Slurm job %s, %d left", jobs[job].path.name, job.job, len(left))

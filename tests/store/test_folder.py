@@ -1,0 +1,62 @@
+"""A job's folder with damaged files: each is as good as none, and costs at most this job."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prunelab.store.folder import RunDir
+from prunelab.store.lock import held, holder, is_held
+
+WHOLE = Path(__file__).with_name("result-0.1.0.json")
+DAMAGED = ["", "{", "5", "[]", "null", '{"accuracy": 0.5}', '{"a":' * 200_000, "[" * 200_000, "\xff", None]
+
+
+@pytest.fixture(params=DAMAGED, ids=lambda content: str(content)[:9])
+def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file, or in its place a folder."""
+    path = tmp_path / "damaged"
+    path.mkdir() if request.param is None else path.write_bytes(request.param.encode("latin-1"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["result.json", "job.json", ".lock"])
+def test_a_damaged_file_is_as_good_as_none(name: str, damaged: Path, tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / "job")
+    folder.path.mkdir()
+    damaged.rename(folder.path / name)
+    if name == "result.json":
+        (folder.path / "job.json").touch()
+    assert (folder.state(), folder.job(), folder.result(), folder.failure()) == ("interrupted", None, None, None)
+
+
+def test_a_damaged_failure_is_none_or_gives_no_reason(damaged: Path, tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    damaged.rename(tmp_path / "failure.json")
+    assert folder.failure() in (None, "failure.json does not say why")
+    assert folder.state() == ("failed" if folder.failure() else "not begun")
+
+
+def test_a_damaged_lock_is_free(damaged: Path) -> None:
+    assert not is_held(damaged)
+    assert isinstance(holder(damaged), dict)
+    if damaged.is_file():
+        with held(damaged):
+            assert is_held(damaged)
+
+
+@pytest.mark.parametrize("name", ["job.json", "result.json", "model.safetensors", "failure.json", ".lock"])
+def test_a_folder_in_the_place_of_a_file_is_named_before_the_job_begins(name: str, tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / "job")
+    (folder.path / name).mkdir(parents=True)
+    with pytest.raises(OSError, match=name), folder.attempt():
+        pytest.fail("began")
+
+
+def test_only_a_whole_result_is_finished(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    shutil.copy(WHOLE, tmp_path / "result.json")
+    assert folder.state() == "finished"
+    text = WHOLE.read_text()
+    (tmp_path / "result.json").write_text(text.replace('"accuracy"', '"accuracies"'))
+    assert folder.state() == "not begun"
