@@ -91,7 +91,7 @@ class Shrink(L.Callback):
         if self._several(trainer):
             log.warning("under DDP the network stays masked and large until training ends")
         example = pl_module.example_input_array
-        assert example is not None and not isinstance(example, dict), "Pruning has refused these"
+        assert isinstance(example, torch.Tensor | tuple)  # Pruning has refused others
         self.rehearse(pl_module, example, pruners[0], progress(trainer, step=0))
 
     @staticmethod
