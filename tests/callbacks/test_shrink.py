@@ -67,6 +67,21 @@ class Foreign(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class HardCoded(Foreign):
+    """Flattens to a number of its own, which the small network does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[5:](self.body[:5](x).reshape(-1, 288))
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.steps += 1
+        return super().training_step(batch, batch_idx)
+
+
 def pruning(units: Any = None, schedule: Schedule | None = None) -> Pruning:
     units = units or Channels()
     return Pruning(Pruner(Norm(), units, Uniform(), schedule or Cubic(rate=0.5, end=0.5, every="1it")))
@@ -311,3 +326,22 @@ def test_a_fast_dev_run_cuts_the_net_as_well(fit: Callable, others: list[L.Callb
     fit([pruning(schedule=Rounds(0.5, start="50ep")), *others, shrink], module, fast_dev_run=True)
     assert shrink.certificate is not None
     assert module.body[0].out_channels == 4
+
+
+def test_a_network_that_cannot_be_cut_is_refused_before_the_first_step(fit) -> None:
+    module = HardCoded()
+    with pytest.raises(EquivalenceError, match="the shrunk network does not run"):
+        fit([pruning(), Shrink()], module)
+    assert module.steps == 0
+
+
+def test_a_rehearsal_changes_nothing(fit) -> None:
+    """Neither the module nor the numbers that training draws; one whose attributes cannot be copied has none."""
+    ends = []
+    for rehearsed in (True, False):
+        module = Foreign()  # seeds
+        module.uncopied = None if rehearsed else (x for x in ())
+        module.body[0].register_forward_pre_hook(lambda m, args: args[0] + 0.1 * torch.randn_like(args[0]) * m.training)
+        fit([pruning(schedule=Cubic(rate=0.5, end=0.5)), Shrink()], module)
+        ends.append(module.state_dict())
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())

@@ -38,3 +38,18 @@ def test_cosine_falls_to_zero_after_its_warmup() -> None:
 def test_multi_step_decays_at_fractions_of_the_run() -> None:
     lrs = rates(multi_step)
     assert [lrs[i] for i in (0, 49, 50, 74, 75, 99)] == pytest.approx([2.0, 2.0, 0.2, 0.2, 0.02, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (one_cycle, {"warmup": 1.5}),
+        (one_cycle, {"start": -0.1}),
+        (cosine, {"warmup": 2.0}),
+        (multi_step, {"gamma": -0.1}),
+        (multi_step, {"milestones": (0.5, 75)}),
+    ],
+)
+def test_a_fraction_that_is_none_is_refused(make, options) -> None:
+    with pytest.raises(ValueError, match=r"expected a fraction in \[0, 1\]"):
+        rates(make, **options)

@@ -1,7 +1,9 @@
 """Removes masked units from the network, while any LightningModule trains."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -13,14 +15,16 @@ from torch import nn
 from prunelab.callbacks.averages import averages
 from prunelab.callbacks.neighbours import of_kind
 from prunelab.callbacks.pruning import Pruning, continues
-from prunelab.callbacks.scoring import draw_batches
+from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
+from prunelab.channels.rehearsal import rehearse
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
+from prunelab.core.types import Example
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +34,8 @@ class Shrink(L.Callback):
 
     Parameters keep their identity; the optimizer's state, averaged copies in other callbacks (EMA) and the compiled
     graph are adapted. Outputs of the small and the masked network are compared on `images` training images, and a
-    difference ends the training in EquivalenceError. Checkpoints from before and after resume. Listed last among the
+    difference ends the training in EquivalenceError; it is rehearsed on a copy, with random inputs, before the first
+    step. Checkpoints from before and after resume. Listed last among the
     callbacks of a method, beside one Pruning callback whose units can be removed; anything else is a ValueError
     before training. On several devices the network becomes small when training ends, as DistributedDataParallel
     cannot follow.
@@ -79,11 +84,15 @@ class Shrink(L.Callback):
             pl_module.__dict__["on_load_checkpoint"], self._hook = self._hook, None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.check([pruning.pruner for pruning in of_kind(trainer, Pruning)])
+        pruners = [pruning.pruner for pruning in of_kind(trainer, Pruning)]
+        self.check(pruners)
         if of_kind(trainer, StochasticWeightAveraging):
             raise ValueError("StochasticWeightAveraging keeps a copy that Shrink cannot adapt: use EMAWeightAveraging")
         if self._several(trainer):
             log.warning("under DDP the network stays masked and large until training ends")
+        example = pl_module.example_input_array
+        assert isinstance(example, torch.Tensor | tuple)  # Pruning has refused others
+        self.rehearse(pl_module, example, pruners[0], progress(trainer, step=0))
 
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
@@ -94,6 +103,23 @@ class Shrink(L.Callback):
                 f"Shrink removes filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
                 "or leave Shrink out (~prune.shrink)"
             )
+
+    @staticmethod
+    def rehearse(module: L.LightningModule, example: Example, pruner: Pruner, run: Progress) -> None:
+        """Removes from a copy of `module` as many units as the run will. Raises as `channels.rehearsal.rehearse` does.
+
+        The certificate comes after training, and what it refuses was trained for nothing.
+        """
+        structure, final = prunable_structure(pruner.granularity), pruner.schedule(replace(run, step=run.total))
+        if not final or pruner.removed:
+            return
+        assert structure is not None
+        try:
+            copied = copy.deepcopy(module, {id(module._trainer): module._trainer})
+        except Exception as error:  # the module's own attributes may raise anything
+            log.warning("surgery is not rehearsed, %s cannot be copied: %s", type(module).__name__, error)
+            return
+        rehearse(copied, structure, pruner.dry_run(final), example)
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning when it has changed the masks, before the next step."""

@@ -145,11 +145,12 @@ class Pruner:
             if self.regrow:
                 self.regrow.check(p)
 
-    def dry_run(self, rate: float) -> None:
-        """Raises ValueError where a pruning to `rate` would."""
+    def dry_run(self, rate: float) -> Masks:
+        """Masks by unit for made-up scores. Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
-        # Made-up scores, alike in all layers, so that a global threshold empties none and warns of none.
-        self._allocate({n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}, rate)
+        # Scores alike in all layers, so that a global threshold empties none and warns of none.
+        scores = {name: torch.linspace(0, 1, unit.numel()).view(unit.shape) for name, unit in self._units().items()}
+        return self._allocate(scores, rate)
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate due at `p` if it is not met yet, or exchanges weights; whether the masks changed.

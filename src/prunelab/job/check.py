@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import inf
 
 from hydra.conf import HydraConf
 from hydra.types import RunMode
@@ -17,6 +18,17 @@ TRAINER = (
 )  # fmt: skip
 
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+SEEDS = 2**32  # NumPy takes no others
+# Numbers from 0 to below these, of which torch and Lightning take any, and ignore some or train nonsense with them.
+BELOW = {
+    "optim.label_smoothing": 1,
+    "optim.finetune": inf,
+    "optim.optimizer.lr": inf,
+    "optim.optimizer.momentum": 1,
+    "optim.optimizer.weight_decay": inf,
+    "trainer.gradient_clip_val": inf,
+}
 
 
 def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -25,9 +37,17 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
     Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`.
     """
     _check_rate(cfg.rate)
-    for knob, least in (("epochs", 0 if _only_evaluates(cfg) else 1), ("seed", 0)):
-        if not isinstance(cfg[knob], int) or isinstance(cfg[knob], bool) or cfg[knob] < least:
-            raise ValueError(f"{knob}={cfg[knob]}: expected a whole number of at least {least}")
+    for knob, least, below in (
+        ("epochs", 0 if _only_evaluates(cfg) else 1, inf),
+        ("rounds", 1, inf),
+        ("seed", 0, SEEDS),
+        ("optim.batch_size", 1, inf),
+    ):
+        value = OmegaConf.select(cfg, knob)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < below:
+            bound = "" if below == inf else f" and below {below}"
+            raise ValueError(f"{knob}={value}: expected a whole number of at least {least}{bound}")
+    _check_numbers(cfg)
     if not re.fullmatch(r"[\w.+\-]+(/[\w.+\-]+)*", str(cfg.name)) or ".." in str(cfg.name):
         raise ValueError(f"name={cfg.name}: expected letters, digits and any of . + - _, it names a folder in outputs/")
     if not cfg.get("prune") and cfg.rate > 0:
@@ -64,8 +84,6 @@ def _check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def _check_used(cfg: DictConfig) -> None:
     """Refuses knobs that the method ignores: they would seem to have no effect."""
-    if not isinstance(cfg.rounds, int) or isinstance(cfg.rounds, bool) or cfg.rounds < 1:
-        raise ValueError(f"rounds={cfg.rounds}: expected a whole number of at least 1")
     parts = cfg.get("prune") or {}
     for name, part in parts.items():
         if "_target_" not in (part or {}):
@@ -85,6 +103,13 @@ def _check_rate(rate: object) -> None:
         raise ValueError(f"rate={rate}: expected a fraction in [0, 1){hint}")
 
 
+def _check_numbers(cfg: DictConfig) -> None:
+    for knob, below in BELOW.items():
+        value = OmegaConf.select(cfg, knob)
+        if value is not None and not (isinstance(value, int | float) and 0 <= value < below):  # also refuses nan
+            raise ValueError(f"{knob}={value}: expected a number in [0, {below})")
+
+
 def _check_trainer(trainer: DictConfig) -> None:
     for key in map(str, trainer):
         if key not in TRAINER:
@@ -93,6 +118,8 @@ def _check_trainer(trainer: DictConfig) -> None:
             )
     if not isinstance(batches := trainer.get("accumulate_grad_batches", 1), int) or batches < 1:
         raise ValueError(f"trainer.accumulate_grad_batches={batches}: expected a whole number of at least 1")
+    if trainer.accelerator not in ACCELERATORS:
+        raise ValueError(f"trainer.accelerator={trainer.accelerator}: expected one of {', '.join(ACCELERATORS)}")
     if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):
         raise ValueError(f"trainer.strategy={strategy}: expected auto or ddp, where every device has the whole network")
 
@@ -114,6 +141,25 @@ def _check_devices(cfg: DictConfig, devices: object) -> None:
         raise ValueError(
             f"budget=latency: {devices} devices would each time their own network; use macs, or one device"
         )
+
+
+def jobs_run_here(hydra: HydraConf) -> bool:
+    """Whether the jobs of this command run on this machine, so that its devices are theirs."""
+    return hydra.mode != RunMode.MULTIRUN or not hydra.launcher._target_.endswith("SlurmLauncher")
+
+
+def check_same_sweep(sweep: HydraConf, job: HydraConf) -> None:
+    """Raises ValueError where a file that is swept over sets the launcher or the sweeper.
+
+    Hydra composes these without the values that are swept over. Slurm's requests are each job's own.
+    """
+    for part in ("launcher", "sweeper"):
+        asked, used = (hydra.runtime.choices[f"hydra/{part}"] for hydra in (job, sweep))
+        if asked != used or (asked != "slurm" and getattr(job, part) != getattr(sweep, part)):
+            raise ValueError(
+                f"hydra/{part}={asked}: Hydra ignores it in a file that is swept over, and uses that of the command, "
+                f"{used}; give it on the command line, or sweep over no such file"
+            )
 
 
 def check_launcher(devices: int, hydra: HydraConf) -> None:

@@ -1,9 +1,12 @@
 """Checks that a method fits the network, the data and the length of the run, before anything is written."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import nn
 
+from prunelab.channels.plan import Plan
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
@@ -13,8 +16,21 @@ from prunelab.store.job import Job
 from prunelab.store.result import KEYS
 
 
-def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModule, run: Progress) -> None:
-    """Raises ValueError, naming the value and the remedy, for what would fail during the run."""
+class Parts(NamedTuple):
+    """What a job trains."""
+
+    method: Method
+    net: nn.Module
+    plan: Plan  # the channels that its pretrained weights lack
+    data: ImageDataModule
+    run: Progress
+    module: Classifier
+
+
+def preflight(job: Job, parts: Parts) -> None:
+    """Raises ValueError or RuntimeError, naming the value and the remedy, for what would fail during the run."""
+    method, _, _, data, run, module = parts
+    _check_optimizer(module, run)
     for pruner in method.pruners:
         pruner.attach(module, EXAMPLE)
         pruner.check(run)
@@ -36,6 +52,7 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
         raise ValueError("StochasticWeightAveraging ends with weights that no epoch has tested: use WeightAveraging")
     if method.shrink:
         method.shrink.check(method.pruners)
+        method.shrink.rehearse(module, EXAMPLE, method.pruners[0], run)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
         raise ValueError("two callbacks of this method prune in rounds, which would mix: keep one")
     if method.rewind and method.pruners and not method.rounds:
@@ -50,6 +67,14 @@ def preflight(job: Job, method: Method, module: Classifier, data: ImageDataModul
         raise ValueError(
             f"pretrained={job.pretrained} has no snapshot of step {rewind.to}: use pretrained=auto to rewind there"
         )
+
+
+def _check_optimizer(module: Classifier, run: Progress) -> None:
+    """Builds an optimizer and its schedule, which refuse impossible values."""
+    try:
+        module.schedule(module.optimizer(module.net.parameters()), max(1, run.total))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"optim: {error}") from error
 
 
 def _check_shared(job: Job, method: Method, run: Progress) -> None:

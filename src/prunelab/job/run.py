@@ -22,7 +22,7 @@ from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
 from prunelab.job.own_checkpoint import RecordJob, refuse_other
-from prunelab.job.preflight import preflight
+from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> float:
     job = job_of(cfg, hydra)
     quiet_others(rank_of(job.devices))
     check_launcher(job.devices, hydra)
-    check_devices(job.accelerator, job.devices)
+    check_devices(job.accelerator, job.devices, job.config["precision"])
     splits: Splits = instantiate(job.config["data"]).load()
     job = job.settled(resolve_auto(job, splits), overrides_digest(job.overrides, yaml_digest(hydra)))
     folder = RunDir(Path(hydra.runtime.output_dir))
@@ -74,15 +74,9 @@ def run(cfg: DictConfig) -> float:
 
 def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     """Trains one job in its folder, from the start or from its last checkpoint; returns the test accuracy."""
-    method = Method.of(job)
     L.seed_everything(job.seed, verbose=False)
-    net = build_net(job, len(splits.classes))
-    plan = start_from(net, job.pretrained)
-    augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
-    data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
-    run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
-    module = build_module(job, net, len(splits.classes), method.schedule_epochs(job.epochs, run.epoch))
-    preflight(job, method, module, data, run)
+    method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
+    preflight(job, parts)
     if start := latest_intact(folder.checkpoint.parent):
         refuse_other(start, job)
     elif job.pretrained == "auto":
@@ -142,6 +136,17 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
     return folder.checkpoint
 
 
+def assemble(job: Job, splits: Splits, compiled: bool) -> Parts:
+    """All that a job trains with, before its first step. Raises ValueError where parts do not fit the data."""
+    method, net = Method.of(job), build_net(job, len(splits.classes))
+    plan = start_from(net, job.pretrained)
+    augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
+    data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
+    run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
+    epochs = method.schedule_epochs(job.epochs, run.epoch)
+    return Parts(method, net, plan, data, run, build_module(job, net, len(splits.classes), compiled, epochs))
+
+
 def build_net(job: Job, classes: int) -> nn.Module:
     """The network with its initial weights, in the memory format it trains in."""
     net: nn.Module = instantiate(job.config["model"], num_classes=classes)
@@ -153,7 +158,7 @@ def start_from(net: nn.Module, pretrained: str | None) -> Plan:
     return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
 
 
-def build_module(job: Job, net: nn.Module, classes: int, epochs: int) -> Classifier:
+def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
     """The network and all that trains it; the learning-rate schedule takes `epochs`, fine-tuning follows."""
     optim = job.config["optim"]
     return Classifier(
@@ -162,7 +167,7 @@ def build_module(job: Job, net: nn.Module, classes: int, epochs: int) -> Classif
         instantiate(optim["schedule"]),
         classes,
         optim["label_smoothing"],
-        job.values["compile"],
+        compiled,
         epochs,
         optim["finetune"],
     )

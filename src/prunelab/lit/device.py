@@ -9,8 +9,13 @@ def expected_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
-def check_devices(accelerator: str, devices: int) -> None:
-    """Raises ValueError if training is on GPUs and there are fewer than `devices`."""
+def check_devices(accelerator: str, devices: int, precision: str) -> None:
+    """Raises ValueError if this machine has no such accelerator or fewer `devices`, or trains in other precision."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
+        raise ValueError(f"trainer.accelerator={accelerator}: there is none here; use trainer=auto or trainer=cpu")
+    if precision == "16-mixed" and expected_device(accelerator).type == "cpu":
+        raise ValueError("precision=16-mixed on a CPU, where Lightning trains bfloat16 instead: use bf16-mixed")
     if expected_device(accelerator).type == "cuda" and devices > (gpus := torch.cuda.device_count()):
         raise ValueError(f"trainer.devices={devices}: there are {gpus} GPUs; lower it, or set trainer.accelerator=cpu")
 

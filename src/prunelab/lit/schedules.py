@@ -13,10 +13,18 @@ from torch.optim.lr_scheduler import (
 )
 
 
+def _check(**fractions: float) -> None:
+    """Raises ValueError for a value that PyTorch's schedules take and that makes a rate negative, or never ends."""
+    for name, value in fractions.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}: expected a fraction in [0, 1]")
+
+
 def one_cycle(
     optimizer: Optimizer, steps: int, warmup: float = 0.2, start: float = 0.04, end: float = 1e-4
 ) -> LRScheduler:
     """Smith 2018: up from `start` times the peak during a fraction `warmup` of the run, then down to `end` times it."""
+    _check(warmup=warmup, start=start, end=end)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
         optimizer,
@@ -31,6 +39,7 @@ def one_cycle(
 
 def cosine(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LRScheduler:
     """Loshchilov & Hutter 2017 without restarts: a linear `warmup`, a fraction of the run, then half a cosine to 0."""
+    _check(warmup=warmup)
     warmup_steps = round(warmup * steps)
     decay = CosineAnnealingLR(optimizer, max(1, steps - warmup_steps))
     if not warmup_steps:
@@ -42,4 +51,5 @@ def multi_step(
     optimizer: Optimizer, steps: int, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1
 ) -> LRScheduler:
     """He et al. 2015: multiplied by `gamma` at each of the `milestones`, fractions of the run."""
+    _check(gamma=gamma, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
     return MultiStepLR(optimizer, [round(m * steps) for m in milestones], gamma)

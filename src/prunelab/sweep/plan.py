@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
 from rich.console import Console
 
-from prunelab.job.check import check_launcher
+from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
@@ -64,7 +65,6 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     finished, conf = _finished(Path(config.hydra.sweep.dir)), yaml_digest(config.hydra)
     jobs: dict[Path, PlannedJob] = {}
-    data: dict[str, Any] = {}
     for overrides in todo:
         if before := finished.get(overrides_digest(overrides, conf)):
             folder, accuracy = before
@@ -78,11 +78,19 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             both = f"{' '.join(other.overrides)} and {' '.join(overrides)} share it"
             _refuse_other(folder, other.job, job, both)
         _refuse_other(folder, folder.job(), job, "it holds another job")
-        data[OmegaConf.to_yaml(job.config["data"], sort_keys=True)] = job.config["data"]
     refuse_unwritable(Path(config.hydra.sweep.dir))
-    for source in data.values():
-        instantiate(source).load()  # downloads and decodes once, for every job
+    refuse_impossible((planned.job for planned in jobs.values() if planned.job), config.hydra)
     return list(jobs.values())
+
+
+def refuse_impossible(jobs: Iterable[Job], hydra: HydraConf) -> None:
+    """Raises ValueError, OSError or RuntimeError for a job that would fail; writes only the data's cache."""
+    from prunelab.job.rehearsal import rehearse  # imports torch, which composing does not need
+
+    try:
+        rehearse(jobs, here=jobs_run_here(hydra))
+    except InstantiationException as error:  # of a class in `_target_`, over several lines
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def unfinished(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
@@ -118,6 +126,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
 def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
     """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
     cfg = _compose(overrides, loader, config)
+    check_same_sweep(config.hydra, cfg.hydra)
     return job_of(cfg, cfg.hydra), _run_dir(cfg)
 
 

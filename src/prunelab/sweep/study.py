@@ -6,12 +6,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
-from prunelab.store.folder import refuse_unwritable
+from prunelab.store.folder import RunDir, refuse_unwritable
+from prunelab.sweep.plan import refuse_impossible
 
 
 class ValidateConfig(Callback):
@@ -26,6 +26,7 @@ class ValidateConfig(Callback):
             refuse_unwritable(Path(config.hydra.run.dir))
             job = job_of(config, config.hydra)
             check_launcher(job.devices, config.hydra)
-            instantiate(job.config["data"]).load()
+            if not RunDir(Path(config.hydra.run.dir)).result():
+                refuse_impossible([job], config.hydra)
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {error}")

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -19,9 +20,10 @@ from omegaconf import DictConfig
 from prunelab.job.check import check_launcher
 from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result
+from prunelab.store.job import Job
 from prunelab.store.lock import Busy, held
 from prunelab.store.signals import Interrupted
-from prunelab.sweep.plan import composed
+from prunelab.sweep.plan import composed, refuse_impossible
 from prunelab.sweep.search.objectives import directions, outcome
 from prunelab.sweep.search.space import Space, parse
 from prunelab.sweep.search.trials import Begun, Trials
@@ -51,6 +53,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the missing trials, and makes the report; a mistake ends the command before the first job."""
+        HydraConfig.instance().set_config(self.config)  # Hydra does so for a job only, and interpolations need it
         folder = Path(self.config.hydra.sweep.dir)
         with ExitStack() as lock:
             with exit_on_error():
@@ -68,11 +71,22 @@ class OptunaSweeper(Sweeper):
             if getattr(self, name) < 1:
                 raise ValueError(f"hydra.sweeper.{name}={getattr(self, name)}: expected at least 1")
         space = parse(arguments, OverridesParser.create(config_loader=loader))
-        for corner in space.corners():
-            job, _ = composed(corner, loader, self.config)
+        jobs = [composed(corner, loader, self.config)[0] for corner in space.corners()]
+        for job in jobs:
             check_launcher(job.devices, self.config.hydra)
             instantiate(job.config["data"]).load()
+        self._refuse_hopeless(jobs)
         return space
+
+    def _refuse_hopeless(self, jobs: list[Job]) -> None:
+        """Raises as `refuse_impossible` does where not one of `jobs` could run; a search passes single failures."""
+        problems: list[Exception] = []
+        for job in jobs:
+            try:
+                return refuse_impossible([job], self.config.hydra)
+            except (ValueError, RuntimeError) as error:
+                problems.append(error)
+        raise problems[0]
 
     def _opened(self, record: Path, space: Space) -> Trials:
         shared = sorted(o for o in space.fixed if changes_result(o.lstrip("+~").partition("=")[0]))

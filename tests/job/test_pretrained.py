@@ -1,0 +1,70 @@
+"""Files of weights that cannot be where training starts are refused in a line, and their code is never run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from prunelab.job.pretrained import load_weights
+from prunelab.store.weights import weights_file
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def with_value(value: float) -> dict[str, torch.Tensor]:
+    return net().state_dict() | {"1.running_var": torch.tensor([1.0, value, 1.0])}
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "other": (nn.Linear(2, 3).state_dict(), "does not fit Sequential: 0.weight is missing"),
+    "classes": (net().state_dict() | {"0.bias": torch.zeros(4)}, r"0.bias is \(4,\), expected \(3,\)"),
+    "nan": (with_value(float("nan")), "1.running_var is not finite"),
+    "inf": (with_value(float("inf")), "1.running_var is not finite"),
+    "module": (net(), "it holds Python objects beside tensors, whose code is never run"),
+    "numpy": ({"state_dict": net().state_dict(), "acc": np.float64(93.2)}, "it holds Python objects beside tensors"),
+    "list": ([torch.zeros(3)], "it holds no state_dict"),
+    "tensor": (torch.zeros(3), "it holds no state_dict"),
+    "nothing": ({}, "0.weight is missing"),
+    "wrapped": ({"model": net().state_dict(), "epoch": 3}, "it holds no state_dict"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_file_that_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
+    saved, message = BROKEN[case]
+    torch.save(saved, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", message)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_that_is_cut_empty_or_something_else_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"w{suffix}"
+    save = torch.save if suffix == ".pt" else safetensors.torch.save_file
+    save(net().state_dict(), path)
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], whole[:9], b"<!DOCTYPE html><html>Virus scan warning</html>"):
+        path.write_bytes(content)
+        refused(path, "empty|damaged|not a complete safetensors file")
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        load_weights(net(), path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+def test_the_state_dict_in_a_checkpoint_is_loaded(prefix: str, tmp_path: Path) -> None:
+    source, target = net(), net()
+    state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "w.ckpt")
+    load_weights(target, weights_file(tmp_path / "w.ckpt"))
+    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
