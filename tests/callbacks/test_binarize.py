@@ -329,16 +329,17 @@ def test_a_checkpoint_holds_the_real_weights_under_their_ordinary_names(fit, tmp
 
 @pytest.mark.parametrize("hook", ["on_before_zero_grad", "on_validation_batch_end"])
 def test_a_checkpoint_saved_while_binary_weights_show_holds_the_real_ones(fit, tmp_path: Path, hook: str) -> None:
-    real = Real()
+    real, module = Real(), Foreign()
+    module.twin = module.body[0]  # a second name
 
     def save(trainer, *_: object) -> None:
         if trainer.global_step == 8:
             trainer.save_checkpoint(tmp_path / "middle.ckpt")
 
     saver = L.pytorch.callbacks.LambdaCallback(**{hook: save})
-    fit([real, Binarize(), saver], num_sanity_val_steps=0)
+    fit([real, Binarize(), saver], module, num_sanity_val_steps=0)
     saved = torch.load(tmp_path / "middle.ckpt", weights_only=True)["state_dict"]
-    for name in ("body.0.weight", "body.4.weight"):
+    for name in ("body.0.weight", "twin.weight", "body.4.weight"):
         assert torch.equal(saved[name], real.batches[8][name])
 
 

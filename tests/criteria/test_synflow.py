@@ -263,3 +263,10 @@ def test_weights_that_see_only_padding_are_no_reason_to_refuse() -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
     result = score(net, torch.zeros(1, 2, 1, 1))["0.weight"]
     assert result.ne(0).sum().item() == 8
+
+
+def test_weights_that_lost_their_flow_by_pruning_are_no_reason_to_refuse() -> None:
+    net = mlp(4, 8, 4)
+    net[0].weight.data[::2] = 0
+    net[2].weight.data.zero_()
+    assert not any(s.any() for s in score(net, torch.zeros(1, 4)).values())

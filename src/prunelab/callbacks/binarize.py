@@ -201,7 +201,10 @@ class Binarize(L.Callback):
             self._hook = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] |= self._real  # saved while the weights are binary
+        # Saved while the weights are binary. Under all their names: a module may have two.
+        real = {id(self._weights[name]): tensor for name, tensor in self._real.items()}
+        names = pl_module.named_parameters(remove_duplicate=False)
+        checkpoint["state_dict"] |= {name: real[id(p)] for name, p in names if id(p) in real}
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self._generator.get_state()}

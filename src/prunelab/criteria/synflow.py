@@ -14,8 +14,8 @@ from prunelab.core.preserve import preserve_state
 from prunelab.core.temporary import temporary_tensors
 from prunelab.core.types import Scores
 
-# Names of functions. ReLU, leaky ReLU, ELU and SELU are lines already.
-LINES = {"relu6", "hardtanh", "hardswish", "silu", "gelu", "mish", "softplus", "tanh", "softsign"}
+# Names of functions. ReLU, leaky ReLU, ELU and SELU are linear on positive inputs already.
+ACTIVATIONS = {"relu6", "hardtanh", "hardswish", "silu", "gelu", "mish", "softplus", "tanh", "softsign"}
 GATES = {"sigmoid", "hardsigmoid"}
 PRODUCTS = {"mul", "rmul", "imul", "multiply"}
 ROUNDING = 1e-9  # of the largest score
@@ -26,10 +26,9 @@ class SynFlow(Criterion):
     """|w| * dR/d|w|, R the sum of outputs for an input of ones where every parameter is replaced by |parameter|.
 
     In float64 and in eval mode, with running means of 0: R is a product over the depth of the network and exceeds
-    float32. Activations are lines (`Linearised`), as the derivation asks (sec. 4, theorem 1). Prune in many passes, or
-    whole layers are removed (sec. 5). Raises ValueError without an example input, where even float64 overflows, and
-    where no flow tells weights apart: it does not reach most of them, or normalisation by the input's own statistics,
-    as in layer and group norms, makes it negative.
+    float32. Activations are `Linearised`, as the derivation asks (sec. 4, theorem 1). Prune in many passes, or whole
+    layers are removed (sec. 5). Raises ValueError without an example input, where even float64 overflows, where most
+    scores are equal, and where they are negative, as with layer and group norms.
     """
 
     def __call__(self, ctx: Context) -> Scores:
@@ -67,9 +66,9 @@ class Linearised(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
-        if name in LINES or name in GATES:
+        if name in ACTIVATIONS or name in GATES:
             x = args[0] if args else kwargs["input"]
-            return x if name in LINES else 1 + (x - x.detach()) / x.detach().masked_fill(x == 0, 1)
+            return x if name in ACTIVATIONS else 1 + (x - x.detach()) / x.detach().masked_fill(x == 0, 1)
         factors = [factor for factor in args if isinstance(factor, Tensor) and factor.requires_grad]
         if name in PRODUCTS and len(factors) == 2:
             a, b = factors
@@ -78,24 +77,23 @@ class Linearised(TorchFunctionMode):
 
 
 def _check(ctx: Context, scores: Scores) -> None:
-    """Raises ValueError for negative scores, and for most weights with the score of all others of their filter."""
-    kind, alive, alike = type(ctx.net).__name__, 0, {}
+    """Raises ValueError for negative scores, and if most weights have the score of all others of their filter."""
+    kind, alike = type(ctx.net).__name__, {}
     for name, score in scores.items():
         if score.min() < -ROUNDING * score.max():
             raise ValueError(
                 f"SynFlow: {name} of {kind} scores below 0, and flow is positive: a layer or group norm subtracts the "
                 "mean of its input; choose another criterion"
             )
-        filters = score.flatten(1)
+        filters, alive = score.flatten(1), ctx.params[name].flatten(1) != 0  # others have been pruned
         same = (filters == filters[:, :1]).all(1) & (filters.shape[1] > 1)
-        kept = (ctx.params[name] != 0).flatten(1).sum(1)
-        alive += int(kept.sum())
-        alike[name] = int(kept[same].sum())
-    if (total := sum(alike.values())) * 2 > alive:
+        alike[name] = int(alive[same].sum())
+    share = sum(alike.values()) / sum(score.numel() for score in scores.values())
+    if share > 0.5:
         name = max(alike, key=alike.__getitem__)
         raise ValueError(
-            f"SynFlow: {total / alive:.0%} of the weights of {kind} score as all others of their filter, most of them "
-            f"in {name}, so position would decide: an activation saturates, or weights are 0; choose another criterion"
+            f"SynFlow: {share:.0%} of the weights of {kind} score as all others of their filter, most of them in "
+            f"{name}, so position would decide: an activation saturates, or weights are 0; choose another criterion"
         )
 
 
