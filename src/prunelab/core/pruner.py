@@ -147,8 +147,11 @@ class Pruner:
     def dry_run(self, rate: float) -> None:
         """Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
-        # Made-up scores, alike in all layers, so that a global threshold empties none and warns of none.
-        self._allocate({n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}, rate)
+        if self.allocation.as_found:
+            scores = self.unit_scores()
+        else:  # made up, alike in all layers, so that a global threshold empties none and warns of none
+            scores = {n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}
+        self._allocate(scores, rate)
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate due at `p` if it is not met yet, or exchanges weights; whether the masks changed.
