@@ -53,3 +53,4 @@ def test_what_it_cannot_hold_is_refused(job: Job, tmp_path: Path) -> None:
         job("prune=hold", "rate=0.5")
     with pytest.raises(ValueError, match="nothing to hold: start from a pruned network"):
         job("prune=hold")
+    assert not (tmp_path / "job" / "job.json").exists()  # before training

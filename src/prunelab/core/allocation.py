@@ -25,6 +25,7 @@ class Allocation(ABC):
     by_layer: ClassVar[bool] = False  # whether a layer's mask is independent of the scores of other layers
     even: ClassVar[bool] = False  # whether groups whose scores are alike lose the same share of their units
     own_rates: ClassVar[bool] = False  # whether it decides itself how much is removed, so that a rate cannot be tried
+    as_found: ClassVar[bool] = False  # whether the weights before training decide, so that these can be tried
 
     @abstractmethod
     def __call__(self, units: Scores, rate: float) -> Masks:

@@ -146,10 +146,12 @@ class Pruner:
                 self.regrow.check(p)
 
     def dry_run(self, rate: float) -> Masks:
-        """Masks by unit for made-up scores. Raises ValueError where a pruning to `rate` would."""
+        """Masks by unit, for made-up scores where those of the criterion do not matter. Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
-        # Scores alike in all layers, so that a global threshold empties none and warns of none.
-        scores = {name: torch.linspace(0, 1, unit.numel()).view(unit.shape) for name, unit in self._units().items()}
+        if self.allocation.as_found:
+            scores = self.unit_scores()
+        else:  # made up, alike in all layers, so that a global threshold empties none and warns of none
+            scores = {n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}
         return self._allocate(scores, rate)
 
     def update(self, p: Progress) -> bool:
