@@ -4,10 +4,13 @@ from collections import Counter
 
 import lightning as L
 import pytest
+import torch
 from pretended_device import PretendedDevice, lightning_on
 from short_job import method_names, short_job
+from torch import nn
 
-from prunelab.job import measurements
+from prunelab.channels import budget
+from prunelab.job import measurements, preflight
 from prunelab.job import run as job_module
 from prunelab.lit.history import History
 
@@ -53,3 +56,17 @@ def test_a_job_runs_on_a_mac_which_has_no_float64(method: str, job) -> None:
         result = job(*short(method))
     assert result["device"] == "mps:0"
     assert not result["surgery"] or result["surgery"]["certificate"]["eval_float64"] < 1e-9
+
+
+def test_latency_is_rehearsed_and_timed_on_the_training_device(job, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.device] = []
+
+    def timings_within(nets: list[nn.Module], *_: object) -> list[list[float]]:
+        seen.extend(parameter.device for net in nets for parameter in net.parameters())
+        return [[float(sum(parameter.numel() for parameter in net.parameters()))] for net in nets]
+
+    monkeypatch.setattr(budget, "timings_within", timings_within)
+    with lightning_on("cuda") as gpu:
+        monkeypatch.setattr(preflight, "expected_device", lambda _: gpu.device)
+        job("prune=sp", "rate=0.5", "budget=latency", "epochs=1")
+    assert {device.type for device in seen} == {"cuda"}

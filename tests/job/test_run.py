@@ -1,12 +1,15 @@
 """One job end to end: its files, what it refuses, and that it is not run twice."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from prunelab.data.sources.image_folder import ImageFolder
 from prunelab.job.run import run
@@ -88,6 +91,26 @@ def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
     assert [e["test_loss"] for e in first["history"]] != [e["test_loss"] for e in second["history"]]
     assert first["state_dict"].keys() == second["state_dict"].keys()
     assert all(torch.equal(tensor, second["state_dict"][name]) for name, tensor in first["state_dict"].items())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_only_steps_of_training_are_compiled_and_the_time_of_that_is_recorded_apart(
+    compiled: bool, job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[bool] = []
+
+    def compile(net: nn.Module) -> None:
+        def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+            graphs.append(torch.is_grad_enabled())
+            return graph.forward
+
+        net._compiled_call_impl = torch.compile(net._call_impl, backend=backend)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    history = job("prune=sp", "rate=0.5", f"compile={compiled}", "epochs=2")["history"]
+    assert graphs == [True, True] * compiled  # of the large network and of the small one
+    assert any("compile_seconds" in epoch for epoch in history) == compiled
+    assert all(epoch["seconds"] > 0 for epoch in history)
 
 
 def test_two_jobs_do_not_share_a_folder(job, composed) -> None:

@@ -1,10 +1,12 @@
 """Averaging of buffers over ranks; tests/job/test_ddp.py has the ranks."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunelab.core import distributed
 from prunelab.lit.buffer_sync import BufferSync
@@ -24,3 +26,24 @@ def test_floating_point_buffers_are_averaged_in_float64_on_several_ranks(
     [(tensors, dtype)] = calls
     assert dtype == torch.float64
     assert [id(tensor) for tensor in tensors] == [id(norm.running_mean), id(norm.running_var)]
+
+
+class CountOperations(TorchDispatchMode):
+    """Counts what is no view."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_operations_of_an_average_do_not_grow_with_the_number_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda flat: flat.mul_(3))  # the other rank has twice as much
+    buffers = [torch.randn(3, 2, 1, 1).to(memory_format=torch.channels_last) for _ in range(50)]
+    before = [buffer.clone() for buffer in buffers]
+    with CountOperations() as operations:
+        distributed.average(buffers, torch.float64)
+    assert all(torch.equal(now, (3 * was.double() / 2).float()) for now, was in zip(buffers, before, strict=True))
+    assert operations.count < 10

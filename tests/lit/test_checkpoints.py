@@ -1,13 +1,17 @@
 """Checkpoints: atomic, intact, loaded without running code, saved when due."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from prunelab.core import distributed
 from prunelab.lit.checkpoints import RENAMED, AtomicCheckpointIO, Checkpoints, is_intact, latest_intact
 
 
@@ -87,12 +91,10 @@ def test_a_flipped_bit_is_never_an_error_and_is_detected_in_tensors(tmp_path: Pa
 class Trainer(SimpleNamespace):
     """As much of a trainer as Checkpoints uses: an epoch of 7 batches, accumulated by 3; records when it saves."""
 
-    def __init__(self, others: bool = False) -> None:
-        decide = lambda decision, all: decision if all else decision or others  # noqa: E731
-        strategy = SimpleNamespace(reduce_boolean_decision=decide)
+    def __init__(self) -> None:
         super().__init__(
-            num_training_batches=7, accumulate_grad_batches=3, global_step=0, current_epoch=0, max_epochs=2,
-            strategy=strategy, saved=[], optimizers=[],
+            num_training_batches=7, accumulate_grad_batches=3, global_step=0, current_epoch=0, max_epochs=2, saved=[],
+            optimizers=[],
         )  # fmt: skip
 
     def save_checkpoint(self, path: Path) -> None:
@@ -122,13 +124,6 @@ def test_checkpoints_are_saved_between_optimizer_steps_and_at_the_end_of_an_epoc
 def test_checkpoints_are_saved_when_the_time_has_passed(tmp_path: Path) -> None:
     assert Trainer().run(checkpoints(tmp_path, "0.01s"), seconds=0.02) == [2, 5, 6]
     assert Trainer().run(checkpoints(tmp_path, "1h")) == []
-
-
-def test_a_stop_request_on_one_rank_stops_all_with_a_checkpoint(tmp_path: Path) -> None:
-    trainer = Trainer(others=True)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(checkpoints(tmp_path, "1h"))
-    assert trainer.saved == [2]
 
 
 @pytest.mark.parametrize("broken", ["weight", "momentum", "running_mean", None])
@@ -163,3 +158,66 @@ def test_a_checkpoint_with_nan_is_passed_over(tmp_path: Path) -> None:
     for value in (1.0, torch.nan):
         AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.tensor([0.0, value])}}, tmp_path / "last.ckpt")
     assert latest_intact(tmp_path) == tmp_path / "previous.ckpt"
+
+
+class Ranks:
+    """Two threads as ranks, the second slower, with a time of their own; counts their questions to each other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.barrier, self.given, self.asked = threading.Barrier(2, timeout=20), [], 0
+        self.clock = threading.local()
+        monkeypatch.setattr(distributed, "host_group", lambda: self)
+        monkeypatch.setattr(distributed, "largest", self.largest)
+        monkeypatch.setattr(time, "monotonic", lambda: getattr(self.clock, "now", 0.0))
+
+    def largest(self, numbers: list[int], group: object) -> list[int]:
+        self.given.append(numbers)
+        self.barrier.wait()
+        highest = [max(column) for column in zip(*self.given, strict=True)]
+        if self.barrier.wait() == 0:
+            self.given, self.asked = [], self.asked + 1
+        self.barrier.wait()
+        return highest
+
+    def train(self, path: Path, every: str, rank: int, stop_after: int = 10**9) -> tuple[int, list[int]]:
+        """250 steps of 0.02 or 0.03 seconds: where training ended, and where it saved."""
+        trainer = SimpleNamespace(
+            num_training_batches=1000, accumulate_grad_batches=1, global_step=0, current_epoch=0, max_epochs=2,
+            optimizers=[],
+        )  # fmt: skip
+        saved: list[int] = []
+        trainer.save_checkpoint = lambda _: saved.append(trainer.global_step)
+        signalled = rank == 1
+        callback = Checkpoints(path, every, lambda: signalled and trainer.global_step >= stop_after, KeyboardInterrupt)
+        callback.on_train_start(trainer, net := nn.Identity())
+        for batch in range(250):
+            trainer.global_step += 1
+            self.clock.now = trainer.global_step * (0.02, 0.03)[rank]
+            try:
+                callback.on_train_batch_end(trainer, net, None, None, batch)
+            except KeyboardInterrupt:
+                break
+        return trainer.global_step, saved
+
+    def both(self, *job: Any) -> list[tuple[int, list[int]]]:
+        with ThreadPoolExecutor(2) as pool:
+            return [*pool.map(lambda rank: self.train(*job[:2], rank, *job[2:]), (0, 1))]
+
+
+def test_ranks_ask_once_a_second_whether_one_is_to_stop_and_all_stop_after_the_same_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = Ranks(monkeypatch)
+    (step, saved), other = ranks.both(tmp_path, "1h", 180)
+    assert (step, saved) == other
+    assert saved == [step]
+    assert 180 <= step < 180 + 34  # steps a second of the slower rank
+    assert ranks.asked < 10
+
+
+def test_ranks_save_after_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = Ranks(monkeypatch)
+    (_, by_time), other = ranks.both(tmp_path, "2s")
+    assert other == (250, by_time)
+    assert 2 <= len(by_time) <= 3
+    assert ranks.both(tmp_path, "100it") == [(250, [100, 200])] * 2  # not only when they ask

@@ -68,6 +68,18 @@ def test_seconds_of_a_resumed_epoch_include_those_before_the_restart(clock: Cloc
     assert [record["seconds"] for record in resumed.epochs] == [7.0]
 
 
+def test_seconds_of_compilation_are_recorded_apart(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = Clock()
+    monkeypatch.setattr("prunelab.lit.history.compile_seconds", compiled)
+    history = History()
+    history.setup(trainer(), Module(), "fit")
+    clock.now, compiled.now = clock.now + 60, compiled.now + 50
+    history.on_train_epoch_end(trainer(), Module())
+    clock.now += 10
+    history.on_train_epoch_end(trainer(), Module())
+    assert [(record["seconds"], record.get("compile_seconds")) for record in history.epochs] == [(10, 50), (10, None)]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_divergence_ends_the_training_and_names_the_metric(value: float, clock: Clock) -> None:
     history = History()

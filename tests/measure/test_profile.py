@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import prunelab
 from prunelab.measure import profiler as profiling
+from prunelab.measure.latency import resized
 from prunelab.measure.profile import Pass, Profile
-from prunelab.measure.profiler import resized
 from prunelab.models.cifar_resnet import resnet8
 
 ONE = {"batches": (1,), "rounds": 2}

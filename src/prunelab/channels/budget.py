@@ -18,7 +18,7 @@ from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
 from prunelab.core.selection import pruned_count
 from prunelab.core.types import Example, Masks, Scores
-from prunelab.measure.latency import latency
+from prunelab.measure.latency import resized, timings_within
 from prunelab.measure.macs import applications
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ NEAR = 1e-3  # a rate not met within this takes units of groups that the allocat
 TOLERANCE = 1e-2  # a rate not met within this is a warning; of latency, within five times this
 TRIES = 60  # rates; exact costs take some twenty
 TIMED = 6  # the same for measured latency, besides the two ends
-ROUNDS = 30  # per measurement
+BATCH = 128  # as reports compare latency: of a few inputs a GPU's time is that of the launches alone
+SECONDS, LEAST, ROUNDS = 1.0, 7, 30  # of a measurement: about how long, and how many rounds
 
 
 class Candidate(NamedTuple):
@@ -53,7 +54,8 @@ class Stopwatch:
             return 0.0
         small = copy.deepcopy(self.net)
         shrink(small, self.units.plan(keep))
-        dense, pruned = latency([self.net, small], self.example, ROUNDS, pick=min)  # no copy is compiled
+        # Neither is compiled, as the copy is not: compiling each would take minutes.
+        dense, pruned = map(min, timings_within([self.net, small], self.example, SECONDS, LEAST, ROUNDS))
         return 1 - pruned / dense
 
     @property
@@ -72,8 +74,8 @@ class Budget:
 
     Parameters are all of the network's. MACs are of convolutions and linear layers; of single weights, those of
     weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured on the
-    network made small, in its own precision and not compiled, for one example batch on the training device, so it
-    is noisy, and too slow for schedules of many prunings.
+    network made small, in its own precision and not compiled, for a batch of BATCH examples on the network's device,
+    so it is noisy, and too slow for schedules of many prunings.
     """
 
     of: str = "units"
@@ -103,7 +105,7 @@ class Budget:
                     "budget=latency: only removed filters, neurons or blocks save time, measured on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
-            stopwatch = Stopwatch(net, structure, example)
+            stopwatch = Stopwatch(net, structure, resized(example, BATCH))
             return replace(self, stopwatch=stopwatch, reachable=stopwatch.reachable)
         cost_model = CostModel.of(net, granularity, self._prices(net, example))
         return replace(self, cost_model=cost_model, reachable=cost_model.reachable)

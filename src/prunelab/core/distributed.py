@@ -30,11 +30,11 @@ def average(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> None
         return
     for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
         same = [tensor for tensor in tensors if tensor.dtype == kind]
-        flat = torch.cat([tensor.reshape(-1).to(dtype or kind) for tensor in same])
+        flat = torch.cat([tensor.reshape(-1) for tensor in same]).to(dtype or kind)
         dist.all_reduce(flat)
         flat /= world_size()
-        for tensor, part in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
-            tensor.copy_(part.view(tensor.shape))
+        parts = flat.to(kind).split([tensor.numel() for tensor in same])
+        torch._foreach_copy_(same, [part.view(tensor.shape) for tensor, part in zip(same, parts, strict=True)])
 
 
 def total(numbers: Sequence[int], device: torch.device) -> list[int]:
@@ -43,6 +43,20 @@ def total(numbers: Sequence[int], device: torch.device) -> list[int]:
     if world_size() > 1:
         dist.all_reduce(sums)
     return [int(number) for number in sums]
+
+
+def host_group() -> Any:
+    """A process group of all ranks whose collectives do not wait for GPUs; None for one process."""
+    return dist.new_group(backend="gloo") if world_size() > 1 else None
+
+
+def largest(numbers: Sequence[int], group: Any) -> list[int]:
+    """The largest of each over the ranks of a `host_group`."""
+    if group is None:
+        return list(numbers)
+    highest = torch.tensor(numbers)
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
+    return [int(number) for number in highest]
 
 
 def gather(value: Any) -> list[Any]:

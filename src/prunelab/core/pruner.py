@@ -146,7 +146,7 @@ class Pruner:
                 self.regrow.check(p)
 
     def dry_run(self, rate: float) -> Masks:
-        """Masks by unit, for made-up scores where those of the criterion do not matter. Raises ValueError where a pruning to `rate` would."""
+        """Masks by unit, mostly for made-up scores. Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
         if self.allocation.as_found:
             scores = self.unit_scores()

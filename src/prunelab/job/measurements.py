@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunelab.channels.plan import Plan
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.types import Masks
-from prunelab.measure.latency import conditions, device_name, timings
+from prunelab.measure.latency import conditions, device_name, resized, timings_within
 from prunelab.measure.profiler import network_cost
 from prunelab.store.result import Cost, Quartiles
 
@@ -34,7 +34,7 @@ def costs(
     before, after, rounds = {}, {}, {}
     nets = [unpruned.to(device), net.to(device)]
     for n in BATCHES if device.type in TIMED else ():
-        times = _timed(nets, example.expand(n, *example.shape[1:]))
+        times = timings_within(nets, resized(example, n), SECONDS, LEAST, MOST)
         rounds[str(n)] = len(times[0])
         before[n], after[n] = map(_quartiles, times)
     timed = {
@@ -68,8 +68,3 @@ def survivor_masks(unpruned: nn.Module, net: nn.Module, plan: Plan) -> Masks:
 
 def _dense_file(net: nn.Module) -> int:
     return len(safetensors.torch.save({name: t.contiguous().clone() for name, t in net.state_dict().items()}))
-
-
-def _timed(nets: list[nn.Module], batch: Tensor) -> list[list[float]]:
-    once = sum(seconds[0] for seconds in timings(nets, batch, rounds=1, warmup=1))
-    return timings(nets, batch, rounds=max(LEAST, min(MOST, int(SECONDS / once))), warmup=0)

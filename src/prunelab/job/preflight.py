@@ -11,6 +11,7 @@ from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
+from prunelab.lit.device import expected_device
 from prunelab.store.folder import refuse_unwritable
 from prunelab.store.job import Job
 from prunelab.store.result import KEYS
@@ -31,6 +32,8 @@ def preflight(job: Job, parts: Parts) -> None:
     """Raises ValueError or RuntimeError, naming the value and the remedy, for what would fail during the run."""
     method, _, _, data, run, module = parts
     _check_optimizer(module, run)
+    if job.config["budget"] == "latency":
+        module.to(expected_device(job.accelerator))  # the rates that can be reached depend on it
     for pruner in method.pruners:
         pruner.attach(module, EXAMPLE)
         pruner.check(run)

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 from torch.optim import Optimizer
 
+from prunelab.core import distributed
 from prunelab.core.atomic import atomic_write
 from prunelab.core.time import length, seconds
 
@@ -75,9 +76,10 @@ class Checkpoints(Checkpoint):
     """Saves last.ckpt in `folder`, and keeps the one before it: at intervals, at the end, and on a stop request.
 
     `every` is a number of steps or a time: "500it", "3ep", "90s", "5min", "1h". If `stop_requested` is true on any
-    rank, all ranks save and raise `stop`; if an evaluation is running, after it and after Lightning has logged the
-    epoch. Saves only between two optimizer steps or at the end of an epoch, and never a training that has diverged:
-    that is a ValueError, and the last finite checkpoint stays.
+    rank, all ranks save and raise `stop` after the same step; if an evaluation is running, after it and after Lightning
+    has logged the epoch. Several ranks ask each other about once a second. Saves only between two optimizer steps or at
+    the end of an epoch, and never a training that has diverged: that is a ValueError, and the last finite checkpoint
+    stays.
     """
 
     def __init__(self, folder: Path, every: str, stop_requested: Callable[[], bool], stop: type[Exception]) -> None:
@@ -91,6 +93,8 @@ class Checkpoints(Checkpoint):
         batches = int(trainer.num_training_batches)
         self.steps = 0 if self.seconds else max(1, length(self.every, -(-batches // trainer.accumulate_grad_batches)))
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        self._asked_step, self._asked_time, self._ask_step = trainer.global_step, time.monotonic(), trainer.global_step
+        self._group = distributed.host_group()
         self._stopping = False
 
     def on_train_batch_end(
@@ -98,11 +102,12 @@ class Checkpoints(Checkpoint):
     ) -> None:
         last = batch_idx + 1 == trainer.num_training_batches  # only the evaluation of the epoch is left
         if not last and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._save_if_due(trainer, pl_module)
+            self._save_if_due(trainer, pl_module, ask=trainer.global_step >= self._ask_step)
             self._raise_if_stopping(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_if_due(trainer, pl_module, end=trainer.current_epoch + 1 == trainer.max_epochs)
+        end = trainer.current_epoch + 1 == trainer.max_epochs
+        self._save_if_due(trainer, pl_module, ask=True, end=end)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._raise_if_stopping(trainer)
@@ -112,17 +117,28 @@ class Checkpoints(Checkpoint):
         if self.stop_requested():
             raise self.stop("interrupted while masks were evaluated on the trained network")
 
-    def _save_if_due(self, trainer: L.Trainer, module: nn.Module, end: bool = False) -> None:
-        stop = self.stop_requested()
-        if trainer.strategy.reduce_boolean_decision(stop or end or self._is_due(trainer.global_step), all=False):
+    def _save_if_due(self, trainer: L.Trainer, module: nn.Module, ask: bool, end: bool = False) -> None:
+        step = trainer.global_step
+        stop, late = self._ask(step) if ask else (False, False)
+        if stop or late or end or (self.steps and step // self.steps > self._saved_step // self.steps):
             self._refuse_diverged(trainer, module)
             trainer.save_checkpoint(self.path)
-            self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
-            self._stopping = trainer.strategy.reduce_boolean_decision(stop, all=False) and not end
+            self._saved_step, self._saved_time = step, time.monotonic()
+            self._stopping = stop and not end
+
+    def _ask(self, step: int) -> tuple[bool, bool]:
+        """Whether any rank is to stop, and whether time has come for any to save; all ask again after the same step."""
+        now = time.monotonic()
+        steps_a_second = (step - self._asked_step) / max(now - self._asked_time, 1e-3)
+        pause = max(1, int(steps_a_second)) if self._group else 1
+        due = self.seconds is not None and now - self._saved_time >= self.seconds
+        stop, late, negated = distributed.largest([self.stop_requested(), due, -pause], self._group)
+        self._asked_step, self._asked_time, self._ask_step = step, now, step - negated
+        return bool(stop), bool(late)
 
     def _refuse_diverged(self, trainer: L.Trainer, module: nn.Module) -> None:
         name = _not_finite(module, trainer.optimizers)
-        if not trainer.strategy.reduce_boolean_decision(name is None, all=True):
+        if any(distributed.largest([name is not None], self._group)):
             kept = f"that of step {self._saved_step} is kept" if self.path.exists() else "there is none before"
             raise ValueError(
                 f"step {trainer.global_step}: {name or 'another rank'} is NaN or infinite, training diverged, and no "
@@ -132,11 +148,6 @@ class Checkpoints(Checkpoint):
     def _raise_if_stopping(self, trainer: L.Trainer) -> None:
         if self._stopping:
             raise self.stop(f"interrupted at step {trainer.global_step}")
-
-    def _is_due(self, step: int) -> bool:
-        if self.seconds:
-            return time.monotonic() - self._saved_time >= self.seconds
-        return step // self.steps > self._saved_step // self.steps
 
 
 def _not_finite(module: nn.Module, optimizers: list[Optimizer]) -> str | None:

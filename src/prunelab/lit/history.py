@@ -9,6 +9,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from prunelab.measure.compile_time import compile_seconds
+
 log = logging.getLogger(__name__)
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
 LAYER = "units_removed/net."  # prefix of what Pruning logs for a layer of a Classifier's network
@@ -18,8 +20,8 @@ class History(Checkpoint):
     """One record and one log line per epoch; records are kept in checkpoints.
 
     `epochs` is a list of dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), the same per layer in `layers`, lr, seconds (wall-clock, evaluation included). Logs the last
-    two as `train/lr` and `train/seconds`.
+    units removed), the same per layer in `layers`, lr, seconds (wall-clock, with evaluation, without compilation), and
+    compile_seconds where anything was compiled. Logs `train/lr` and `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
     metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
@@ -30,13 +32,15 @@ class History(Checkpoint):
         self._spent = 0.0  # seconds spent on the current epoch before a restart
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.epochs, self._spent, self._start = [], 0.0, time.monotonic()
+        self.epochs, self._spent = [], 0.0
+        self._begin()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start = time.monotonic() - self._spent
+        self._begin()
+        self._start -= self._spent
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start = time.monotonic()  # not called if an epoch is resumed in the middle
+        self._begin()  # not called if an epoch is resumed in the middle
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -44,7 +48,9 @@ class History(Checkpoint):
         entry |= {name.replace("/", "_"): float(metrics[name]) for name in METRICS}
         entry["sparsity"] = float(metrics.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        entry["seconds"] = time.monotonic() - self._start
+        entry["seconds"] = _clock() - self._start
+        if (compiling := compile_seconds() - self._compiled) > 0:
+            entry["compile_seconds"] = compiling
         if invalid := [name for name, value in entry.items() if not math.isfinite(value)]:
             name, epoch = invalid[0], entry["epoch"]
             raise ValueError(f"epoch {epoch}: {name} is {entry[name]}, training diverged: lower the learning rate")
@@ -52,7 +58,7 @@ class History(Checkpoint):
             entry["layers"] = {name.removeprefix(LAYER): removed for name, removed in layers.items()}
         self.epochs.append(entry)
         pl_module.log_dict({f"train/{name}": entry[name] for name in ("lr", "seconds")}, rank_zero_only=True)
-        self._start = time.monotonic()
+        self._begin()
         log.info(
             "epoch %d/%d  loss %.3f  train %.1f %%  val %.1f %%  test %.1f %%  sparsity %.1f %%  %.1f s",
             entry["epoch"],
@@ -66,7 +72,7 @@ class History(Checkpoint):
         )
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end = time.monotonic()
+        self._end = _clock()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Records epoch 0 for a network that is only evaluated, by `trainer.validate`."""
@@ -75,7 +81,15 @@ class History(Checkpoint):
             self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, "seconds": self._end - self._start}]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "spent": time.monotonic() - self._start}
+        return {"epochs": self.epochs, "spent": _clock() - self._start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self._spent = list(state_dict["epochs"]), state_dict["spent"]
+
+    def _begin(self) -> None:
+        self._start, self._compiled = _clock(), compile_seconds()
+
+
+def _clock() -> float:
+    """Seconds; stands still while networks are compiled."""
+    return time.monotonic() - compile_seconds()

@@ -44,6 +44,14 @@ def timings(nets: Sequence[nn.Module], example: Example, rounds: int = 30, warmu
     return [seconds[warmup:] for seconds in times]
 
 
+def timings_within(
+    nets: Sequence[nn.Module], example: Example, seconds: float, least: int, most: int
+) -> list[list[float]]:
+    """`timings` of as many rounds, from `least` to `most`, as fit into about `seconds` for all networks together."""
+    once = sum(times[0] for times in timings(nets, example, rounds=1, warmup=1))
+    return timings(nets, example, rounds=max(least, min(most, int(seconds / once))), warmup=0)
+
+
 @contextmanager
 def alike(nets: Sequence[nn.Module]) -> Iterator[Sequence[nn.Module]]:
     """The networks to run in this block in place of `nets`: compiled if all of them are, else none."""
@@ -68,6 +76,12 @@ def conditions(nets: Sequence[nn.Module], example: Example) -> str:
         float32_name(x.device) if x.dtype == torch.float32 else str(x.dtype).removeprefix("torch.") for x in inputs
     )
     return f"{' and '.join(names)}, {'' if _all_compiled(nets) else 'not '}compiled"
+
+
+def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
+    """A batch of that size: the inputs of `example` in turn."""
+    inputs = example if isinstance(example, tuple) else (example,)
+    return tuple(x[torch.arange(batch, device=x.device) % len(x)] for x in inputs)
 
 
 def suited(net: nn.Module, example: Example) -> tuple[Tensor, ...]:

@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 from statistics import quantiles
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunelab.core.types import Example
-from prunelab.measure.latency import alike, conditions, device_name, suited, timings
+from prunelab.measure.latency import alike, conditions, device_name, resized, suited, timings
 from prunelab.measure.macs import Use, uses
 from prunelab.measure.memory import METHODS, peak, stored
 from prunelab.measure.profile import Counts, Layer, NetworkCost, Pass, Profile
@@ -77,12 +77,6 @@ def _check(nets: Sequence[nn.Module], example: Example, batches: Sequence[int], 
         raise ValueError(f"batches={tuple(batches)}: expected one size or more, each at least 1")
     if len(devices := {suited(net, example)[0].device for net in nets}) > 1:
         raise ValueError(f"the networks are on {' and '.join(sorted(map(str, devices)))}: move them to one device")
-
-
-def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
-    """A batch of that size: the inputs of `example` in turn."""
-    inputs = example if isinstance(example, tuple) else (example,)
-    return tuple(x[torch.arange(batch, device=x.device) % len(x)] for x in inputs)
 
 
 def _passes(nets: Sequence[nn.Module], example: Example, rounds: int) -> list[Pass]:

@@ -102,7 +102,8 @@ class Epoch:
     test_acc: float | None = None
     sparsity: float | None = None
     lr: float | None = None
-    seconds: float | None = None
+    seconds: float | None = None  # without compilation
+    compile_seconds: float | None = None  # of the process that ended the epoch
     layers: Mapping[str, float] | None = None  # fraction of units removed, by layer
 
     def to_json(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def test_a_job_sees_its_own_devices_alone(monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert DeviceSlots(["GPU-a", "1"], 1).environment(["1"])["CUDA_VISIBLE_DEVICES"] == "1"
     assert DeviceSlots(["0", "1"], 2).environment(["1", "1"])["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "CUDA_DEVICE_ORDER" not in DeviceSlots(["0", "1"], 1).environment(["0"])  # the one of whoever numbered them
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     cpu = DeviceSlots([CPU], 4).environment([CPU])
     assert cpu == {"OMP_NUM_THREADS": "2"}

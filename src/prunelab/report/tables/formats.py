@@ -93,7 +93,7 @@ def notes(tables: Sequence[Entry]) -> list[str]:
         "File: model.safetensors, relative to dense safetensors of the unpruned network. Latency: median of a batch of "
         f"128 on {' or '.join(timed) or '?'}, as a share of the unpruned network's, timed in turn with it; noisy on a "
         "busy machine. Score: (accuracy + zeros / weights) / 2.",
-        f"Seconds: wall-clock time of training and evaluation, on {', '.join(devices)}.",
+        f"Seconds: wall-clock time of training and evaluation, without compilation, on {', '.join(devices)}.",
     ]
 
 

@@ -56,7 +56,7 @@ class DeviceSlots:
         threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
         if self.on_cpu:
             return threads
-        return threads | {"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(taken)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return threads | {"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(taken))}  # numbers in the order they came in
 
 
 def visible_gpus() -> list[str]:
