@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from prunelab.core.printable import printable
 from prunelab.job.conf import conf_dir, register_resolvers
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, start_parent_watchdog, stoppable
@@ -30,7 +31,7 @@ def task(cfg: DictConfig) -> float:
         except (Busy, Interrupted) as outcome:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            print(f"train: {outcome}", file=sys.stderr)
+            print(f"train: {printable(outcome)}", file=sys.stderr)
             sys.exit(BUSY if isinstance(outcome, Busy) else stop.status)
         except (SystemExit, KeyboardInterrupt):
             if stop:  # a second Ctrl-C, for which Lightning has another status

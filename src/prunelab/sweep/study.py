@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from prunelab.core.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
 from prunelab.store.folder import refuse_unwritable
@@ -28,4 +29,4 @@ class ValidateConfig(Callback):
             check_launcher(job.devices, config.hydra)
             instantiate(job.config["data"]).load()
         except (ValueError, OSError, RuntimeError) as error:
-            sys.exit(f"train: {error}")
+            sys.exit(f"train: {printable(error, lines=True)}")
