@@ -131,8 +131,7 @@ def _front(which: str, jobs: Sequence[Result]) -> list[str]:
     columns, rows = table
     lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
     for *cells, settings in rows:
-        code = _code(settings).replace("|", "\\|") if settings else ""
-        lines.append(_line([*map(_escaped, cells), code]))
+        lines.append(_line([*map(_escaped, cells), _code(settings) if settings else ""]))
     return [f"### {_escaped(pareto.title(which))}", "\n".join(lines), pareto.NOTE]
 
 
@@ -170,7 +169,8 @@ def _escaped(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{printable(text).replace('`', chr(39))}`"
+    """As code, or as plain text where a character in it could end the code or the cell."""
+    return f"`{text}`" if text.isprintable() and not set(text) & set("`|\\") else _escaped(text)
 
 
 def _line(cells: Iterable[str]) -> str:
