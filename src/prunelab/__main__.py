@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prunelab.core.printable import printable
 from prunelab.export import FORMATS, ExportError
 from prunelab.measure.terminal_table import UNBOUNDED
 from prunelab.report import listing
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except args.mistakes as error:
         if args.traceback:
             raise
-        print(f"prunelab {args.called}: {error}", file=sys.stderr)
+        print(f"prunelab {args.called}: {printable(error)}", file=sys.stderr)
         return 2
     return status
 

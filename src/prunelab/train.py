@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from prunelab.core.printable import printable
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable
 
@@ -35,7 +36,7 @@ def task(cfg: "DictConfig") -> float:
         except (Busy, Interrupted) as outcome:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            print(f"train: {outcome}", file=sys.stderr)
+            print(f"train: {printable(outcome)}", file=sys.stderr)
             sys.exit(BUSY if isinstance(outcome, Busy) else stop.status)
         except (SystemExit, KeyboardInterrupt):
             if stop:  # a second Ctrl-C, for which Lightning has another status

@@ -1,5 +1,6 @@
 """Moments, fingerprint and split of a data set."""
 
+import pytest
 import torch
 
 from prunelab.data.dataset import Dataset, fingerprint, moments
@@ -32,3 +33,14 @@ def test_splits_share_one_pool_and_one_fingerprint() -> None:
     assert (len(first.train), len(first.val), len(first.test), len(second.val)) == (32, 8, 8, 12)
     assert first.fingerprint == second.fingerprint
     assert first.mean == second.mean
+
+
+@pytest.mark.parametrize("level", [0, 77, 254])
+def test_a_channel_without_variance_is_refused_by_name(level: int) -> None:
+    x = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(20) % 2
+    x[:, 1] = level
+    with pytest.raises(ValueError, match=r"std=\(.*\): all train images have the same green in every pixel"):
+        Dataset.from_tensors((x, y), (x, y), ("a", "b"))
+    x[3, 1, 5, 5] += 1
+    assert Dataset.from_tensors((x, y), (x, y), ("a", "b")).std[1] > 0

@@ -1,5 +1,6 @@
 """Impossible values are refused with name and remedy before anything is built."""
 
+import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import conf_dir
 from prunelab.job.run import resolve_auto
+from prunelab.report.groups import slug
 from prunelab.store.folder import refuse_unwritable
 from prunelab.store.naming import job_folder
 from prunelab.store.weights import weights_file
@@ -206,6 +208,30 @@ def test_a_folder_name_holds_no_slash_and_stays_short_but_distinct() -> None:
     long = [job_folder([f"model.width={'9' * 300}{end}"], "usp", 0.2, 0) for end in "ab"]
     assert max(map(len, long)) < 200
     assert long[0] != long[1]
+
+
+@pytest.mark.parametrize("letter", ["ж", "字", "😀", "e\u0301"])
+def test_a_folder_name_of_any_script_can_be_made_and_stays_distinct(letter: str, tmp_path: Path) -> None:
+    """A file system counts bytes of UTF-8: one letter takes up to four."""
+    for length in (1, 60, 100, 200):
+        names = [job_folder([f"pretrained={letter * length}{end}"], "usp", 0.2, 0) for end in "ab"]
+        names += [slug(f"{'x' * shift}{letter * length}{end}") for shift in range(4) for end in "ab"]
+        for name in names:
+            (tmp_path / name).mkdir()
+        for name in names[2:]:
+            (tmp_path / f"mean_accuracy_over_parameters-{name}{name}.png").touch()
+
+
+def test_an_argument_that_is_no_text_has_a_folder_name() -> None:
+    assert job_folder([b"pretrained=\xff".decode(errors="surrogateescape")], "usp", 0.2, 0).encode().isascii()
+
+
+def test_a_folder_name_that_could_be_made_before_is_the_same() -> None:
+    assert job_folder(["pretrained=" + "ж" * 90], "usp", 0.2, 0).endswith("ж" * 90)
+    digest = hashlib.sha256(b"prune=usp,rate=0.2,seed=0,pretrained=" + "é".encode() * 200).hexdigest()[:8]
+    assert job_folder(["pretrained=" + "é" * 200], "usp", 0.2, 0) == (
+        "prune=usp,rate=0.2,seed=0,pretrained=" + "é" * 104 + f"~{digest}"
+    )
 
 
 def test_names_that_lose_a_character_stay_distinct() -> None:

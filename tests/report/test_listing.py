@@ -14,8 +14,10 @@ from rich.console import Console
 
 from prunelab.__main__ import main
 from prunelab.report.listing import Listing, list_jobs
+from prunelab.report.publish import publish_if_any
 from prunelab.report.results import NothingToReport
 from prunelab.store.lock import held
+from prunelab.sweep.outcomes import SweepSummary
 
 Job = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -198,3 +200,20 @@ def test_a_pipe_gets_a_line_for_each_job_and_torch_is_not_imported(root: Path, j
     assert done.stderr == "0 []\n"
     assert sum(name in line for line in done.stdout.splitlines()) == 1
     assert sum(("y " * 100).strip() in line for line in done.stdout.splitlines()) == 1
+
+
+def test_no_escape_sequence_of_a_file_reaches_the_terminal(root: Path, job: Job, capsys: Capture) -> None:
+    hostile = "\x1b]0;owned\x07\x9b31m\u202e\r\n"
+    job(f"study{hostile}/rate=0{hostile}", failure={"reason": f"ValueError: {hostile}"})
+    job(f"study{hostile}/rate=1", result=WHOLE | {"method": hostile, "name": hostile, "device": hostile})
+    job(f"study{hostile}/rate=2", result=WHOLE | {"accuracy": hostile})
+    study = next(root.iterdir())
+    assert main(["ls", str(root)]) == 0
+    publish_if_any(study)
+    publish_if_any(root / hostile)
+    Console().print(SweepSummary([(f"job{hostile}", "failed", hostile)]))
+    assert main(["ls", str(root / hostile)]) == 2
+    out, err = capsys.readouterr()
+    assert r"ValueError: \x1b]0;owned\x07\x9b31m\u202e" in out
+    for text in (out, err):
+        assert [c for c in set(text) if not c.isprintable()] == ["\n"]

@@ -132,6 +132,8 @@ def _opened(path: Path) -> tuple[safe_open, dict[str, Any]]:
     records = about.get("tensors")
     if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
         raise ValueError(f"its description has a wrong or missing tensors={records!r:.80}: save it again")
+    if odd := [name for name in records if not name.isprintable()]:
+        raise ValueError(f"its description has a tensor {odd[0]!r:.80}: rename it")
     known = {_key(name, part) for name, record in records.items() for part in codec.part_names(_without_digest(record))}
     if unknown := sorted(keys - known):
         raise ValueError(f"it holds {unknown[0]!r:.80}, which is not in its description: save it again")

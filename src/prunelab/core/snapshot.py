@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from prunelab.core.printable import printable
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -84,7 +86,7 @@ def shape_mismatch(net: nn.Module, shapes: Mapping[str, Sequence[int]]) -> str:
     """The same, for tensors of these shapes."""
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     errors = [f"{name} is missing" for name in expected if name not in shapes]
-    errors += [f"{name} is unknown" for name in shapes if name not in expected]
+    errors += [f"{printable(name)} is unknown" for name in shapes if name not in expected]
     errors += [
         f"{name} is {tuple(shapes[name])!r:.80}, expected {shape}"
         for name, shape in expected.items()

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from prunelab.data.images import RGB, Images, Splits
 
+CHANNELS = ("red", "green", "blue")
+LEAST = 1e-7  # standard deviation: a single pixel of 10^9 that differs by 1/255 leaves more, rounding alone leaves less
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -24,6 +27,13 @@ class Dataset:
     mean: RGB
     std: RGB
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a channel that has the same value everywhere, which nothing can normalise."""
+        if flat := [name for name, std in zip(CHANNELS, self.std, strict=True) if not std > LEAST]:
+            raise ValueError(
+                f"std={self.std}: all train images have the same {flat[0]} in every pixel; give other images"
+            )
 
     @classmethod
     def from_tensors(

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prunelab.core.printable import printable
+
 UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 
 
@@ -22,6 +24,11 @@ def terminal_table(names: Iterable[str], words: Container[str], two_lines: bool 
             head, justify="left" if word else "right", vertical="bottom", no_wrap=not word, overflow="fold"
         )
     return table
+
+
+def shown(text: object, style: str = "") -> Text:
+    """Text of any origin: a "[" in it is no markup, and no escape sequence reaches the terminal."""
+    return Text(printable(text), style)
 
 
 def fits(table: Table, console: Console, width: int) -> bool:

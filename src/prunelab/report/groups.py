@@ -5,11 +5,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from prunelab.store.naming import beginning
 from prunelab.store.result import Result
 
 VARYING = ("prune", "rate", "seed", "name")  # these may differ within a group
 HEADLINE = ("model", "data", "epochs")  # in every header
-LONGEST = 80  # characters of a part of a file name
+LONGEST = 80  # bytes of a part of a file name
 MANY = 4  # single-job groups that get a table each; a search has one for every job
 
 
@@ -82,9 +83,9 @@ def _scattered(single: list[Group], traits: dict[str, str]) -> Group:
 def slug(name: str) -> str:
     """A file name that is valid on every system; where characters are lost, a hash keeps names distinct."""
     safe = re.sub(r"[^\w=,.+-]+", "_", name).rstrip("_.")
-    if safe == name and len(name) <= LONGEST:
+    if safe == name and len(name.encode()) <= LONGEST:
         return name
-    return f"{safe[:LONGEST]}~{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"{beginning(safe, LONGEST)}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def counted(numbers: list[int], noun: str) -> str:

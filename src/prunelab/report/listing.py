@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from prunelab.measure.terminal_table import terminal_table
+from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
 from prunelab.store.folder import RunDir
@@ -48,7 +48,7 @@ class Listing:
             table.add_row(*_cells(entry)[: len(columns)])
         yield table
         counts = Counter(entry.state for entry in self.entries)
-        yield Text(f"{len(self.entries)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+        yield shown(f"{len(self.entries)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
 
 
 def list_jobs(root: Path) -> Listing:
@@ -131,8 +131,8 @@ def _cells(entry: Entry) -> list[Text]:
     if result:
         macs = left(result.pruned.macs, result.dense.macs)
         numbers = [f"{100 * result.accuracy:.2f}", f"{result.sparsity.attained:.3f}", macs]
-    rest = [Text(text) for text in (*numbers, _short(entry.age), entry.reason)]  # Text: a "[" is no markup
-    return [Text(entry.study), Text(entry.job), Text(entry.state, STYLES.get(entry.state, "")), *rest]
+    rest = [shown(text) for text in (*numbers, _short(entry.age), entry.reason)]
+    return [shown(entry.study), shown(entry.job), shown(entry.state, STYLES.get(entry.state, "")), *rest]
 
 
 def _short(seconds: float) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prunelab.core.printable import printable
 from prunelab.report import summary
 from prunelab.report.results import NothingToReport
 
@@ -19,17 +20,17 @@ def publish(study: Path) -> bool:
     pictures = [path for path in report.paths if path.suffix in (".png", ".svg")]
     for path in report.paths:
         if path not in pictures:
-            print(path)  # not by rich, which would wrap it
+            print(printable(path))  # not by rich, which would wrap it
     if pictures:
-        print(f"{pictures[0].parent}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
+        print(f"{printable(pictures[0].parent)}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
     for failure in report.failures:
-        print(f"prunelab report: not drawn: {failure}", file=sys.stderr)
+        print(f"prunelab report: not drawn: {printable(failure)}", file=sys.stderr)
     from prunelab.tensorboard import study as tensorboard_study  # takes half a second
 
     try:
         tensorboard_study.write(study, [r for group, _ in report.tables for r in group.results], report.paths)
     except Exception as error:  # another program's file format must not lose the report
-        print(f"prunelab report: not in TensorBoard: {error}", file=sys.stderr)
+        print(f"prunelab report: not in TensorBoard: {printable(error)}", file=sys.stderr)
         return False
     return not report.failures
 
@@ -39,4 +40,4 @@ def publish_if_any(study: Path) -> None:
     try:
         publish(study)
     except (NothingToReport, OSError) as error:
-        print(f"prunelab report: {error}", file=sys.stderr)
+        print(f"prunelab report: {printable(error)}", file=sys.stderr)

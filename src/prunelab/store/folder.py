@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunelab.core.atomic import remove_partial
+from prunelab.core.printable import printable
 from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing
 from prunelab.store.json_file import read_json, write_json
@@ -83,7 +84,7 @@ class RunDir:
         """Raises ValueError when the folder belongs to a job with another identity."""
         before = self.job()
         if before and before.identity != job.identity:
-            differ = ", ".join(differing(before, job)) or "settings"
+            differ = ", ".join(map(printable, differing(before, job))) or "settings"
             raise ValueError(f"{self.path} holds another job, with other {differ}: choose another name=")
 
     def refuse_folders(self) -> None:

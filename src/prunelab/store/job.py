@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+from prunelab.core.printable import printable
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
 
@@ -76,7 +77,7 @@ class Job:
     @cached_property
     def settings(self) -> dict[str, str]:
         """Every value of `config` that can change the result, as text, by dotted key."""
-        return {key: str(value) for key, value in flat(self.config).items()}
+        return {printable(key): printable(value) for key, value in flat(self.config).items()}
 
     @property
     def epochs(self) -> int:
@@ -116,12 +117,12 @@ class Job:
         if raw["schema"] > SCHEMA:
             raise NewerSchema(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
         job = cls(
-            name=str(raw["name"]),
-            method=str(raw["method"]),
+            name=printable(raw["name"]),
+            method=printable(raw["method"]),
             rate=fraction("rate", raw["rate"]),
             seed=int(number("seed", raw["seed"])),
-            overrides=tuple(map(str, raw["overrides"])),
-            labels={group: str(file) for group, file in raw["labels"].items()},
+            overrides=tuple(map(printable, raw["overrides"])),
+            labels={group: printable(file) for group, file in raw["labels"].items()},
             config=dict(raw["config"]),
             values=dict(raw["values"]),
             identity=str(raw["identity"]),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from prunelab.store.identity import changes_result
 
-LONGEST = 180  # of the 255 bytes a file name may have
+LONGEST = 180  # characters
+BYTES = 255  # that a file name may have on any file system, in UTF-8
 
 
 def job_folder(
@@ -28,10 +29,16 @@ def job_folder(
     rest = [f"{key}={value}" for key, value in sorted(given.items()) if key in result]
     whole = ",".join(lead + rest + ([f"rerun={now if rerun is True else rerun}"] if rerun else []))
     name = re.sub(r"[^\w.,=+\-\[\]{}@]", "_", whole)
-    if name == whole and len(name) <= LONGEST:
+    if name == whole and len(name) <= LONGEST and len(name.encode()) <= BYTES:
         return name
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]  # tells jobs apart that differ in what is cut off
-    return f"{name[:LONGEST]}~{digest}"
+    # tells jobs apart that differ in what is cut off; an argument that is no text has surrogates
+    digest = hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{beginning(name[:LONGEST], BYTES - len(digest) - 1)}~{digest}"
+
+
+def beginning(name: str, size: int) -> str:
+    """As many of the first characters as take at most `size` bytes in UTF-8."""
+    return name.encode()[:size].decode(errors="ignore")
 
 
 def _plain(value: object) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Self
 
+from prunelab.core.printable import printable
 from prunelab.store.job import Job, fraction, number
 from prunelab.store.json_file import read_json
 
@@ -42,13 +43,13 @@ class Cost:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        counts = (int(number(name, raw[name])) for name in ("params", "nonzero", "macs", "bops"))
-        sizes = (_measured(name, raw) for name in ("memory_bytes", "file_bytes"))
+        params, nonzero, macs, bops = (int(number(name, raw[name])) for name in ("params", "nonzero", "macs", "bops"))
+        memory, file = (_measured(name, raw) for name in ("memory_bytes", "file_bytes"))
         times = {
             int(n): Quartiles(*(number(name, t[name]) for name in Quartiles._fields))
             for n, t in raw.get("latency", {}).items()
         }
-        return cls(*counts, *sizes, times)
+        return cls(params, nonzero, macs, bops, memory, file, times)
 
 
 class Layer(NamedTuple):
@@ -83,8 +84,11 @@ class Sparsity:
             units=int(raw["units"]),
             removed=int(raw["removed"]),
             zero_weights=fraction("sparsity.zero_weights", raw["zero_weights"]),
-            collapsed=tuple(raw["collapsed"]),
-            layers={name: Layer(**{key: int(n) for key, n in layer.items()}) for name, layer in raw["layers"].items()},
+            collapsed=tuple(map(printable, raw["collapsed"])),
+            layers={
+                printable(name): Layer(**{key: int(n) for key, n in layer.items()})
+                for name, layer in raw["layers"].items()
+            },
         )
 
 
@@ -116,7 +120,7 @@ class Epoch:
         measured: dict[str, Any] = {f.name: _measured(f.name, raw) for f in fields(cls) if f.name != "layers"}
         layers = raw.get("layers")
         if layers is not None:
-            layers = {name: number(name, removed) for name, removed in layers.items()}
+            layers = {printable(name): number(name, removed) for name, removed in layers.items()}
         return cls(**measured | {"epoch": int(raw["epoch"]), "step": int(raw["step"]), "layers": layers})
 
 
@@ -212,7 +216,7 @@ class Result:
         return cls(
             folder=folder,
             job=job,
-            device=str(raw["device"]),
+            device=printable(raw["device"]),
             data={**raw["data"], "fingerprint": str(raw["data"]["fingerprint"])},
             sparsity=Sparsity.from_json(raw["sparsity"]),
             dense=Cost.from_json(raw["cost"]["dense"]),
@@ -235,7 +239,7 @@ def _measured(name: str, raw: Mapping[str, Any]) -> Any:
 
 
 def _timed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {**raw, "device": str(raw["device"]), "threads": number("threads", raw["threads"])} if raw else None
+    return {**raw, "device": printable(raw["device"]), "threads": number("threads", raw["threads"])} if raw else None
 
 
 def read(folder: Path) -> Result:

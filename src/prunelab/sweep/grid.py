@@ -8,6 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log, setup_globals
 
+from prunelab.core.printable import printable
 from prunelab.store.signals import stoppable
 from prunelab.sweep import plan as sweep
 
@@ -34,7 +35,7 @@ class GridSweeper(BasicSweeper):
         try:
             jobs = sweep.plan(lists, self.hydra_context.config_loader, self.config)
         except (ValueError, OSError, RuntimeError) as error:
-            sys.exit(f"train: {error}")
+            sys.exit(f"train: {printable(error, lines=True)}")
         todo = sweep.unfinished(jobs)
         with stoppable() as stop:
             returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
-from rich.text import Text
 
+from prunelab.measure.terminal_table import shown
 from prunelab.store.folder import State
 
 NEXT = {
@@ -35,7 +35,7 @@ class SweepSummary:
             column.overflow = "fold"  # long names and reasons wrap
         for name, state, reason in self.jobs:
             if state != "finished":
-                table.add_row(Text(state), Text(name), Text(reason or NEXT[state]))
+                table.add_row(shown(state), shown(name), shown(reason or NEXT[state]))
         if table.row_count:
             yield table
-        yield Text(f"{len(self.jobs)} jobs: " + ", ".join(f"{n} {state}" for state, n in self.counts.items()))
+        yield shown(f"{len(self.jobs)} jobs: " + ", ".join(f"{n} {state}" for state, n in self.counts.items()))

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from prunelab.core.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
 from prunelab.store.folder import RunDir, refuse_unwritable
@@ -29,4 +30,4 @@ class ValidateConfig(Callback):
             if not RunDir(Path(config.hydra.run.dir)).result():
                 refuse_impossible([job], config.hydra)
         except (ValueError, OSError, RuntimeError) as error:
-            sys.exit(f"train: {error}")
+            sys.exit(f"train: {printable(error, lines=True)}")

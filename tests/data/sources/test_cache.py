@@ -110,6 +110,7 @@ barrier = fork.Barrier(4)
 def decode():
     barrier.wait()  # all four found no file and build it at once
     x, y = torch.full((5000, 3, 32, 32), 7, dtype=torch.uint8), torch.zeros(5000, dtype=torch.long)
+    x[0, :, 0, 0] = 8
     return Dataset.from_tensors((x, y), (x[:1].clone(), y[:1].clone()), ("a",))
 
 def job(_):

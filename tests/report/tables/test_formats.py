@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +116,30 @@ def test_an_excluded_job_is_printed(add: Add) -> None:
     job = add()
     (job.parent / "prune=sp,rate=0.9").mkdir()
     assert "Excluded: prune=sp,rate=0.9: unfinished: no result.json" in printed(job.parent, 100)
+
+
+HOSTILE = "<img src=x onerror=alert(1)>[a](javascript:b)`c`\x1b]0;owned\x07\u202e|\\|"
+
+
+def test_text_of_others_is_no_html_link_or_column_in_markdown(add: Add) -> None:
+    add("none", 0.0, name=HOSTILE, labels={"model": HOSTILE, "data": "d", "optim": "o"})
+    overrides = ["prune=usp", f"prune.x={HOSTILE}", f"optim.x={HOSTILE}"]
+    job = add("usp", name=HOSTILE, overrides=overrides, device=HOSTILE)
+    results, _ = load(job.parent)
+    text = formats.markdown(tables(job.parent), [InvalidRun(Path(HOSTILE), HOSTILE)], results)
+    outside = re.sub(r"`[^`|\n]*`", "", re.sub(r"\\.", "", text))  # without escaped characters, and then code
+    assert not {"<", "[", "]", "`", "\x1b", "\u202e"} & set(outside)
+    assert "&lt;img src=x" in text
+    assert all(line.count("|") in (len(KEYS | VALUES) + 1, 7) for line in outside.splitlines() if line.startswith("|"))
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t=", "\r="])
+def test_text_of_others_is_no_formula_in_csv(begin: str, add: Add) -> None:
+    hostile = begin + "cmd|'/c calc'!A1"
+    job = add(hostile, 0.2, folder="a=1", labels={"model": hostile, "data": hostile, "optim": "o"})
+    for accuracy, rate in ((0.5, 0.0), (0.4, 0.3)):
+        add("usp", rate, accuracy=accuracy)
+    lines = list(csv.DictReader(io.StringIO(formats.comma_separated(tables(job.parent)))))
+    cells = [value for line in lines for value in line.values()]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))]
+    assert [cell for cell in cells if cell.startswith("-")] == ["-10"]  # a number stays one

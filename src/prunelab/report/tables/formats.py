@@ -2,8 +2,11 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 
+from prunelab.core.printable import printable
 from prunelab.report import pareto
 from prunelab.report.groups import Group
 from prunelab.report.results import InvalidRun
@@ -47,6 +50,7 @@ FRONT: dict[str, Callable[[Result], str]] = {
     "MACs left": lambda r: left(r.pruned.macs, r.dense.macs),
     "parameters left": lambda r: left(r.pruned.nonzero, r.dense.params),
 }
+FORMULA = ("=", "+", "-", "@")  # how a formula begins; a tab is escaped already
 WORDS = ("method", "settings")  # the other columns are numbers, aligned to the right
 
 
@@ -100,9 +104,9 @@ def notes(tables: Sequence[Entry]) -> list[str]:
 def markdown(tables: Sequence[Entry], unusable: Iterable[InvalidRun], results: Sequence[Result] = ()) -> str:
     """In GitHub's table syntax: a section for each group, the Pareto front of all jobs, and the excluded jobs."""
     blocks = [block for group, rows in tables for block in _section(group, rows)]
-    blocks.append(" ".join(notes(tables)))
+    blocks.append(_escaped(" ".join(notes(tables))))
     blocks += [block for which, jobs in pareto.same_images(results).items() for block in _front(which, jobs)]
-    if excluded := [f"- `{job.folder.name}`: {job.reason}" for job in unusable]:
+    if excluded := [f"- {_code(job.folder.name)}: {_escaped(job.reason)}" for job in unusable]:
         blocks += ["Excluded:", "\n".join(excluded)]
     return "\n\n".join(blocks) + "\n"
 
@@ -110,8 +114,8 @@ def markdown(tables: Sequence[Entry], unusable: Iterable[InvalidRun], results: S
 def _section(group: Group, rows: list[Row]) -> list[str]:
     columns = KEYS | VALUES
     lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
-    lines += [_line(cell(row).replace("|", "\\|") for cell in columns.values()) for row in rows]
-    return [f"### {heading(group)}", "\n".join(lines), *cautions(group, rows)]
+    lines += [_line(_escaped(cell(row)) for cell in columns.values()) for row in rows]
+    return [f"### {_escaped(heading(group))}", "\n".join(lines), *map(_escaped, cautions(group, rows))]
 
 
 def front_table(jobs: Sequence[Result]) -> tuple[list[str], list[list[str]]] | None:
@@ -127,8 +131,8 @@ def _front(which: str, jobs: Sequence[Result]) -> list[str]:
     columns, rows = table
     lines = [_line(columns), _line("---" if name in WORDS else "---:" for name in columns)]
     for *cells, settings in rows:
-        lines.append(_line(cell.replace("|", "\\|") for cell in (*cells, f"`{settings}`" if settings else "")))
-    return [f"### {pareto.title(which)}", "\n".join(lines), pareto.NOTE]
+        lines.append(_line([*map(_escaped, cells), _code(settings) if settings else ""]))
+    return [f"### {_escaped(pareto.title(which))}", "\n".join(lines), pareto.NOTE]
 
 
 def comma_separated(tables: Iterable[Entry]) -> str:
@@ -139,8 +143,16 @@ def comma_separated(tables: Iterable[Entry]) -> str:
     for group, rows in tables:
         first = group.results[0]
         where = [group.label, first.job.labels.get("model", ""), first.job.labels.get("data", ""), first.job.epochs]
-        writer.writerows([*where, *(value(row) for value in CSV.values())] for row in rows)
+        writer.writerows(map(_field, [*where, *(value(row) for value in CSV.values())]) for row in rows)
     return text.getvalue()
+
+
+def _field(value: object) -> object:
+    """Spreadsheets calculate a text that begins like a formula."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _plain(number: float | None) -> float | str:
@@ -149,6 +161,16 @@ def _plain(number: float | None) -> float | str:
         return ""
     clean = float(number) if float(number).is_integer() else float(f"{number:.12g}")
     return int(clean) if clean.is_integer() else clean
+
+
+def _escaped(text: str) -> str:
+    """For Markdown, without HTML, links, code or another column in it."""
+    return re.sub(r"([\\`\[\]|])", r"\\\1", escape(printable(text), quote=False))
+
+
+def _code(text: str) -> str:
+    """As code, or as plain text where a character in it could end the code or the cell."""
+    return f"`{text}`" if text.isprintable() and not set(text) & set("`|\\") else _escaped(text)
 
 
 def _line(cells: Iterable[str]) -> str:

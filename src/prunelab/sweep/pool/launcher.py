@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from prunelab.core.printable import printable
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held
@@ -115,7 +116,7 @@ class PoolLauncher(Launcher):
             try:
                 Pool(slots, stop, progress).run(tasks)
             except ValueError as error:
-                sys.exit(f"train: {error}")
+                sys.exit(f"train: {printable(error, lines=True)}")
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
 
     def _folder(self, overrides: list[str]) -> RunDir:

@@ -10,6 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from prunelab.core.printable import printable
+from prunelab.measure.terminal_table import shown
 from prunelab.sweep.pool.pool import OUTPUT, Pool, Task, last_line
 
 REFRESH = 0.5  # seconds
@@ -39,7 +41,7 @@ class SweepProgress:
             self.reported += 1
             line = f"{_state(task)}  {task.folder.path.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
             if self.live:
-                self.live.console.print(line, markup=False, highlight=False)  # above the live line
+                self.live.console.print(shown(line), highlight=False)  # above the live line
             else:
                 log.info(line)
         if self.live and time.monotonic() - self.shown > REFRESH:
@@ -70,7 +72,7 @@ class SweepProgress:
                 running.task.folder.path.name,
                 last_line(running.task.folder.path / OUTPUT),
             )
-            jobs.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+            jobs.add_row(*(Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in row))
         bar = Table.grid(padding=(0, 2, 0, 0))
         bar.add_row(ProgressBar(self.total, len(pool.done), width=40), self.summary(pool))
         return Group(jobs, bar)

@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from prunelab.core.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result
@@ -129,4 +130,4 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError, Busy) as error:
-        sys.exit(f"train: {error}")
+        sys.exit(f"train: {printable(error, lines=True)}")

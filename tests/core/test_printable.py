@@ -1,0 +1,52 @@
+"""Text of others is shown without what a terminal obeys; log lines too."""
+
+import logging
+import logging.config
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from prunelab.core.printable import printable
+from prunelab.core.snapshot import state_dict_mismatch
+from prunelab.job.conf import conf_dir
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("prune=usp ± ж 字 😀", "prune=usp ± ж 字 😀"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\r\nb\tc", r"a\r\nb\tc"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        (b"\xff".decode(errors="surrogateescape"), r"\udcff"),
+    ],
+)
+def test_only_printable_characters_are_left(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(Path(text)) == shown
+
+
+def test_line_breaks_may_stay() -> None:
+    assert printable("a\n\tb\x1b", lines=True) == "a\n\tb\\x1b"
+
+
+@pytest.mark.parametrize("kind", ["job_logging", "hydra_logging"])
+def test_log_lines_hold_no_escape_sequence(kind: str) -> None:
+    conf = yaml.safe_load((conf_dir() / "train.yaml").read_text())["hydra"][kind]
+    settings = {"format": "%(message)s"} | conf["formatters"]["simple"]
+    formatter = logging.config.DictConfigurator(conf).configure_formatter(settings)
+    try:
+        raise ValueError("red \x1b[31m")
+    except ValueError:
+        record = logging.LogRecord("", 0, "", 0, "%s", ("name \x1b[31m",), sys.exc_info())
+    assert "\x1b" not in (text := formatter.format(record))
+    assert "\nValueError: red" in text
+
+
+def test_a_tensor_of_others_is_named_without_escape_sequences() -> None:
+    assert state_dict_mismatch(nn.ReLU(), {"w\x1b[31m": torch.ones(1)}) == r"w\x1b[31m is unknown"
