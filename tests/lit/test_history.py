@@ -68,6 +68,15 @@ def test_seconds_of_a_resumed_epoch_include_those_before_the_restart(clock: Cloc
     assert [record["seconds"] for record in resumed.epochs] == [7.0]
 
 
+def test_the_time_of_an_epoch_that_has_ended_is_not_that_of_the_next(clock: Clock) -> None:
+    history = History()
+    history.setup(trainer(), Module(), "fit")
+    clock.now += 5
+    history.on_train_epoch_end(trainer(), Module())
+    clock.now += 1  # a checkpoint between two epochs
+    assert history.state_dict()["spent"] == 1
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_divergence_ends_the_training_and_names_the_metric(value: float, clock: Clock) -> None:
     history = History()
