@@ -144,9 +144,3 @@ def test_the_folder_of_a_newer_versions_job_is_refused_and_left_alone(earlier, t
     with pytest.raises(ValueError, match="newer than .*: update prunelab to read it, or choose another name="):
         RunDir(tmp_path).refuse_other(Job.from_json(earlier))
     assert (tmp_path / "job.json").read_text() == newer
-
-
-@pytest.mark.parametrize("accuracy", [-0.1, 1.1, float("nan")])
-def test_an_accuracy_that_is_no_fraction_is_refused(accuracy: float, earlier, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"accuracy=.*: expected a fraction in \[0, 1\]"):
-        Result.from_json(earlier | {"accuracy": accuracy}, tmp_path)
