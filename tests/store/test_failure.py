@@ -21,7 +21,12 @@ def test_a_reason_is_one_line_with_the_kind_of_error_unless_it_is_ours(error: Ba
 
 def test_memory_that_ran_out_is_known_by_the_kind_or_the_words_of_the_error() -> None:
     kind = type("OutOfMemoryError", (RuntimeError,), {})
-    for error in (MemoryError(), kind(), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), RuntimeError("CUDA out of memory")):
+    for error in (
+        MemoryError(),
+        kind(),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA out of memory"),
+    ):
         assert is_memory(error)
     for other in (ValueError("out of memory"), RuntimeError("shapes"), "out of memory"):
         assert not is_memory(other)

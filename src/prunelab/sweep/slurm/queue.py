@@ -105,8 +105,8 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
     """Waits until Slurm has ended all jobs, or until `stop`; returns those that go on.
 
     A job with a result is over whatever Slurm says. Any other is over when two answers in a row lack it, as one that is
-    being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs the reason of jobs that
-    are held or cannot start, once.
+    being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs once why jobs are held
+    or cannot start.
     """
     left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
     stuck: dict[SlurmJobId, str] = {}
