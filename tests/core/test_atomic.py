@@ -32,6 +32,16 @@ def test_a_write_that_ends_well_takes_the_files_place_readable_for_others(tmp_pa
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_what_was_written_is_on_the_disk_before_it_takes_the_files_place(tmp_path: Path, monkeypatch) -> None:
+    done: list[object] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.fstat(handle).st_size))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replaced"), replace(*paths)))
+    with atomic_write(tmp_path / "result.json") as file:
+        file.write(b"whole")
+    assert done == [5, "replaced"]
+
+
 def test_a_full_disk_is_told_as_such_whatever_a_library_says(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=files.FULL - 1))
     with pytest.raises(OSError, match="No space left on device"), atomic_write(tmp_path / "last.ckpt"):

@@ -335,3 +335,12 @@ def test_a_criterion_that_does_not_watch_is_not_shown_anything() -> None:
     assert pruner.batches == 0
     pruner.watch()
     assert pruner.state_dict()["memory"] == {}
+
+
+def test_what_was_attained_is_restored_with_the_masks() -> None:
+    pruner, resumed = ramp(rate=0.8), ramp(rate=0.8)
+    for each in (pruner, resumed):
+        each.attach(net())
+    pruner.update(at(60))
+    resumed.load_state_dict(pruner.state_dict())
+    assert resumed.attained == pruner.attained == 0.8

@@ -80,6 +80,15 @@ def test_seconds_of_compilation_are_recorded_apart(clock: Clock, monkeypatch: py
     assert [(record["seconds"], record.get("compile_seconds")) for record in history.epochs] == [(10, 50), (10, None)]
 
 
+def test_the_time_of_an_epoch_that_has_ended_is_not_that_of_the_next(clock: Clock) -> None:
+    history = History()
+    history.setup(trainer(), Module(), "fit")
+    clock.now += 5
+    history.on_train_epoch_end(trainer(), Module())
+    clock.now += 1  # a checkpoint between two epochs
+    assert history.state_dict()["spent"] == 1
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_divergence_ends_the_training_and_names_the_metric(value: float, clock: Clock) -> None:
     history = History()

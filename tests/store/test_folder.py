@@ -1,12 +1,14 @@
-"""A job's folder with damaged files: each is as good as none, and costs at most this job."""
+"""The folder of a job: what an attempt finds and leaves, and damaged files, which cost at most this job."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
+from prunelab.core.atomic import BEGUN, PARTIAL
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import held, holder, is_held
+from prunelab.store.signals import Interrupted
 
 WHOLE = Path(__file__).with_name("result-0.1.0.json")
 DAMAGED = ["", "{", "5", "[]", "null", '{"accuracy": 0.5}', '{"a":' * 200_000, "[" * 200_000, "\xff", None]
@@ -60,3 +62,33 @@ def test_only_a_whole_result_is_finished(tmp_path: Path) -> None:
     text = WHOLE.read_text()
     (tmp_path / "result.json").write_text(text.replace('"accuracy"', '"accuracies"'))
     assert folder.state() == "not begun"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path / "job")
+
+
+def test_an_attempt_removes_what_a_killed_one_was_writing(folder: RunDir) -> None:
+    partial = folder.path / "checkpoints" / f"{BEGUN}1{PARTIAL}"
+    partial.parent.mkdir(parents=True)
+    partial.touch()
+    with folder.attempt():
+        assert not partial.exists()
+
+
+def test_an_attempt_forgets_an_earlier_failure_and_records_its_own(folder: RunDir) -> None:
+    folder.fail("earlier")
+    with folder.attempt():
+        assert folder.state() == "running"
+        assert folder.failure() is None
+    assert folder.state() == "interrupted"
+    with pytest.raises(ZeroDivisionError), folder.attempt():
+        raise ZeroDivisionError
+    assert folder.state() == "failed"
+
+
+def test_an_interruption_is_no_failure(folder: RunDir) -> None:
+    with pytest.raises(Interrupted), folder.attempt():
+        raise Interrupted("stopped")
+    assert folder.state() == "interrupted"

@@ -88,6 +88,26 @@ def test_a_holder_on_another_machine_is_known_by_its_touches_whatever_the_clocks
         pass
 
 
+def test_the_holders_name_is_on_the_disk_before_it_works(tmp_path: Path, monkeypatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    with held(tmp_path / ".lock"):
+        assert synced == [(tmp_path / ".lock").stat().st_size]
+
+
+def test_of_two_machines_that_take_it_at_once_the_last_to_write_has_it(tmp_path: Path, monkeypatch) -> None:
+    path, write = tmp_path / ".lock", lock._write
+
+    def both(file, owner) -> None:
+        write(file, owner)
+        left_by_another_machine(path)
+
+    monkeypatch.setattr(lock, "_write", both)
+    with pytest.raises(Busy, match="process 1 on elsewhere"), held(path):
+        pass
+    assert holder(path)["host"] == "elsewhere"  # its name was not wiped
+
+
 def test_a_lock_is_touched_while_it_is_held(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.01)
     with held(tmp_path / ".lock"):

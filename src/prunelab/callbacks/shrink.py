@@ -35,10 +35,9 @@ class Shrink(L.Callback):
     Parameters keep their identity; the optimizer's state, averaged copies in other callbacks (EMA) and the compiled
     graph are adapted. Outputs of the small and the masked network are compared on `images` training images, and a
     difference ends the training in EquivalenceError; it is rehearsed on a copy, with random inputs, before the first
-    step. Checkpoints from before and after resume. Listed last among the
-    callbacks of a method, beside one Pruning callback whose units can be removed; anything else is a ValueError
-    before training. On several devices the network becomes small when training ends, as DistributedDataParallel
-    cannot follow.
+    step. Checkpoints from before and after resume. Listed last among the callbacks of a method, beside one Pruning
+    callback whose units can be removed; anything else is a ValueError before training. On several devices the network
+    becomes small when training ends, as DistributedDataParallel cannot follow.
     """
 
     def __init__(self, images: int = 16) -> None:

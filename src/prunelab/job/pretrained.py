@@ -44,7 +44,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
     # torch has no error of its own for a damaged file, and advises to run the code of one that holds objects.
-    except (OSError, EOFError, RuntimeError, LookupError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+    except (EOFError, RuntimeError, LookupError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
         raise ValueError(f"pretrained={path}: {_fault(path, error)}; {REMEDY}") from None
     if isinstance(saved, dict) and isinstance(nested := saved.get("state_dict"), dict):  # a training's checkpoint
         inside = {name.removeprefix("net."): t for name, t in nested.items() if name.startswith("net.")}

@@ -1,5 +1,6 @@
 """Checks the values and the data of a single job before anything is written."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from prunelab.core.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
 from prunelab.store.folder import RunDir, refuse_unwritable
+from prunelab.store.signals import VARIABLE
 from prunelab.sweep.plan import refuse_impossible
 
 
@@ -27,7 +29,8 @@ class ValidateConfig(Callback):
             refuse_unwritable(Path(config.hydra.run.dir))
             job = job_of(config, config.hydra)
             check_launcher(job.devices, config.hydra)
-            if not RunDir(Path(config.hydra.run.dir)).result():
+            planned = os.environ.get(VARIABLE)  # a job of a pool: its sweep has done this
+            if not planned and not RunDir(Path(config.hydra.run.dir)).result():
                 refuse_impossible([job], config.hydra)
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {printable(error, lines=True)}")

@@ -63,6 +63,16 @@ def test_a_job_with_a_damaged_result_is_not_over(answers: Path) -> None:
     assert (answers / "squeue.answers").read_text() == "the end"
 
 
+def test_what_squeue_says_of_jobs_that_cannot_start_is_logged_once(answers: Path, caplog) -> None:
+    stuck, held = "7_0|BadConstraints 7_1|BadConstraints 7_2|Priority 8|None", "7_1|BadConstraints 7_2|JobHeldUser"
+    (answers / "squeue.answers").write_text(f"{stuck}\n{stuck}\nFAIL\n{held}\n\n\n")
+    assert slurm.wait(jobs(answers, "7_0", "7_1", "7_2", "8"), StopRequest()) == set()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "Slurm does not start '7_[0-1]': BadConstraints",
+        "Slurm does not start '7_[2]': JobHeldUser",
+    ]
+
+
 def test_a_stop_ends_the_wait(answers: Path) -> None:
     stop = StopRequest()
     stop.request(signal.SIGINT)

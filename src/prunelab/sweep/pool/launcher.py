@@ -105,6 +105,7 @@ class PoolLauncher(Launcher):
             returned = JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.FAILED, _return_value=error)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         returned.working_dir = str(returned.hydra_cfg.hydra.runtime.output_dir) if returned.hydra_cfg else None
+        returned.cfg = returned.hydra_cfg = None  # a thousand objects, until the last job of the sweep has ended
         if returned.status == JobStatus.FAILED:
             log.error("%s", one_line(returned._return_value))
             returned._return_value = _without_memory(returned._return_value)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 SECONDS = 60  # that a Slurm command may take: a busy controller answers late
 OFTEN, SELDOM = 1.0, 30.0  # seconds between two queries, at first and after minutes: all users share the controller
 FORGOTTEN = 7 * BEAT  # after which a lock that was held on another machine, and whose holder was killed, counts as free
+ITS_TURN = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")  # squeue's reasons of jobs that will run
 CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command resumes
 
 
@@ -61,10 +62,16 @@ def available() -> bool:
     return all(shutil.which(command) for command in ("sbatch", "srun", "squeue"))
 
 
-def active() -> frozenset[str] | None:
-    """This user's jobs that are queued, running or about to be queued again; None when Slurm does not answer."""
-    answer = _query("squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i")
-    return None if answer is None else frozenset(answer.split())
+def active() -> dict[str, str] | None:
+    """This user's jobs that are queued, running or about to be queued again, and squeue's reason why each waits.
+
+    None when Slurm does not answer.
+    """
+    answer = _query("squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i|%r")
+    if answer is None:
+        return None
+    rows = (line.partition("|") for line in answer.splitlines())
+    return {job.strip(): reason.strip() for job, _, reason in rows}
 
 
 @contextmanager
@@ -99,9 +106,11 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
     """Waits until Slurm has ended all jobs, or until `stop`; returns those that go on.
 
     A job with a result is over whatever Slurm says. Any other is over when two answers in a row lack it, as one that is
-    being queued again is missing for a moment. While Slurm does not answer, no job is over.
+    being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs once why jobs are held
+    or cannot start.
     """
     left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
+    stuck: dict[SlurmJobId, str] = {}
     while not stop:
         queued = active()
         if queued is not None:
@@ -110,21 +119,33 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
             missed, left = gone, left - over
             for job in sorted(over, key=lambda job: jobs[job].path):
                 log.info("%s  Slurm job %s, %d left", jobs[job].path.name, job.job, len(left))
+            before, stuck = stuck, {job: queued[job.job] for job in left if _is_stuck(queued.get(job.job))}
+            new = {job: reason for job, reason in stuck.items() if before.get(job) != reason}
+            for reason in sorted(set(new.values())):
+                log.warning("Slurm does not start %s: %s", _named(j for j in new if new[j] == reason), reason)
         if not left:
             break
         _sleep(min(SELDOM, OFTEN + (time.monotonic() - start) / 10), stop)
     return left
 
 
+def _is_stuck(reason: str | None) -> bool:
+    """Whether a job waits for something other than its turn."""
+    return reason not in (None, "", *ITS_TURN)
+
+
 def cancel(jobs: Iterable[SlurmJobId]) -> str:
     """The command that cancels exactly these: scancel 7 '12_[0,3]'."""
+    return f"scancel {_named(jobs)}"
+
+
+def _named(jobs: Iterable[SlurmJobId]) -> str:
+    """As Slurm's commands take them: 7 '12_[0,3]'."""
     arrays: dict[str, list[int]] = defaultdict(list)
     for job in jobs:
         array, _, index = job.job.partition("_")
         arrays[array] += [int(index)] if index else []
-    return " ".join(
-        ["scancel", *(f"'{a}_[{_ranges(sorted(ids))}]'" if ids else a for a, ids in sorted(arrays.items()))]
-    )
+    return " ".join(f"'{a}_[{_ranges(sorted(ids))}]'" if ids else a for a, ids in sorted(arrays.items()))
 
 
 def _ranges(numbers: list[int]) -> str:
