@@ -129,6 +129,17 @@ def test_a_skipped_weight_keeps_its_whole_group() -> None:
     assert "layer3.0.conv1.weight" in filters.numbers
 
 
+def test_a_group_with_a_frozen_maker_stays_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    net = resnet8()
+    net.layer1[0].conv2.requires_grad_(False)
+    filters = bound(net, torch.zeros(1, 3, 32, 32))
+    assert "conv1.weight" not in filters.makers
+    assert "layer1.0.conv1.weight" in filters.makers
+    assert any(
+        m.startswith("channels of conv1.weight") and "coupled to layer1.0.conv2.weight" in m for m in caplog.messages
+    )
+
+
 def test_what_stays_because_of_an_unknown_operation_is_named(caplog: pytest.LogCaptureFixture) -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:

@@ -13,6 +13,7 @@ from prunelab.callbacks.neighbours import notify
 from prunelab.callbacks.scoring import draw_batches, progress
 from prunelab.core import distributed
 from prunelab.core.context import Loss
+from prunelab.core.prunable import left_dense
 from prunelab.core.pruner import Pruner
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ class Pruning(L.Callback):
     loader, or from the data module's `scoring_batches`, and `loss` of (outputs, targets), by default the module's
     `scoring_loss` where it has one, else cross-entropy. After each rise of the rate
     `on_pruned(trainer, module, pruner, run)` of all callbacks that have it is called.
+
+    Prunable is what is trained when a fit begins: frozen weights, and those of layers of unknown kinds, stay dense
+    and are named in the log. A weight that is thawed later (BaseFinetuning) stays dense for that fit; one that is
+    frozen later stays prunable.
 
     Under DDP all ranks have the same masks: the gradients of criteria are averaged, and whenever masks change
     their checksums are compared; a difference is a RuntimeError that names the layer.
@@ -62,6 +67,9 @@ class Pruning(L.Callback):
         )
         if self._loaded is not None:
             self.pruner.load_state_dict(self._loaded)
+        if trainer.is_global_zero:
+            for line in left_dense(pl_module):
+                log.warning(line)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch

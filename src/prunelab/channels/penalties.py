@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.granularity import Granularity
 from prunelab.core.penalty import Penalty
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.prunable import layer_weights
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class GroupLasso(Penalty):
 
 def _filters(net: nn.Module, granularity: Granularity) -> list[Cut]:
     """What makes a unit and belongs to it, without what reads it."""
-    layers, params = prunable_weights(net), dict(net.named_parameters())
+    layers, params = layer_weights(net), dict(net.named_parameters())
     return [
         Cut(name, params[name], (axis,), units)
         for (name, axis), units in _channel_units(granularity).places.items()
@@ -201,7 +201,7 @@ def _filters(net: nn.Module, granularity: Granularity) -> list[Cut]:
 
 
 def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    layers, places = prunable_weights(net), _channel_units(granularity).places
+    layers, places = layer_weights(net), _channel_units(granularity).places
     read = {name: units for (name, axis), units in places.items() if axis == 1 and name in layers}
     most = max((int(units.max()) for units in read.values()), default=0) + 1
     return [  # separate numbers for each layer
@@ -211,7 +211,7 @@ def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
 
 
 def _shapes(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    layers, cuts, first = prunable_weights(net), list[Cut](), 0
+    layers, cuts, first = layer_weights(net), list[Cut](), 0
     for name in _channel_units(granularity).makers:
         positions = layers[name][0].numel()
         axes = tuple(range(1, layers[name].dim()))

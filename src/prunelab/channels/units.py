@@ -88,6 +88,11 @@ class Channels(PrunableStructure):
         for why, weights in reasons.items():
             more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
             log.warning("channels of %s%s stay: %s", ", ".join(weights[:3]), more, why)
+        for group in graph.groups:
+            kept = [maker for maker in group.makers if maker not in params]
+            if group.kind in self.of and 0 < len(kept) < len(group.makers):
+                others = ", ".join(maker for maker in group.makers if maker in params)
+                log.warning("channels of %s stay: coupled to %s, skipped or frozen", others, ", ".join(kept))
         if not groups:
             why = "; ".join(f"{weight}: {why}" for weight, why in graph.stays.items())
             kinds = {"conv": "filters", "linear": "neurons"}

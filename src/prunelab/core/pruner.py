@@ -271,7 +271,7 @@ class Pruner:
         units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
-                shape = tuple(units[name].shape) if name in units else "no such units"
+                shape = tuple(units[name].shape) if name in units else "no such units, or frozen"
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.prunable import layer_weights, unprunable_weights
 
 
 def weight_counts(net: nn.Module) -> dict[str, int]:
-    """The weights of each prunable layer."""
-    return {name: weight.numel() for name, weight in prunable_weights(net).items()}
+    """The weights of each layer that may be pruned, also where it is frozen."""
+    return {name: weight.numel() for name, weight in layer_weights(net).items()}
 
 
 def sparsity_report(
@@ -19,10 +19,10 @@ def sparsity_report(
     """Per layer and overall: weights and zeros among them, and `units` as (removed, all) where a pruner has any.
 
     `dense` are the weight counts of the unpruned network, where this one is smaller: removed weights count as zeros.
-    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
-    `collapsed` names the layers with a single unit left.
+    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers,
+    frozen ones too; `collapsed` names the layers with a single unit left, `unprunable` what is in none of these layers.
     """
-    nonzero = {name: int(weight.count_nonzero()) for name, weight in prunable_weights(net).items()}
+    nonzero = {name: int(weight.count_nonzero()) for name, weight in layer_weights(net).items()}
     weights = dense if dense is not None else weight_counts(net)
     layers = {}
     for name in dict.fromkeys([*weights, *units]):  # blocks are not layers, and a layer may have two groups of units
@@ -34,7 +34,8 @@ def sparsity_report(
         "attained": total["removed"] / total["units"] if total["units"] else 0.0,
         "units": total["units"],
         "removed": total["removed"],
-        "zero_weights": total["zeros"] / total["weights"],
+        "zero_weights": total["zeros"] / total["weights"] if total["weights"] else 0.0,
         "collapsed": [name for name, c in layers.items() if c["units"] - c["removed"] == 1 < c["units"]],
         "layers": layers,
+        "unprunable": unprunable_weights(net),
     }

@@ -66,9 +66,10 @@ class Sparsity:
     zero_weights: float  # zeros among the weights of all prunable layers
     collapsed: tuple[str, ...]  # layers of which one unit is left
     layers: Mapping[str, Layer]
+    unprunable: Mapping[str, int] = field(default_factory=dict)  # weights that are in no layer of a prunable kind
 
     def to_json(self) -> dict[str, Any]:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "unprunable" or self.unprunable}
         layers = {name: layer._asdict() for name, layer in self.layers.items()}
         return plain | {"collapsed": list(self.collapsed), "layers": layers}
 
@@ -81,6 +82,7 @@ class Sparsity:
             zero_weights=fraction("sparsity.zero_weights", raw["zero_weights"]),
             collapsed=tuple(raw["collapsed"]),
             layers={name: Layer(**{key: int(n) for key, n in layer.items()}) for name, layer in raw["layers"].items()},
+            unprunable={name: int(n) for name, n in raw.get("unprunable", {}).items()},
         )
 
 
