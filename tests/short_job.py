@@ -13,6 +13,7 @@ from torch import nn
 
 from prunelab.callbacks.penalize import Penalize
 from prunelab.channels.units import prunable_structure
+from prunelab.core.penalty import Reach
 from prunelab.core.pruner import Pruner
 from prunelab.job.conf import conf_dir, register_resolvers
 from prunelab.job.method import Method
@@ -92,7 +93,7 @@ def _kinds_of_units(model: str, *overrides: str) -> int:
             if not pruner.watches and not pruner.criterion.of_units:  # these have seen no training
                 pruner.unit_scores()
         for penalize in (callback for callback in method.others if isinstance(callback, Penalize)):
-            penalize.penalty.bind(net, method.pruners[0].granularity)
+            penalize.penalty.planned(Reach(1, 1.0, 1.0)).bind(net, method.pruners[0].granularity)
     except ValueError:
         return 0
     return max(1, len({net.get_parameter(name).dim() for name in makers}))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prunelab.callbacks.rewind import Rewind as Rewind
     from prunelab.callbacks.scaling_factors import ScalingFactors as ScalingFactors
     from prunelab.callbacks.shrink import Shrink as Shrink
+    from prunelab.callbacks.soft_pruning import SoftPruning as SoftPruning
     from prunelab.channels.blocks import Block as Block
     from prunelab.channels.budget import Budget as Budget
     from prunelab.channels.penalties import GroupLasso as GroupLasso
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from prunelab.core.allocation import Explicit as Explicit
     from prunelab.core.allocation import Global as Global
     from prunelab.core.allocation import Uniform as Uniform
+    from prunelab.core.allocation import UniformPlus as UniformPlus
     from prunelab.core.allocation import Zeros as Zeros
     from prunelab.core.context import Context as Context
     from prunelab.core.criterion import Criterion as Criterion
@@ -64,6 +66,7 @@ HOMES = {
     "Scan": "prunelab.callbacks.analysis.rate_scan",
     "Sensitivity": "prunelab.callbacks.analysis.sensitivity",
     "Shrink": "prunelab.callbacks.shrink",
+    "SoftPruning": "prunelab.callbacks.soft_pruning",
     "Block": "prunelab.channels.blocks",
     "Budget": "prunelab.channels.budget",
     "GroupLasso": "prunelab.channels.penalties",
@@ -77,6 +80,7 @@ HOMES = {
     "Explicit": "prunelab.core.allocation",
     "Global": "prunelab.core.allocation",
     "Uniform": "prunelab.core.allocation",
+    "UniformPlus": "prunelab.core.allocation",
     "Zeros": "prunelab.core.allocation",
     "Context": "prunelab.core.context",
     "Criterion": "prunelab.core.criterion",

@@ -68,6 +68,16 @@ class Foreign(L.LightningModule):
         return self.make(self.parameters())
 
 
+def test_a_frozen_layer_stays_real(fit) -> None:
+    module = Foreign()
+    module.body[0].weight.data *= 10
+    module.body[0].requires_grad_(False)
+    before = module.body[0].weight.clone()
+    fit([Binarize()], module)
+    assert torch.equal(module.body[0].weight, before)
+    assert module.body[4].weight.abs().unique(dim=1).shape == (3, 1)
+
+
 class Line(L.LightningModule):
     """y = w x with w = (0.5, -0.1), and the loss y^2 / 2, whose gradient is y x."""
 

@@ -1,6 +1,7 @@
 """Penalties act until the last pruning, never at rate 0, and after a resume as before it."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
 ]
 EPOCHS, EPOCH = 4, 8  # steps of an epoch
-PENALTIES = [ScaleL1(0.02), ScaleL1(0.3, proximal=True), GroupLasso(0.3), GroupLasso(0.3, "channels")]
+PENALTIES = [
+    ScaleL1(0.02), ScaleL1(0.3, proximal=True), GroupLasso(0.3), GroupLasso(0.3, "channels"), ScaleL1(start=0.5),
+    GroupLasso(),
+]  # fmt: skip
 
 
 class Foreign(L.LightningModule):
@@ -158,6 +162,55 @@ def fit(tmp_path: Path) -> Callable[..., tuple[Watch, L.LightningModule]]:
     return run
 
 
+class Scales(L.Callback):
+    """The norms' scales before the first step; stands behind Penalize."""
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.seen = [module.body[i].weight.detach().clone() for i in (1, 4)]
+
+
+def test_slimming_starts_at_a_half_and_takes_gamma_from_the_length_of_the_training(fit) -> None:
+    """5.9 over the sum of lr / (1 - momentum), lr half a cosine of 32 steps from 0.1, of which 16 precede pruning."""
+    callbacks = parts(ScaleL1(start=0.5), Rounds(0.5, start=0.5))
+    scales = Scales()
+    fit([*callbacks, scales])
+    assert all((seen == 0.5).all() for seen in scales.seen)
+    total = sum(0.05 * (1 + math.cos(math.pi * step / 32)) for step in range(16))
+    gamma = 5.9 / (total / 0.1)
+    _, derived = fit(parts(ScaleL1(start=0.5), Rounds(0.5, start=0.5)))
+    _, given = fit(parts(ScaleL1(gamma, start=0.5), Rounds(0.5, start=0.5)))
+    for a, b in zip(derived.parameters(), given.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_scales_that_were_trained_before_are_not_set_back(fit) -> None:
+    module = Foreign()
+    module.body[4].weight.data[0] = 0.9
+    scales = Scales()
+    fit([*parts(ScaleL1(start=0.5)), scales], module)
+    assert (scales.seen[0] == 0.5).all()
+    assert scales.seen[1].tolist() == [pytest.approx(0.9), 1, 1, 1, 1, 1]
+
+
+def test_a_travel_that_no_scale_survives_is_told_and_one_that_ends_before_0_is_a_warning(fit, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    for penalty in (ScaleL1(start=0.5), ScaleL1(travel=0.4, start=0.5), ScaleL1(1e-4, start=0.5)):
+        fit(parts(penalty, Rounds(0.5, start=0.5)))
+    told = [m for m in caplog.messages if m.startswith("penalty: gamma=")]
+    assert "moves what nothing else moves by 5.9 in 16 steps; the nearest to 0 starts at 0.5" in told[0]
+    warned = [m for m in caplog.messages if m.startswith("the penalty can bring nothing to 0")]
+    assert "moves by 0.4, and all start at 0.5" in warned[0]
+    assert "gamma=0.0001 moves by 0.0013" in warned[1]
+    assert len(told) == 3
+    assert len(warned) == 2
+
+
+def test_adam_moves_by_the_learning_rate_so_gamma_is_the_papers(fit, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    fit(parts(ScaleL1(start=0.5), Rounds(0.5, start=0.5)), Foreign(adam=True))
+    assert any(m.startswith("penalty: gamma=0.0001 moves what nothing else moves by 0.13") for m in caplog.messages)
+
+
 def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
@@ -195,7 +248,9 @@ def test_at_rate_zero_the_run_ends_in_the_bits_of_dense_training(fit, penalty: P
     assert watch.logged == []
 
 
-@pytest.mark.parametrize(("penalty", "kills"), [*zip(PENALTIES, [(3, 20), (11,), (8, 27), (20,)], strict=True)])
+@pytest.mark.parametrize(
+    ("penalty", "kills"), [*zip(PENALTIES, [(3, 20), (11,), (8, 27), (20,), (3,), (11,)], strict=True)]
+)
 def test_killed_before_between_and_after_prunings_it_goes_on_to_the_same_bits(
     fit, penalty: Penalty, kills: tuple[int, ...], tmp_path: Path
 ) -> None:
@@ -255,7 +310,7 @@ def test_zero_groups_are_what_pruning_takes_first_and_both_are_told(fit, caplog:
     assert 0 < zero.sum() < 7
     assert not (zero & keep).any()
     assert torch.equal(watch.zeros[-1], ~keep)
-    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    (_, message) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
     n = int(zero.sum())
     assert message == f"penalty finished: {n} of 14 groups reached exactly 0, pruning removed 7 of 14 units"
     assert watch.logged == [pytest.approx(n / 14)]
@@ -264,7 +319,8 @@ def test_zero_groups_are_what_pruning_takes_first_and_both_are_told(fit, caplog:
 def test_a_penalty_without_effect_hints_at_gamma(fit, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fit(parts(GroupLasso(1e-9), Rounds(0.5, start="1ep")))
-    (message,) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    (_, warning, message) = [r.getMessage() for r in caplog.records if r.name.endswith("penalize")]
+    assert warning.startswith("the penalty can bring nothing to 0: gamma=1e-09 moves by 7.67e-10, and all start at 0.1")
     assert message.startswith("penalty finished: 0 of 14 groups reached exactly 0, ")
     assert message.endswith("; gamma may be too small")
 

@@ -501,6 +501,38 @@ def test_a_checkpoint_with_masks_can_be_tested_with_the_callback_there(fit, tmp_
     trainer.test(Tested(), loader(), ckpt_path=tmp_path / "end.ckpt", verbose=False)
 
 
+def test_a_frozen_teacher_is_not_pruned_and_named_once(fit, caplog) -> None:
+    class Student(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.teacher = nn.Linear(64, 3).requires_grad_(False)
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return nn.functional.mse_loss(self(batch[0]), self.teacher(batch[0].flatten(1)))
+
+    module = fit([pruning(0.8)], Student())
+    assert module.teacher.weight.all()
+    assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+    assert [m for m in caplog.messages if "teacher" in m] == [
+        f"left dense, {100 * 192 / 1157:.3g} % of all parameters, frozen: teacher.weight"
+    ]
+
+
+def test_a_layer_that_is_thawed_later_stays_dense_and_one_that_is_frozen_later_keeps_its_zeros(fit) -> None:
+    class Swap(L.Callback):
+        def on_train_epoch_start(self, trainer, module) -> None:
+            module.body[0].requires_grad_(trainer.current_epoch >= 1)
+            module.body[4].requires_grad_(trainer.current_epoch < 1)
+
+    module = Foreign(lambda params: torch.optim.SGD(params, 0.1))
+    module.body[0].requires_grad_(False)
+    before = module.body[0].weight.clone()
+    fit([pruning(0.8), Swap()], module)
+    assert not torch.equal(module.body[0].weight, before)
+    assert module.body[0].weight.all()
+    assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
+
+
 def test_two_callbacks_prune_two_parts_of_a_net(fit) -> None:
     def part(rate: float, skip: str) -> Pruning:
         return Pruning(Pruner(Norm(), Weight(), Uniform(), Cubic(rate=rate), skip=[skip]))

@@ -233,6 +233,14 @@ def test_shuffle_has_the_weights_of_the_ticket_and_as_many_in_other_places(fit) 
         assert not module.get_parameter(name)[~other].any()
 
 
+def test_reinit_leaves_a_frozen_layer_as_it_is(fit) -> None:
+    module = Foreign()
+    module.body[0].requires_grad_(False)
+    before = module.body[0].weight.clone()
+    fit(rounds(rewind="1ep", control="reinit"), module)
+    assert torch.equal(module.body[0].weight, before)
+
+
 @pytest.mark.parametrize("control", ["reinit", "shuffle"])
 def test_controls_wait_for_the_last_round(fit, control: str) -> None:
     plain, _ = fit(rounds(rewind="1ep"))

@@ -1,6 +1,7 @@
 """DSSS: factors follow the paper's equations, fold exactly, and survive a kill."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,35 @@ def test_training_is_that_of_a_plain_loop_with_the_factors_written_into_the_net(
     folded["3.weight"] = factors[4:, None]  # the fit stopped short of the pruning, and what it had was folded
     for name, p in net.named_parameters():
         torch.testing.assert_close(module.body.get_parameter(name), p * folded.get(name, 1), rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_gamma_it_follows_from_the_travel(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    """4 over the sum of lr / (1 - momentum) until the pruning after two epochs of STEPS; lr half a cosine."""
+    caplog.set_level(logging.INFO)
+    ends = []
+    total = sum(LR / 2 * (1 + math.cos(math.pi * step / (4 * STEPS))) for step in range(2 * STEPS))
+    for gamma in (None, 4 / (total / 0.1)):
+        callback = ScalingFactors(gamma)
+        watch = Watch(callback)
+        fit([callback, pruning(), watch], Foreign(residual))
+        ends.append(watch.values[STEPS])
+    torch.testing.assert_close(*ends)
+    assert any("moves one that nothing else moves by 4, from 1" in m for m in caplog.messages)
+    fit([ScalingFactors(1e-3), pruning()], Foreign(residual))
+    assert any(m.startswith("no factor can reach 0: gamma=0.001 moves by") for m in caplog.messages)
+
+
+def test_beside_adam_factors_take_the_steps_of_sgd_on_its_schedule(fit: Fit) -> None:
+    class Adam(Foreign):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), 1e-3)
+
+    ends = []
+    for lr in (None, 0.1):
+        watch = Watch(callback := ScalingFactors(0.05, lr=lr))
+        fit([callback, pruning(), watch], Adam(residual))
+        ends.append(watch.values[STEPS])
+    assert torch.equal(*ends)
 
 
 def test_a_large_gamma_makes_exact_zeros_and_the_log_tells_their_share(fit: Fit) -> None:

@@ -32,6 +32,13 @@ def bound(net: nn.Module, example: Example = IMAGES, skip: Sequence[str] = ()) -
     return Block().bind(net, prunable_weights(net, skip), example)
 
 
+def test_a_block_with_a_frozen_weight_stays() -> None:
+    net = resnet20()
+    net.layer1[1].conv2.requires_grad_(False)
+    assert "layer1.1" not in {block.path for block in bound(net).blocks}
+    assert "layer1.0" in {block.path for block in bound(net).blocks}
+
+
 def stand_ins(net: nn.Module, example: Example = IMAGES) -> dict[str, str]:
     """What the units of a network become; nothing where it has none."""
     try:

@@ -36,6 +36,16 @@ def bound(net: nn.Module, granularity: Granularity, example: Tensor = EXAMPLE, s
     return granularity.bind(net, prunable_weights(net, skip), example)
 
 
+@pytest.mark.parametrize("penalty", [ScaleL1(0.1), GroupLasso(0.1), GroupLasso(0.1, "shapes")])
+def test_what_is_frozen_is_no_group(penalty: ScaleL1 | GroupLasso) -> None:
+    net = residual()
+    net.layer1[0].conv2.requires_grad_(False)  # it reads the channels of conv1, and makes the stream
+    groups = penalty.bind(net, bound(net, Filter()))
+    assert all(
+        name.startswith(("layer1.0.conv1", "layer1.0.bn1", "layer1.1.conv1", "layer1.1.bn1")) for name in groups.params
+    )
+
+
 def params(net: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in net.named_parameters()}
 

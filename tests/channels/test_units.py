@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from prunelab.channels.units import Channels, Filter, Neuron
 from prunelab.core.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8
+from prunelab.models.mobilenet_v2 import MobileNetV2
+from prunelab.models.vgg import vgg11
 
 
 class Crossed(nn.Module):
@@ -127,6 +129,27 @@ def test_a_skipped_weight_keeps_its_whole_group() -> None:
     assert "layer3.0.conv2.weight" not in filters.numbers
     assert "conv1.weight" not in filters.numbers  # its channels live on in the skipped layer
     assert "layer3.0.conv1.weight" in filters.numbers
+
+
+def test_filters_of_single_layers_are_the_first_convolutions_of_blocks() -> None:
+    makers = bound(resnet8(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers
+    assert makers == ("layer1.0.conv1.weight", "layer2.0.conv1.weight", "layer3.0.conv1.weight")
+    chain = bound(vgg11(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers  # nothing is added up
+    assert chain == bound(vgg11(), torch.zeros(1, 3, 32, 32)).makers
+    mobile = bound(MobileNetV2(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers
+    assert "stage2.0.expand.conv.weight" in mobile  # with the depthwise convolution behind it
+    assert "stage2.1.project.conv.weight" not in mobile
+
+
+def test_a_group_with_a_frozen_maker_stays_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    net = resnet8()
+    net.layer1[0].conv2.requires_grad_(False)
+    filters = bound(net, torch.zeros(1, 3, 32, 32))
+    assert "conv1.weight" not in filters.makers
+    assert "layer1.0.conv1.weight" in filters.makers
+    assert any(
+        m.startswith("channels of conv1.weight") and "coupled to layer1.0.conv2.weight" in m for m in caplog.messages
+    )
 
 
 def test_what_stays_because_of_an_unknown_operation_is_named(caplog: pytest.LogCaptureFixture) -> None:

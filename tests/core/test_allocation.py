@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros, erk_counts
+from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, UniformPlus, Zeros, erk_counts
 
 
 def gone(masks: dict[str, torch.Tensor]) -> dict[str, int]:
@@ -71,10 +71,10 @@ def test_an_explicit_rate_for_no_layer_is_refused_with_what_there_is() -> None:
         Explicit({"fc2": 0.5}, target=0.5)({"fc1": torch.ones(3)}, 0.5)
 
 
-@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK(), Zeros()])
+@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK(), UniformPlus(), Zeros()])
 def test_nan_scores_are_refused_by_layer(allocation: Allocation) -> None:
     with pytest.raises(ValueError, match="sick: its scores contain NaN"):
-        allocation({"well": torch.ones(4), "sick": torch.tensor([1.0, torch.nan])}, 0.5)
+        allocation({"well": torch.ones(4), "sick": torch.tensor([1.0, torch.nan]), "last": torch.ones(4)}, 0.5)
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200, 1 / 3])
@@ -238,3 +238,46 @@ def test_sparing_one_layer_empties_no_other() -> None:
     units = {"a": torch.tensor([10.0, 9.0, 8.0]), "b": torch.tensor([1.0]), "c": torch.tensor([0.0])}
     keep = Global()(units, 0.2)
     assert {name: mask.tolist() for name, mask in keep.items()} == {"a": [True, True, False], "b": [True], "c": [True]}
+
+
+def layers(*sizes: int) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return {name: torch.rand(n, generator=g) for name, n in zip("abcd", sizes, strict=False)}
+
+
+def test_erk_can_leave_the_first_layer_whole_and_meets_the_rate_all_the_same() -> None:
+    units = {"a": torch.rand(4, 3, 3, 3), "b": torch.rand(8, 4, 3, 3), "c": torch.rand(10, 8)}
+    masks = ERK(dense_first=True)(units, 0.7)
+    assert masks["a"].all()
+    rest = erk_counts([units["b"].shape, units["c"].shape], 476 - round(0.7 * 476) - 108)
+    assert [int(masks[name].sum()) for name in "bc"] == rest
+    assert sum(gone(masks).values()) == round(0.7 * 476)
+    with pytest.raises(ValueError, match=r"rate=0.8: would keep 95 units, the first layer alone has 108; lower"):
+        ERK(dense_first=True)(units, 0.8)
+
+
+def test_uniform_plus_by_hand() -> None:
+    """Of 10 + 100 + 200 + 90 units 85 % are 340: 72 of the last, as 80 % are the most, and 268 of 300 in between."""
+    assert gone(UniformPlus()(layers(10, 100, 200, 90), 0.85)) == {"a": 0, "b": 89, "c": 179, "d": 72}
+    assert gone(UniformPlus()(layers(10, 100, 200, 90), 0.39)) == {
+        "a": 0,
+        "b": 40,
+        "c": 80,
+        "d": 36,
+    }  # 40 % of the rest
+    with pytest.raises(
+        ValueError, match=r"rate=0.95: with the first layer dense and the last at most 0.8, at most 0.92"
+    ):
+        UniformPlus()(layers(10, 100, 200, 90), 0.95)
+    with pytest.raises(ValueError, match="there are 2: use uniform"):
+        UniformPlus()(layers(4, 4), 0.5)
+
+
+@pytest.mark.parametrize("allocation", [UniformPlus(), ERK(dense_first=True)])
+def test_a_layer_never_gets_weights_back_as_the_rate_rises(allocation: Allocation) -> None:
+    units, before = layers(7, 61, 133, 29), dict.fromkeys("abcd", 0)
+    for removed in range(0, 190):
+        now = gone(allocation(units, removed / 230))
+        assert sum(now.values()) == removed
+        assert all(now[name] >= before[name] for name in "abcd")
+        before = now

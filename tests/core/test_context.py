@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunelab.core.context import Batch, Context
 from prunelab.core.preserve import preserve_state
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.prunable import layer_weights
 
 
 def net(dropout: float = 0.0) -> nn.Sequential:
@@ -28,7 +28,7 @@ def data(*sizes: int) -> list[Batch]:
 
 
 def context(model: nn.Module, **more: Any) -> Context:
-    return Context(model, prunable_weights(model), torch.Generator().manual_seed(0), **more)
+    return Context(model, layer_weights(model), torch.Generator().manual_seed(0), **more)
 
 
 def plain(model: nn.Module, batches: list[Batch], temperature: float = 1.0) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def test_gradients_are_those_of_training_mode_averaged_over_batches(temperature:
 
 def test_pruned_weights_have_the_gradient_they_would_grow_by() -> None:
     model, batches = net(), data(6)
-    for p in prunable_weights(model).values():
+    for p in layer_weights(model).values():
         p.data[torch.rand(p.shape, generator=torch.Generator().manual_seed(3)) < 0.7] = 0
     expected = plain(model, batches)
     for name, slope in context(model).gradients(batches).items():
@@ -125,7 +125,7 @@ def test_a_glance_takes_gradients_in_training_mode_alone(training: bool) -> None
             assert all(m.training == training for m in model.modules())
 
 
-def test_a_frozen_weight_and_one_that_is_not_used_score_zero() -> None:
+def test_a_weight_that_is_frozen_later_and_one_that_is_not_used_score_zero() -> None:
     model, batches = net(), data(5)
     expected = plain(model, batches)
     model[0].weight.requires_grad_(False)
@@ -141,7 +141,7 @@ def test_a_frozen_weight_and_one_that_is_not_used_score_zero() -> None:
 
 
 def model_ones(model: nn.Module) -> dict[str, Tensor]:
-    return {name: torch.ones_like(p) for name, p in prunable_weights(model).items()}
+    return {name: torch.ones_like(p) for name, p in layer_weights(model).items()}
 
 
 def test_without_training_data_the_remedy_is_named() -> None:

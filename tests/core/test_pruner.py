@@ -11,14 +11,17 @@ from prunelab.channels.units import Filter
 from prunelab.core.allocation import Allocation, Global, Uniform
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.granularity import Granularity, Weight
+from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.time import Progress
 from prunelab.core.types import Masks, Scores
+from prunelab.criteria.lamp import LAMP
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
+from prunelab.criteria.synflow import SynFlow
+from prunelab.criteria.taylor import Taylor
 
 
 def net() -> nn.Module:
@@ -59,6 +62,36 @@ def test_every_combination_meets_its_rate_exactly_and_prunes_monotonically(crite
     for name, mask in pruner.masks.items():
         assert mask.dtype == torch.bool
         assert torch.equal(model.get_parameter(name) == 0, ~mask)
+
+
+class Gated(nn.Module):
+    """Attention and a recurrent layer, with a frozen embedding of the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.frozen = nn.Linear(6, 8).requires_grad_(False)
+        self.attention, self.lstm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LSTM(8, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.frozen(x)
+        return self.head(self.lstm(self.attention(x, x, x)[0])[0][:, -1])
+
+
+@pytest.mark.parametrize("criterion", [Norm(), Random(), Taylor(), SynFlow(), LAMP()])
+@pytest.mark.parametrize("granularity", [Weight(), NM(m=2)])
+def test_attention_and_recurrent_layers_are_pruned_and_frozen_ones_are_not(criterion, granularity) -> None:
+    model, data = Gated(), (torch.randn(4, 5, 6), torch.tensor([0, 1, 2, 0]))
+    before = model.frozen.weight.clone()
+    pruner = Pruner(criterion, granularity, Global(), Rounds(rate=0.5, start=0.0))
+    pruner.attach(model, data[0], draw=lambda count, _: [data] * count)
+    pruner.update(at(0))
+    assert torch.equal(model.frozen.weight, before)
+    names = ("attention.in_proj_weight", "attention.out_proj.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0")
+    assert set(pruner.masks) == {*names, "head.weight"}
+    weights = [model.get_parameter(name) for name in pruner.masks]
+    assert sum(int((w == 0).sum()) for w in weights) == sum(w.numel() for w in weights) / 2
 
 
 def test_names_and_identity_of_parameters_stay() -> None:

@@ -125,6 +125,18 @@ def test_sparsity_counts_zeros_and_units_layer_by_layer() -> None:
     assert report["zero_weights"] == 9 / 228
 
 
+def test_frozen_layers_count_and_weights_of_other_modules_are_named() -> None:
+    net = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2), nn.Embedding(3, 2))
+    net[0].requires_grad_(False)
+    with torch.no_grad():
+        net[1].weight[0] = 0
+    report = sparsity_report(net, {"1.weight": (2, 4)})
+    assert report["attained"] == 0.5
+    assert report["zero_weights"] == 2 / 12
+    assert report["layers"]["0.weight"] == {"units": 0, "removed": 0, "weights": 8, "zeros": 0}
+    assert report["unprunable"] == {"2.weight": 6}
+
+
 def test_a_layer_with_a_single_unit_left_is_reported_as_collapsed() -> None:
     net = nn.Sequential(nn.Linear(4, 1, bias=False), nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False))
     report = sparsity_report(net, {"0.weight": (3, 4), "1.weight": (2, 4), "2.weight": (0, 8)})

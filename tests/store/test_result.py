@@ -41,6 +41,13 @@ def test_a_result_is_read_as_it_was_written(method: str, job, tmp_path: Path) ->
     assert (result.scan is not None) == ("scan" in method)
 
 
+def test_weights_that_no_method_prunes_stand_in_the_file(earlier, tmp_path: Path) -> None:
+    earlier["sparsity"]["unprunable"] = {"embedding.weight": 96}
+    result = Result.from_json(earlier, tmp_path)
+    assert result.sparsity.unprunable == {"embedding.weight": 96}
+    assert as_json(result.to_json()) == earlier
+
+
 def test_reports_leave_out_only_the_layers_of_each_epoch(earlier, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(EARLIER.read_text())
     whole, kept = read(tmp_path), read_without_layers(tmp_path)

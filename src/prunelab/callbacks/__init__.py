@@ -8,5 +8,16 @@ from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scaling_factors import ScalingFactors
 from prunelab.callbacks.shrink import Shrink
+from prunelab.callbacks.soft_pruning import SoftPruning
 
-__all__ = ["Binarize", "Penalize", "Pruning", "Rewind", "ScalingFactors", "Scan", "Sensitivity", "Shrink"]
+__all__ = [
+    "Binarize",
+    "Penalize",
+    "Pruning",
+    "Rewind",
+    "ScalingFactors",
+    "Scan",
+    "Sensitivity",
+    "Shrink",
+    "SoftPruning",
+]

@@ -1,6 +1,7 @@
 """Applies a penalty to the units to be pruned, while any LightningModule trains."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -11,8 +12,9 @@ from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, on
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import progress, steps_done
+from prunelab.callbacks.travel import reach_before_pruning
 from prunelab.core.granularity import Granularity
-from prunelab.core.penalty import Penalty
+from prunelab.core.penalty import Penalty, Reach
 from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
@@ -26,7 +28,9 @@ class Penalize(L.Callback):
     Its groups are the units of the Pruning callback; without one it acts on the units of `granularity` for the
     whole training. A sub-gradient is added to the gradient before Lightning clips it, like a term of the loss; a
     proximal step follows the optimizer's, with the learning rate of that step. It reads only parameters, so all
-    ranks do the same, and has no state, so a resumed run continues with the same bits.
+    ranks do the same. Its state is the reach of the penalty, found at the start from the schedule of learning rates:
+    a penalty without a gamma takes it from there, so a resumed run continues with the same bits. The log says how far
+    the penalty travels, and warns where that brings no group to 0.
 
     Logs `penalty/zero` each epoch: the fraction of groups that are exactly 0.
     Raises ValueError before training for more than one optimizer or Pruning, for a Pruning listed before this one,
@@ -39,6 +43,10 @@ class Penalize(L.Callback):
         self._pulling: Penalty | None = None  # bound, until the last pruning
         self._zeros = 0, 0  # groups that were exactly 0 before the last pruning, all groups
         self._hook: RemovableHandle | None = None
+        self._reach: Reach | None = None  # of this training, also after a resume
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._reach = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
@@ -48,9 +56,13 @@ class Penalize(L.Callback):
         untrained = "nothing is trained under the penalty"
         if pruner is not None and not is_last_pruning_ahead(pruner, progress(trainer, 0), untrained):
             return
-        self._pulling = self.penalty.bind(pl_module, self._units(pl_module, pruner))
+        starts, self._reach = self._reach is None, self._reach or reach_before_pruning(trainer, pruner)
+        self._pulling = self.penalty.planned(self._reach).bind(pl_module, self._units(pl_module, pruner))
         self._check_trained(trainer.optimizers[0])
         check_unscaled(trainer, "a penalty")
+        if starts:
+            self._pulling.begin()
+            _say_travel(self._pulling, self._reach)
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._shrink(optimizer))
 
     def _pruner(self, trainer: L.Trainer) -> Pruner | None:
@@ -119,11 +131,31 @@ class Penalize(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._stop()
 
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self._reach) if self._reach else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._reach = Reach(**state_dict) if state_dict else None
+
     def _stop(self) -> None:
         self._pulling = None
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
+
+
+def _say_travel(penalty: Penalty, reach: Reach) -> None:
+    if (travel := penalty.travel_over(reach)) is None:
+        return
+    log.info(
+        "penalty: gamma=%.3g moves what nothing else moves by %.3g in %d steps; the nearest to 0 starts at %.3g",
+        travel.gamma, travel.distance, reach.steps, travel.nearest,
+    )  # fmt: skip
+    if travel.distance < travel.nearest:
+        log.warning(
+            "the penalty can bring nothing to 0: gamma=%.3g moves by %.3g, and all start at %.3g or more; raise gamma",
+            travel.gamma, travel.distance, travel.nearest,
+        )  # fmt: skip
 
 
 def _emptied(penalty: Penalty, pruner: Pruner) -> list[str]:

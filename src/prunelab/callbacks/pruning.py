@@ -15,6 +15,7 @@ from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
 from prunelab.core.context import Loss
+from prunelab.core.prunable import left_dense
 from prunelab.core.pruner import Pruner
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ class Pruning(L.Callback):
 
     In another fit of the same module the masks go on, also in another Trainer, as long as what is masked is still 0;
     another module starts afresh.
+
+    Prunable is what is trained when a fit begins: frozen weights, and those of layers of unknown kinds, stay dense
+    and are named in the log. A weight that is thawed later (BaseFinetuning) stays dense for that fit; one that is
+    frozen later stays prunable.
 
     Under DDP all ranks have the same masks: the gradients of criteria are averaged, and whenever masks change
     their checksums are compared; a difference is a RuntimeError that names the layer.
@@ -73,6 +78,9 @@ class Pruning(L.Callback):
         )
         if state is not None:
             self.pruner.load_state_dict(state)
+        if trainer.is_global_zero:
+            for line in left_dense(pl_module):
+                log.warning(line)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch

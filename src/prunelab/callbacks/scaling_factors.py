@@ -14,6 +14,7 @@ from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
 from prunelab.callbacks.shrink import Shrink
+from prunelab.callbacks.travel import reach_before_pruning
 from prunelab.channels.factors import Factors
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.pruner import Pruner
@@ -26,9 +27,11 @@ log = logging.getLogger(__name__)
 class ScalingFactors(L.Callback):
     """Trains a factor for each unit of the Pruning callback, from 1 towards 0, until the last pruning.
 
-    The factor multiplies the unit's output. After each optimizer step the factors take a step of their own, with
-    the learning rate of the optimizer's first group or a constant `lr`, which pulls at them with `gamma` and makes
-    exact zeros, without weight decay or clipping. The criterion Factor removes the units of the smallest factors.
+    The factor multiplies the unit's output. After each optimizer step the factors take a step of their own, which
+    pulls at them with `gamma` and makes exact zeros, without weight decay or clipping. Its learning rate is a constant
+    `lr` or that of SGD's first group; beside other optimizers 0.1, the usual peak of SGD, on their schedule. Without a
+    `gamma` it follows from the learning rates until the first pruning, so that a factor which nothing else moves
+    loses `travel`. The criterion Factor removes the units of the smallest factors.
     After the last pruning, or at the end of a fit that stops before it, the factors are folded into the weights.
     Until then the network computes with them, in evaluation too, and checkpoints hold them beside its unchanged
     state_dict. With a rate of 0 nothing is done.
@@ -39,20 +42,25 @@ class ScalingFactors(L.Callback):
     first step, and layers that factors cannot be folded into.
     """
 
-    def __init__(self, gamma: float, momentum: float = 0.9, lr: float | None = None) -> None:
-        if not gamma >= 0:
+    def __init__(
+        self, gamma: float | None = None, momentum: float = 0.9, lr: float | None = None, travel: float = 4.0
+    ) -> None:
+        if gamma is not None and not gamma >= 0:
             raise ValueError(f"gamma={gamma}: expected a number of at least 0")
+        if not travel > 0:
+            raise ValueError(f"travel={travel}: expected a number above 0")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum={momentum}: expected a number in [0, 1)")
         if lr is not None and not lr > 0:
             raise ValueError(f"lr={lr}: expected a number above 0, or null for the optimizer's")
-        self.gamma, self.momentum, self.lr = gamma, momentum, lr
+        self.gamma, self.momentum, self.lr, self.travel = gamma, momentum, lr, travel
         self._hooks: list[RemovableHandle] = []
         self._loaded: dict[str, Any] | None = None
         self._forget()
 
     def _forget(self) -> None:
         self.factors: Factors | None = None  # from the start of a fit until they are folded
+        self._gamma = 0.0  # of this training
         self._cut = (0, 0.0)  # removed units whose factor was not 0 yet, and the largest of these
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -67,7 +75,10 @@ class ScalingFactors(L.Callback):
         _check_run(trainer)
         refuse_averages(trainer, self, "whose copy has no factors")
         self.factors = Factors(pl_module, _units(pruner))
-        self._restore(self.factors)
+        if self._loaded is None or self._loaded["values"] is None:
+            self._gamma = self._plan(trainer, pruner)
+        else:
+            self._restore(self.factors, self._loaded)
         self._hooks = self.factors.hook(pl_module)
         self._hooks.append(trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._step(optimizer)))
         torch.compiler.reset()  # an earlier graph, as of the sanity check, would run without hooks
@@ -80,13 +91,30 @@ class ScalingFactors(L.Callback):
         _units(pruning.pruner)
         return pruning.pruner
 
-    def _restore(self, factors: Factors) -> None:
-        if self._loaded is None or self._loaded["values"] is None:
-            return
+    def _restore(self, factors: Factors, state: dict[str, Any]) -> None:
         with torch.no_grad():
-            factors.values.copy_(self._loaded["values"])
-        factors.velocity.copy_(self._loaded["velocity"])
-        self._cut = tuple(self._loaded["cut"])
+            factors.values.copy_(state["values"])
+        factors.velocity.copy_(state["velocity"])
+        self._cut, self._gamma = tuple(state["cut"]), state["gamma"]
+
+    def _plan(self, trainer: L.Trainer, pruner: Pruner) -> float:
+        """Gamma for the training that begins."""
+        reach, optimizer = reach_before_pruning(trainer, pruner), trainer.optimizers[0]
+        rates = reach.proximal * self._share(optimizer) if self.lr is None else reach.steps * self.lr
+        per_gamma = rates / (1 - self.momentum)
+        gamma = self.travel / per_gamma if self.gamma is None else self.gamma
+        log.info("factors: gamma=%.3g moves one that nothing else moves by %.3g, from 1", gamma, gamma * per_gamma)
+        if gamma * per_gamma < 1:
+            log.warning(
+                "no factor can reach 0: gamma=%.3g moves by %.3g, and all start at 1; raise gamma",
+                gamma, gamma * per_gamma,
+            )  # fmt: skip
+        return gamma
+
+    @staticmethod
+    def _share(optimizer: torch.optim.Optimizer) -> float:
+        """Of the optimizer's learning rate: factors take plain steps, for which one of Adam's is too low."""
+        return 1.0 if isinstance(optimizer, torch.optim.SGD) else 0.1 / float(optimizer.defaults["lr"])
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -102,8 +130,8 @@ class ScalingFactors(L.Callback):
 
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         assert self.factors is not None
-        lr = float(optimizer.param_groups[0]["lr"]) if self.lr is None else self.lr
-        self.factors.step(lr, self.gamma, self.momentum)
+        lr = float(optimizer.param_groups[0]["lr"]) * self._share(optimizer) if self.lr is None else self.lr
+        self.factors.step(lr, self._gamma, self.momentum)
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning when it has changed the masks, before the next step."""
@@ -134,12 +162,12 @@ class ScalingFactors(L.Callback):
             log.warning(
                 "%d of the %d removed units had factors above 0, up to %.3g, so removing them changes outputs: for "
                 "more zeros raise gamma=%g or epochs, or lower the rate",
-                missed, removed, largest, self.gamma,
+                missed, removed, largest, self._gamma,
             )  # fmt: skip
         if useless:
             log.warning(
                 "%d kept units have factor 0 and compute nothing: lower gamma=%g or raise the rate",
-                useless, self.gamma,
+                useless, self._gamma,
             )  # fmt: skip
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -174,6 +202,7 @@ class ScalingFactors(L.Callback):
             "values": f.values.detach().clone() if f else None,
             "velocity": f.velocity.clone() if f else None,
             "cut": self._cut,
+            "gamma": self._gamma,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

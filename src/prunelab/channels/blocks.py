@@ -22,7 +22,7 @@ from prunelab.channels.tracing.graph import export
 from prunelab.channels.units import PrunableStructure
 from prunelab.core.granularity import Layout
 from prunelab.core.preserve import preserve_state
-from prunelab.core.prunable import PRUNABLE, prunable_weights
+from prunelab.core.prunable import PRUNABLE, layer_weights
 from prunelab.core.temporary import temporary_tensors
 from prunelab.core.types import Example, Masks, Scores
 
@@ -45,7 +45,7 @@ class Residual:
 class Block(PrunableStructure):
     """Residual blocks. A score is the mean over the block's prunable weights that are not removed yet.
 
-    Of nested blocks the innermost are units. A block with a skipped weight stays.
+    Of nested blocks the innermost are units. A block with a skipped or frozen weight stays.
     """
 
     whole_layers: ClassVar[bool] = True
@@ -61,7 +61,7 @@ class Block(PrunableStructure):
                 "set example_input_array on the LightningModule"
             )
         weights = {
-            block: tuple(name for name in prunable_weights(net) if name.startswith(f"{block.path}."))
+            block: tuple(name for name in layer_weights(net) if name.startswith(f"{block.path}."))
             for block in residual_blocks(net, example)
         }
         chosen = {block: names for block, names in weights.items() if names and all(n in params for n in names)}

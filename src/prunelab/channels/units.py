@@ -14,6 +14,7 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
 from prunelab.core.granularity import Granularity, Layout
+from prunelab.core.prunable import PRUNABLE
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -65,10 +66,13 @@ class Channels(PrunableStructure):
     Coupled are every filter or row that makes the channel, its bias, the scale and shift of its norms, and the
     weights of the next layers that read it. A unit's score is the mean over the layers that make it, each summed
     over the filter. `of` chooses the groups: "conv" with some convolution in it, "linear" with none, or both.
+    `summed=False` leaves out channels that several layers make, as those of a residual stream (Li et al. 2017 prune
+    only the first convolution of a block); depthwise convolutions, which make none of their own, do not count.
     """
 
     of_channels: ClassVar[bool] = True
     of: tuple[str, ...] = ("conv", "linear")
+    summed: bool = True
     graph: ChannelGraph | None = field(default=None, compare=False)
     groups: tuple[Group, ...] = ()
     shapes: Mapping[str, torch.Size] = field(default_factory=dict)  # of all parameters
@@ -81,6 +85,8 @@ class Channels(PrunableStructure):
             )
         graph = channel_graph(net, example)
         groups = tuple(g for g in graph.groups if g.kind in self.of and all(maker in params for maker in g.makers))
+        if not self.summed:
+            groups = tuple(group for group in groups if not _is_summed(group, graph, net))
         reasons: dict[str, list[str]] = {}
         for weight, why in graph.stays.items():
             if weight in params and why not in (INPUT, OUTPUT):
@@ -88,6 +94,11 @@ class Channels(PrunableStructure):
         for why, weights in reasons.items():
             more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
             log.warning("channels of %s%s stay: %s", ", ".join(weights[:3]), more, why)
+        for group in graph.groups:
+            kept = [maker for maker in group.makers if maker not in params]
+            if group.kind in self.of and 0 < len(kept) < len(group.makers):
+                others = ", ".join(maker for maker in group.makers if maker in params)
+                log.warning("channels of %s stay: coupled to %s, skipped or frozen", others, ", ".join(kept))
         if not groups:
             why = "; ".join(f"{weight}: {why}" for weight, why in graph.stays.items())
             kinds = {"conv": "filters", "linear": "neurons"}
@@ -180,6 +191,13 @@ class Channels(PrunableStructure):
         kept = {place: k for place, k in kept.items() if len(k) < len(self._graph.places[place])}
         pads = {module: pad.without(alive) for module, pad in self._graph.pads.items()}
         return Plan(kept, {module: padding for module, padding in pads.items() if padding is not None})
+
+
+def _is_summed(group: Group, graph: ChannelGraph, net: nn.Module) -> bool:
+    """Whether its channels are made by several layers, or by one and the zeros of a shortcut."""
+    depthwise = {id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE) and getattr(m, "groups", 1) > 1}
+    makers = [maker for maker in group.makers if id(net.get_parameter(maker)) not in depthwise]
+    return len(makers) > 1 or any(bool(torch.isin(group.units, pad.units).any()) for pad in graph.pads.values())
 
 
 @dataclass(frozen=True)

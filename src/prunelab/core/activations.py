@@ -29,7 +29,8 @@ def input_squares(net: nn.Module, params: Mapping[str, nn.Parameter], inputs: It
         for batch in inputs:
             net(batch)
     if idle := [name for name in params if name not in squares]:
-        raise ValueError(f"{', '.join(idle)}: the layer does not run, so its inputs are unknown; skip it")
+        why = "the layer does not run, or is no convolution or linear layer, so its inputs are unknown"
+        raise ValueError(f"{', '.join(idle)}: {why}; skip it")
     return {name: squares[name] for name in params}  # in one order on all ranks
 
 

@@ -126,14 +126,47 @@ class ERK(Allocation):
     """Erdos-Renyi-Kernel (Evci et al. 2020): smaller layers keep a larger share.
 
     A layer's density is proportional to the sum of its dimensions over their product, and at most 1. Exactly
-    `round(rate * n)` units of the whole network are removed.
+    `round(rate * n)` units of the whole network are removed. `dense_first` leaves the first layer whole, as the
+    authors' CIFAR-10 script does. Raises ValueError for a rate that the others cannot meet.
     """
+
+    dense_first: bool = False
 
     def __call__(self, units: Scores, rate: float) -> Masks:
         refuse_nan(units)
         total = _kept_in_all(units, rate)
-        counts = erk_counts([score.shape for score in units.values()], total)
-        return {name: keep_top(score, k) for (name, score), k in zip(units.items(), counts, strict=True)}
+        whole = next(iter(units.values())).numel() if self.dense_first else 0
+        rest = [score.shape for score in list(units.values())[self.dense_first :]]
+        if total - whole < len(rest):
+            raise ValueError(
+                f"rate={rate}: would keep {total} units, the first layer alone has {whole}; lower the rate"
+            )
+        return _keep_best(units, [whole] * self.dense_first + erk_counts(rest, total - whole))
+
+
+@dataclass(frozen=True)
+class UniformPlus(Allocation):
+    """The first layer dense, the last at most 80 % sparse, the others at one rate (Gale et al. 2019, Uniform+).
+
+    Exactly `round(rate * n)` units of the whole network are removed. Raises ValueError for a rate that this cannot
+    meet, and for fewer than three layers.
+    """
+
+    def __call__(self, units: Scores, rate: float) -> Masks:
+        refuse_nan(units)
+        sizes = [score.numel() for score in units.values()]
+        if len(sizes) < 3:
+            raise ValueError(
+                f"uniform_plus takes a first, a last and other layers, there are {len(sizes)}: use uniform"
+            )
+        total = _kept_in_all(units, rate)
+        least = [sizes[0], *(1 for _ in sizes[1:-1]), _kept(sizes[-1], 0.8)]
+        if sum(least) > total:
+            raise ValueError(
+                f"rate={rate}: with the first layer dense and the last at most 0.8, at most "
+                f"{1 - sum(least) / sum(sizes):.4g} can be removed; lower the rate"
+            )
+        return _keep_best(units, _shared_counts(sizes, sizes, least, total))
 
 
 @dataclass(frozen=True)
@@ -166,9 +199,15 @@ def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
     One epsilon for all layers, found by bisection, so no layer's count rises as `total` falls.
     """
     sums, sizes = [sum(shape) for shape in shapes], [math.prod(shape) for shape in shapes]
+    return _shared_counts(sizes, sums, [1] * len(sizes), total)
+
+
+def _shared_counts(sizes: Sequence[int], shares: Sequence[int], least: Sequence[int], total: int) -> list[int]:
+    """`total` in sum: min(size, max(least, round(epsilon * share))), with one epsilon for all."""
 
     def counts_at(epsilon: float) -> list[int]:
-        return [min(n, max(1, math.floor(epsilon * s + 0.5))) for n, s in zip(sizes, sums, strict=True)]
+        layers = zip(sizes, shares, least, strict=True)
+        return [min(n, max(at_least, math.floor(epsilon * share + 0.5))) for n, share, at_least in layers]
 
     low, high = 0.0, float(max(sizes))
     while low < (middle := (low + high) / 2) < high:
@@ -177,6 +216,10 @@ def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
     for i in range(len(counts)):  # of layers whose counts change at the same epsilon the first take the rest
         counts[i] += min(more[i] - counts[i], total - sum(counts))
     return counts
+
+
+def _keep_best(units: Scores, counts: Sequence[int]) -> Masks:
+    return {name: keep_top(score, k) for (name, score), k in zip(units.items(), counts, strict=True)}
 
 
 def _kept_in_all(units: Scores, rate: float) -> int:

@@ -2,11 +2,30 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor, nn
 
 from prunelab.core.granularity import Granularity
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a pull of gamma=1 would move a parameter that nothing else moves, in the steps until it ends."""
+
+    steps: int
+    proximal: float  # of proximal steps: the sum of the learning rates
+    gradient: float | None  # of a term of the loss: the same / (1 - momentum); None for optimizers that normalise it
+
+
+@dataclass(frozen=True)
+class Travel:
+    """How far a penalty moves a group that nothing else moves, and how far the nearest is from 0."""
+
+    gamma: float
+    distance: float
+    nearest: float
 
 
 class Penalty(ABC):
@@ -26,6 +45,17 @@ class Penalty(ABC):
     @abstractmethod
     def params(self) -> Mapping[str, nn.Parameter]:
         """The parameters it changes, in whole or in part."""
+
+    def planned(self, reach: Reach) -> Self:
+        """This penalty for a training of that reach; called before `bind`."""
+        return self
+
+    def begin(self) -> None:  # noqa: B027
+        """Prepares the bound network before its first step; not called on a resume."""
+
+    def travel_over(self, reach: Reach) -> Travel | None:
+        """What is known of it before the first step, once bound."""
+        return None
 
     def before_step(self) -> None:  # noqa: B027
         """Adds its gradient to `.grad`."""

@@ -178,8 +178,7 @@ class Pruner:
         before, after = 1 - self.rate, 1 - due
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
-            with torch.no_grad():
-                self._adopt(self._allocate(self.unit_scores(), rate))
+            self._adopt(self.masks_at(rate))
             self.apply()
         self.rate = due
         self.attained = self.budget.attained(self.keep) if self.budget else due
@@ -194,6 +193,11 @@ class Pruner:
         for name in scores.keys() & masks.keys():  # before they become units: N:M ranks only those left
             scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
         return scores if self.criterion.of_units else self.granularity.reduce(scores)
+
+    def masks_at(self, rate: float) -> Masks:
+        """The units to keep by the scores of now; nothing is pruned."""
+        with torch.no_grad():
+            return self._allocate(self.unit_scores(), rate)
 
     def set_scores(self, scores: Scores) -> None:
         """Passes `scores` found by a callback to the criterion, as its memory."""
@@ -301,7 +305,7 @@ class Pruner:
         units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
-                shape = tuple(units[name].shape) if name in units else "no such units"
+                shape = tuple(units[name].shape) if name in units else "no such units, or frozen"
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]

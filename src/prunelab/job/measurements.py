@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.prunable import layer_weights
 from prunelab.core.types import Masks
 from prunelab.measure.latency import conditions, device_name, resized, timings_within
 from prunelab.measure.profiler import network_cost
@@ -56,9 +56,9 @@ def _quartiles(seconds: list[float]) -> Quartiles:
 
 
 def survivor_masks(unpruned: nn.Module, net: nn.Module, plan: Plan) -> Masks:
-    """True where a prunable weight is not 0 in `net`, which `plan` shrank; in the shapes of `unpruned`."""
+    """True where a weight of a prunable layer is not 0 in `net`, which `plan` shrank; in the shapes of `unpruned`."""
     small, masks = dict(net.named_parameters()), {}
-    for name, weight in prunable_weights(unpruned).items():
+    for name, weight in layer_weights(unpruned).items():
         masks[name] = torch.zeros(weight.shape, dtype=torch.bool)
         if name in small:  # else it was in a removed block
             kept = [plan.keep.get((name, axis), torch.arange(size)) for axis, size in enumerate(weight.shape)]

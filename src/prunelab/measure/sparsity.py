@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.prunable import layer_weights, unprunable_weights
 from prunelab.core.types import Masks
 
 
 def weight_counts(net: nn.Module) -> dict[str, int]:
-    """The weights of each prunable layer."""
-    return {name: weight.numel() for name, weight in prunable_weights(net).items()}
+    """The weights of each layer that may be pruned, also where it is frozen."""
+    return {name: weight.numel() for name, weight in layer_weights(net).items()}
 
 
 def nonzero_counts(net: nn.Module) -> dict[str, int]:
-    """The weights of each prunable layer that are not 0."""
-    weights = prunable_weights(net)
+    """The weights of each layer that may be pruned that are not 0."""
+    weights = layer_weights(net)
     counts = torch.stack([weight.count_nonzero() for weight in weights.values()]).tolist()
     return dict(zip(weights, counts, strict=True))
 
@@ -39,8 +39,8 @@ def sparsity_report(
     """Per layer and overall: weights and zeros among them, and `units` as (removed, all) where a pruner has any.
 
     `dense` are the weight counts of the unpruned network, where this one is smaller: removed weights count as zeros.
-    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers;
-    `collapsed` names the layers with a single unit left.
+    Fractions are in [0, 1]; `attained` is of units, `zero_weights` of the weights of all prunable layers,
+    frozen ones too; `collapsed` names the layers with a single unit left, `unprunable` what is in none of these layers.
     """
     nonzero = nonzero_counts(net)
     weights = dense if dense is not None else weight_counts(net)
@@ -54,7 +54,8 @@ def sparsity_report(
         "attained": total["removed"] / total["units"] if total["units"] else 0.0,
         "units": total["units"],
         "removed": total["removed"],
-        "zero_weights": total["zeros"] / total["weights"],
+        "zero_weights": total["zeros"] / total["weights"] if total["weights"] else 0.0,
         "collapsed": [name for name, c in layers.items() if c["units"] - c["removed"] == 1 < c["units"]],
         "layers": layers,
+        "unprunable": unprunable_weights(net),
     }

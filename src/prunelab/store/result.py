@@ -71,9 +71,10 @@ class Sparsity:
     zero_weights: float  # zeros among the weights of all prunable layers
     collapsed: tuple[str, ...]  # layers of which one unit is left
     layers: Mapping[str, Layer]
+    unprunable: Mapping[str, int] = field(default_factory=dict)  # weights that are in no layer of a prunable kind
 
     def to_json(self) -> dict[str, Any]:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "unprunable" or self.unprunable}
         layers = {name: layer._asdict() for name, layer in self.layers.items()}
         return plain | {"collapsed": list(self.collapsed), "layers": layers}
 
@@ -89,6 +90,7 @@ class Sparsity:
                 printable(name): Layer(**{key: int(n) for key, n in layer.items()})
                 for name, layer in raw["layers"].items()
             },
+            unprunable={printable(name): int(n) for name, n in raw.get("unprunable", {}).items()},
         )
 
 

@@ -1,0 +1,55 @@
+"""How far a constant pull moves a parameter that nothing else moves: sum of lr x gamma / (1 - momentum)."""
+
+import copy
+import warnings
+from dataclasses import replace
+
+import lightning as L
+import torch
+
+from prunelab.callbacks.scoring import progress
+from prunelab.core.penalty import Reach
+from prunelab.core.pruner import Pruner
+from prunelab.core.time import Progress
+
+
+def reach_before_pruning(trainer: L.Trainer, pruner: Pruner | None) -> Reach:
+    """The reach from now, the start of a training, to the first pruning of a method in rounds, else to the last."""
+    optimizer, steps = trainer.optimizers[0], _steps(trainer, pruner)
+    total = sum(planned_rates(trainer, steps))
+    if not isinstance(optimizer, torch.optim.SGD):
+        return Reach(steps, total, None)
+    momentum, dampening = (optimizer.param_groups[0][key] for key in ("momentum", "dampening"))
+    return Reach(steps, total, total * (1 - (dampening if momentum else 0)) / (1 - momentum))
+
+
+def _steps(trainer: L.Trainer, pruner: Pruner | None) -> int:
+    run = progress(trainer, 0)
+    if pruner is None:
+        return run.total
+    schedule, first = pruner.schedule, pruner.schedule(run)
+
+    def ends(p: Progress) -> bool:
+        return schedule(p) != first if schedule.in_rounds else schedule.is_last(p)
+
+    return next((step for step in range(run.total) if ends(replace(run, step=step))), run.total)
+
+
+def planned_rates(trainer: L.Trainer, steps: int) -> list[float]:
+    """The learning rate of the optimizer's first group at each of the next `steps` steps.
+
+    Found by taking a copy of the schedule through them; a schedule that depends on a metric counts as constant.
+    """
+    optimizer, configs = trainer.optimizers[0], trainer.lr_scheduler_configs
+    if not configs or configs[0].reduce_on_plateau:
+        return [float(optimizer.param_groups[0]["lr"])] * steps
+    every = configs[0].frequency * (1 if configs[0].interval == "step" else progress(trainer, 0).epoch)
+    shared = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    schedule = copy.deepcopy(configs[0].scheduler, shared | {id(optimizer.state): optimizer.state})
+    rates = []
+    with warnings.catch_warnings(action="ignore"):  # that the optimizer took no step
+        for step in range(1, steps + 1):
+            rates.append(float(schedule.optimizer.param_groups[0]["lr"]))
+            if step < steps and step % every == 0:
+                schedule.step()
+    return rates

@@ -1,0 +1,107 @@
+"""How far a pull moves an idle parameter, worked out from the schedule and measured on one."""
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR, SequentialLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from prunelab.callbacks.travel import planned_rates, reach_before_pruning
+from prunelab.core.allocation import Uniform
+from prunelab.core.granularity import Weight
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.criteria.norm import Norm
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+EPOCHS, EPOCH = 3, 4
+
+
+class Pulled(L.LightningModule):
+    """The loss pulls at one weight with 1, and notes the learning rate of each step."""
+
+    def __init__(self, optimizer=None, schedule=None, interval: str = "step") -> None:
+        super().__init__()
+        self.layer, self.idle = nn.Linear(2, 2, bias=False), nn.Parameter(torch.full((1,), 100.0))
+        self.optimizer, self.schedule, self.interval = optimizer, schedule, interval
+        self.rates: list[float] = []
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        self.rates.append(self.optimizers().param_groups[0]["lr"])
+        return self.idle.sum() + 0 * self.layer(batch[0]).sum()
+
+    def configure_optimizers(self):
+        optimizer = (self.optimizer or (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)))(self.parameters())
+        if self.schedule is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": self.interval},
+        }
+
+
+class Look(L.Callback):
+    def __init__(self, schedule: Schedule | None = None) -> None:
+        self.pruner = Pruner(Norm(), Weight(), Uniform(), schedule) if schedule else None
+
+    def on_train_start(self, trainer: L.Trainer, module: Pulled) -> None:
+        self.planned = planned_rates(trainer, EPOCHS * EPOCH)
+        self.reach = reach_before_pruning(trainer, self.pruner)
+
+
+def fit(module: Pulled, *callbacks: L.Callback) -> None:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(
+        max_epochs=EPOCHS, callbacks=list(callbacks), accelerator="cpu", enable_model_summary=False, **quiet
+    )
+    trainer.fit(module, DataLoader(TensorDataset(torch.zeros(EPOCH, 2))))
+
+
+SCHEDULES = {
+    "constant": None,
+    "one cycle": lambda o: OneCycleLR(o, 0.1, EPOCHS * EPOCH, cycle_momentum=False),
+    "steps": lambda o: MultiStepLR(o, [5, 9]),
+    "two": lambda o: SequentialLR(o, [MultiStepLR(o, [3]), CosineAnnealingLR(o, 6)], [6]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_planned_rates_are_those_of_the_steps_and_planning_changes_none(name: str) -> None:
+    look, module, plain = Look(), Pulled(schedule=SCHEDULES[name]), Pulled(schedule=SCHEDULES[name])
+    fit(module, look)
+    fit(plain)
+    assert look.planned == pytest.approx(module.rates, abs=0)
+    assert module.rates == plain.rates
+
+
+def test_a_schedule_by_epochs_is_planned_by_epochs() -> None:
+    look, module = Look(), Pulled(schedule=lambda o: MultiStepLR(o, [1, 2]), interval="epoch")
+    fit(module, look)
+    assert look.planned == pytest.approx(module.rates, abs=0)
+    assert len(set(look.planned)) == 3
+
+
+@pytest.mark.parametrize(("schedule", "steps"), [
+    (Rounds(0.5, start="2ep", training="2ep"), 8), (Rounds(0.5, n=2, start="1ep", training="1ep"), 4),
+    (Cubic(0.5, end=0.5, every="1it"), 6), (None, 12),
+])  # fmt: skip
+def test_it_ends_at_the_first_pruning_in_rounds_else_at_the_last(schedule: Schedule | None, steps: int) -> None:
+    look = Look(schedule)
+    fit(Pulled(), look)
+    assert look.reach.steps == steps
+    assert look.reach.proximal == pytest.approx(0.1 * steps)
+    assert look.reach.gradient == pytest.approx(steps)
+
+
+def test_an_idle_weight_is_moved_as_far_as_that_less_what_momentum_still_holds() -> None:
+    look, module = Look(), Pulled(lambda p: torch.optim.SGD(p, 0.1, momentum=0.5), lambda o: MultiStepLR(o, [8], 1e-3))
+    fit(module, look)
+    assert 100 - module.idle.item() == pytest.approx(look.reach.gradient, rel=0.15)
+
+
+def test_adam_normalises_a_pull_so_that_it_moves_by_the_learning_rates() -> None:
+    look, module = Look(), Pulled(lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.0))
+    fit(module, look)
+    assert look.reach.gradient is None
+    assert 100 - module.idle.item() == pytest.approx(look.reach.proximal, rel=1e-4)
