@@ -1,0 +1,62 @@
+"""At rate 0 every method that trains from scratch trains the dense network: one job's training serves them all."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+from prunelab.core.time import Progress
+from prunelab.job.method import Method
+from prunelab.lit.checkpoints import is_intact
+from prunelab.store.folder import RunDir
+from prunelab.store.job import Job
+from prunelab.store.lock import is_held
+from prunelab.store.result import Result
+from prunelab.store.signals import Interrupted, StopRequest
+
+log = logging.getLogger(__name__)
+
+
+def trains_dense(job: Job, method: Method, run: Progress) -> bool:
+    """Whether the training has the bits of `prune=none`, and may be shared: not where `rerun` asks for another one."""
+    dense = job.rate == 0 and not method.others and run.total == job.epochs * run.epoch > 0
+    return dense and job.devices == 1 and job.pretrained != "auto" and not job.config["rerun"]
+
+
+def finished_elsewhere(job: Job, folder: RunDir, stop: StopRequest) -> Result | None:
+    """The result of another job of rate 0 that has trained this one's network, with its last checkpoint; else None.
+
+    Looks in the job's own study and in those beside it. Waits for one that trains now, where its folder sorts before
+    this one's: of two that begin together, one waits. Raises Interrupted if a stop is requested meanwhile.
+    """
+    for other in _of_rate_zero(job, folder):
+        waited = False
+        while other.path < folder.path and is_held(other.lock) and _will_train(other, job, folder):
+            if not waited:
+                log.info("waiting for the same training in %s", other.path)
+            waited = True
+            if stop:
+                raise Interrupted("stopped before it began")
+            time.sleep(0.5)
+        result = other.result()
+        if result and _same(result.job, job) and not result.trained_in and is_intact(other.checkpoint):
+            return result
+    return None
+
+
+def _of_rate_zero(job: Job, folder: RunDir) -> Iterator[RunDir]:
+    """The folders of a study and of those beside it that are named as `job_folder` names jobs of this rate and seed."""
+    study = folder.path.parent
+    for where in (study, *sorted(path for path in study.parent.iterdir() if path != study)):
+        for path in sorted(where.glob(f"prune=*,rate=0,seed={job.seed}*")):
+            if path != folder.path:
+                yield RunDir(path)
+
+
+def _will_train(other: RunDir, job: Job, folder: RunDir) -> bool:
+    """Whether a folder in use is of the same training; by its name without `prune=` until job.json is there."""
+    begun = other.job()
+    return _same(begun, job) if begun else other.path.name.partition(",")[2] == folder.path.name.partition(",")[2]
+
+
+def _same(other: Job | None, job: Job) -> bool:
+    return other is not None and other.rate == 0 and (other.comparable, other.seed) == (job.comparable, job.seed)
