@@ -191,7 +191,7 @@ def test_a_pickle_that_runs_code_is_refused(composed, tmp_path: Path) -> None:
             return (Path(tmp_path / "ran").touch, ())
 
     torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(ValueError, match="Python objects beside tensors, whose code is never run"):
         run(composed(f"pretrained={tmp_path}/evil.pt"))
     assert not (tmp_path / "ran").exists()
 
