@@ -353,14 +353,16 @@ def test_a_checkpoint_saved_while_binary_weights_show_holds_the_real_ones(fit, t
         assert torch.equal(saved[name], real.batches[8][name])
 
 
-@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+@pytest.mark.parametrize(
+    ("stage", "frozen"), [("validate", False), ("test", False), ("predict", False), ("test", True)]
+)
 def test_a_checkpoint_is_evaluated_binary_with_its_zeros_in_a_trainer_of_its_own(
-    fit, trainer, tmp_path: Path, stage: str
+    fit, trainer, tmp_path: Path, stage: str, frozen: bool
 ) -> None:
     with pytest.raises(KeyError, match="killed"):
         fit([pruning(), Binarize(), Kill(tmp_path / "kill.ckpt", 20)])
     saved = torch.load(tmp_path / "kill.ckpt", weights_only=True)["state_dict"]
-    module = Foreign()
+    module = Foreign().requires_grad_(not frozen)
     callbacks = [pruning(), Binarize()]
     getattr(trainer(callbacks), stage)(module, loader(8), ckpt_path=tmp_path / "kill.ckpt")
     assert [name for _, name, _ in module.seen] == ["body.0.weight", "body.4.weight"]

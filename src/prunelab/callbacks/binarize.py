@@ -13,7 +13,7 @@ from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.prunable import prunable_weights, unskipped_weights
 from prunelab.core.seeding import derived_generator
 from prunelab.core.types import Masks
 
@@ -105,9 +105,11 @@ class Binarize(L.Callback):
             self._generator.set_state(self._loaded["generator"].cpu())
 
     def _choose(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        weights = prunable_weights(net, self.skip)
+        # A network that is frozen as a whole is evaluated, as it was trained.
+        choose = prunable_weights if any(p.requires_grad for p in net.parameters()) else unskipped_weights
+        weights = choose(net, self.skip)
         if self.real_ends:
-            names = list(prunable_weights(net))
+            names = list(choose(net, ()))
             weights = {name: w for name, w in weights.items() if name not in (names[0], names[-1])}
         if not weights:
             raise ValueError(f"{type(net).__name__}: nothing to binarize between the first and the last layer")

@@ -30,20 +30,25 @@ def prunable_weights(net: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.P
 
     Raises ValueError when nothing is left, or when a pattern matches no weight.
     """
-    weights = layer_weights(net)
-    for pattern in skip:
-        if not any(fnmatch(name, pattern) for name in weights):
-            raise ValueError(f"skip={pattern!r} matches no prunable weight; there are: {', '.join(weights)}")
-    chosen = {name: p for name, p in weights.items() if not any(fnmatch(name, s) for s in skip)}
+    chosen = unskipped_weights(net, skip)
     trained = {name: p for name, p in chosen.items() if p.requires_grad}
     if not trained:
         why = "it has no convolution, linear, recurrent or attention layer"
-        if weights:
+        if layer_weights(net):
             why = "every prunable weight is skipped"
         if chosen:
             why = f"{', '.join(chosen)} {'is' if len(chosen) == 1 else 'are'} frozen: train it, by requires_grad_()"
         raise ValueError(f"{type(net).__name__}: nothing to prune, {why}")
     return trained
+
+
+def unskipped_weights(net: nn.Module, skip: Sequence[str]) -> dict[str, nn.Parameter]:
+    """The `layer_weights` that match no pattern. Raises ValueError for a pattern that matches none of them."""
+    weights = layer_weights(net)
+    for pattern in skip:
+        if not any(fnmatch(name, pattern) for name in weights):
+            raise ValueError(f"skip={pattern!r} matches no prunable weight; there are: {', '.join(weights)}")
+    return {name: p for name, p in weights.items() if not any(fnmatch(name, s) for s in skip)}
 
 
 def unprunable_weights(net: nn.Module) -> dict[str, int]:
