@@ -79,9 +79,20 @@ def test_of_two_that_begin_together_the_first_by_name_does_not_wait(job, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "overrides", [("prune=none", "seed=1"), ("prune=usp", "epochs=2"), ("prune=usp", "rerun=true"), ("prune=slimming",)]
-)
-def test_another_training_is_not_taken(overrides: tuple[str, ...], job, tmp_path: Path) -> None:
+    "overrides",
+    [
+        ("prune=none", "seed=1"), ("prune=usp", "epochs=2"), ("prune=slimming",),
+        ("prune=binary",), ("prune=usp", "prune.pruning.pruner.schedule.rate=0.5"),
+    ],
+)  # fmt: skip
+def test_another_training_is_not_taken_and_takes_none(overrides: tuple[str, ...], job, tmp_path: Path) -> None:
+    job("prune=none", "rate=0", "epochs=1", folder=named(tmp_path / "a", "none"))
+    job("rate=0", "epochs=1", *overrides, folder=named(tmp_path / "b", "other"))
+    for outputs, method in (("a", overrides), ("b", ("prune=none", "epochs=1"))):
+        assert "trained_in" not in job("rate=0", "epochs=1", *method, folder=named(tmp_path / outputs, "z"))
+
+
+def test_a_rerun_trains_again(job, tmp_path: Path) -> None:
     job("prune=none", "rate=0", "epochs=1", folder=named(tmp_path, "none"))
-    other = job("rate=0", "epochs=1", *overrides, folder=named(tmp_path, "other"))
-    assert "trained_in" not in other
+    again = job("prune=usp", "rate=0", "epochs=1", "rerun=true", folder=named(tmp_path, "usp"))
+    assert "trained_in" not in again

@@ -26,7 +26,7 @@ from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
-from prunelab.job.same_training import finished_elsewhere, trains_dense
+from prunelab.job.same_training import finished_elsewhere, may_share
 from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
@@ -83,7 +83,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
         refuse_other(start, job)
     elif job.pretrained == "auto":
         start = pretrain(job, splits, stop)
-    elif trains_dense(job, method, run) and (twin := finished_elsewhere(job, folder, stop)):
+    elif may_share(job) and (twin := finished_elsewhere(job, folder, stop)):
         log.info("the same training is finished in %s", twin.folder)
         start = RunDir(twin.folder).checkpoint
     history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)

@@ -4,8 +4,12 @@ import logging
 import time
 from collections.abc import Iterator
 
-from prunelab.core.time import Progress
-from prunelab.job.method import Method
+from prunelab.callbacks.analysis.rate_scan import Scan
+from prunelab.callbacks.analysis.sensitivity import Sensitivity
+from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.rewind import Rewind
+from prunelab.callbacks.shrink import Shrink
+from prunelab.core.schedule import Cubic, Rounds
 from prunelab.lit.checkpoints import is_intact
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
@@ -14,12 +18,25 @@ from prunelab.store.result import Result
 from prunelab.store.signals import Interrupted, StopRequest
 
 log = logging.getLogger(__name__)
+# Callbacks that do nothing to a training whose schedule says 0, and schedules that say their `rate`.
+IDLE = {f"{kind.__module__}.{kind.__qualname__}" for kind in (Pruning, Shrink, Rewind, Scan, Sensitivity)}
+SCHEDULES = {f"{kind.__module__}.{kind.__qualname__}" for kind in (Cubic, Rounds)}
 
 
-def trains_dense(job: Job, method: Method, run: Progress) -> bool:
-    """Whether the training has the bits of `prune=none`, and may be shared: not where `rerun` asks for another one."""
-    dense = job.rate == 0 and not method.others and run.total == job.epochs * run.epoch > 0
-    return dense and job.devices == 1 and job.pretrained != "auto" and not job.config["rerun"]
+def trains_dense(job: Job) -> bool:
+    """Whether the training has the bits of `prune=none`, by the configuration alone: it may be a file's."""
+    parts = (job.config.get("prune") or {}).values()
+    schedules = [part["pruner"]["schedule"] for part in parts if "pruner" in part]
+    return (
+        job.rate == 0
+        and all(part["_target_"] in IDLE for part in parts)
+        and all(schedule["_target_"] in SCHEDULES and schedule["rate"] == 0 for schedule in schedules)
+    )
+
+
+def may_share(job: Job) -> bool:
+    """Whether the job may take the training of another: it trains the dense network, on one device, and is no rerun."""
+    return trains_dense(job) and job.devices == 1 and job.epochs > 0 and not job.config["rerun"]
 
 
 def finished_elsewhere(job: Job, folder: RunDir, stop: StopRequest) -> Result | None:
@@ -38,7 +55,8 @@ def finished_elsewhere(job: Job, folder: RunDir, stop: StopRequest) -> Result | 
                 raise Interrupted("stopped before it began")
             time.sleep(0.5)
         result = other.result()
-        if result and _same(result.job, job) and not result.trained_in and is_intact(other.checkpoint):
+        whole = result and len(result.history) == job.epochs and not result.trained_in
+        if result and whole and _same(result.job, job) and is_intact(other.checkpoint):
             return result
     return None
 
@@ -59,4 +77,9 @@ def _will_train(other: RunDir, job: Job, folder: RunDir) -> bool:
 
 
 def _same(other: Job | None, job: Job) -> bool:
-    return other is not None and other.rate == 0 and (other.comparable, other.seed) == (job.comparable, job.seed)
+    if other is None or (other.comparable, other.seed) != (job.comparable, job.seed):
+        return False
+    try:
+        return trains_dense(other)
+    except (LookupError, TypeError, AttributeError):  # of another version, or damaged
+        return False
