@@ -26,7 +26,6 @@ from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
-from prunelab.job.same_training import finished_elsewhere, may_share
 from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
@@ -78,14 +77,10 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     L.seed_everything(job.seed, verbose=False)
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
     preflight(job, parts)
-    twin: Result | None = None
     if start := latest_intact(folder.checkpoint.parent):
         refuse_other(start, job)
     elif job.pretrained == "auto":
         start = pretrain(job, splits, stop)
-    elif may_share(job) and (twin := finished_elsewhere(job, folder, stop)):
-        log.info("the same training is finished in %s", twin.folder)
-        start = RunDir(twin.folder).checkpoint
     history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
         job,
@@ -102,7 +97,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     else:  # weights of a file are evaluated as they are
         folder.write_job(job)
         trainer.validate(module, data, verbose=False)
-    peak = twin.peak_memory if twin else memory.training_peak(trainer.strategy.root_device, before)
+    peak = memory.training_peak(trainer.strategy.root_device, before)
     if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.write_job(job)
@@ -120,9 +115,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
         plan = plan.then(method.shrink.plan_below("net"))
     save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
-    if twin:
-        history.adopt(method.units(), trainer)
-    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak, twin)
+    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak)
     return finish(measure(job, folder, method, splits, trained))
 
 
@@ -212,7 +205,6 @@ class Trained:
     rounds: list[dict[str, Any]]
     device: torch.device
     peak_memory: int | None  # bytes
-    twin: Result | None  # of the job that trained it, if that was another one
 
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
@@ -242,7 +234,6 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()},
         rounds=tuple(trained.rounds),
         analyses=method.results(),
-        trained_in=str(trained.twin.folder) if trained.twin else None,
     )
 
 

@@ -15,7 +15,7 @@ BATCH = 128  # batch size at which reports compare latency
 # The keys of result.json; any other holds the result of an analysis.
 KEYS = {f.name for f in fields(Job)} | {
     "device", "data", "sparsity", "cost", "peak_memory", "surgery", "budget", "rounds", "history", "accuracy",
-    "seconds", "trained_in",
+    "seconds",
 }  # fmt: skip
 
 
@@ -146,7 +146,6 @@ class Result:
     budget: Mapping[str, Any] | None = None  # what the rate counts, and the fraction of it removed
     rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
-    trained_in: str | None = None  # the folder of the job that trained the network, if that was another one
     title: str = ""  # what reports call its method, where it is not the job's `variant`
 
     @property
@@ -209,8 +208,6 @@ class Result:
             "accuracy": self.accuracy,
             "seconds": self.seconds,
         }
-        if self.trained_in:
-            measured["trained_in"] = self.trained_in
         return self.job.to_json() | dict(self.analyses) | measured
 
     @classmethod
@@ -234,7 +231,6 @@ class Result:
             surgery=raw.get("surgery"),
             budget=raw.get("budget"),
             rounds=tuple(raw.get("rounds", ())),
-            trained_in=raw.get("trained_in"),
             analyses={name: raw[name] for name in raw.keys() - KEYS},
         )
 
