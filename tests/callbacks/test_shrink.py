@@ -21,6 +21,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 
@@ -345,3 +346,15 @@ def test_a_rehearsal_changes_nothing(fit) -> None:
         fit([pruning(schedule=Cubic(rate=0.5, end=0.5)), Shrink()], module)
         ends.append(module.state_dict())
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
+def test_what_is_rehearsed_ahead_is_not_rehearsed_again_in_the_next_training(fit, monkeypatch) -> None:
+    rehearsals = []
+    monkeypatch.setattr("prunelab.callbacks.shrink.rehearse", lambda *_: rehearsals.append(1))
+    prunes, shrink, module = pruning(schedule=Cubic(rate=0.5, end=0.5)), Shrink(), Foreign()
+    prunes.pruner.attach(module, module.example_input_array)
+    shrink.rehearse(module, module.example_input_array, prunes.pruner, Progress(step=0, total=32, epoch=8))
+    fit([prunes, shrink], module)
+    assert len(rehearsals) == 1
+    fit([prunes, shrink])
+    assert len(rehearsals) == 2
