@@ -224,6 +224,14 @@ def test_another_fit_of_the_small_network_goes_on_with_it_and_with_its_plan(fit:
     assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in module.state_dict().items())
 
 
+def test_new_layers_in_the_same_module_are_pruned_anew(fit: Callable) -> None:
+    masks, shrink, module = pruning(), Shrink(), Foreign()
+    fit([masks, shrink], module)
+    module.body = Foreign().body
+    fit([masks, shrink], module)
+    assert module.body[0].weight.shape[0] == 4
+
+
 @pytest.mark.parametrize("callbacks", [[], [pruning(Weight())], [pruning(), pruning(Neuron())]])
 def test_what_cannot_be_cut_out_is_refused_before_training(fit: Callable, callbacks: list[L.Callback]) -> None:
     with pytest.raises(ValueError, match="use prune/granularity=filter"):

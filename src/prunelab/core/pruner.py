@@ -76,6 +76,7 @@ class Pruner:
         self._memory: Scores = {}  # of a criterion that watches training
         self._watched: Scores | None = None  # the memory after the step that was watched, if it happens
         self.removed = False  # whether surgery has removed what was masked
+        self._small: dict[str, torch.Size] = {}  # the parameters' shapes after that
         self._regrown = 0  # the step of the last exchange: one at most per step
         self._generator = derived_generator("pruner", self.seed)
 
@@ -263,7 +264,9 @@ class Pruner:
 
     def continues(self, net: nn.Module) -> bool:
         """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""
-        return net is self._net and bool(self.keep) and self._masked_in(net).are_zero()
+        if net is not self._net or not self.keep:
+            return False
+        return _shapes(net) == self._small if self.removed else self._masked_in(net).are_zero()
 
     def _masked_in(self, net: nn.Module) -> MaskedParameters:
         masked = MaskedParameters(dict(net.named_parameters()))
@@ -276,7 +279,9 @@ class Pruner:
 
     def detach_masks(self) -> None:
         """After surgery: the network is no longer masked, `keep` still says which units were removed."""
+        assert self._net is not None
         self.removed, self._memory, self._watched = True, {}, None
+        self._small = _shapes(self._net)
         self._masked.adopt({})
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
@@ -302,6 +307,7 @@ class Pruner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a saved state on the attached network. Raises ValueError where a mask does not fit it."""
+        assert self._net is not None
         units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
@@ -313,4 +319,9 @@ class Pruner:
         self._memory = {name: kept.to(device) for name, kept in state["memory"].items()}
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
+        self._small = _shapes(self._net) if self.removed else {}
         self._adopt(dict(state["keep"]))
+
+
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in net.named_parameters()}
