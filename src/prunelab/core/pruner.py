@@ -1,5 +1,6 @@
 """Pruner: composes the parts of a method and owns the masks."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from prunelab.core.schedule import Schedule
 from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.core.types import Example, Masks, Scores
+
+log = logging.getLogger(__name__)
 
 
 class Pruner:
@@ -179,7 +182,10 @@ class Pruner:
         before, after = 1 - self.rate, 1 - due
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
-            self._adopt(self.masks_at(rate))
+            keep = self.masks_at(rate)
+            for name, kept in self.keep.items():  # which may be fewer than `rate` keeps, beside a thawed layer
+                keep[name] = keep[name] & kept.to(keep[name].device)
+            self._adopt(keep)
             self.apply()
         self.rate = due
         self.attained = self.budget.attained(self.keep) if self.budget else due
@@ -306,7 +312,11 @@ class Pruner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a saved state on the attached network. Raises ValueError where a mask does not fit it."""
+        """Restores a saved state on the attached network. Raises ValueError where a mask does not fit it.
+
+        Units that it does not know, as of a layer thawed since, are all kept until the next pruning, which is due
+        anew; what it has masked stays so.
+        """
         assert self._net is not None
         units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
@@ -320,7 +330,12 @@ class Pruner:
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
         self._small = _shapes(self._net) if self.removed else {}
-        self._adopt(dict(state["keep"]))
+        keep, thawed = dict(state["keep"]), [name for name in units if name not in state["keep"]]
+        if keep and thawed:
+            log.warning("trained now, and without a mask so far: %s; pruned from now on", ", ".join(thawed))
+            keep |= {name: torch.ones_like(units[name], dtype=torch.bool) for name in thawed}
+            self.rate = self.attained = 0.0  # which is what all of them meet
+        self._adopt(keep)
 
 
 def _shapes(net: nn.Module) -> dict[str, torch.Size]:
