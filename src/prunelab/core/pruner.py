@@ -113,6 +113,7 @@ class Pruner:
         self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
+        self.allocation = self.allocation.bind(net)
         if not removed:
             self.granularity = self.granularity.bind(net, self._prunable, example)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
