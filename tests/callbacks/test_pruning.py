@@ -533,6 +533,28 @@ def test_a_layer_that_is_thawed_later_stays_dense_and_one_that_is_frozen_later_k
     assert module.body[4].weight.eq(0).sum() == round(0.8 * 864)
 
 
+@pytest.mark.parametrize("by_checkpoint", [True, False])
+def test_what_is_thawed_between_two_fits_is_pruned_in_the_second(fit, caplog, tmp_path, by_checkpoint: bool) -> None:
+    """Beside the masks of the first, although its own rates begin low."""
+
+    class Save(L.Callback):
+        def on_train_end(self, trainer, module) -> None:
+            trainer.save_checkpoint(tmp_path / "end.ckpt")
+
+    callback, module = pruning(0.8), Foreign(lambda params: torch.optim.SGD(params, 0.1))
+    module.body[0].requires_grad_(False)
+    fit([callback, Save()], module)
+    gone = module.body[4].weight.eq(0)
+    module.body[0].requires_grad_(True)
+    if by_checkpoint:
+        fit([pruning(0.8)], module, tmp_path / "end.ckpt", max_epochs=8)
+    else:
+        fit([callback], module)
+    assert module.body[0].weight.eq(0).sum() == round(0.8 * 72)
+    assert torch.equal(module.body[4].weight.eq(0), gone)
+    assert "trained now, and without a mask so far: body.0.weight; pruned from now on" in caplog.text
+
+
 def test_two_callbacks_prune_two_parts_of_a_net(fit) -> None:
     def part(rate: float, skip: str) -> Pruning:
         return Pruning(Pruner(Norm(), Weight(), Uniform(), Cubic(rate=rate), skip=[skip]))

@@ -21,6 +21,7 @@ from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 
@@ -223,6 +224,14 @@ def test_another_fit_of_the_small_network_goes_on_with_it_and_with_its_plan(fit:
     assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in module.state_dict().items())
 
 
+def test_new_layers_in_the_same_module_are_pruned_anew(fit: Callable) -> None:
+    masks, shrink, module = pruning(), Shrink(), Foreign()
+    fit([masks, shrink], module)
+    module.body = Foreign().body
+    fit([masks, shrink], module)
+    assert module.body[0].weight.shape[0] == 4
+
+
 @pytest.mark.parametrize("callbacks", [[], [pruning(Weight())], [pruning(), pruning(Neuron())]])
 def test_what_cannot_be_cut_out_is_refused_before_training(fit: Callable, callbacks: list[L.Callback]) -> None:
     with pytest.raises(ValueError, match="use prune/granularity=filter"):
@@ -345,3 +354,15 @@ def test_a_rehearsal_changes_nothing(fit) -> None:
         fit([pruning(schedule=Cubic(rate=0.5, end=0.5)), Shrink()], module)
         ends.append(module.state_dict())
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
+def test_what_is_rehearsed_ahead_is_not_rehearsed_again_in_the_next_training(fit, monkeypatch) -> None:
+    rehearsals = []
+    monkeypatch.setattr("prunelab.callbacks.shrink.rehearse", lambda *_: rehearsals.append(1))
+    prunes, shrink, module = pruning(schedule=Cubic(rate=0.5, end=0.5)), Shrink(), Foreign()
+    prunes.pruner.attach(module, module.example_input_array)
+    shrink.rehearse(module, module.example_input_array, prunes.pruner, Progress(step=0, total=32, epoch=8))
+    fit([prunes, shrink], module)
+    assert len(rehearsals) == 1
+    fit([prunes, shrink])
+    assert len(rehearsals) == 2

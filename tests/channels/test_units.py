@@ -146,10 +146,24 @@ def test_a_group_with_a_frozen_maker_stays_and_is_named(caplog: pytest.LogCaptur
     net.layer1[0].conv2.requires_grad_(False)
     filters = bound(net, torch.zeros(1, 3, 32, 32))
     assert "conv1.weight" not in filters.makers
-    assert "layer1.0.conv1.weight" in filters.makers
+    assert "layer1.0.conv1.weight" not in filters.makers  # which it reads
+    assert "layer2.0.conv1.weight" in filters.makers
     assert any(
         m.startswith("channels of conv1.weight") and "coupled to layer1.0.conv2.weight" in m for m in caplog.messages
     )
+
+
+@pytest.mark.parametrize(("frozen", "stays", "left"), [("bn_a", "a", "b"), ("last", "b", "a")])
+def test_channels_that_a_frozen_layer_scales_or_reads_stay_and_are_named(
+    frozen: str, stays: str, left: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Crossed()
+    net.get_submodule(frozen).weight.requires_grad_(False)
+    assert list(bound(net, CROSSED).numbers) == [f"{left}.weight"]
+    assert f"channels of {stays}.weight stay: coupled to {frozen}.weight, skipped or frozen" in caplog.messages
+    net.b.weight.requires_grad_(False)  # which reads a and makes b
+    with pytest.raises(ValueError, match=r"no filters to prune \(.*a.weight: .*b.weight skipped or frozen"):
+        bound(net, CROSSED)
 
 
 def test_what_stays_because_of_an_unknown_operation_is_named(caplog: pytest.LogCaptureFixture) -> None:

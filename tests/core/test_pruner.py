@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunelab.channels.units import Filter
-from prunelab.core.allocation import Allocation, Global, Uniform
+from prunelab.core.allocation import ERK, Allocation, Global, Uniform, UniformPlus
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
@@ -377,3 +377,13 @@ def test_what_was_attained_is_restored_with_the_masks() -> None:
     pruner.update(at(60))
     resumed.load_state_dict(pruner.state_dict())
     assert resumed.attained == pruner.attained == 0.8
+
+
+@pytest.mark.parametrize("allocation", [ERK(dense_first=True), UniformPlus()])
+def test_where_the_first_layer_is_skipped_the_second_is_not_taken_for_it(allocation: Allocation) -> None:
+    net = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
+    for skip in ([], ["0.*"]):
+        pruner = Pruner(Norm(), Weight(), allocation, Rounds(rate=0.5, start=0.0), skip=skip)
+        pruner.attach(net)
+        counts = [int((~kept).sum()) for kept in pruner.masks_at(0.5).values()]
+        assert counts == ([32, 32, 32] if skip else [0, 42, 43, 43])

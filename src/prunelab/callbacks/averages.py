@@ -11,7 +11,11 @@ from prunelab.callbacks.neighbours import of_kind
 
 
 def averages(trainer: L.Trainer, module: L.LightningModule) -> list[nn.Module]:
-    """The averaged copies of `module`. Raises ValueError for an average of something else, or inside `module`."""
+    """The averaged copies of `module`: each AveragedModel that a callback has as an attribute, and SWA's.
+
+    Copies kept in another way, as in a list or in a class of one's own, are not found and stay unmasked. Raises
+    ValueError for an average of something else, or inside `module`.
+    """
     for name, inside in module.named_modules():
         if isinstance(inside, AveragedModel):
             raise ValueError(

@@ -34,7 +34,8 @@ class Pruning(L.Callback):
     `on_pruned(trainer, module, pruner, run)` of all callbacks that have it is called.
 
     In another fit of the same module the masks go on, also in another Trainer, as long as what is masked is still 0;
-    another module starts afresh.
+    another module starts afresh. Beside masks that go on, also those of a checkpoint, what was thawed in between is
+    pruned by the schedule of this fit; after surgery nothing more is.
 
     Prunable is what is trained when a fit begins: frozen weights, and those of layers of unknown kinds, stay dense
     and are named in the log. A weight that is thawed later (BaseFinetuning) stays dense for that fit; one that is

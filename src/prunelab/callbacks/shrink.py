@@ -44,6 +44,7 @@ class Shrink(L.Callback):
         self.images = images
         self.plan: Plan | None = None  # of what was removed, in the names of the LightningModule
         self.certificate: Certificate | None = None
+        self._rehearsed: L.LightningModule | None = None  # since the last training
         self._hook: Any = None  # the module instance's own on_load_checkpoint, if it has one
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -91,7 +92,9 @@ class Shrink(L.Callback):
             log.warning("under DDP the network stays masked and large until training ends")
         example = pl_module.example_input_array
         assert isinstance(example, torch.Tensor | tuple)  # Pruning has refused others
-        self.rehearse(pl_module, example, pruners[0], progress(trainer, step=0))
+        if self._rehearsed is not pl_module:
+            self.rehearse(pl_module, example, pruners[0], progress(trainer, step=0))
+        self._rehearsed = None
 
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
@@ -103,12 +106,13 @@ class Shrink(L.Callback):
                 "or leave Shrink out (~prune.shrink)"
             )
 
-    @staticmethod
-    def rehearse(module: L.LightningModule, example: Example, pruner: Pruner, run: Progress) -> None:
+    def rehearse(self, module: L.LightningModule, example: Example, pruner: Pruner, run: Progress) -> None:
         """Removes from a copy of `module` as many units as the run will. Raises as `channels.rehearsal.rehearse` does.
 
-        The certificate comes after training, and what it refuses was trained for nothing.
+        The certificate comes after training, and what it refuses was trained for nothing. The next training of
+        `module` does not rehearse again.
         """
+        self._rehearsed = module
         structure, final = prunable_structure(pruner.granularity), pruner.schedule(replace(run, step=run.total))
         if not final or pruner.removed:
             return

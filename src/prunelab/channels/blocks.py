@@ -45,7 +45,7 @@ class Residual:
 class Block(PrunableStructure):
     """Residual blocks. A score is the mean over the block's prunable weights that are not removed yet.
 
-    Of nested blocks the innermost are units. A block with a skipped or frozen weight stays.
+    Of nested blocks the innermost are units. A block with a skipped weight, or anything frozen, stays.
     """
 
     whole_layers: ClassVar[bool] = True
@@ -64,7 +64,13 @@ class Block(PrunableStructure):
             block: tuple(name for name in layer_weights(net) if name.startswith(f"{block.path}."))
             for block in residual_blocks(net, example)
         }
-        chosen = {block: names for block, names in weights.items() if names and all(n in params for n in names)}
+        chosen = {
+            block: names
+            for block, names in weights.items()
+            if names
+            and all(name in params for name in names)
+            and all(p.requires_grad for p in net.get_submodule(block.path).parameters())
+        }
         if not chosen:
             why = f"it has {len(weights)}, and none of them is prunable whole" if weights else "it has none"
             raise ValueError(f"{type(net).__name__}: no residual blocks to prune, {why}")

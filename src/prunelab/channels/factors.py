@@ -75,12 +75,10 @@ class Factors:
         return torch.cat([keep[group] for group in self.sizes]).to(self.values.device)
 
     def hook(self, net: nn.Module) -> list[RemovableHandle]:
-        """Applies the factors in `net` until the handles are removed."""
+        """Applies the factors in `net`, not in its copies, until the handles are removed."""
         modules = {path: net.get_submodule(path) for path in self.scaling_modules}
         return [
-            module.register_forward_hook(
-                _scaling(self.values, self.scaling_modules[path], isinstance(module, nn.Linear))
-            )
+            module.register_forward_hook(_scaling(module, self.values, self.scaling_modules[path]))
             for path, module in modules.items()
         ]
 
@@ -109,10 +107,12 @@ class Factors:
             p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
 
 
-def _scaling(values: Tensor, indices: Tensor, channels_last: bool) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    everywhere = bool((indices < len(values)).all())
+def _scaling(module: nn.Module, values: Tensor, indices: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    everywhere, channels_last = bool((indices < len(values)).all()), isinstance(module, nn.Linear)
 
-    def scale(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+    def scale(called: nn.Module, _: Any, output: Tensor) -> Tensor:
+        if called is not module:  # a copy, which surgery may have made smaller: copying takes hooks along
+            return output
         factors = (values if everywhere else torch.cat([values, values.new_ones(1)])).index_select(0, indices)
         trailing = 0 if channels_last else output.dim() - 2  # axes after the channels'
         return output * factors.to(output.dtype).view(-1, *[1] * trailing)  # in its type, for autocast

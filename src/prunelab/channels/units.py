@@ -68,6 +68,7 @@ class Channels(PrunableStructure):
     over the filter. `of` chooses the groups: "conv" with some convolution in it, "linear" with none, or both.
     `summed=False` leaves out channels that several layers make, as those of a residual stream (Li et al. 2017 prune
     only the first convolution of a block); depthwise convolutions, which make none of their own, do not count.
+    Channels with anything frozen in them stay, and so do those that a skipped layer makes.
     """
 
     of_channels: ClassVar[bool] = True
@@ -84,7 +85,9 @@ class Channels(PrunableStructure):
                 "set example_input_array on the LightningModule"
             )
         graph = channel_graph(net, example)
-        groups = tuple(g for g in graph.groups if g.kind in self.of and all(maker in params for maker in g.makers))
+        of_kind = [group for group in graph.groups if group.kind in self.of]
+        fixed = {group.name: _fixed(group, graph, net, params) for group in of_kind}
+        groups = tuple(group for group in of_kind if not fixed[group.name])
         if not self.summed:
             groups = tuple(group for group in groups if not _is_summed(group, graph, net))
         reasons: dict[str, list[str]] = {}
@@ -94,13 +97,13 @@ class Channels(PrunableStructure):
         for why, weights in reasons.items():
             more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
             log.warning("channels of %s%s stay: %s", ", ".join(weights[:3]), more, why)
-        for group in graph.groups:
-            kept = [maker for maker in group.makers if maker not in params]
-            if group.kind in self.of and 0 < len(kept) < len(group.makers):
-                others = ", ".join(maker for maker in group.makers if maker in params)
-                log.warning("channels of %s stay: coupled to %s, skipped or frozen", others, ", ".join(kept))
+        for group in of_kind:
+            others = ", ".join(maker for maker in group.makers if maker in params)
+            if others and (names := fixed[group.name]):
+                log.warning("channels of %s stay: coupled to %s, skipped or frozen", others, ", ".join(names))
         if not groups:
-            why = "; ".join(f"{weight}: {why}" for weight, why in graph.stays.items())
+            coupled = {name: f"{', '.join(names)} skipped or frozen" for name, names in fixed.items() if names}
+            why = "; ".join(f"{weight}: {why}" for weight, why in [*graph.stays.items(), *coupled.items()])
             kinds = {"conv": "filters", "linear": "neurons"}
             wanted = " or ".join(kinds[kind] for kind in self.of)
             raise ValueError(f"{type(net).__name__}: no {wanted} to prune ({why or 'there is no such layer'})")
@@ -191,6 +194,14 @@ class Channels(PrunableStructure):
         kept = {place: k for place, k in kept.items() if len(k) < len(self._graph.places[place])}
         pads = {module: pad.without(alive) for module, pad in self._graph.pads.items()}
         return Plan(kept, {module: padding for module, padding in pads.items() if padding is not None})
+
+
+def _fixed(group: Group, graph: ChannelGraph, net: nn.Module, params: Mapping[str, Tensor]) -> list[str]:
+    """Why it stays: its makers that are not in `params`, and what is frozen and would lose channels."""
+    names = [maker for maker in group.makers if maker not in params]
+    frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
+    touched = [n for (n, _), units in graph.places.items() if n in frozen and torch.isin(units, group.units).any()]
+    return list(dict.fromkeys(names + touched))
 
 
 def _is_summed(group: Group, graph: ChannelGraph, net: nn.Module) -> bool:

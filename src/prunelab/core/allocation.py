@@ -3,8 +3,8 @@
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import ClassVar, Protocol, Self
 
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.core.granularity import Granularity
+from prunelab.core.prunable import layer_weights
 from prunelab.core.selection import keep_top, pruned_count, refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
 MasksAt = Callable[[float], Masks]
+Ends = tuple[str, str]  # the names of the first and the last layer
 
 
 class Allocation(ABC):
@@ -26,6 +28,10 @@ class Allocation(ABC):
     even: ClassVar[bool] = False  # whether groups whose scores are alike lose the same share of their units
     own_rates: ClassVar[bool] = False  # whether it decides itself how much is removed, so that a rate cannot be tried
     as_found: ClassVar[bool] = False  # whether the weights before training decide, so that these can be tried
+
+    def bind(self, net: nn.Module) -> Self:
+        """This allocation for one network, which may have layers that are no units, as they are skipped."""
+        return self
 
     @abstractmethod
     def __call__(self, units: Scores, rate: float) -> Masks:
@@ -126,22 +132,30 @@ class ERK(Allocation):
     """Erdos-Renyi-Kernel (Evci et al. 2020): smaller layers keep a larger share.
 
     A layer's density is proportional to the sum of its dimensions over their product, and at most 1. Exactly
-    `round(rate * n)` units of the whole network are removed. `dense_first` leaves the first layer whole, as the
-    authors' CIFAR-10 script does. Raises ValueError for a rate that the others cannot meet.
+    `round(rate * n)` units of the whole network are removed. `dense_first` leaves the first layer that is trained
+    whole, skipped or not, as the authors' CIFAR-10 script does. Raises ValueError for a rate that the others cannot
+    meet.
     """
 
     dense_first: bool = False
+    ends: Ends | None = field(default=None, repr=False, compare=False)  # of the network; unbound, of the units
+
+    def bind(self, net: nn.Module) -> Self:
+        return replace(self, ends=_trained_ends(net))
 
     def __call__(self, units: Scores, rate: float) -> Masks:
         refuse_nan(units)
         total = _kept_in_all(units, rate)
-        whole = next(iter(units.values())).numel() if self.dense_first else 0
-        rest = [score.shape for score in list(units.values())[self.dense_first :]]
+        first, _ = self.ends or _ends(units)
+        dense = {name: score.numel() for name, score in units.items() if self.dense_first and name == first}
+        rest = {name: score.shape for name, score in units.items() if name not in dense}
+        whole = sum(dense.values())
         if total - whole < len(rest):
             raise ValueError(
                 f"rate={rate}: would keep {total} units, the first layer alone has {whole}; lower the rate"
             )
-        return _keep_best(units, [whole] * self.dense_first + erk_counts(rest, total - whole))
+        counts = dense | dict(zip(rest, erk_counts(list(rest.values()), total - whole), strict=True))
+        return _keep_best(units, [counts[name] for name in units])
 
 
 @dataclass(frozen=True)
@@ -149,18 +163,25 @@ class UniformPlus(Allocation):
     """The first layer dense, the last at most 80 % sparse, the others at one rate (Gale et al. 2019, Uniform+).
 
     Exactly `round(rate * n)` units of the whole network are removed. Raises ValueError for a rate that this cannot
-    meet, and for fewer than three layers.
+    meet, and for no layer between the first and the last.
     """
+
+    ends: Ends | None = field(default=None, repr=False, compare=False)  # of the network; unbound, of the units
+
+    def bind(self, net: nn.Module) -> Self:
+        return replace(self, ends=_trained_ends(net))
 
     def __call__(self, units: Scores, rate: float) -> Masks:
         refuse_nan(units)
         sizes = [score.numel() for score in units.values()]
-        if len(sizes) < 3:
+        first, last = self.ends or _ends(units)
+        if not units.keys() - {first, last}:
             raise ValueError(
                 f"uniform_plus takes a first, a last and other layers, there are {len(sizes)}: use uniform"
             )
         total = _kept_in_all(units, rate)
-        least = [sizes[0], *(1 for _ in sizes[1:-1]), _kept(sizes[-1], 0.8)]
+        bounds = {first: 0.0, last: 0.8}  # the most that is removed
+        least = [_kept(n, bounds[name]) if name in bounds else 1 for name, n in zip(units, sizes, strict=True)]
         if sum(least) > total:
             raise ValueError(
                 f"rate={rate}: with the first layer dense and the last at most 0.8, at most "
@@ -216,6 +237,16 @@ def _shared_counts(sizes: Sequence[int], shares: Sequence[int], least: Sequence[
     for i in range(len(counts)):  # of layers whose counts change at the same epsilon the first take the rest
         counts[i] += min(more[i] - counts[i], total - sum(counts))
     return counts
+
+
+def _ends(layers: Iterable[str]) -> Ends:
+    names = list(layers)
+    return names[0], names[-1]
+
+
+def _trained_ends(net: nn.Module) -> Ends:
+    """Without what is frozen: a teacher beside the network is none of its layers."""
+    return _ends(name for name, weight in layer_weights(net).items() if weight.requires_grad)
 
 
 def _keep_best(units: Scores, counts: Sequence[int]) -> Masks:

@@ -1,5 +1,6 @@
 """Pruner: composes the parts of a method and owns the masks."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from prunelab.core.schedule import Schedule
 from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.core.types import Example, Masks, Scores
+
+log = logging.getLogger(__name__)
 
 
 class Pruner:
@@ -76,6 +79,7 @@ class Pruner:
         self._memory: Scores = {}  # of a criterion that watches training
         self._watched: Scores | None = None  # the memory after the step that was watched, if it happens
         self.removed = False  # whether surgery has removed what was masked
+        self._small: dict[str, torch.Size] = {}  # the parameters' shapes after that
         self._regrown = 0  # the step of the last exchange: one at most per step
         self._generator = derived_generator("pruner", self.seed)
 
@@ -109,6 +113,7 @@ class Pruner:
         self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
+        self.allocation = self.allocation.bind(net)
         if not removed:
             self.granularity = self.granularity.bind(net, self._prunable, example)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
@@ -178,7 +183,10 @@ class Pruner:
         before, after = 1 - self.rate, 1 - due
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
-            self._adopt(self.masks_at(rate))
+            keep = self.masks_at(rate)
+            for name, kept in self.keep.items():  # which may be fewer than `rate` keeps, beside a thawed layer
+                keep[name] = keep[name] & kept.to(keep[name].device)
+            self._adopt(keep)
             self.apply()
         self.rate = due
         self.attained = self.budget.attained(self.keep) if self.budget else due
@@ -263,7 +271,9 @@ class Pruner:
 
     def continues(self, net: nn.Module) -> bool:
         """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""
-        return net is self._net and bool(self.keep) and self._masked_in(net).are_zero()
+        if net is not self._net or not self.keep:
+            return False
+        return _shapes(net) == self._small if self.removed else self._masked_in(net).are_zero()
 
     def _masked_in(self, net: nn.Module) -> MaskedParameters:
         masked = MaskedParameters(dict(net.named_parameters()))
@@ -276,7 +286,9 @@ class Pruner:
 
     def detach_masks(self) -> None:
         """After surgery: the network is no longer masked, `keep` still says which units were removed."""
+        assert self._net is not None
         self.removed, self._memory, self._watched = True, {}, None
+        self._small = _shapes(self._net)
         self._masked.adopt({})
 
     def unit_counts(self) -> dict[str, tuple[int, int]]:
@@ -301,7 +313,12 @@ class Pruner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a saved state on the attached network. Raises ValueError where a mask does not fit it."""
+        """Restores a saved state on the attached network. Raises ValueError where a mask does not fit it.
+
+        Units that it does not know, as of a layer thawed since, are all kept until the next pruning, which is due
+        anew; what it has masked stays so.
+        """
+        assert self._net is not None
         units = state["keep"] if state["removed"] else self._units()
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
@@ -313,4 +330,14 @@ class Pruner:
         self._memory = {name: kept.to(device) for name, kept in state["memory"].items()}
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
-        self._adopt(dict(state["keep"]))
+        self._small = _shapes(self._net) if self.removed else {}
+        keep, thawed = dict(state["keep"]), [name for name in units if name not in state["keep"]]
+        if keep and thawed:
+            log.warning("trained now, and without a mask so far: %s; pruned from now on", ", ".join(thawed))
+            keep |= {name: torch.ones_like(units[name], dtype=torch.bool) for name in thawed}
+            self.rate = self.attained = 0.0  # which is what all of them meet
+        self._adopt(keep)
+
+
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in net.named_parameters()}
