@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import TensorDataset
 
-from prunelab.callbacks import Binarize, Pruning, Rewind, ScalingFactors
+from prunelab.callbacks import Binarize, Pruning, Rewind, ScalingFactors, SoftPruning
+from prunelab.callbacks.scoring import progress
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.core.time import Progress
 from prunelab.criteria.norm import Norm
 
 pytestmark = [
@@ -143,6 +145,17 @@ def test_the_epoch_in_which_swa_finds_batch_norms_again_is_not_one_of_training(f
     fit([without, watches[1]], Foreign(norm=True))
     assert watches[0].rates[:32] == watches[1].rates
     assert module.body[4].weight.eq(0).sum() == round(0.75 * 864)
+
+
+@pytest.mark.parametrize("swa_first", [False, True])
+def test_in_that_epoch_times_are_those_of_the_training_before_it(fit: Callable, swa_first: bool) -> None:
+    class Look(L.Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
+            self.run = progress(trainer, trainer.global_step)
+
+    ours, swa = [SoftPruning(), pruning(Filter(), Rounds(rate=0.5, start="6it"))], [StochasticWeightAveraging(0.01, 2)]
+    fit([*(swa + ours if swa_first else ours + swa), look := Look()], Foreign(norm=True))
+    assert look.run == Progress(step=32, total=32, epoch=8)
 
 
 class OfAPart(L.Callback):

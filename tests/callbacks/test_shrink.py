@@ -24,6 +24,7 @@ from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
+from prunelab.measure.compile_time import compile_seconds
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -178,11 +179,20 @@ def test_an_averaged_copy_becomes_small_with_the_net_and_after_a_resume(
     assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in whole.state_dict().items())
 
 
-def test_a_compiled_net_follows(fit: Callable) -> None:
+def test_a_compiled_net_follows_and_the_seconds_of_compilation_go_on(fit: Callable) -> None:
+    class Look(L.Callback):
+        def __init__(self) -> None:
+            self.spent: list[float] = []
+
+        def on_train_batch_end(self, *_: object) -> None:
+            self.spent.append(compile_seconds())
+
     plain, compiled = Foreign(), Foreign()
     compiled.body.compile(backend="eager")
     fit([pruning(), Shrink()], plain)
-    fit([pruning(), Shrink()], compiled)
+    fit([pruning(), Shrink(), look := Look()], compiled)
+    assert look.spent == sorted(look.spent)
+    assert look.spent[-1] > look.spent[STEPS] > 0  # of two networks
     assert all(torch.equal(t, compiled.state_dict()[name]) for name, t in plain.state_dict().items())
 
 

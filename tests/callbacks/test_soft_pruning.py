@@ -60,8 +60,8 @@ def parts(rate: float = 0.5, granularity: Granularity | None = None, start: Any 
 
 @pytest.fixture
 def fit() -> Callable[..., Foreign]:
-    def run(callbacks: list[L.Callback], **options: Any) -> Foreign:
-        g, module = torch.Generator().manual_seed(0), Foreign()
+    def run(callbacks: list[L.Callback], kind: type[Foreign] = Foreign, **options: Any) -> Foreign:
+        g, module = torch.Generator().manual_seed(0), kind()
         data = TensorDataset(torch.randn(32, 1, 8, 8, generator=g), torch.randint(0, 3, (32,), generator=g))
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         L.Trainer(
@@ -97,6 +97,21 @@ def test_accumulated_batches_are_one_step(fit) -> None:
     fit([*parts(), look], accumulate_grad_batches=2)
     assert zero(look.seen[EPOCH // 2]).sum() == 3
     assert not zero(look.seen[EPOCH // 2 + 1]).any()
+
+
+def test_under_manual_optimization_an_epoch_ends_after_its_batches_not_after_as_many_steps(fit) -> None:
+    class StepsTwice(Foreign):
+        automatic_optimization = False
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            for _ in range(2):
+                self.optimizers().zero_grad()
+                self.manual_backward(super().training_step(batch, batch_idx))
+                self.optimizers().step()
+
+    look = Look()
+    fit([*parts(), look], StepsTwice)
+    assert [step for step, filters in look.seen.items() if zero(filters).any()][:2] == [2 * EPOCH, 4 * EPOCH]
 
 
 def test_at_rate_zero_training_is_that_without_it(fit) -> None:

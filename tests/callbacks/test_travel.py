@@ -50,12 +50,16 @@ class Look(L.Callback):
         self.reach = reach_before_pruning(trainer, self.pruner)
 
 
-def fit(module: Pulled, *callbacks: L.Callback) -> None:
+def fit(module: Pulled, *callbacks: L.Callback, fast_dev_run: int = 0, then_epochs: int = 0) -> None:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(
-        max_epochs=EPOCHS, callbacks=list(callbacks), accelerator="cpu", enable_model_summary=False, **quiet
-    )
-    trainer.fit(module, DataLoader(TensorDataset(torch.zeros(EPOCH, 2))))
+        max_epochs=EPOCHS, callbacks=list(callbacks), accelerator="cpu", enable_model_summary=False,
+        fast_dev_run=fast_dev_run, **quiet,
+    )  # fmt: skip
+    trainer.fit(module, loader := DataLoader(TensorDataset(torch.zeros(EPOCH, 2))))
+    if then_epochs:
+        trainer.fit_loop.max_epochs = EPOCHS + then_epochs
+        trainer.fit(module, loader)
 
 
 SCHEDULES = {
@@ -92,6 +96,31 @@ def test_it_ends_at_the_first_pruning_in_rounds_else_at_the_last(schedule: Sched
     assert look.reach.steps == steps
     assert look.reach.proximal == pytest.approx(0.1 * steps)
     assert look.reach.gradient == pytest.approx(steps)
+
+
+@pytest.mark.parametrize("schedule", [None, Rounds(0.5, start="2ep", training="2ep")])
+def test_in_a_fast_dev_run_it_is_that_of_the_few_batches(schedule: Schedule | None) -> None:
+    look = Look(schedule)
+    fit(Pulled(), look, fast_dev_run=3)
+    assert look.reach.steps == 3
+
+
+@pytest.mark.parametrize(("schedule", "steps"), [(None, 8), (Rounds(0.5, start=0.8, training="1ep"), 4)])
+def test_in_a_training_that_goes_on_it_begins_at_the_step_of_now(schedule: Schedule | None, steps: int) -> None:
+    look, module = Look(schedule), Pulled()
+    fit(module, look, then_epochs=2)
+    assert look.reach.steps == steps
+
+
+def test_a_schedule_that_the_module_takes_no_further_is_planned_no_further() -> None:
+    class Ends(Pulled):
+        def lr_scheduler_step(self, scheduler: OneCycleLR, metric: None) -> None:
+            if scheduler.last_epoch < EPOCH:
+                scheduler.step()
+
+    look, module = Look(), Ends(schedule=lambda o: OneCycleLR(o, 0.1, EPOCH, cycle_momentum=False))
+    fit(module, look)
+    assert look.planned == pytest.approx(module.rates, abs=0)
 
 
 def test_an_idle_weight_is_moved_as_far_as_that_less_what_momentum_still_holds() -> None:

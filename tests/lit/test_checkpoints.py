@@ -57,13 +57,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 def test_the_last_two_are_kept_and_a_damaged_one_is_skipped(tmp_path: Path, caplog) -> None:
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
-    assert latest_intact(tmp_path) is None
+    assert latest_intact(tmp_path, {}) is None
     for step in range(3):
         io.save_checkpoint({"step": step, "x": torch.arange(1000)}, path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
-    assert latest_intact(tmp_path) == path
+    assert latest_intact(tmp_path, {}) == path
     path.write_bytes(path.read_bytes()[:-100])
-    previous = latest_intact(tmp_path)
+    previous = latest_intact(tmp_path, {})
     assert previous is not None
     assert io.load_checkpoint(previous)["step"] == 1
     assert "last.ckpt is damaged" in caplog.text
@@ -75,7 +75,7 @@ def test_the_last_two_are_kept_and_a_damaged_one_is_skipped(tmp_path: Path, capl
 def test_a_flipped_bit_is_never_an_error_and_is_detected_in_tensors(tmp_path: Path) -> None:
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     io.save_checkpoint({"x": torch.arange(100)}, path)
-    assert is_intact(path)
+    assert is_intact(path, {})
     content = path.read_bytes()
     tensor = content.index(torch.arange(100).numpy().tobytes())
     for position in range(len(content)):
@@ -83,7 +83,7 @@ def test_a_flipped_bit_is_never_an_error_and_is_detected_in_tensors(tmp_path: Pa
             flipped = bytearray(content)
             flipped[position] ^= bit
             path.write_bytes(flipped)
-            if is_intact(path):
+            if is_intact(path, {}):
                 assert not tensor <= position < tensor + 800, position
                 io.load_checkpoint(path)
 
@@ -154,10 +154,22 @@ def test_a_training_that_diverged_is_not_saved_and_the_last_finite_checkpoint_st
     assert trainer.saved == []
 
 
-def test_a_checkpoint_with_nan_is_passed_over(tmp_path: Path) -> None:
-    for value in (1.0, torch.nan):
-        AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.tensor([0.0, value])}}, tmp_path / "last.ckpt")
-    assert latest_intact(tmp_path) == tmp_path / "previous.ckpt"
+SOUND = {"w": torch.ones(2), "attention": torch.tensor([0.0, -torch.inf]), "_extra_state": {"version": 2}}
+
+
+@pytest.mark.parametrize(("weights", "momentum"), [
+    ({"w": torch.tensor([0.0, torch.nan])}, 0.0), ({"w": torch.tensor([0.0, torch.inf])}, 0.0),
+    ({"attention": torch.tensor([0.0, torch.nan])}, 0.0), ({}, torch.nan),
+])  # fmt: skip
+def test_a_checkpoint_that_training_would_refuse_is_passed_over_and_one_with_other_values_is_not(
+    tmp_path: Path, weights: dict[str, Any], momentum: float
+) -> None:
+    for state, value in ((SOUND, 0.0), (SOUND | weights, momentum)):
+        optimizer = {"state": {0: {"momentum_buffer": torch.full((2,), value), "step": 1}}, "param_groups": []}
+        AtomicCheckpointIO().save_checkpoint(
+            {"state_dict": state, "optimizer_states": [optimizer]}, tmp_path / "last.ckpt"
+        )
+    assert latest_intact(tmp_path, {"w"}) == tmp_path / "previous.ckpt"
 
 
 class Ranks:

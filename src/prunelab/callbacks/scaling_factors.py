@@ -20,6 +20,7 @@ from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 from prunelab.criteria.factor import Factor
+from prunelab.measure.compile_time import drop_graphs
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class ScalingFactors(L.Callback):
             self._restore(self.factors, self._loaded)
         self._hooks = self.factors.hook(pl_module)
         self._hooks.append(trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._step(optimizer)))
-        torch.compiler.reset()  # an earlier graph, as of the sanity check, would run without hooks
+        drop_graphs()  # an earlier graph, as of the sanity check, would run without hooks
 
     def _pruner(self, trainer: L.Trainer) -> Pruner:
         pruning = only(trainer, Pruning, beside=self)
@@ -190,7 +191,7 @@ class ScalingFactors(L.Callback):
 
     def _unhook(self) -> None:
         if self._hooks:
-            torch.compiler.reset()
+            drop_graphs()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []

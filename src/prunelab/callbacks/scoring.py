@@ -92,8 +92,11 @@ def progress(trainer: L.Trainer, step: int) -> Progress:
     total = trainer.estimated_stepping_batches
     if not 0 < total < inf:
         raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
-    for swa in of_kind(trainer, StochasticWeightAveraging):  # trains nothing in the epoch that it adds for batch norms
-        total = total * swa._max_epochs // (trainer.max_epochs or 1)
     batches = trainer.num_training_batches
     epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)
+    for swa in of_kind(trainer, StochasticWeightAveraging):  # trains nothing in the epoch that it adds for batch norms
+        total = total * swa._max_epochs // (trainer.max_epochs or 1)
+        if 0 < swa._max_epochs <= trainer.current_epoch:  # in that epoch, it has set both numbers of batches to others
+            total = steps_done(trainer)
+            epoch = total // swa._max_epochs
     return Progress(step, int(total), max(1, int(epoch)))

@@ -25,6 +25,7 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.core.types import Example
+from prunelab.measure.compile_time import drop_graphs
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Shrink(L.Callback):
         self.plan = plan
         pruner.detach_masks()
         self.certificate = check.certify(module)
-        torch.compiler.reset()  # drops the graph of the large network
+        drop_graphs()  # drops the graph of the large network
         log.info(
             "removed masked units: %s of %s parameters left; outputs match (max difference %.1e eval, %.1e train)",
             f"{_parameters(module):,}", f"{before:,}", self.certificate.eval_float32, self.certificate.train_float32,

@@ -8,7 +8,7 @@ import torch
 
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, only
 from prunelab.callbacks.pruning import Pruning
-from prunelab.callbacks.scoring import progress
+from prunelab.callbacks.scoring import progress, steps_done
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.pruner import Pruner
 from prunelab.core.types import Masks
@@ -40,7 +40,7 @@ class SoftPruning(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        pruner, run = self._pruner(trainer), progress(trainer, trainer.global_step)
+        pruner, run = self._pruner(trainer), progress(trainer, steps_done(trainer))
         first = run.step % run.epoch == 0 and batch_idx % trainer.accumulate_grad_batches == 0
         if not first or run.step == 0 or pruner.rate >= (final := pruner.schedule(replace(run, step=run.total)) or 0.0):
             return

@@ -7,7 +7,7 @@ from dataclasses import replace
 import lightning as L
 import torch
 
-from prunelab.callbacks.scoring import progress
+from prunelab.callbacks.scoring import is_fast_dev_run, progress, steps_done
 from prunelab.core.penalty import Reach
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
@@ -24,32 +24,36 @@ def reach_before_pruning(trainer: L.Trainer, pruner: Pruner | None) -> Reach:
 
 
 def _steps(trainer: L.Trainer, pruner: Pruner | None) -> int:
-    run = progress(trainer, 0)
+    done = steps_done(trainer)
+    if is_fast_dev_run(trainer):
+        return trainer.max_steps - done
+    run = progress(trainer, done)
     if pruner is None:
-        return run.total
+        return run.total - done
     schedule, first = pruner.schedule, pruner.schedule(run)
 
     def ends(p: Progress) -> bool:
         return schedule(p) != first if schedule.in_rounds else schedule.is_last(p)
 
-    return next((step for step in range(run.total) if ends(replace(run, step=step))), run.total)
+    return next((s for s in range(done + 1, run.total) if ends(replace(run, step=s))), run.total) - done
 
 
 def planned_rates(trainer: L.Trainer, steps: int) -> list[float]:
     """The learning rate of the optimizer's first group at each of the next `steps` steps.
 
-    Found by taking a copy of the schedule through them; a schedule that depends on a metric counts as constant.
+    Found by taking a copy of the schedule through them, by the module's `lr_scheduler_step`: where that ends a
+    schedule, its last rate stays. A schedule that depends on a metric counts as constant.
     """
-    optimizer, configs = trainer.optimizers[0], trainer.lr_scheduler_configs
+    optimizer, configs, module = trainer.optimizers[0], trainer.lr_scheduler_configs, trainer.lightning_module
     if not configs or configs[0].reduce_on_plateau:
         return [float(optimizer.param_groups[0]["lr"])] * steps
     every = configs[0].frequency * (1 if configs[0].interval == "step" else progress(trainer, 0).epoch)
     shared = {id(p): p for group in optimizer.param_groups for p in group["params"]}
     schedule = copy.deepcopy(configs[0].scheduler, shared | {id(optimizer.state): optimizer.state})
-    rates = []
+    rates, done = [], steps_done(trainer)
     with warnings.catch_warnings(action="ignore"):  # that the optimizer took no step
         for step in range(1, steps + 1):
             rates.append(float(schedule.optimizer.param_groups[0]["lr"]))
-            if step < steps and step % every == 0:
-                schedule.step()
+            if step < steps and (done + step) % every == 0:
+                module.lr_scheduler_step(schedule, None)
     return rates

@@ -1,6 +1,7 @@
 """One job from its configuration to its result."""
 
 import logging
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,11 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     L.seed_everything(job.seed, verbose=False)
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
     preflight(job, parts)
-    if start := latest_intact(folder.checkpoint.parent):
+    parameters = dict(module.named_parameters())
+    if start := latest_intact(folder.checkpoint.parent, parameters):
         refuse_other(start, job)
     elif job.pretrained == "auto":
-        start = pretrain(job, splits, stop)
+        start = pretrain(job, splits, stop, parameters)
     history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
         job,
@@ -119,14 +121,17 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     return finish(measure(job, folder, method, splits, trained))
 
 
-def pretrain(job: Job, splits: Splits, stop: StopRequest) -> Path:
-    """The checkpoint at the end of the dense training that this job begins with; trained if no job has yet."""
+def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection[str]) -> Path:
+    """The checkpoint at the end of the dense training that this job begins with; trained if no job has yet.
+
+    `parameters` are those of the module.
+    """
     dense = job.dense_pretraining()
     dense = dense.settled(resolve_auto(dense, splits), job.asked)
     folder = RunDir(Path(job.config["parents"]) / dense.identity)
     train_once(
         folder.path,
-        lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint),
+        lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint, parameters),
         lambda: train(dense, folder, splits, stop),
         str(Path(HydraConfig.get().runtime.output_dir).absolute()),
         rank_of(job.devices),

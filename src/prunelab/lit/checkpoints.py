@@ -4,8 +4,9 @@ import logging
 import os
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
-from torch.optim import Optimizer
 
 from prunelab.core import distributed
 from prunelab.core.atomic import atomic_write
@@ -47,29 +47,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return checkpoint
 
 
-def latest_intact(folder: Path) -> Path | None:
-    """The latest checkpoint without damage or NaN; others are renamed with a warning: they must replace no good one."""
+def latest_intact(folder: Path, parameters: Collection[str]) -> Path | None:
+    """The latest checkpoint that `is_intact`; others are renamed with a warning: they must replace no good one."""
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
-            if is_intact(path):
+            if is_intact(path, parameters):
                 return path
-            log.warning("%s is damaged, or holds NaN; using the checkpoint before it", path)
+            log.warning("%s is damaged, or holds NaN or infinities; using the checkpoint before it", path)
             with suppress(FileNotFoundError):  # another rank may have renamed it
                 path.rename(folder / DAMAGED)
     return None
 
 
-def is_intact(path: Path) -> bool:
-    """Whether the bytes of a checkpoint match its checksums, and no weight is NaN; False if it does not exist."""
+def is_intact(path: Path, parameters: Collection[str]) -> bool:
+    """Whether a checkpoint's bytes match its checksums, and training can go on from it; False if it does not exist.
+
+    `parameters` are their names in the module; the other tensors there are buffers.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return False
         # The checksums do not cover all headers.
         checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        return not any(tensor.isnan().any() for tensor in checkpoint.get("state_dict", {}).values())
     except Exception:  # flipped bits in a header are read as lengths, opcodes, names and versions
         return False
+    states = (state for optimizer in checkpoint.get("optimizer_states", ()) for state in optimizer["state"].values())
+    optimizer_state = (("optimizer", value) for state in states for value in state.values())
+    return _not_finite(checkpoint.get("state_dict", {}), parameters, optimizer_state) is None
 
 
 class Checkpoints(Checkpoint):
@@ -137,7 +142,10 @@ class Checkpoints(Checkpoint):
         return bool(stop), bool(late)
 
     def _refuse_diverged(self, trainer: L.Trainer, module: nn.Module) -> None:
-        name = _not_finite(module, trainer.optimizers)
+        parameters = dict(module.named_parameters())
+        states = ((name, o.state.get(param, {})) for o in trainer.optimizers for name, param in parameters.items())
+        optimizer_state = ((name, value) for name, state in states for value in state.values())
+        name = _not_finite(module.state_dict(), parameters, optimizer_state)
         if any(distributed.largest([name is not None], self._group)):
             kept = f"that of step {self._saved_step} is kept" if self.path.exists() else "there is none before"
             raise ValueError(
@@ -150,10 +158,13 @@ class Checkpoints(Checkpoint):
             raise self.stop(f"interrupted at step {trainer.global_step}")
 
 
-def _not_finite(module: nn.Module, optimizers: list[Optimizer]) -> str | None:
-    """A parameter that is, or has optimizer state, not finite, or a buffer with NaN; infinities there may be meant."""
-    for name, param in module.named_parameters():
-        states = [state for optimizer in optimizers for state in optimizer.state.get(param, {}).values()]
-        if not all(t.isfinite().all() for t in [param, *states] if isinstance(t, torch.Tensor)):
-            return name
-    return next((name for name, buffer in module.named_buffers() if buffer.isnan().any()), None)
+def _not_finite(
+    state: Mapping[str, Any], parameters: Collection[str], optimizer_state: Iterable[tuple[str, Any]]
+) -> str | None:
+    """The name of a parameter or optimizer state that is not finite, or of a buffer with NaN: its inf may be meant."""
+    for name, value in chain(state.items(), optimizer_state):
+        if isinstance(value, torch.Tensor):  # an extra state is anything
+            buffer = name in state and name not in parameters
+            if value.isnan().any() if buffer else not value.isfinite().all():
+                return name
+    return None

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from prunelab.core import distributed
+from prunelab.measure.compile_time import drop_graphs
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders
@@ -90,7 +91,7 @@ class Classifier(L.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.compiled:
-            torch.compiler.reset()  # the jobs of a sweep share torch's limit on compiled graphs
+            drop_graphs()  # the jobs of a sweep share torch's limit on compiled graphs
             self.net.compile()  # in place: names, parameters and checkpoints do not change
 
     def forward(self, x: Tensor) -> Tensor:
