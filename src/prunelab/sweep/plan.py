@@ -79,7 +79,10 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             _refuse_other(folder, other.job, job, both)
         _refuse_other(folder, folder.job(), job, "it holds another job")
     refuse_unwritable(Path(config.hydra.sweep.dir))
-    refuse_impossible((planned.job for planned in jobs.values() if planned.job), config.hydra)
+    if left := [
+        planned.job for planned in jobs.values() if planned.job and not _has_result(planned.folder, planned.job)
+    ]:
+        refuse_impossible(left, config.hydra)
     return list(jobs.values())
 
 
@@ -159,6 +162,12 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
         except (OSError, LookupError, TypeError, ValueError):
             continue  # its pretrained weights are gone, or it names none that can be read
     return jobs
+
+
+def _has_result(folder: RunDir, job: Job) -> bool:
+    """Whether the job is finished, as far as can be said before it is settled; typed otherwise or with other YAML."""
+    result = folder.result()
+    return result is not None and not differing(result.job, job, but=OPEN)
 
 
 def _refuse_other(folder: RunDir, before: Job | None, now: Job, why: str) -> None:
