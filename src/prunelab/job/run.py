@@ -57,12 +57,12 @@ def run(cfg: DictConfig) -> float:
     job = job_of(cfg, hydra)
     quiet_others(rank_of(job.devices))
     check_launcher(job.devices, hydra)
-    check_devices(job.accelerator, job.devices, job.config["precision"])
     splits: Splits = instantiate(job.config["data"]).load()
     job = job.settled(resolve_auto(job, splits), overrides_digest(job.overrides, yaml_digest(hydra)))
     folder = RunDir(Path(hydra.runtime.output_dir))
     folder.refuse_other(job)
     if not folder.finished(job):
+        check_devices(job.accelerator, job.devices, job.config["precision"])
         with stoppable() as stop, folder.attempt() if rank_of(job.devices) == 0 else nullcontext():
             if not folder.finished(job):  # another process may just have finished it
                 return train(job, folder, splits, stop)
