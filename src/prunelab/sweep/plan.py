@@ -152,7 +152,7 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
     """The finished jobs of a study and their accuracies, by `Job.asked`."""
     jobs, weights = {}, cache(weights_content)
     for path in study.glob("*/result.json"):
-        if (result := RunDir(path.parent).result()) is None:
+        if (result := RunDir(path.parent).result_without_layers()) is None:
             continue  # damaged, or from a newer version
         job = result.job
         rerun = job.config.get("rerun") is True  # makes a new folder each time
@@ -166,7 +166,7 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
 
 def _has_result(folder: RunDir, job: Job) -> bool:
     """Whether the job is finished, as far as can be said before it is settled; typed otherwise or with other YAML."""
-    result = folder.result()
+    result = folder.result_without_layers()
     return result is not None and not differing(result.job, job, but=OPEN)
 
 
