@@ -377,3 +377,10 @@ def test_what_was_attained_is_restored_with_the_masks() -> None:
     pruner.update(at(60))
     resumed.load_state_dict(pruner.state_dict())
     assert resumed.attained == pruner.attained == 0.8
+
+
+def test_a_criterion_of_training_data_needs_a_batch() -> None:
+    for batches in (0, -1, 0.5):
+        pruner = Pruner(Taylor(batches=batches), Weight(), Uniform(), Rounds(rate=0.5, start=0.0))
+        with pytest.raises(ValueError, match=f"Taylor: batches={batches}: expected a whole number of at least 1"):
+            pruner.attach(nn.Linear(2, 2))

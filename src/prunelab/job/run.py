@@ -76,7 +76,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     """Trains one job in its folder, from the start or from its last checkpoint; returns the test accuracy."""
     L.seed_everything(job.seed, verbose=False)
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
-    preflight(job, parts)
+    preflight(job, parts, timed=True)
     if start := latest_intact(folder.checkpoint.parent):
         refuse_other(start, job)
     elif job.pretrained == "auto":
