@@ -387,3 +387,10 @@ def test_where_the_first_layer_is_skipped_the_second_is_not_taken_for_it(allocat
         pruner.attach(net)
         counts = [int((~kept).sum()) for kept in pruner.masks_at(0.5).values()]
         assert counts == ([32, 32, 32] if skip else [0, 42, 43, 43])
+
+
+def test_a_criterion_of_training_data_needs_a_batch() -> None:
+    for batches in (0, -1, 0.5):
+        pruner = Pruner(Taylor(batches=batches), Weight(), Uniform(), Rounds(rate=0.5, start=0.0))
+        with pytest.raises(ValueError, match=f"Taylor: batches={batches}: expected a whole number of at least 1"):
+            pruner.attach(nn.Linear(2, 2))

@@ -278,3 +278,8 @@ def test_what_its_criteria_look_at_is_asked_for() -> None:
     assert pruner.batches == 3
     assert pruner.watches
     assert not pruner_with(rigl()).watches
+
+
+def test_an_exchange_at_no_interval_is_refused() -> None:
+    with pytest.raises(ValueError, match="regrow.every='0it' is 0 steps: expected at least 1"):
+        rigl(every="0it").check(at(0))

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from compose import job_from
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from prunelab.job.check import check_launcher
+from prunelab.job.check import check_launcher, check_same_sweep
 from prunelab.job.conf import conf_dir
 from prunelab.job.run import resolve_auto
 from prunelab.report.groups import slug
@@ -53,6 +53,10 @@ from prunelab.store.weights import weights_file
         ("trainer.devices=0", "trainer.devices=0: expected a whole number"),
         ("optim.optimizer.lr=???", "optim.optimizer.lr: it has no value; give one"),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: expected a whole number"),
+        ("+trainer.profiler=foo", "trainer.profiler=foo: expected one of simple, advanced, pytorch"),
+        ("+trainer.gradient_clip_algorithm=foo", "trainer.gradient_clip_algorithm=foo: expected one of norm, value"),
+        ("+trainer.deterministic=maybe", "trainer.deterministic=maybe: expected one of true, false, warn"),
+        ("+trainer.benchmark=maybe", "trainer.benchmark=maybe: expected one of true, false"),
         ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
         ("precision=64-true", "precision=64-true: expected one of auto, 32-true, 16-mixed, bf16-mixed"),
@@ -94,6 +98,25 @@ def test_a_job_of_several_processes_is_not_run_inside_the_process_of_a_sweep(tar
     if target.endswith("SlurmLauncher"):
         with pytest.raises(ValueError, match="trainer.devices=4 with 2 tasks on a node"):
             check_launcher(4, hydra)
+
+
+def _composed_hydra(launcher: str, target: str, timeout: int, devices: int = 1) -> DictConfig:
+    settings = {"_target_": target, "timeout_min": timeout, "tasks_per_node": "${trainer.devices}"}
+    choices = {"hydra/launcher": launcher, "hydra/sweeper": "grid"}
+    hydra = {"launcher": settings, "sweeper": {"_target_": "GridSweeper"}, "runtime": {"choices": choices}}
+    return OmegaConf.create({"trainer": {"devices": devices}, "hydra": hydra}).hydra
+
+
+def test_a_file_that_is_swept_over_sets_slurms_requests_and_nothing_else_of_the_launcher() -> None:
+    slurm, pool = "somewhere.SlurmLauncher", "prunelab.PoolLauncher"
+    check_same_sweep(_composed_hydra("ours", slurm, 60), _composed_hydra("ours", slurm, 90, devices=2))
+    check_same_sweep(_composed_hydra("pool", pool, 60), _composed_hydra("pool", pool, 60, devices=2))
+    for other, message in (
+        (_composed_hydra("pool", pool, 90), "^hydra.launcher.timeout_min=90: Hydra ignores it .* of the command, 60;"),
+        (_composed_hydra("ours", slurm, 60), "^hydra/launcher=ours: Hydra ignores it .* of the command, pool;"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_same_sweep(_composed_hydra("pool", pool, 60), other)
 
 
 def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:

@@ -1,5 +1,6 @@
 """Files of weights that cannot be where training starts are refused in a line, and their code is never run."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def test_a_file_that_is_cut_empty_or_something_else_is_refused(suffix: str, tmp_
     for content in (b"", whole[: len(whole) // 2], whole[:9], b"<!DOCTYPE html><html>Virus scan warning</html>"):
         path.write_bytes(content)
         refused(path, "empty|damaged|not a complete safetensors file")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_any_byte_that_is_damaged_is_refused_in_a_line_or_harmless(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"w{suffix}"
+    save = torch.save if suffix == ".pt" else safetensors.torch.save_file
+    save(net().state_dict(), path)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for at in range(min(len(whole), 900)):
+        path.write_bytes(whole[:at] + bytes([random.integers(256)]) + whole[at + 1 :])
+        with suppress(ValueError):
+            load_weights(net(), path)
 
 
 def refused(path: Path, message: str) -> None:

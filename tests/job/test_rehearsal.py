@@ -7,6 +7,7 @@ import torch
 from compose import job_from
 from torch import Tensor, nn
 
+from prunelab.channels import budget
 from prunelab.job import rehearsal
 from prunelab.job.rehearsal import rehearse
 
@@ -31,6 +32,7 @@ FLAT = f"model._target_={__name__}.Flat"
         (["optim.batch_size=141"], "batch_size=141: more than the 140 images; lower it"),
         (["prune=nm", "rate=0.3"], r"rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75"),
         (["prune=sp", "rate=0.5", FLAT], "the shrunk network does not run"),
+        (["prune=sp", "rate=0.5", "budget=latency", FLAT], "the shrunk network does not run"),
         (["prune=l1_filter", "rate=0.5", "pretrained=auto", FLAT], "the shrunk network does not run"),
         (["trainer=gpu"], "trainer.accelerator=gpu: there is none here; use trainer=auto or trainer=cpu"),
         (["precision=16-mixed"], "precision=16-mixed on a CPU, where Lightning trains bfloat16 instead"),
@@ -39,7 +41,10 @@ FLAT = f"model._target_={__name__}.Flat"
         (["prune=usp", "rate=0.5", "epochs=1", "prune.pruning.pruner.schedule.end=9ep"], "'9ep' is step 63, but the"),
     ],
 )
-def test_a_job_that_would_fail_is_refused(overrides: list[str], message: str, composed, tmp_path: Path) -> None:
+def test_a_job_that_would_fail_is_refused(
+    overrides: list[str], message: str, composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "timings_within", lambda *_: pytest.fail("timed, and not on the training device"))
     if "trainer=gpu" in overrides and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises((ValueError, RuntimeError), match=message):
@@ -53,7 +58,7 @@ def test_devices_of_other_machines_are_not_looked_for_here(composed) -> None:
 
 def test_jobs_that_differ_in_rate_and_seed_are_rehearsed_once_at_the_highest_rate(composed, monkeypatch) -> None:
     rehearsed = []
-    monkeypatch.setattr(rehearsal, "preflight", lambda job, parts: rehearsed.append((job.method, job.rate)))
+    monkeypatch.setattr(rehearsal, "preflight", lambda job, *_, **__: rehearsed.append((job.method, job.rate)))
     rates = [("usp", 0.2), ("usp", 0.8), ("usp", 0.4), ("nm", 0.5), ("nm", 0.25)]
     chosen = [(f"prune={method}", f"rate={rate}", f"seed={seed}") for method, rate in rates for seed in (0, 1)]
     jobs = [job_from(composed(*overrides)) for overrides in chosen]
@@ -61,3 +66,15 @@ def test_jobs_that_differ_in_rate_and_seed_are_rehearsed_once_at_the_highest_rat
     assert rehearsed == [("usp", 0.8), ("nm", 0.5)]
     with pytest.raises(ValueError, match=r"rate=0.3: groups of m=4"):  # though not the highest
         rehearse([*jobs, job_from(composed("prune=nm", "rate=0.3"))], here=True)
+
+
+def test_settings_of_training_are_checked_for_each_job_on_one_network(composed, monkeypatch) -> None:
+    rehearsed = []
+    monkeypatch.setattr(rehearsal, "preflight", lambda job, *_, **__: rehearsed.append(job.rate))
+    settings = [f"optim.optimizer.lr={lr}" for lr in (0.1, 0.2)] + ["optim.label_smoothing=0.1", "augment.pad=1"]
+    jobs = [job_from(composed("prune=usp", f"rate={rate}", one)) for one in settings for rate in (0.2, 0.8)]
+    rehearse(jobs, here=True)
+    assert rehearsed == [0.8]
+    for broken, message in (("+optim.optimizer.beta=1", "optim: .*'beta'"), ("optim.batch_size=141", "batch_size=141")):
+        with pytest.raises(ValueError, match=message):
+            rehearse([*jobs, job_from(composed("prune=usp", "rate=0.2", broken))], here=True)

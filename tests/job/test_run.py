@@ -62,7 +62,8 @@ def test_the_reported_accuracy_is_that_of_the_saved_weights_on_all_test_images(j
 def test_a_finished_job_is_not_run_again(job, composed, tmp_path: Path, monkeypatch) -> None:
     accuracy = job("prune=usp", "rate=0.5")["accuracy"]
     monkeypatch.setattr("prunelab.job.run.make_trainer", lambda *_: pytest.fail("it trained again"))
-    assert run(composed("prune=usp", "rate=0.5", "trainer.accelerator=auto")) == accuracy
+    for accelerator in ("auto", "mps"):  # though there is no such device
+        assert run(composed("prune=usp", "rate=0.5", f"trainer.accelerator={accelerator}")) == accuracy
 
 
 def test_a_rate_is_the_same_job_however_zero_is_written(job, composed, monkeypatch) -> None:

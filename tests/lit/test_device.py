@@ -31,3 +31,12 @@ def test_float16_on_a_cpu_which_trains_bfloat16_is_refused(two_gpus) -> None:
         check_devices("cpu", 1, "16-mixed")
     check_devices("cpu", 1, "bf16-mixed")
     check_devices("gpu", 1, "16-mixed")
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "mps"])
+def test_float16_on_a_mac_is_not_taken_for_one_on_a_cpu(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    check_devices(accelerator, 1, "16-mixed")
+    with pytest.raises(ValueError, match="precision=16-mixed on a CPU"):
+        check_devices("cpu", 1, "16-mixed")

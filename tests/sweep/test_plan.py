@@ -2,12 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
+from prunelab.job.conf import conf_dir
 from prunelab.store.folder import RunDir
+from prunelab.store.job import Job
+from prunelab.store.result import read
+from prunelab.sweep import plan as sweep
 from prunelab.sweep.plan import PlannedJob, _finished
 
 WHOLE = Path(__file__).parents[1] / "store" / "result-0.1.0.json"
@@ -28,3 +35,24 @@ def test_a_damaged_result_hides_no_finished_job(change: dict[str, Any], tmp_path
 def test_a_failure_without_a_reason_is_summarised(tmp_path: Path) -> None:
     (tmp_path / "failure.json").write_text('{"host": "here"}')
     assert PlannedJob((), RunDir(tmp_path)).reason == "failure.json does not say why"
+
+
+def test_jobs_that_are_left_are_rehearsed_and_finished_ones_of_other_yaml_are_not(tmp_path: Path, monkeypatch) -> None:
+    rehearsed: list[list[Job]] = []
+    monkeypatch.setattr(sweep, "refuse_impossible", lambda jobs, _: rehearsed.append(list(jobs)))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    shutil.copy(WHOLE, whole / "result.json")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        fixed = ["data=shapes", "trainer=cpu", f"hydra.sweep.dir={tmp_path}", "hydra.mode=MULTIRUN"]
+        config, loader = compose("train", fixed, return_hydra_config=True), GlobalHydra.instance().config_loader()
+        jobs = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
+        assert [[job.seed for job in group] for group in rehearsed] == [[0, 1]]
+        for planned in jobs:
+            rehearsed.clear()
+            assert planned.job
+            job = planned.job.settled({"precision": "32-true", "data.fingerprint": "0"}, asked="with other YAML")
+            planned.folder.path.mkdir()
+            planned.folder.finish(replace(read(whole), job=job))
+            sweep.plan([["seed=0"], ["seed=1"]], loader, config)
+            assert [[job.seed for job in group] for group in rehearsed] == ([[1]] if job.seed == 0 else [])

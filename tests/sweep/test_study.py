@@ -66,7 +66,7 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
         (["-m", "data=shapes", "seed=0,4294967296"], "train: seed=4294967296: expected a whole number of"),
         (["-m", "data=shapes", "prune=usp,nm", "rate=0.5,0.3"], "train: rate=0.3: groups of m=4 weights allow 0.25, "),
         (["data=shapes", "optim.batch_size=100000"], "train: batch_size=100000: more than the "),
-        (["-m", "experiment=demo,scan"], "train: hydra/sweeper=grid: Hydra ignores it in a file"),
+        (["-m", "experiment=demo,scan"], "train: hydra.sweeper.params={"),
         (
             ["-m", "hydra/sweeper=optuna", "data=shapes", "prune=nm", "rate=interval(0.3,0.4)"],
             "train: rate=0.3: groups of m=4",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import torch
@@ -29,7 +30,8 @@ TOLERANCE = 1e-2  # a rate not met within this is a warning; of latency, within 
 TRIES = 60  # rates; exact costs take some twenty
 TIMED = 6  # the same for measured latency, besides the two ends
 BATCH = 128  # as reports compare latency: of a few inputs a GPU's time is that of the launches alone
-SECONDS, LEAST, ROUNDS = 1.0, 7, 30  # of a measurement: about how long, and how many rounds
+BATCH_ON_CPU = 8  # 128 images take one core seconds
+SECONDS, LEAST, ROUNDS = 1.0, 3, 30  # of a measurement: about how long, and how many rounds
 
 
 class Candidate(NamedTuple):
@@ -55,10 +57,12 @@ class Stopwatch:
         small = copy.deepcopy(self.net)
         shrink(small, self.units.plan(keep))
         # Neither is compiled, as the copy is not: compiling each would take minutes.
-        dense, pruned = map(min, timings_within([self.net, small], self.example, SECONDS, LEAST, ROUNDS))
+        on_cpu = next(self.net.parameters()).device.type == "cpu"
+        example = resized(self.example, BATCH_ON_CPU if on_cpu else BATCH)
+        dense, pruned = map(min, timings_within([self.net, small], example, SECONDS, LEAST, ROUNDS))
         return 1 - pruned / dense
 
-    @property
+    @cached_property
     def reachable(self) -> float:
         """The fraction saved where each group keeps a single unit."""
         return self.saved({name: torch.arange(len(units)) == 0 for name, units in self.units.numbers.items()})
@@ -74,14 +78,13 @@ class Budget:
 
     Parameters are all of the network's. MACs are of convolutions and linear layers; of single weights, those of
     weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured on the
-    network made small, in its own precision and not compiled, for a batch of BATCH examples on the network's device,
-    so it is noisy, and too slow for schedules of many prunings.
+    network made small, in its own precision and not compiled, for a batch of BATCH examples (BATCH_ON_CPU) on the
+    network's device, so it is noisy, and too slow for schedules of many prunings.
     """
 
     of: str = "units"
     cost_model: CostModel | None = field(default=None, compare=False)
     stopwatch: Stopwatch | None = field(default=None, compare=False)
-    reachable: float = field(default=1.0, compare=False)  # before anything is removed
 
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
         """This budget for one network and a granularity bound to it; `example` is a batch of inputs.
@@ -105,10 +108,14 @@ class Budget:
                     "budget=latency: only removed filters, neurons or blocks save time, measured on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
-            stopwatch = Stopwatch(net, structure, resized(example, BATCH))
-            return replace(self, stopwatch=stopwatch, reachable=stopwatch.reachable)
-        cost_model = CostModel.of(net, granularity, self._prices(net, example))
-        return replace(self, cost_model=cost_model, reachable=cost_model.reachable)
+            return replace(self, stopwatch=Stopwatch(net, structure, example))
+        return replace(self, cost_model=CostModel.of(net, granularity, self._prices(net, example)))
+
+    @property
+    def reachable(self) -> float:
+        """The largest fraction that can be removed. Latency is measured, once."""
+        counted = self.cost_model or self.stopwatch
+        return counted.reachable if counted else 1.0
 
     def _prices(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
         if self.of == "params":
@@ -137,30 +144,56 @@ class Budget:
         """
         if self.of in ("units", "filters"):
             return allocation(units, rate)
-        if allocation.own_rates:
-            raise ValueError(
-                f"budget={self.of}: {type(allocation).__name__} decides itself how much is removed; use "
-                "prune/allocation=uniform or global, or budget=units"
-            )
-        pruned_count(0, rate)  # rejects a rate outside [0, 1)
-        if rate > self.reachable:
-            raise ValueError(
-                f"rate={rate} of {self.of}: at most {math.floor(1e4 * self.reachable) / 1e4} can be removed, where "
-                "each group keeps one unit; lower the rate, or let more be pruned (prune/granularity=channels, no skip)"
-            )
+        self._check(allocation, rate)
+        self._check_reachable(rate)
         with _quiet(allocation):
             keep = self._meet(allocation, units, rate)
         if thin := [name for name, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]:
             log.warning("%g of %s leaves a single unit of %s", rate, self.of, ", ".join(thin))
         return keep
 
-    def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
-        best = {name: _best(score) for name, score in units.items()}
+    def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
+        """Masks like those of a call, whose ValueErrors it raises.
 
+        Nothing is searched by latency: half the rate of units is removed, and only if `timed` is it found out whether
+        the rate is within reach.
+        """
+        if self.of != "latency":
+            return self(allocation, units, rate)
+        self._check(allocation, rate)
+        if timed:
+            self._check_reachable(rate)
+        with _quiet(allocation):
+            return self._sparing(allocation, units, rate / 2)
+
+    def _check(self, allocation: Allocation, rate: float) -> None:
+        if allocation.own_rates:
+            raise ValueError(
+                f"budget={self.of}: {type(allocation).__name__} decides itself how much is removed; use "
+                "prune/allocation=uniform or global, or budget=units"
+            )
+        pruned_count(0, rate)  # rejects a rate outside [0, 1)
+
+    def _check_reachable(self, rate: float) -> None:
+        if rate > self.reachable:
+            raise ValueError(
+                f"rate={rate} of {self.of}: at most {math.floor(1e4 * self.reachable) / 1e4} can be removed, where "
+                "each group keeps one unit; lower the rate, or let more be pruned (prune/granularity=channels, no skip)"
+            )
+
+    def _sparing(self, allocation: Allocation, units: Scores, inner: float) -> Masks:
+        """The allocation's masks at a rate of units, but each group keeps its best unit."""
+        return {
+            name: kept & (units[name] > -torch.inf) | _best(units[name])
+            for name, kept in allocation(units, inner).items()
+        }
+
+    def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
         def candidate(inner: float) -> Candidate:
-            keep = {n: kept & (units[n] > -torch.inf) | best[n] for n, kept in allocation(units, inner).items()}
+            keep = self._sparing(allocation, units, inner)
             return Candidate(inner, keep, self.attained(keep))
 
+        best = {name: _best(score) for name, score in units.items()}
         most = Candidate(1.0, best, self.attained(best) if self.cost_model else self.reachable)
         below, above = self._bracket(candidate, candidate(0.0), most, rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))

@@ -20,7 +20,8 @@ def rehearse(copied: nn.Module, structure: PrunableStructure, keep: Masks, examp
     """
     with torch.no_grad():
         for name, mask in structure.expand(keep).items():
-            copied.get_parameter(name).mul_(mask)
+            parameter = copied.get_parameter(name)
+            parameter.mul_(mask.to(parameter.device))
     check = EquivalenceCheck(copied, _random_inputs(example))
     shrink(copied, structure.plan(keep))
     check.certify(copied)

@@ -305,5 +305,8 @@ class Budget(Protocol):
     def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
         """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do."""
 
+    def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
+        """Masks like those of a call, whose ValueErrors it raises; one that must be timed only if `timed`."""
+
     def attained(self, keep: Masks) -> float:
         """The fraction of the resource removed with the units that are False in `keep`."""

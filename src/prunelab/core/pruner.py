@@ -102,6 +102,11 @@ class Pruner:
         self._forget()
         if self.passes < 1:
             raise ValueError(f"passes={self.passes}: expected at least 1")
+        for criterion in self._criteria:
+            least = min(1, type(criterion).batches)  # 0 where it uses no training data
+            if not isinstance(criterion.batches, int) or criterion.batches < least:
+                kind = type(criterion).__name__
+                raise ValueError(f"{kind}: batches={criterion.batches}: expected a whole number of at least {least}")
         if self.regrow and (self.in_groups or not self.granularity.single_weights):
             raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
         if self.criterion.of_channels and self.granularity.single_weights:
@@ -137,8 +142,11 @@ class Pruner:
     def _criteria(self) -> list[Criterion]:
         return [self.criterion, *([self.regrow.drop, self.regrow.grow] if self.regrow else [])]
 
-    def check(self, p: Progress) -> None:
-        """Dry run of the last pruning of a run of `p.total` steps; raises ValueError where it would fail."""
+    def check(self, p: Progress, timed: bool = True) -> None:
+        """Dry run of the last pruning of a run of `p.total` steps; raises ValueError where it would fail.
+
+        Whether a rate of latency is within reach is measured, unless this is not the training device (`timed=False`).
+        """
         self.schedule.check(p)
         if self.removed:
             return
@@ -146,18 +154,20 @@ class Pruner:
             raise ValueError("this criterion watches training, and has seen none of it at step 0: prune later")
         final = self.schedule(replace(p, step=p.total))
         if final:
-            self.dry_run(final)
+            self.dry_run(final, timed)
             if self.regrow:
                 self.regrow.check(p)
 
-    def dry_run(self, rate: float) -> Masks:
+    def dry_run(self, rate: float, timed: bool = False) -> Masks:
         """Masks by unit, mostly for made-up scores. Raises ValueError where a pruning to `rate` would."""
         self.granularity.check(rate)
         if self.allocation.as_found:
             scores = self.unit_scores()
         else:  # made up, alike in all layers, so that a global threshold empties none and warns of none
             scores = {n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}
-        return self._allocate(scores, rate)
+        return (
+            self.budget.dry_run(self.allocation, scores, rate, timed) if self.budget else self.allocation(scores, rate)
+        )
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate due at `p` if it is not met yet, or exchanges weights; whether the masks changed.

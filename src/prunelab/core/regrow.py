@@ -35,9 +35,11 @@ class Regrow:
         if not 0 < self.fraction <= 1:
             raise ValueError(f"regrow.fraction={self.fraction}: expected a fraction in (0, 1]")
         try:
-            every, end = max(1, to_step(self.every, p)), to_step(self.until, p)
+            every, end = to_step(self.every, p), to_step(self.until, p)
         except ValueError as error:
             raise ValueError(f"regrow: {error}") from None
+        if every < 1:
+            raise ValueError(f"regrow.every={self.every!r} is 0 steps: expected at least 1")
         if every >= end:
             raise ValueError(
                 f"regrow.every={self.every!r} is {every} steps, and regrowth ends until={self.until!r}, at step "

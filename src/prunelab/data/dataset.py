@@ -77,7 +77,7 @@ def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Gener
     If `val` is not a multiple of the number of classes, randomly drawn classes contribute one more.
     `y` is int64 (n,). Raises ValueError if `val` is not in [1, n) or would leave a class without training images.
     """
-    if not 1 <= val < len(y):
+    if not isinstance(val, int) or not 1 <= val < len(y):
         raise ValueError(f"data.val={val}: expected a number of images in [1, {len(y)}), the size of train")
     held_out = torch.zeros(len(y), dtype=torch.bool)
     for label, count in enumerate(shares(val, len(classes), generator)):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from math import inf
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.types import RunMode
@@ -19,6 +20,13 @@ TRAINER = (
 
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+CHOICES = {  # of Trainer arguments, besides null
+    "profiler": ("simple", "advanced", "pytorch"),
+    "gradient_clip_algorithm": ("norm", "value"),
+    "deterministic": ("true", "false", "warn"),
+    "benchmark": ("true", "false"),
+    "detect_anomaly": ("true", "false"),
+}
 SEEDS = 2**32  # NumPy takes no others
 # Numbers from 0 to below these, of which torch and Lightning take any, and ignore some or train nonsense with them.
 BELOW = {
@@ -116,6 +124,10 @@ def _check_trainer(trainer: DictConfig) -> None:
             raise ValueError(
                 f"trainer.{key}: a job sets this itself, or would end early by it; expected one of {', '.join(TRAINER)}"
             )
+    for key, choices in CHOICES.items():
+        value = trainer.get(key)  # a mapping builds its object
+        if not (value is None or isinstance(value, DictConfig) or str(value).lower() in choices):
+            raise ValueError(f"trainer.{key}={value}: expected one of {', '.join(choices)}")
     if not isinstance(batches := trainer.get("accumulate_grad_batches", 1), int) or batches < 1:
         raise ValueError(f"trainer.accumulate_grad_batches={batches}: expected a whole number of at least 1")
     if trainer.accelerator not in ACCELERATORS:
@@ -154,12 +166,20 @@ def check_same_sweep(sweep: HydraConf, job: HydraConf) -> None:
     Hydra composes these without the values that are swept over. Slurm's requests are each job's own.
     """
     for part in ("launcher", "sweeper"):
-        asked, used = (hydra.runtime.choices[f"hydra/{part}"] for hydra in (job, sweep))
-        if asked != used or (asked != "slurm" and getattr(job, part) != getattr(sweep, part)):
-            raise ValueError(
-                f"hydra/{part}={asked}: Hydra ignores it in a file that is swept over, and uses that of the command, "
-                f"{used}; give it on the command line, or sweep over no such file"
-            )
+        asked, used = ({f"hydra/{part}": h.runtime.choices[f"hydra/{part}"]} | _settings(h, part) for h in (job, sweep))
+        for key in {**asked, **used}:
+            if asked.get(key) != used.get(key):
+                raise ValueError(
+                    f"{key}={asked.get(key)}: Hydra ignores it in a file that is swept over, and uses that of the "
+                    f"command, {used.get(key)}; give it on the command line, or sweep over no such file"
+                )
+
+
+def _settings(hydra: HydraConf, part: str) -> dict[str, object]:
+    """The settings of the launcher or sweeper by dotted key, unresolved; none of Slurm's, which are each job's own."""
+    settings: Any = OmegaConf.to_container(getattr(hydra, part))
+    slurm = str(settings["_target_"]).endswith("SlurmLauncher")
+    return {} if slurm else {f"hydra.{part}.{key}": value for key, value in settings.items()}
 
 
 def check_launcher(devices: int, hydra: HydraConf) -> None:

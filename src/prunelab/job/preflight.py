@@ -28,15 +28,18 @@ class Parts(NamedTuple):
     module: Classifier
 
 
-def preflight(job: Job, parts: Parts) -> None:
-    """Raises ValueError or RuntimeError, naming the value and the remedy, for what would fail during the run."""
+def preflight(job: Job, parts: Parts, timed: bool) -> None:
+    """Raises ValueError or RuntimeError, naming the value and the remedy, for what would fail during the run.
+
+    `timed`: on the training device, where a rate of latency is measured to be within reach.
+    """
     method, _, _, data, run, module = parts
-    _check_optimizer(module, run)
-    if job.config["budget"] == "latency":
-        module.to(expected_device(job.accelerator))  # the rates that can be reached depend on it
+    check_optimizer(module, run)
+    if timed and job.config["budget"] == "latency":
+        module.to(expected_device(job.accelerator))
     for pruner in method.pruners:
         pruner.attach(module, EXAMPLE)
-        pruner.check(run)
+        pruner.check(run, timed)
         data.check_scoring(pruner.batches)
     if method.analyses and job.devices > 1:
         raise ValueError(
@@ -72,7 +75,7 @@ def preflight(job: Job, parts: Parts) -> None:
         )
 
 
-def _check_optimizer(module: Classifier, run: Progress) -> None:
+def check_optimizer(module: Classifier, run: Progress) -> None:
     """Builds an optimizer and its schedule, which refuse impossible values."""
     try:
         module.schedule(module.optimizer(module.net.parameters()), max(1, run.total))

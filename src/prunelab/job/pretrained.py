@@ -1,11 +1,9 @@
 """Loads the weights that a job starts from."""
 
-import pickle
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
@@ -43,13 +41,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    # torch has no error of its own for a damaged file, and advises to run the code of one that holds objects.
-    except (EOFError, RuntimeError, LookupError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+    except OSError:
+        raise
+    # A damaged file provokes any error in torch, which advises to run the code of one that holds objects.
+    except Exception as error:
         raise ValueError(f"pretrained={path}: {_fault(path, error)}; {REMEDY}") from None
     if isinstance(saved, dict) and isinstance(nested := saved.get("state_dict"), dict):  # a training's checkpoint
-        inside = {name.removeprefix("net."): t for name, t in nested.items() if name.startswith("net.")}
+        inside = {name.removeprefix("net."): t for name, t in nested.items() if str(name).startswith("net.")}
         saved = inside or nested
-    if not isinstance(saved, dict) or not all(isinstance(tensor, Tensor) for tensor in saved.values()):
+    if not isinstance(saved, dict) or not all(isinstance(k, str) and isinstance(t, Tensor) for k, t in saved.items()):
         raise ValueError(f"pretrained={path}: it holds no state_dict; {REMEDY}")
     return saved
 

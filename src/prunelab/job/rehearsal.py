@@ -1,6 +1,7 @@
 """Rehearses the jobs of a command, before the first of them begins and anything is written."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -9,21 +10,27 @@ from omegaconf import OmegaConf
 
 from prunelab.data.images import Splits
 from prunelab.job.method import Method
-from prunelab.job.preflight import preflight
-from prunelab.job.run import assemble
+from prunelab.job.preflight import check_optimizer, preflight
+from prunelab.job.run import assemble, build_module
 from prunelab.lit.device import check_devices
 from prunelab.store.job import Job
 
-VARIED = ("rate=", "seed=")  # jobs that differ only in these are rehearsed once, at the highest rate
+# Building and surgery do not depend on these, in so far as they do not on the seed; of rates the highest is rehearsed.
+VARIED = (
+    "rate", "seed", "name", "every", "precision", "compile", "augment", "optim.label_smoothing", "optim.optimizer",
+    "optim.schedule", "optim/schedule",
+)  # fmt: skip
 
 
 def rehearse(jobs: Iterable[Job], here: bool) -> None:
     """Loads the data of all jobs, and builds and checks each kind of job on the CPU; `here`: on this machine they run.
 
+    Nothing is timed: what a rate of latency takes is found out on the training device.
+
     Raises ValueError, RuntimeError or OSError, naming the value and the remedy, for the first that would fail.
     """
     data: dict[str, Splits] = {}
-    kinds: dict[tuple[str, ...], Job] = {}
+    kinds: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         if here:
             check_devices(job.accelerator, job.devices, job.config["precision"])
@@ -31,11 +38,27 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
             pruner.granularity.check(job.rate)
         if (source := _source(job)) not in data:
             data[source] = instantiate(job.config["data"]).load()  # downloads and decodes once, for every job
-        kind = tuple(override for override in job.overrides if not override.startswith(VARIED))
-        kinds[kind] = max(kinds.get(kind, job), job, key=lambda each: each.rate)
+        kinds[tuple(override for override in job.overrides if not _varies(override))].append(job)
     with _silent():
-        for job in kinds.values():
-            preflight(job, assemble(job, data[_source(job)], compiled=False))
+        for alike in kinds.values():
+            job = max(alike, key=lambda each: each.rate)
+            splits = data[_source(job)]
+            parts = assemble(job, splits, compiled=False)
+            preflight(job, parts, timed=False)
+            for training in {_training(each): each for each in alike}.values():
+                instantiate(training.config["augment"])
+                module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
+                check_optimizer(module, parts.run)
+
+
+def _varies(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return any(key == varied or key.startswith(f"{varied}.") for varied in VARIED)
+
+
+def _training(job: Job) -> str:
+    """What training depends on, and the network does not."""
+    return OmegaConf.to_yaml({part: job.config[part] for part in ("augment", "optim")}, sort_keys=True)
 
 
 def _source(job: Job) -> str:

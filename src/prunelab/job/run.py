@@ -58,12 +58,12 @@ def run(cfg: DictConfig) -> float:
     job = job_of(cfg, hydra)
     quiet_others(rank_of(job.devices))
     check_launcher(job.devices, hydra)
-    check_devices(job.accelerator, job.devices, job.config["precision"])
     splits: Splits = instantiate(job.config["data"]).load()
     job = job.settled(resolve_auto(job, splits), overrides_digest(job.overrides, yaml_digest(hydra)))
     folder = RunDir(Path(hydra.runtime.output_dir))
     folder.refuse_other(job)
     if not folder.finished(job):
+        check_devices(job.accelerator, job.devices, job.config["precision"])
         with stoppable() as stop, folder.attempt() if rank_of(job.devices) == 0 else nullcontext():
             if not folder.finished(job):  # another process may just have finished it
                 return train(job, folder, splits, stop)
@@ -77,7 +77,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     """Trains one job in its folder, from the start or from its last checkpoint; returns the test accuracy."""
     L.seed_everything(job.seed, verbose=False)
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
-    preflight(job, parts)
+    preflight(job, parts, timed=True)
     parameters = dict(module.named_parameters())
     if start := latest_intact(folder.checkpoint.parent, parameters):
         refuse_other(start, job)

@@ -14,7 +14,7 @@ def check_devices(accelerator: str, devices: int, precision: str) -> None:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
         raise ValueError(f"trainer.accelerator={accelerator}: there is none here; use trainer=auto or trainer=cpu")
-    if precision == "16-mixed" and expected_device(accelerator).type == "cpu":
+    if precision == "16-mixed" and (accelerator == "cpu" or not (cuda or mps)):
         raise ValueError("precision=16-mixed on a CPU, where Lightning trains bfloat16 instead: use bf16-mixed")
     if expected_device(accelerator).type == "cuda" and devices > (gpus := torch.cuda.device_count()):
         raise ValueError(f"trainer.devices={devices}: there are {gpus} GPUs; lower it, or set trainer.accelerator=cpu")

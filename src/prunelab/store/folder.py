@@ -14,7 +14,7 @@ from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing
 from prunelab.store.json_file import read_json, write_json
 from prunelab.store.lock import held, is_held
-from prunelab.store.result import Result, read
+from prunelab.store.result import Result, read, read_without_layers
 from prunelab.store.signals import Interrupted
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class RunDir:
 
     def state(self) -> State:
         """The state by the files, on any machine."""
-        if self.result() is not None:
+        if self.result_without_layers() is not None:
             return "finished"
         if is_held(self.lock):
             return "running"
@@ -67,6 +67,13 @@ class RunDir:
         """The content of result.json; None if it is absent or damaged."""
         try:
             return read(self.path)
+        except Exception:  # whatever a damaged file provokes
+            return None
+
+    def result_without_layers(self) -> Result | None:
+        """`result`, read faster: without the history of each layer."""
+        try:
+            return read_without_layers(self.path)
         except Exception:  # whatever a damaged file provokes
             return None
 

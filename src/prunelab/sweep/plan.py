@@ -79,7 +79,10 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             _refuse_other(folder, other.job, job, both)
         _refuse_other(folder, folder.job(), job, "it holds another job")
     refuse_unwritable(Path(config.hydra.sweep.dir))
-    refuse_impossible((planned.job for planned in jobs.values() if planned.job), config.hydra)
+    if left := [
+        planned.job for planned in jobs.values() if planned.job and not _has_result(planned.folder, planned.job)
+    ]:
+        refuse_impossible(left, config.hydra)
     return list(jobs.values())
 
 
@@ -149,7 +152,7 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
     """The finished jobs of a study and their accuracies, by `Job.asked`."""
     jobs, weights = {}, cache(weights_content)
     for path in study.glob("*/result.json"):
-        if (result := RunDir(path.parent).result()) is None:
+        if (result := RunDir(path.parent).result_without_layers()) is None:
             continue  # damaged, or from a newer version
         job = result.job
         rerun = job.config.get("rerun") is True  # makes a new folder each time
@@ -159,6 +162,12 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
         except (OSError, LookupError, TypeError, ValueError):
             continue  # its pretrained weights are gone, or it names none that can be read
     return jobs
+
+
+def _has_result(folder: RunDir, job: Job) -> bool:
+    """Whether the job is finished, as far as can be said before it is settled; typed otherwise or with other YAML."""
+    result = folder.result_without_layers()
+    return result is not None and not differing(result.job, job, but=OPEN)
 
 
 def _refuse_other(folder: RunDir, before: Job | None, now: Job, why: str) -> None:

@@ -1,6 +1,7 @@
 """The built-in data set: sizes, reproducibility, disjoint splits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,8 +51,8 @@ def test_every_random_number_comes_from_the_generator() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("bad", [{"train": 9}, {"test": 0}, {"val": -1}, {"seed": -1}])
-def test_invalid_sizes_are_refused(bad: dict[str, int]) -> None:
+@pytest.mark.parametrize("bad", [{"train": 9}, {"test": 0}, {"val": -1}, {"seed": -1}, {"train": "abc"}, {"seed": 0.5}])
+def test_invalid_sizes_are_refused(bad: dict[str, Any]) -> None:
     ((name, value),) = bad.items()
     with pytest.raises(ValueError, match=f"data.{name}={value}: expected"):
         Shapes(**bad).check()

@@ -34,9 +34,9 @@ class Shapes(Source):
     def check(self) -> None:
         """Raises ValueError if a split is too small to contain every class."""
         for name, count in (("train", self.train), ("val", self.val), ("test", self.test)):
-            if count < len(SHAPES):
+            if not isinstance(count, int) or count < len(SHAPES):
                 raise ValueError(f"data.{name}={count}: expected {len(SHAPES)} images or more")
-        if self.seed < 0:
+        if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"data.seed={self.seed}: expected 0 or more")
 
     def key(self) -> str:
