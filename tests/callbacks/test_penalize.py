@@ -374,10 +374,19 @@ def test_what_does_not_fit_is_refused_before_training(fit) -> None:
         fit([penalize])
     with pytest.raises(ValueError, match="pruned to rate=0.5 before the first step"):
         fit(parts(ScaleL1(0.1), Rounds(0.5, start=0.0)))
-    frozen = Foreign()
-    frozen.body[1].weight.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"would change what is not trained: body\.1\.weight; train it"):
-        fit(parts(ScaleL1(0.1)), frozen)
+    partly = Foreign()
+    partly.configure_optimizers = lambda: torch.optim.SGD(partly.body[7].parameters(), 0.1)
+    with pytest.raises(ValueError, match=r"would change what is not trained: body\.1\.weight, body\.4\.weight; train"):
+        fit(parts(ScaleL1(0.1)), partly)
+
+
+def test_a_frozen_norm_is_not_pulled(fit) -> None:
+    module = Foreign()
+    module.body[1].weight.requires_grad_(False)
+    before = [module.body[i].weight.clone() for i in (1, 4)]
+    fit(parts(ScaleL1(0.1)), module)
+    assert torch.equal(module.body[1].weight, before[0])
+    assert not torch.equal(module.body[4].weight, before[1])
 
 
 @pytest.mark.parametrize(("method", "penalty"), [("slimming", ScaleL1), ("group_lasso", GroupLasso)])
