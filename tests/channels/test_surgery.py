@@ -45,7 +45,7 @@ class Net(nn.Module):
 
 @cache
 def halved() -> tuple[Masks, Plan]:
-    return masked(Net().double())
+    return masked(Net().double().requires_grad_())  # Channels leaves frozen layers whole, surgery can cut them
 
 
 def masked(net: nn.Module, rate: float = 0.5) -> tuple[Masks, Plan]:
