@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from pretended_device import PretendedDevice
 from torch import Tensor, nn
 
 from prunelab.channels.units import Filter
@@ -283,3 +284,10 @@ def test_what_its_criteria_look_at_is_asked_for() -> None:
 def test_an_exchange_at_no_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="regrow.every='0it' is 0 steps: expected at least 1"):
         rigl(every="0it").check(at(0))
+
+
+def test_scores_of_two_devices_are_exchanged_on_the_first() -> None:
+    keep, drop, grow = torch.tensor([True, True, False]), torch.tensor([1.0, 2.0, 0.0]), torch.tensor([0.0, 0.0, 3.0])
+    with PretendedDevice("mps"):
+        after = Regrow(Norm(), Norm()).exchange({"w": keep}, {"w": drop}, {"w": grow.to("mps")}, 0.5)
+        assert after["w"].tolist() == [False, True, True]

@@ -56,5 +56,6 @@ class Regrow:
             count = int(alive.sum())
             moved = int(fraction * count)
             survivors = keep_top(drop[name].masked_fill(~alive, -math.inf), count - moved)
-            after[name] = survivors | keep_top(grow[name].masked_fill(survivors, -math.inf), moved)
+            gain = grow[name].to(alive.device)  # scores in float64 come from the CPU where the device has none
+            after[name] = survivors | keep_top(gain.masked_fill(survivors, -math.inf), moved)
         return after
