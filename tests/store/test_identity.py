@@ -1,0 +1,15 @@
+"""Which values make two jobs the same, and which make two results comparable."""
+
+from prunelab.store.identity import changes_result, comparable
+
+
+def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
+    values = {"model.width": 8, "rate": 0.5, "seed": 1, "rounds": 2, "prune.pruning.pruner.skip": [], "prune": "usp"}
+    assert comparable(values) == {"model.width": 8}
+
+
+def test_a_key_is_left_out_by_its_whole_name() -> None:
+    assert not changes_result("data.root")
+    assert not changes_result("logger.save_dir")
+    assert changes_result("data.root_of_all")
+    assert changes_result("names")
