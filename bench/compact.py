@@ -26,7 +26,7 @@ from prunelab.channels.plan import Plan
 from prunelab.compact.file import origin_of, save
 from prunelab.compact.quantize import VALUES
 from prunelab.core.allocation import Global
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.data.normalise import Normalise
 from prunelab.models.registry import build
 

@@ -17,7 +17,7 @@ from shrink import halved
 from torch import Tensor, nn
 
 import prunelab.export
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.densenet import densenet40
 from prunelab.models.keras_cnn import KerasCNN
 from prunelab.models.mobilenet_v2 import MobileNetV2

@@ -16,7 +16,7 @@ from torch import nn
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.measure.latency import latency
 from prunelab.models.resnet import ResNet, projection, resnet18
 

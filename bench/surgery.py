@@ -22,7 +22,7 @@ from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.measure.profiler import network_cost
 from prunelab.models import cifar_resnet, densenet, mobilenet_v2, resnet, vgg
 

@@ -25,7 +25,7 @@ from torchvision import datasets, transforms
 from prunelab.callbacks import Pruning
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.criteria.norm import Norm

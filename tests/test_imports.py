@@ -57,7 +57,7 @@ FILES = {
 
 
 def room(module: str) -> str:
-    """The folder of a file: "core" of prunelab.core.selection; a file outside of folders is its own room."""
+    """The folder of a file: "core" of prunelab.core.numbers.selection; a file outside of folders is its own room."""
     top, *inside = module.split(".")
     if top != "prunelab":
         return top

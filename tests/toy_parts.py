@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
-from prunelab.core.selection import keep_top
+from prunelab.core.numbers.selection import keep_top
 from prunelab.core.types import Example, Masks, Scores
 
 

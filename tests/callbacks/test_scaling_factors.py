@@ -25,7 +25,7 @@ from prunelab.channels.units import Channels, Filter, PrunableStructure
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context
 from prunelab.core.granularity import Weight
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.core.types import Masks

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from prunelab.channels.blocks import Block
 from prunelab.channels.surgery import shrink
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress

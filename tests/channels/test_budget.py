@@ -20,7 +20,7 @@ from prunelab.channels.tracing.graph import ChannelGraph, Group
 from prunelab.channels.units import Channels, Filter, Neuron, PrunableStructure
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.granularity import NM, Granularity, Weight
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Scores

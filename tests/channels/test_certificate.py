@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
-from prunelab.core.float32 import float32_name
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
+from prunelab.core.numbers.float32 import float32_name
 
 X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 Forward = Callable[..., Any]

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels.blocks import Block
-from prunelab.channels.penalties import CUTS, GroupLasso, ScaleL1
+from prunelab.channels.groups import CUTS
+from prunelab.channels.penalties import GroupLasso, ScaleL1
 from prunelab.channels.units import Channels, Filter, Neuron
 from prunelab.core.granularity import Granularity, Weight
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.resnet import ResNet, projection
 
 EXAMPLE = torch.zeros(2, 3, 8, 8).double()

@@ -15,7 +15,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

@@ -14,7 +14,7 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.types import Masks
 
 X = torch.randn(6, 3, 8, 8, dtype=torch.double, generator=torch.Generator().manual_seed(1))

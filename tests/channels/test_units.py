@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels.units import Channels, Filter, Neuron
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8
 from prunelab.models.mobilenet_v2 import MobileNetV2
 from prunelab.models.vgg import vgg11

@@ -12,7 +12,7 @@ from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.models import cifar_resnet, densenet, keras_cnn, mobilenet_v2, resnet, vgg
 
 # (network, image size, approximate share of parameters that half of the channels leave)

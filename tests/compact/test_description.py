@@ -21,7 +21,7 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.compact.file import origin_of, save
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.registry import build
 

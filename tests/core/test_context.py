@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.context import Batch, Context
-from prunelab.core.preserve import preserve_state
-from prunelab.core.prunable import layer_weights
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.network.prunable import layer_weights
 
 
 def net(dropout: float = 0.0) -> nn.Sequential:

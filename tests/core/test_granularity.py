@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Weight
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.core.time import Progress

@@ -10,8 +10,8 @@ import torch
 import yaml
 from torch import nn
 
+from prunelab.core.network.snapshot import state_dict_mismatch
 from prunelab.core.printable import printable
-from prunelab.core.snapshot import state_dict_mismatch
 from prunelab.job.conf import conf_dir
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress

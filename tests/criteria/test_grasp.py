@@ -10,8 +10,8 @@ from torch.autograd.functional import hessian
 from torch.func import functional_call
 
 from prunelab.core.context import Batch, Context
-from prunelab.core.prunable import prunable_weights
-from prunelab.core.selection import keep_top
+from prunelab.core.network.prunable import prunable_weights
+from prunelab.core.numbers.selection import keep_top
 from prunelab.criteria.grasp import GraSP
 
 SHAPES = {"0.weight": (3, 2), "2.weight": (2, 3)}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context
 from prunelab.core.granularity import Weight
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress

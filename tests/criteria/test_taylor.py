@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunelab.core.context import Batch, Context
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.criteria.taylor import Taylor
 
 

@@ -17,7 +17,7 @@ import prunelab.export
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.export import FORMATS, ExportError, agreement
 from prunelab.models.cifar_resnet import resnet8
 

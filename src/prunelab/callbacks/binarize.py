@@ -13,8 +13,8 @@ from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
-from prunelab.core.prunable import prunable_weights, unskipped_weights
-from prunelab.core.seeding import derived_generator
+from prunelab.core.network.prunable import prunable_weights, unskipped_weights
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Masks
 
 

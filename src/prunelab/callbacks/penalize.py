@@ -14,8 +14,8 @@ from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import progress, steps_done
 from prunelab.callbacks.travel import reach_before_pruning
 from prunelab.core.granularity import Granularity
+from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.penalty import Penalty, Reach
-from prunelab.core.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 

@@ -15,7 +15,7 @@ from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
 from prunelab.core.context import Loss
-from prunelab.core.prunable import left_dense
+from prunelab.core.network.prunable import left_dense
 from prunelab.core.pruner import Pruner
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import only
 from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import is_fast_dev_run, progress
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
+from prunelab.core.network.snapshot import Snapshot
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds, Schedule
-from prunelab.core.seeding import derived_generator
-from prunelab.core.snapshot import Snapshot
 from prunelab.core.time import Progress, Time, length, to_step
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.rehearsal import rehearse
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import prunable_structure
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
-from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.core.types import Example
 from prunelab.measure.compile_time import drop_graphs

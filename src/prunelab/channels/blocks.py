@@ -21,9 +21,9 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.graph import export
 from prunelab.channels.units import PrunableStructure
 from prunelab.core.granularity import Layout
-from prunelab.core.preserve import preserve_state
-from prunelab.core.prunable import PRUNABLE, layer_weights
-from prunelab.core.temporary import temporary_tensors
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.network.prunable import PRUNABLE, layer_weights
+from prunelab.core.network.temporary import temporary_tensors
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)

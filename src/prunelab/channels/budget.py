@@ -17,7 +17,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
-from prunelab.core.selection import pruned_count
+from prunelab.core.numbers.selection import pruned_count
 from prunelab.core.types import Example, Masks, Scores
 from prunelab.measure.latency import resized, timings_within
 from prunelab.measure.macs import applications

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunelab.core.float32 import ieee_float32
-from prunelab.core.float64 import double, float64_device
-from prunelab.core.preserve import preserve_state
-from prunelab.core.temporary import temporary_tensors
-from prunelab.core.torch_export import error_summary
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.network.temporary import temporary_tensors
+from prunelab.core.network.torch_export import error_summary
+from prunelab.core.numbers.float32 import ieee_float32
+from prunelab.core.numbers.float64 import double, float64_device
 from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.channels.units import PrunableStructure
 from prunelab.core import distributed
-from prunelab.core.prunable import PRUNABLE
+from prunelab.core.network.prunable import PRUNABLE
 from prunelab.core.types import Masks, Scores
 
 FOLDABLE = (*PRUNABLE, _BatchNorm, _InstanceNorm, nn.GroupNorm)  # linear in weight and bias

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure
-from prunelab.core.seeding import derived_generator
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Example, Masks
 
 LEAST = 2  # inputs: batch norm has no variance of one

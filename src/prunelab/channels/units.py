@@ -14,7 +14,7 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
 from prunelab.core.granularity import Granularity, Layout
-from prunelab.core.prunable import PRUNABLE
+from prunelab.core.network.prunable import PRUNABLE
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from torch.nn.modules.padding import _ConstantPadNd
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.compact.codec import MOST
-from prunelab.core.bits import pack_bits, unpack_bits
-from prunelab.core.snapshot import shape_mismatch
+from prunelab.core.network.snapshot import shape_mismatch
+from prunelab.core.numbers.bits import pack_bits, unpack_bits
 from prunelab.models import registry
 
 FORMAT = 2

@@ -1,7 +1,6 @@
 """Allocations: how many units each layer loses."""
 
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.core.granularity import Granularity
-from prunelab.core.prunable import layer_weights
-from prunelab.core.selection import keep_top, pruned_count, refuse_nan
+from prunelab.core.network.prunable import layer_weights
+from prunelab.core.numbers.counts import erk_counts, shared_counts
+from prunelab.core.numbers.selection import keep_top, pruned_count, refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class UniformPlus(Allocation):
                 f"rate={rate}: with the first layer dense and the last at most 0.8, at most "
                 f"{1 - sum(least) / sum(sizes):.4g} can be removed; lower the rate"
             )
-        return _keep_best(units, _shared_counts(sizes, sizes, least, total))
+        return _keep_best(units, shared_counts(sizes, sizes, least, total))
 
 
 @dataclass(frozen=True)
@@ -212,31 +212,6 @@ class Zeros(Allocation):
         if empty := [name for name, mask in keep.items() if not mask.any()]:
             log.warning("all units of %s score 0: the best is kept", ", ".join(empty))
         return {name: keep_top(units[name], 1) if name in empty else mask for name, mask in keep.items()}
-
-
-def erk_counts(shapes: Sequence[torch.Size], total: int) -> list[int]:
-    """Units that each layer keeps, `total` in sum: min(n, round(epsilon * sum of dimensions)), at least 1.
-
-    One epsilon for all layers, found by bisection, so no layer's count rises as `total` falls.
-    """
-    sums, sizes = [sum(shape) for shape in shapes], [math.prod(shape) for shape in shapes]
-    return _shared_counts(sizes, sums, [1] * len(sizes), total)
-
-
-def _shared_counts(sizes: Sequence[int], shares: Sequence[int], least: Sequence[int], total: int) -> list[int]:
-    """`total` in sum: min(size, max(least, round(epsilon * share))), with one epsilon for all."""
-
-    def counts_at(epsilon: float) -> list[int]:
-        layers = zip(sizes, shares, least, strict=True)
-        return [min(n, max(at_least, math.floor(epsilon * share + 0.5))) for n, share, at_least in layers]
-
-    low, high = 0.0, float(max(sizes))
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if sum(counts_at(middle)) <= total else (low, middle)
-    counts, more = counts_at(low), counts_at(high)
-    for i in range(len(counts)):  # of layers whose counts change at the same epsilon the first take the rest
-        counts[i] += min(more[i] - counts[i], total - sum(counts))
-    return counts
 
 
 def _ends(layers: Iterable[str]) -> Ends:

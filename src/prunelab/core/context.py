@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from prunelab.core.activations import input_squares
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.activations import input_squares
+from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example, Scores
 
 Batch = Sequence[Any]  # (inputs, targets)

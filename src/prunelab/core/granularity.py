@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.selection import refuse_nan
+from prunelab.core.numbers.selection import refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)

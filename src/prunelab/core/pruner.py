@@ -13,11 +13,11 @@ from prunelab.core.allocation import Allocation, Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
-from prunelab.core.masked_parameters import MaskedParameters
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.masked_parameters import MaskedParameters
+from prunelab.core.network.prunable import prunable_weights
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
-from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.core.types import Example, Masks, Scores
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from prunelab.core.criterion import Criterion
-from prunelab.core.selection import keep_top, refuse_nan
+from prunelab.core.numbers.selection import keep_top, refuse_nan
 from prunelab.core.time import Progress, Time, to_step
 from prunelab.core.types import Masks, Scores
 

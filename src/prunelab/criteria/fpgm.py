@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.float64 import double
+from prunelab.core.numbers.float64 import double
 from prunelab.core.types import Scores
 
 

@@ -9,9 +9,9 @@ from torch.overrides import TorchFunctionMode
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.float64 import double, float64_device
-from prunelab.core.preserve import preserve_state
-from prunelab.core.temporary import temporary_tensors
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.network.temporary import temporary_tensors
+from prunelab.core.numbers.float64 import double, float64_device
 from prunelab.core.types import Scores
 
 # Names of functions. ReLU, leaky ReLU, ELU and SELU are linear on positive inputs already.

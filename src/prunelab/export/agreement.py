@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from prunelab.core.float32 import ieee_float32
-from prunelab.core.torch_export import error_summary
+from prunelab.core.network.torch_export import error_summary
+from prunelab.core.numbers.float32 import ieee_float32
 from prunelab.export.error import ExportError
 
 TOLERANCE = 1e-4  # of the largest output

@@ -11,7 +11,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from prunelab.core.atomic import atomic_write
-from prunelab.core.torch_export import TracingError, export_program
+from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.export.agreement import check, outputs
 from prunelab.export.error import ExportError

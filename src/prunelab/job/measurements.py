@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
-from prunelab.core.prunable import layer_weights
+from prunelab.core.network.prunable import layer_weights
 from prunelab.core.types import Masks
 from prunelab.measure.latency import conditions, device_name, resized, timings_within
 from prunelab.measure.profiler import network_cost

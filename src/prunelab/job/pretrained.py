@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
-from prunelab.core.snapshot import state_dict_mismatch
+from prunelab.core.network.snapshot import state_dict_mismatch
 from prunelab.store.weights import weights_file
 
 REMEDY = "expected weights as torch.save(net.state_dict(), path) or safetensors write them"

@@ -11,7 +11,7 @@ import safetensors.torch
 from safetensors import safe_open
 
 from prunelab.core.atomic import atomic_write
-from prunelab.core.bits import pack_bits, unpack_bits
+from prunelab.core.numbers.bits import pack_bits, unpack_bits
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress

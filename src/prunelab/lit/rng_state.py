@@ -6,7 +6,7 @@ import lightning as L
 import torch
 
 from prunelab.core import distributed
-from prunelab.core.seeding import derived_generator
+from prunelab.core.numbers.seeding import derived_generator
 
 
 class RngState(L.Callback):

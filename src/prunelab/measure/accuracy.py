@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.core import distributed
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
 
 
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

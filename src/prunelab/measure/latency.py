@@ -8,8 +8,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.float32 import float32_name
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.numbers.float32 import float32_name
 from prunelab.core.types import Example
 
 

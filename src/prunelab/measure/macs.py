@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

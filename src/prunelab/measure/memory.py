@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunelab.core.prunable import layer_weights, unprunable_weights
+from prunelab.core.network.prunable import layer_weights, unprunable_weights
 from prunelab.core.types import Masks
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example
 from prunelab.measure.macs import Use
 

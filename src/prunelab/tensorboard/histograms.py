@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from prunelab.core.prunable import layer_weights
+from prunelab.core.network.prunable import layer_weights
 
 BINS = 30  # as many as TensorBoard draws
 

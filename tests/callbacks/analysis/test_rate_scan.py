@@ -17,9 +17,9 @@ from prunelab.channels.units import Filter
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.seeding import derived_generator
 from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm

@@ -17,9 +17,9 @@ from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.core.context import Batch
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
-from prunelab.core.seeding import derived_generator
 from prunelab.core.types import Example, Scores
 from prunelab.measure.batch_norm import norms
 

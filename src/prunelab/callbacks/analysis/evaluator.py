@@ -10,9 +10,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from prunelab.callbacks.neighbours import notify
-from prunelab.core.preserve import preserve_state
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.network.snapshot import Snapshot
 from prunelab.core.pruner import Pruner
-from prunelab.core.snapshot import Snapshot
 from prunelab.core.types import Masks
 from prunelab.measure.accuracy import accuracy
 from prunelab.measure.batch_norm import reestimate

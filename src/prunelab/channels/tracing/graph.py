@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
-from prunelab.core.preserve import preserve_state
-from prunelab.core.torch_export import TracingError, export_program
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 

@@ -1,26 +1,21 @@
-"""Rules: what each operation of an exported network does to channels."""
+"""Rules: what each operation of an exported network does to channels; those of layers are in layers.py."""
 
 import operator
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, thin, varying
+from prunelab.channels.tracing.layers import convolution, linear, norm, prelu
 from prunelab.channels.tracing.operations import CONVOLUTIONS, MOVEMENTS, NORMS, POOLINGS, POSITIONWISE, REDUCTIONS
-from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, Rule, UnknownError
+from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, Rule, UnknownError, argument
 
 aten = torch.ops.aten
 PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
-
-
-def _argument(node: Call, index: int, name: str, default: Any = None) -> Any:
-    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
 
 
 def _divide(trace: ChannelTrace, node: Call) -> ChannelIds:
@@ -83,13 +78,13 @@ def _pool(trace: ChannelTrace, node: Call) -> ChannelIds:
 
 
 def _reduce(trace: ChannelTrace, node: Call) -> ChannelIds:
-    ids, axes = trace.require(node.args[0]), _argument(node, 1, "dim")
+    ids, axes = trace.require(node.args[0]), argument(node, 1, "dim")
     if not isinstance(axes, list | tuple) or not axes:
         raise UnknownError("over everything")
     for axis in sorted((a % ids.dim() for a in axes), reverse=True):
         if axis in varying(ids):
             raise UnknownError("over channels")
-        ids = ids.narrow(axis, 0, 1) if _argument(node, 2, "keepdim") else ids.select(axis, 0)
+        ids = ids.narrow(axis, 0, 1) if argument(node, 2, "keepdim") else ids.select(axis, 0)
     return ids
 
 
@@ -98,7 +93,7 @@ def _move(trace: ChannelTrace, node: Call) -> ChannelIds:
     args = map_aggregate(node.args, lambda a: trace.require(a) if isinstance(a, Node) else a)
     packet = node.target.overloadpacket
     if packet in (aten.select, aten.narrow, aten.unbind, aten.roll):  # by index, and indices shift
-        axes = _argument(node, 2, "dims", []) if packet is aten.roll else [_argument(node, 1, "dim", 0)]
+        axes = argument(node, 2, "dims", []) if packet is aten.roll else [argument(node, 1, "dim", 0)]
         if not axes or any(axis % args[0].dim() in varying(args[0]) for axis in axes):
             raise UnknownError("of channels by index")
     target = aten.reshape.default if packet is aten.view else node.target
@@ -114,7 +109,7 @@ def _move(trace: ChannelTrace, node: Call) -> ChannelIds:
 
 def _cat(trace: ChannelTrace, node: Call) -> ChannelIds:
     parts = [trace.require(part) for part in node.args[0]]
-    axis = _argument(node, 1, "dim", 0) % parts[0].dim()
+    axis = argument(node, 1, "dim", 0) % parts[0].dim()
     if all(varying(part) in ([], [axis]) for part in parts):
         return thin(concatenate(parts, axis))
     if any(axis in varying(part) for part in parts):
@@ -139,7 +134,7 @@ def _split(trace: ChannelTrace, node: Call) -> ChannelIds:
     """Equal parts, which keep the same positions, so that code that divides a size still works."""
     ids = trace.require(node.args[0])
     parts = node.target(ids, *node.args[1:], **node.kwargs)
-    axis = _argument(node, 2, "dim", 0) % ids.dim()
+    axis = argument(node, 2, "dim", 0) % ids.dim()
     if axis in varying(ids):
         if len({part.shape for part in parts}) > 1:
             raise UnknownError("of channels into unequal parts")
@@ -151,12 +146,12 @@ def _split(trace: ChannelTrace, node: Call) -> ChannelIds:
 def _slice(trace: ChannelTrace, node: Call) -> ChannelIds:
     ids = trace.require(node.args[0])
     part = node.target(*[ids, *node.args[1:]], **node.kwargs)
-    axis = _argument(node, 1, "dim", 0) % ids.dim()
+    axis = argument(node, 1, "dim", 0) % ids.dim()
     size, count = ids.shape[axis], part.shape[axis]
     if axis in varying(ids) and count != size:
-        start = _argument(node, 2, "start", 0) or 0
+        start = argument(node, 2, "start", 0) or 0
         start += size if start < 0 else 0
-        if _argument(node, 4, "step", 1) != 1 or not count or size % count or start % count:
+        if argument(node, 4, "step", 1) != 1 or not count or size % count or start % count:
             raise UnknownError("of channels that are not an n-th part of all")
         blocks = ids.unfold(axis, count, count)  # (..., n, ..., count)
         trace.coupling.join(blocks.narrow(axis, 0, 1), blocks)
@@ -179,7 +174,7 @@ def _pad(trace: ChannelTrace, node: Call) -> ChannelIds:
             ids = ids.narrow(axis, 0, 1).expand([*ids.shape[:axis], shape[axis], *ids.shape[axis + 1 :]])
             continue
         channels = channels_of(ids, axis)
-        if channels is None or min(before, after) < 0 or _argument(node, 2, "mode", "constant") not in ("constant", 0):
+        if channels is None or min(before, after) < 0 or argument(node, 2, "mode", "constant") not in ("constant", 0):
             raise UnknownError("of channels")
         path, module = trace.module(node)
         zeros = trace.pads[path][2] if path in trace.pads else trace.coupling.new(before + after)
@@ -195,107 +190,14 @@ def _pad(trace: ChannelTrace, node: Call) -> ChannelIds:
     return ids
 
 
-def _convolution(trace: ChannelTrace, node: Call) -> ChannelIds:
-    weight, bias = node.args[1], _argument(node, 2, "bias")
-    groups = _argument(node, 6, "groups", 1)
-    shape, out = weight.meta["val"].shape, node.meta["val"].shape
-    inputs, name = _inputs(trace, node, -len(shape) + 1)
-    if groups > 1 and not _owns(trace, node, _ConvNd):
-        raise UnknownError("with groups, outside of a module that holds their number")
-    produced = trace.outputs(name, shape[0])
-    if groups == 1:
-        trace.assign(weight, 1, inputs)
-    else:  # groups are removed whole, so that the rest is a grouped convolution
-        trace.coupling.join_rows(torch.cat([inputs.view(groups, -1), produced.view(groups, -1)], 1))
-    return _produce(trace, node, name, "conv", produced, bias, along(produced, -len(shape) + 1, out))
-
-
-def _linear(trace: ChannelTrace, node: Call) -> ChannelIds:
-    weight, bias = node.args[1], _argument(node, 2, "bias")
-    inputs, name = _inputs(trace, node, -1)
-    produced = trace.outputs(name, weight.meta["val"].shape[0])
-    trace.assign(weight, 1, inputs)
-    return _produce(trace, node, name, "linear", produced, bias, along(produced, -1, node.meta["val"].shape))
-
-
-def _inputs(trace: ChannelTrace, node: Call, axis: int) -> tuple[Tensor, str]:
-    """The input channels of a layer, along `axis`, and the name of its weight."""
-    inputs, name = channels_of(trace.require(node.args[0]), axis), trace.tensor_name(node.args[1])
-    if inputs is None:
-        raise UnknownError("of channels that lie along another axis")
-    if name is None:
-        raise UnknownError("with computed weights, as of weight_norm")
-    return inputs, name
-
-
-def _owns(trace: ChannelTrace, node: Call, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
-    """Whether a module of this kind applies its own weight: then surgery updates the module's sizes."""
-    module = trace.module(node)[1]
-    name = trace.tensor_name(_argument(node, 2 if kind is nn.GroupNorm else 1, "weight"))
-    return isinstance(module, kind) and name is not None and trace.net.get_parameter(name) is module.weight
-
-
-def _produce(
-    trace: ChannelTrace,
-    node: Call,
-    name: str,
-    kind: Literal["conv", "linear"],
-    produced: Tensor,
-    bias: Any,
-    out: Tensor,
-) -> Tensor:
-    trace.assign(node.args[1], 0, produced)
-    trace.assign(bias, 0, produced)
-    trace.makers.setdefault(name, kind)
-    if not _goes_into_norms(node) and _owns(trace, node, (_ConvNd, nn.Linear)):
-        trace.scaling_modules[trace.module(node)[0]] = produced
-    return out
-
-
-def _goes_into_norms(node: Call) -> bool:
-    return all(getattr(user.target, "overloadpacket", None) in NORMS for user in node.users)
-
-
-def _norm(trace: ChannelTrace, node: Call) -> ChannelIds:
-    ids = trace.require(node.args[0])
-    channels = channels_of(ids, 1)
-    if channels is None:
-        raise UnknownError("of channels that lie along another axis")
-    packet = node.target.overloadpacket
-    if packet is aten.group_norm:
-        if not _owns(trace, node, nn.GroupNorm):
-            raise UnknownError("without a scale, outside of a module that holds the number of groups")
-        trace.coupling.join_rows(channels.view(node.args[1], -1))  # each group is normalised as a whole
-    tensors = node.args[2:4] if packet is aten.group_norm else node.args[1:5]
-    if packet is aten.instance_norm and all(tensor is None for tensor in tensors):
-        raise UnknownError("without a scale, whose size surgery could change")
-    for tensor in tensors:
-        trace.assign(tensor, 0, channels)
-    source = getattr(node.args[0].target, "overloadpacket", None)
-    makes = source in CONVOLUTIONS or source is aten.linear
-    if makes and _goes_into_norms(node.args[0]) and isinstance(trace.module(node)[1], _NormBase | nn.GroupNorm):
-        trace.scaling_modules[trace.module(node)[0]] = channels
-    return ids
-
-
-def _prelu(trace: ChannelTrace, node: Call) -> ChannelIds:
-    ids = trace.require(node.args[0])
-    if node.args[1].meta["val"].numel() > 1:
-        channels = channels_of(ids, 1)
-        if channels is None:
-            raise UnknownError("of channels that lie along another axis")
-        trace.assign(node.args[1], 0, channels)
-    return ids
-
-
 RULES: Mapping[Any, Rule] = {
     **dict.fromkeys(POSITIONWISE, _positionwise),
     **dict.fromkeys((aten.div, aten.div_, aten.pow), _divide),
     **dict.fromkeys(POOLINGS, _pool),
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(MOVEMENTS, _move),
-    **dict.fromkeys(CONVOLUTIONS, _convolution),
-    **dict.fromkeys(NORMS, _norm),
+    **dict.fromkeys(CONVOLUTIONS, convolution),
+    **dict.fromkeys(NORMS, norm),
     **dict.fromkeys((aten.cat, aten.concat), _cat),
     **dict.fromkeys((aten.split, aten.chunk, aten.split_with_sizes), _split),
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), _pad),
@@ -303,6 +205,6 @@ RULES: Mapping[Any, Rule] = {
     aten.channel_shuffle: _shuffle,
     aten._assert_tensor_metadata: lambda trace, node: None,  # part of a change of dtype; has no effect
     operator.getitem: _getitem,
-    aten.linear: _linear,
-    aten.prelu: _prelu,
+    aten.linear: linear,
+    aten.prelu: prelu,
 }

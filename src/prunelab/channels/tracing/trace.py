@@ -23,6 +23,10 @@ class UnknownError(Exception):
     """An operation, or the way it is used, has no rule."""
 
 
+def argument(node: Call, index: int, name: str, default: Any = None) -> Any:
+    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+
+
 @dataclass
 class ChannelTrace:
     """Applies the rule of each operation in order; afterwards it holds all couplings."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.temporary import temporary_tensors
+from prunelab.core.network.temporary import temporary_tensors
 
 
 class Shared(nn.Module):

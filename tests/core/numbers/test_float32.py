@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import backends
 
-from prunelab.core.float32 import float32_name, ieee_float32
+from prunelab.core.numbers.float32 import float32_name, ieee_float32
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

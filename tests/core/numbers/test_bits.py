@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunelab.core.bits import pack_bits, unpack_bits
+from prunelab.core.numbers.bits import pack_bits, unpack_bits
 
 
 def test_the_first_bit_is_the_highest_and_the_last_byte_is_filled_with_zeros() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunelab.core.selection import keep_top, pruned_count
+from prunelab.core.numbers.selection import keep_top, pruned_count
 
 
 def by_sorting(scores: torch.Tensor, k: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.prunable import PRUNABLE
+from prunelab.core.network.prunable import PRUNABLE
 from prunelab.core.types import Scores
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.core.context import Context
-from prunelab.core.prunable import prunable_weights
+from prunelab.core.network.prunable import prunable_weights
 
 
 def norms(net: nn.Module, *inputs: Tensor, **options: Any) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunelab.core.snapshot import Snapshot
+from prunelab.core.network.snapshot import Snapshot
 
 
 def make() -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from prunelab.core.seeding import derived_generator
+from prunelab.core.numbers.seeding import derived_generator
 
 
 def draws(generator: torch.Generator) -> list[float]:

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
-from prunelab.core.prunable import left_dense, prunable_weights
+from prunelab.core.network.prunable import left_dense, prunable_weights
 
 
 def net() -> nn.Sequential:

@@ -1,0 +1,107 @@
+"""Rules of layers that have weights: which channels they make, and which they read."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from prunelab.channels.tracing.channel_ids import along, channels_of
+from prunelab.channels.tracing.operations import CONVOLUTIONS, NORMS
+from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, UnknownError, argument
+
+aten = torch.ops.aten
+
+
+def convolution(trace: ChannelTrace, node: Call) -> ChannelIds:
+    weight, bias = node.args[1], argument(node, 2, "bias")
+    groups = argument(node, 6, "groups", 1)
+    shape, out = weight.meta["val"].shape, node.meta["val"].shape
+    inputs, name = _inputs(trace, node, -len(shape) + 1)
+    if groups > 1 and not _owns(trace, node, _ConvNd):
+        raise UnknownError("with groups, outside of a module that holds their number")
+    produced = trace.outputs(name, shape[0])
+    if groups == 1:
+        trace.assign(weight, 1, inputs)
+    else:  # groups are removed whole, so that the rest is a grouped convolution
+        trace.coupling.join_rows(torch.cat([inputs.view(groups, -1), produced.view(groups, -1)], 1))
+    return _produce(trace, node, name, "conv", produced, bias, along(produced, -len(shape) + 1, out))
+
+
+def linear(trace: ChannelTrace, node: Call) -> ChannelIds:
+    weight, bias = node.args[1], argument(node, 2, "bias")
+    inputs, name = _inputs(trace, node, -1)
+    produced = trace.outputs(name, weight.meta["val"].shape[0])
+    trace.assign(weight, 1, inputs)
+    return _produce(trace, node, name, "linear", produced, bias, along(produced, -1, node.meta["val"].shape))
+
+
+def _inputs(trace: ChannelTrace, node: Call, axis: int) -> tuple[Tensor, str]:
+    """The input channels of a layer, along `axis`, and the name of its weight."""
+    inputs, name = channels_of(trace.require(node.args[0]), axis), trace.tensor_name(node.args[1])
+    if inputs is None:
+        raise UnknownError("of channels that lie along another axis")
+    if name is None:
+        raise UnknownError("with computed weights, as of weight_norm")
+    return inputs, name
+
+
+def _owns(trace: ChannelTrace, node: Call, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
+    """Whether a module of this kind applies its own weight: then surgery updates the module's sizes."""
+    module = trace.module(node)[1]
+    name = trace.tensor_name(argument(node, 2 if kind is nn.GroupNorm else 1, "weight"))
+    return isinstance(module, kind) and name is not None and trace.net.get_parameter(name) is module.weight
+
+
+def _produce(
+    trace: ChannelTrace,
+    node: Call,
+    name: str,
+    kind: Literal["conv", "linear"],
+    produced: Tensor,
+    bias: Any,
+    out: Tensor,
+) -> Tensor:
+    trace.assign(node.args[1], 0, produced)
+    trace.assign(bias, 0, produced)
+    trace.makers.setdefault(name, kind)
+    if not _goes_into_norms(node) and _owns(trace, node, (_ConvNd, nn.Linear)):
+        trace.scaling_modules[trace.module(node)[0]] = produced
+    return out
+
+
+def _goes_into_norms(node: Call) -> bool:
+    return all(getattr(user.target, "overloadpacket", None) in NORMS for user in node.users)
+
+
+def norm(trace: ChannelTrace, node: Call) -> ChannelIds:
+    ids = trace.require(node.args[0])
+    channels = channels_of(ids, 1)
+    if channels is None:
+        raise UnknownError("of channels that lie along another axis")
+    packet = node.target.overloadpacket
+    if packet is aten.group_norm:
+        if not _owns(trace, node, nn.GroupNorm):
+            raise UnknownError("without a scale, outside of a module that holds the number of groups")
+        trace.coupling.join_rows(channels.view(node.args[1], -1))  # each group is normalised as a whole
+    tensors = node.args[2:4] if packet is aten.group_norm else node.args[1:5]
+    if packet is aten.instance_norm and all(tensor is None for tensor in tensors):
+        raise UnknownError("without a scale, whose size surgery could change")
+    for tensor in tensors:
+        trace.assign(tensor, 0, channels)
+    source = getattr(node.args[0].target, "overloadpacket", None)
+    makes = source in CONVOLUTIONS or source is aten.linear
+    if makes and _goes_into_norms(node.args[0]) and isinstance(trace.module(node)[1], _NormBase | nn.GroupNorm):
+        trace.scaling_modules[trace.module(node)[0]] = channels
+    return ids
+
+
+def prelu(trace: ChannelTrace, node: Call) -> ChannelIds:
+    ids = trace.require(node.args[0])
+    if node.args[1].meta["val"].numel() > 1:
+        channels = channels_of(ids, 1)
+        if channels is None:
+            raise UnknownError("of channels that lie along another axis")
+        trace.assign(node.args[1], 0, channels)
+    return ids
