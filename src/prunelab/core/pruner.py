@@ -13,9 +13,11 @@ from prunelab.core.allocation import Allocation, Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
+from prunelab.core.memory import Memory
 from prunelab.core.network.masked_parameters import MaskedParameters
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.numbers.seeding import derived_generator
+from prunelab.core.parts import check_parts
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.time import Progress
@@ -76,8 +78,7 @@ class Pruner:
         self.keep: Masks = {}  # by unit
         self._prunable: dict[str, nn.Parameter] = {}
         self._masked = MaskedParameters({})  # of the whole network: norms and biases may be masked too
-        self._memory: Scores = {}  # of a criterion that watches training
-        self._watched: Scores | None = None  # the memory after the step that was watched, if it happens
+        self._memory = Memory()
         self.removed = False  # whether surgery has removed what was masked
         self._small: dict[str, torch.Size] = {}  # the parameters' shapes after that
         self._regrown = 0  # the step of the last exchange: one at most per step
@@ -100,21 +101,7 @@ class Pruner:
         parts that do not fit together.
         """
         self._forget()
-        if self.passes < 1:
-            raise ValueError(f"passes={self.passes}: expected at least 1")
-        for criterion in self._criteria:
-            least = min(1, type(criterion).batches)  # 0 where it uses no training data
-            if not isinstance(criterion.batches, int) or criterion.batches < least:
-                kind = type(criterion).__name__
-                raise ValueError(f"{kind}: batches={criterion.batches}: expected a whole number of at least {least}")
-        if self.regrow and (self.in_groups or not self.granularity.single_weights):
-            raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
-        if self.criterion.of_channels and self.granularity.single_weights:
-            kind = type(self.criterion).__name__
-            raise ValueError(f"{kind} scores channels, not single weights: use prune/granularity=filter")
-        if self.in_groups and not self.allocation.even:
-            kind = type(self.allocation).__name__
-            raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")
+        check_parts(self._criteria, self.granularity, self.allocation, self.regrow is not None, self.passes)
         self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
@@ -219,7 +206,7 @@ class Pruner:
 
     def set_scores(self, scores: Scores) -> None:
         """Passes `scores` found by a callback to the criterion, as its memory."""
-        self._memory = scores
+        self._memory = Memory(scores)
 
     def _score(self, criterion: Criterion) -> Scores:
         assert self._net is not None
@@ -230,7 +217,7 @@ class Pruner:
             self._example,
             self._draw,
             self._loss,
-            self._memory,
+            self._memory.kept,
             self._average,
         )
         with torch.no_grad():
@@ -250,17 +237,12 @@ class Pruner:
 
         They count once `stepped` is called: a step of gradients that overflow in float16 never happens.
         """
-        if not self.watches or self.removed:
-            return
-        self._watched = {name: kept.clone() for name, kept in self._memory.items()}
-        for criterion in self._criteria:
-            if criterion.watches:
-                criterion.watch(self._prunable, self._watched)
+        if self.watches and not self.removed:
+            self._memory.watch(self._criteria, self._prunable)
 
     def stepped(self) -> None:
         """Call after each step."""
-        if self._watched is not None:
-            self._memory, self._watched = self._watched, None
+        self._memory.stepped()
 
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
@@ -297,7 +279,7 @@ class Pruner:
     def detach_masks(self) -> None:
         """After surgery: the network is no longer masked, `keep` still says which units were removed."""
         assert self._net is not None
-        self.removed, self._memory, self._watched = True, {}, None
+        self.removed, self._memory = True, Memory()
         self._small = _shapes(self._net)
         self._masked.adopt({})
 
@@ -318,7 +300,7 @@ class Pruner:
             "keep": self.keep,
             "removed": self.removed,
             "generator": self._generator.get_state(),
-            "memory": self._memory,
+            "memory": self._memory.kept,
             "regrown": self._regrown,
         }
 
@@ -337,7 +319,7 @@ class Pruner:
         self.rate, self.attained = state["rate"], state["attained"]
         self._regrown = state["regrown"]
         device = next(iter(self._masked.params.values())).device
-        self._memory = {name: kept.to(device) for name, kept in state["memory"].items()}
+        self._memory = Memory({name: kept.to(device) for name, kept in state["memory"].items()})
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
         self._small = _shapes(self._net) if self.removed else {}

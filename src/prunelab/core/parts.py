@@ -1,0 +1,28 @@
+"""Which parts of a method go together."""
+
+from collections.abc import Sequence
+
+from prunelab.core.allocation import Allocation
+from prunelab.core.criterion import Criterion
+from prunelab.core.granularity import Granularity
+
+
+def check_parts(
+    criteria: Sequence[Criterion], granularity: Granularity, allocation: Allocation, regrows: bool, passes: int
+) -> None:
+    """`criteria`: the method's own first. Raises ValueError, with the remedy, for parts that do not fit together."""
+    if passes < 1:
+        raise ValueError(f"passes={passes}: expected at least 1")
+    for criterion in criteria:
+        least = min(1, type(criterion).batches)  # 0 where it uses no training data
+        if not isinstance(criterion.batches, int) or criterion.batches < least:
+            kind = type(criterion).__name__
+            raise ValueError(f"{kind}: batches={criterion.batches}: expected a whole number of at least {least}")
+    if regrows and (granularity.in_groups or not granularity.single_weights):
+        raise ValueError("regrow: only single weights come back from 0; use prune/granularity=weight")
+    if criteria[0].of_channels and granularity.single_weights:
+        kind = type(criteria[0]).__name__
+        raise ValueError(f"{kind} scores channels, not single weights: use prune/granularity=filter")
+    if granularity.in_groups and not allocation.even:
+        kind = type(allocation).__name__
+        raise ValueError(f"N:M takes as much from every group, {kind} does not: use prune/allocation=uniform")
