@@ -9,6 +9,7 @@ import pytest
 import torch
 from compose import job_from
 from hydra.utils import instantiate
+from killed import killed_at
 from short_job import NETS, built, method_names, net_for, short_job
 
 from prunelab.callbacks.binarize import Binarize
@@ -17,7 +18,6 @@ from prunelab.core.allocation import Allocation, Global
 from prunelab.job import run as job_module
 from prunelab.job.conf import conf_dir
 from prunelab.job.method import Method
-from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
 
 HOLD = "hold"  # takes its zeros from a pruned network; tests/job/test_hold.py has its laws
@@ -132,23 +132,12 @@ def test_rate_zero_ends_in_the_bits_of_dense_training(method: str, job, tmp_path
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_killed_job_ends_in_the_bits_and_masks_of_one_that_was_not(
-    method: str, job, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_killed_job_ends_in_the_bits_and_masks_of_one_that_was_not(method: str, job, tmp_path: Path) -> None:
     overrides = [*short_job_of(method), with_dropout(method)]
     whole = job(*overrides, folder=tmp_path / "whole")
-    train = Classifier.training_step
-
-    def dies_in_epoch_2(self, *args):
-        if self.global_step == 11:
-            raise KeyError("killed")
-        return train(self, *args)
-
-    monkeypatch.setattr(Classifier, "training_step", dies_in_epoch_2)
-    with pytest.raises(KeyError, match="killed"):
+    with killed_at(11):  # in the second epoch
         job(*overrides, folder=tmp_path / "killed")
     assert not (tmp_path / "killed" / "result.json").exists()
-    monkeypatch.undo()
     resumed = job(*overrides, folder=tmp_path / "killed")
     assert same_weights(whole, resumed)
     assert without_times(whole) == without_times(resumed)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from killed import killed_at
 
 from prunelab.lit.classifier import Classifier
 
@@ -14,27 +15,16 @@ Job = Callable[..., dict[str, Any]]
 USP = ["prune=usp", "rate=0.5", "epochs=2"]
 
 
-def unfinished(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Path:
+def unfinished(job: Job, folder: Path, *overrides: str) -> Path:
     """The checkpoint, after one epoch, of a job that dies in the second."""
-    train = Classifier.training_step
-
-    def dies(self, *args):
-        if self.global_step == 9:
-            raise KeyError("killed")
-        return train(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", dies)
-        with pytest.raises(KeyError, match="killed"):
-            job(*overrides, folder=folder)
+    with killed_at(9):
+        job(*overrides, folder=folder)
     return folder / "checkpoints" / "last.ckpt"
 
 
-def test_a_checkpoint_of_another_seed_is_refused_and_stays_where_it_is(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    zero = unfinished(job, tmp_path / "zero", monkeypatch, *USP, "seed=0")
-    one = unfinished(job, tmp_path / "one", monkeypatch, *USP, "seed=1")
+def test_a_checkpoint_of_another_seed_is_refused_and_stays_where_it_is(job: Job, tmp_path: Path) -> None:
+    zero = unfinished(job, tmp_path / "zero", *USP, "seed=0")
+    one = unfinished(job, tmp_path / "one", *USP, "seed=1")
     own = one.read_bytes()
     shutil.copy(zero, one)
     with pytest.raises(ValueError, match=r"last\.ckpt is of another job, with other .*\bseed\b.*: move it"):
@@ -50,7 +40,7 @@ def test_a_checkpoint_that_does_not_name_its_job_resumes(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As those of 0.1.0 do not."""
-    path = unfinished(job, tmp_path / "job", monkeypatch, *USP)
+    path = unfinished(job, tmp_path / "job", *USP)
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["callbacks"]["RecordJob"]
     torch.save(checkpoint, path)
