@@ -44,18 +44,12 @@ at_init() {
   train at_init "${1-}" $vgg prune=random prune/criterion=magnitude prune/allocation=global rate=0.9,0.968377
 }
 
-# VGG-16-A: half of the filters of the first convolution and of the last six. ResNet-56-A, -B: 10 %, 30 % in blocks.
 channels() {
   local common="epochs=${EPOCHS:-40} seed=${SEEDS:-0} augment.pad=4"
-  local rates='{net.features.conv1_1.weight:0.5,net.features.conv4_*.weight:0.5,net.features.conv5_*.weight:0.5}'
   # shellcheck disable=SC2086
   train channels "${1-}" $common prune=none model=vgg16,vgg19,resnet56
   # shellcheck disable=SC2086
-  train channels "${1-}" $common model=vgg16 prune=l1_filter pretrained=auto prune/allocation=explicit rate=0.01 \
-    "+prune.pruning.pruner.allocation.rates=$rates"
-  # shellcheck disable=SC2086
-  train channels "${1-}" $common model=resnet56 prune=l1_filter pretrained=auto rate=0.1,0.3 \
-    'prune.pruning.pruner.skip=["net.conv1.*","*.conv2.weight"]'
+  train channels "${1-}" $common experiment=li_vgg16,li_resnet56 pretrained=auto
   # shellcheck disable=SC2086
   train channels "${1-}" $common model=vgg19 prune=slimming rate=0.7
   # shellcheck disable=SC2086

@@ -113,7 +113,7 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         x, y = batch
-        with torch.compiler.set_stance("force_eager"):  # graphs for evaluation take longer to make than they save
+        with torch.compiler.set_stance("force_eager"):  # else batches of each size are compiled anew
             logits = self.net(x)
         self._metrics(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y, reduction="none"), y)
 
