@@ -141,6 +141,24 @@ def test_filters_of_single_layers_are_the_first_convolutions_of_blocks() -> None
     assert "stage2.1.project.conv.weight" not in mobile
 
 
+class GroupedResidual(nn.Module):
+    """What a grouped convolution, which is not depthwise, adds to a stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.inner, self.head = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(self.inner((x + self.grouped(x)).relu()).relu())
+
+
+def test_a_grouped_convolution_makes_channels_and_a_depthwise_one_does_not() -> None:
+    filters = bound(GroupedResidual(), torch.zeros(1, 3, 8, 8), Filter(summed=False))
+    assert filters.makers == ("inner.weight",)
+
+
 def test_a_group_with_a_frozen_maker_stays_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     net = resnet8()
     net.layer1[0].conv2.requires_grad_(False)

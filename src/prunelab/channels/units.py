@@ -9,12 +9,12 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
 from prunelab.core.granularity import Granularity, Layout
-from prunelab.core.network.prunable import PRUNABLE
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -206,7 +206,8 @@ def _fixed(group: Group, graph: ChannelGraph, net: nn.Module, params: Mapping[st
 
 def _is_summed(group: Group, graph: ChannelGraph, net: nn.Module) -> bool:
     """Whether its channels are made by several layers, or by one and the zeros of a shortcut."""
-    depthwise = {id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE) and getattr(m, "groups", 1) > 1}
+    convolutions = [m for m in net.modules() if isinstance(m, _ConvNd)]
+    depthwise = {id(m.weight) for m in convolutions if 1 < m.groups == m.in_channels}
     makers = [maker for maker in group.makers if id(net.get_parameter(maker)) not in depthwise]
     return len(makers) > 1 or any(bool(torch.isin(group.units, pad.units).any()) for pad in graph.pads.values())
 
