@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prunelab.data.images import Images, Splits
-from prunelab.lit.datamodule import ImageDataModule
+from prunelab.lit.datamodule import EVALUATION_BATCH, ImageDataModule
 
 
 def rank_data(rank: int, world_size: int, batch_size: int = 12) -> ImageDataModule:
@@ -51,3 +51,19 @@ def test_every_rank_scores_on_the_batches_of_one_process() -> None:
 def test_fewer_evaluation_images_than_devices_are_refused() -> None:
     with pytest.raises(ValueError, match="7 evaluation images are too few for 12 devices"):
         rank_data(0, 12).val_dataloader()
+
+
+def test_each_rank_evaluates_batches_of_the_size_of_one_process() -> None:
+    for ranks in (1, 2):
+        (val, _) = rank_data(0, ranks).val_dataloader()
+        assert val.sampling.batch_size == EVALUATION_BATCH * ranks  # shared by the ranks
+
+
+def test_a_restored_position_is_that_of_one_epoch_only() -> None:
+    whole, data = rank_data(0, 1), rank_data(0, 1)
+    batches = labels(whole.train_dataloader())
+    loader = whole.train_dataloader()
+    next(iter(loader))
+    data.load_state_dict(whole.state_dict())
+    assert labels(data.train_dataloader()) == batches[1:]
+    assert labels(data.train_dataloader()) == batches

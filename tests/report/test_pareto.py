@@ -57,6 +57,11 @@ def test_hypervolume_is_the_area_under_the_steps_by_hand() -> None:
     assert hypervolume(points) == pytest.approx(0.3 * 0.7 + 0.3 * 0.8 + 0.2 * 0.9)
 
 
+def test_a_point_that_costs_more_than_the_unpruned_network_adds_no_area() -> None:
+    assert hypervolume([(0.9, 1.2)]) == 0
+    assert hypervolume([(0.5, 0.4), (0.9, 1.2)]) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_hypervolume_is_the_share_of_random_points_that_are_dominated(seed: int) -> None:
     rng = random.Random(seed)
