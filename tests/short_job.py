@@ -22,6 +22,7 @@ from prunelab.lit.classifier import EXAMPLE
 register_resolvers()
 RATES = (0.6, 0.5)
 NETS = ("resnet8", "keras_cnn")  # without linear layers between others; without norms, with drop-out
+HOLD = "hold"  # takes its zeros from a pruned network: tests/job/test_hold.py
 FEW = 2  # batches: the tiny data have seven
 
 

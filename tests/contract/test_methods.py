@@ -10,7 +10,7 @@ import torch
 from compose import job_from
 from hydra.utils import instantiate
 from killed import killed_at
-from short_job import NETS, built, method_names, net_for, short_job
+from short_job import HOLD, NETS, built, method_names, net_for, short_job
 
 from prunelab.callbacks.binarize import Binarize
 from prunelab.callbacks.pruning import Pruning
@@ -20,7 +20,6 @@ from prunelab.job.conf import conf_dir
 from prunelab.job.method import Method
 from prunelab.lit.datamodule import ImageDataModule
 
-HOLD = "hold"  # takes its zeros from a pruned network; tests/job/test_hold.py has its laws
 METHODS = [name for name in method_names() if name != HOLD]
 PRUNING = [name for name in METHODS if name != "none"]
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
