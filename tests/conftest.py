@@ -58,7 +58,7 @@ def composed(tmp_path: Path, tiny_images: Path) -> Compose:
     """Composes a job of 3 epochs of 7 steps, which takes a second to run in `folder`."""
 
     def make(*overrides: str, folder: Path | None = None) -> DictConfig:
-        overrides = (*tiny_job(tiny_images), f"parents={tmp_path}/parents", *overrides)
+        overrides = (*tiny_job(tiny_images), f"parents={tmp_path}/parents", "rerun=true", *overrides)
         return compose_job(overrides, folder or tmp_path / "job")
 
     return make

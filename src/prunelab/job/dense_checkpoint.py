@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from prunelab.core.atomic import remove_partial
@@ -26,23 +27,40 @@ def train_once(
     job of several processes rank 0 takes the lock and writes `job` into it; the other ranks train when it does.
     Raises Interrupted if `stopped` while waiting.
     """
-    lock, waited = folder / ".lock", False
+    lock = folder / ".lock"
     while not finished():
         if rank == 0:
-            try:
-                with held(lock, job):
-                    if not finished():
-                        remove_partial(folder)
-                        log.info("dense pretraining, shared by several jobs: %s", folder)
-                        train()
-                    return
-            except Busy as busy:
-                if not waited:
-                    log.info("waiting for the dense pretraining: %s", busy)
-                waited = True
-        elif is_held(lock) and holder(lock).get("purpose") == job:
+            with in_turn(lock, job, stopped):
+                if not finished():
+                    remove_partial(folder)
+                    log.info("dense pretraining, shared by several jobs: %s", folder)
+                    train()
+            return
+        if is_held(lock) and holder(lock).get("purpose") == job:
             train()
             return
-        if stopped():
-            raise Interrupted("stopped before it began")
-        time.sleep(0.5)
+        pause(stopped)
+
+
+@contextmanager
+def in_turn(lock: Path, job: str, stopped: Callable[[], bool]) -> Iterator[None]:
+    """Holds `lock`, with `job` written into it, as soon as no other does. Raises Interrupted if `stopped` before."""
+    waited = False
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(lock, job))
+                break
+            except Busy:
+                if not waited:
+                    log.info("waiting for the training that is shared with %s", holder(lock).get("purpose"))
+                waited = True
+            pause(stopped)
+        yield
+
+
+def pause(stopped: Callable[[], bool]) -> None:
+    """Half a second. Raises Interrupted if `stopped`."""
+    if stopped():
+        raise Interrupted("stopped before it began")
+    time.sleep(0.5)

@@ -58,6 +58,15 @@ class Method:
             if not isinstance(callback, Pruning | Rewind | Shrink | PostTrainingAnalysis)
         ]
 
+    @property
+    def trains_dense(self) -> bool:
+        """Whether training ends in the bits of training without a method: what might act on it is a subclass, too."""
+        idle = all(
+            type(callback) in (Pruning, Rewind, Shrink) or isinstance(callback, PostTrainingAnalysis)
+            for callback in self.callbacks
+        )
+        return idle and not any(pruner.schedule.prunes for pruner in self.pruners)
+
     def run(self, epochs: int, epoch: int) -> Progress:
         """The whole run; one training has `epochs` epochs of `epoch` steps."""
         lengths = [pruner.schedule.length(epoch) for pruner in self.pruners]

@@ -27,6 +27,7 @@ from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
+from prunelab.job.shared_training import dense_training
 from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
@@ -66,20 +67,27 @@ def run(cfg: DictConfig) -> float:
         check_devices(job.accelerator, job.devices, job.config["precision"])
         with stoppable() as stop, folder.attempt() if rank_of(job.devices) == 0 else nullcontext():
             if not folder.finished(job):  # another process may just have finished it
-                return train(job, folder, splits, stop)
+                with dense_training(job, folder, stop) as twin:
+                    return train(job, folder, splits, stop, twin)
     result = folder.finished(job)
     assert result is not None
     log.info("already finished, skipped: test %.2f %%", 100 * result.accuracy)
     return result.accuracy
 
 
-def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
-    """Trains one job in its folder, from the start or from its last checkpoint; returns the test accuracy."""
+def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Result | None = None) -> float:
+    """Trains one job in its folder, from the start or from its last checkpoint; returns the test accuracy.
+
+    With a `twin`, a job that has trained the same network, it takes the end of that training.
+    """
     L.seed_everything(job.seed, verbose=False)
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
     preflight(job, parts, timed=True)
     parameters = dict(module.named_parameters())
-    if start := latest_intact(folder.checkpoint.parent, parameters):
+    if twin:  # before a checkpoint of its own, which may be one that it has taken, and was killed
+        log.info("the same training is finished in %s", twin.folder)
+        start: Path | None = RunDir(twin.folder).checkpoint
+    elif start := latest_intact(folder.checkpoint.parent, parameters):
         refuse_other(start, job)
     elif job.pretrained == "auto":
         start = pretrain(job, splits, stop, parameters)
@@ -99,8 +107,10 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
     else:  # weights of a file are evaluated as they are
         folder.write_job(job)
         trainer.validate(module, data, verbose=False)
-    peak = memory.training_peak(trainer.strategy.root_device, before)
-    if start and trainer.strategy.broadcast(not folder.checkpoint.exists()):
+    peak = twin.peak_memory if twin else memory.training_peak(trainer.strategy.root_device, before)
+    if twin:
+        history.adopt(method.units(), trainer)
+    if start and trainer.strategy.broadcast(twin is not None or not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.write_job(job)
         trainer.save_checkpoint(folder.checkpoint)
@@ -117,7 +127,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest) -> float:
         plan = plan.then(method.shrink.plan_below("net"))
     save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
-    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak)
+    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak, twin)
     return finish(measure(job, folder, method, splits, trained))
 
 
@@ -210,6 +220,7 @@ class Trained:
     rounds: list[dict[str, Any]]
     device: torch.device
     peak_memory: int | None  # bytes
+    twin: Result | None  # of the job that trained it, if that was another one
 
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
@@ -239,6 +250,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()},
         rounds=tuple(trained.rounds),
         analyses=method.results(),
+        trained_in=str(trained.twin.folder) if trained.twin else None,
     )
 
 

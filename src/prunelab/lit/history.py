@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
@@ -79,6 +80,21 @@ class History(Checkpoint):
         if trainer.state.fn == TrainerFn.VALIDATING:
             values = {k.replace("/", "_"): float(v) for k, v in trainer.callback_metrics.items() if k in METRICS}
             self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, "seconds": self._end - self._start}]
+
+    def adopt(self, layers: Iterable[str], trainer: L.Trainer) -> None:
+        """Makes records of a training that pruned nothing those of a method with units in `layers`, and logs them."""
+        for entry in self.epochs:
+            entry.pop("layers", None)
+            if removed := dict.fromkeys((name.removesuffix(".weight") for name in layers), 0.0):
+                entry["layers"] = removed
+            values = {name: entry[name.replace("/", "_")] for name in METRICS}
+            values |= {"sparsity/all": 0.0} if removed else {}
+            values |= {f"{LAYER}{name}": 0.0 for name in removed}
+            values |= {f"train/{name}": entry[name] for name in ("lr", "seconds")}
+            for logger in trainer.loggers:
+                logger.log_metrics(values | {"epoch": entry["epoch"] - 1}, step=entry["step"])
+        for logger in trainer.loggers:
+            logger.save()
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "spent": _clock() - self._start}

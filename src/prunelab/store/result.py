@@ -15,7 +15,7 @@ BATCH = 128  # batch size at which reports compare latency
 # The keys of result.json; any other holds the result of an analysis.
 KEYS = {f.name for f in fields(Job)} | {
     "device", "data", "sparsity", "cost", "peak_memory", "surgery", "budget", "rounds", "history", "accuracy",
-    "seconds",
+    "seconds", "trained_in",
 }  # fmt: skip
 
 
@@ -146,6 +146,7 @@ class Result:
     budget: Mapping[str, Any] | None = None  # what the rate counts, and the fraction of it removed
     rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
+    trained_in: str | None = None  # the folder of the job that trained the network, if that was another one
     title: str = ""  # what reports call its method, where it is not the job's `variant`
 
     @property
@@ -208,6 +209,8 @@ class Result:
             "accuracy": self.accuracy,
             "seconds": self.seconds,
         }
+        if self.trained_in:
+            measured["trained_in"] = self.trained_in
         return self.job.to_json() | dict(self.analyses) | measured
 
     @classmethod
@@ -231,6 +234,7 @@ class Result:
             surgery=raw.get("surgery"),
             budget=raw.get("budget"),
             rounds=tuple(raw.get("rounds", ())),
+            trained_in=printable(raw["trained_in"]) if raw.get("trained_in") else None,
             analyses={name: raw[name] for name in raw.keys() - KEYS},
         )
 

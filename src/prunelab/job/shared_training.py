@@ -1,0 +1,60 @@
+"""At rate 0 every method that trains from scratch trains the dense network: one job's training serves them all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from prunelab.job.dense_checkpoint import in_turn
+from prunelab.job.method import Method
+from prunelab.lit.checkpoints import is_intact
+from prunelab.lit.device import expected_device
+from prunelab.store.folder import RunDir
+from prunelab.store.identity import digest
+from prunelab.store.job import Job
+from prunelab.store.json_file import read_json, write_json
+from prunelab.store.result import Result
+from prunelab.store.signals import StopRequest
+
+
+@contextmanager
+def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Result | None]:
+    """Yields the result of another job that has trained this one's network; None where this one is to train it.
+
+    While one job trains, inside the block, the others wait; `parents` keeps where the training lies. It is the same
+    training for one seed, with the same settings, data and versions of software, on the same kind of device.
+    Raises Interrupted if a stop is requested while waiting.
+    """
+    if not _may_share(job):
+        yield None
+        return
+    same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
+    record = Path(job.config["parents"]) / "rate0" / f"{digest(same | dict(job.versions))}.json"
+    with ExitStack() as stack:
+        if not (twin := _finished(record, job)):
+            stack.enter_context(in_turn(record.with_suffix(".lock"), str(folder.path), lambda: bool(stop)))
+            twin = _finished(record, job)  # by the job that held it
+            if twin:
+                stack.close()
+        yield twin
+        if not twin:
+            write_json(record, {"folder": os.path.relpath(folder.path, record.parent)})
+
+
+def _may_share(job: Job) -> bool:
+    """Whether it trains the dense network from scratch, on one device, and is no rerun."""
+    scratch = not job.rate and not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
+    return scratch and Method.of(job).trains_dense
+
+
+def _finished(record: Path, job: Job) -> Result | None:
+    """The result in the folder that `record` names, if it is whole and its checkpoint is there."""
+    try:
+        folder = RunDir(Path(os.path.normpath(record.parent / read_json(record)["folder"])))
+    except (OSError, ValueError, LookupError, TypeError):  # absent or damaged: it is trained again
+        return None
+    result = folder.result()
+    if not result or result.trained_in or not is_intact(folder.checkpoint, ()):
+        return None
+    same = (result.job.comparable, result.job.seed, result.job.versions) == (job.comparable, job.seed, job.versions)
+    return result if same and len(result.history) == job.epochs else None
