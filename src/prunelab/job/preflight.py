@@ -34,7 +34,7 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
     `timed`: on the training device, where a rate of latency is measured to be within reach.
     """
     method, _, _, data, run, module = parts
-    check_optimizer(module, run)
+    check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch)
     if timed and job.config["budget"] == "latency":
         module.to(expected_device(job.accelerator))
     for pruner in method.pruners:
@@ -75,10 +75,10 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
         )
 
 
-def check_optimizer(module: Classifier, run: Progress) -> None:
-    """Builds an optimizer and its schedule, which refuse impossible values."""
+def check_optimizer(module: Classifier, steps: int) -> None:
+    """Builds an optimizer and its schedule over `steps`, which refuse impossible values."""
     try:
-        module.schedule(module.optimizer(module.net.parameters()), max(1, run.total))
+        module.schedule(module.optimizer(module.net.parameters()), max(1, steps))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"optim: {error}") from error
 

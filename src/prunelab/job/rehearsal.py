@@ -45,10 +45,11 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
             splits = data[_source(job)]
             parts = assemble(job, splits, compiled=False)
             preflight(job, parts, timed=False)
+            steps = parts.method.schedule_epochs(job.epochs, parts.run.epoch) * parts.run.epoch
             for training in {_training(each): each for each in alike}.values():
                 instantiate(training.config["augment"])
                 module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
-                check_optimizer(module, parts.run)
+                check_optimizer(module, steps)
 
 
 def _varies(override: str) -> bool:

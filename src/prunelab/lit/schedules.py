@@ -25,12 +25,14 @@ def one_cycle(
 ) -> LRScheduler:
     """Smith 2018: up from `start` times the peak during a fraction `warmup` of the run, then down to `end` times it."""
     _check(warmup=warmup, start=start, end=end)
+    if warmup == 1:  # PyTorch would divide by the length of the fall, 0, after the last step
+        raise ValueError("warmup=1: the rate would never fall; expected a fraction below 1")
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
         optimizer,
         peaks,
         steps,
-        pct_start=warmup,
+        pct_start=warmup if warmup * steps != 1 else 0.0,  # one step is no rise; PyTorch would divide by 0
         div_factor=1 / start,
         final_div_factor=start / end,
         cycle_momentum=False,
