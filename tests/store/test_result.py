@@ -128,6 +128,13 @@ def test_what_was_not_measured_in_an_epoch_is_not_written() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("key", ["device", "threads", "precision"])
+def test_conditions_of_latency_are_whole_or_the_file_is_damaged(key: str, earlier, tmp_path: Path) -> None:
+    del earlier["cost"]["timed"][key]
+    with pytest.raises(LookupError, match=key):
+        Result.from_json(earlier, tmp_path)
+
+
 def test_a_job_tells_its_settings_apart_from_those_of_its_method(earlier) -> None:
     job = Job.from_json(earlier)
     assert job.variant == "sp"

@@ -245,7 +245,10 @@ def _measured(name: str, raw: Mapping[str, Any]) -> Any:
 
 
 def _timed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {**raw, "device": printable(raw["device"]), "threads": number("threads", raw["threads"])} if raw else None
+    if not raw:
+        return None
+    device, precision = printable(raw["device"]), printable(raw["precision"])
+    return {**raw, "device": device, "threads": number("threads", raw["threads"]), "precision": precision}
 
 
 def read(folder: Path) -> Result:
