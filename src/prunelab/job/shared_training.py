@@ -9,7 +9,7 @@ from prunelab.job.dense_checkpoint import in_turn
 from prunelab.job.method import Method
 from prunelab.lit.checkpoints import is_intact
 from prunelab.lit.device import expected_device
-from prunelab.store.folder import RunDir
+from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.identity import digest
 from prunelab.store.job import Job
 from prunelab.store.json_file import read_json, write_json
@@ -23,11 +23,12 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
 
     While one job trains, inside the block, the others wait; `parents` keeps where the training lies. It is the same
     training for one seed, with the same settings, data and versions of software, on the same kind of device.
-    Raises Interrupted if a stop is requested while waiting.
+    Raises Interrupted if a stop is requested while waiting, and PermissionError where `parents` cannot be written.
     """
     if not _may_share(job):
         yield None
         return
+    refuse_unwritable(Path(job.config["parents"]))
     same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
     record = Path(job.config["parents"]) / "rate0" / f"{digest(same | dict(job.versions))}.json"
     with ExitStack() as stack:
