@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Benchmarks and tests that need a GPU. Parts (default: all, one after the other, whether or not one fails):
+# Benchmarks and tests that need a GPU. Parts (default: all, one after the other, whether or not one fails), each meant
+# to take less than ten minutes on an H100; that is an estimate from FLOPs and launches, as nobody has run them:
 #   tests           the tests marked gpu
 #   sparse          2:4 weights through the sparse tensor cores, beside the dense ones
-#   study DIR       the ten ResNet-18 jobs of the bare command, on the image folder DIR
+#   usp DIR, sp DIR the ResNet-18 jobs of the bare command, on the image folder DIR: five of each method, one study
 #   rewinding DIR   ResNet-20: fine-tune, weight and learning-rate rewinding at 2.4x, 4.8x, 9.3x (Renda et al. 2020)
 #   at_init DIR     VGG-16: random, magnitude, SNIP, GraSP, SynFlow at 10x and 31.6x (Tanaka et al. 2020)
 #   channels DIR    filters of VGG-16 and ResNet-56 (Li et al. 2017), slimming of VGG-19 (Liu et al. 2017), ResNet-56 at
@@ -23,7 +24,9 @@ tests() { "$python" -m pytest -m gpu -rs; }
 
 sparse() { "$python" bench/sparse_kernels.py; }
 
-study() { train study "${1-}" prune=usp,sp rate=0,0.2,0.4,0.6,0.8 epochs="${EPOCHS:-50}"; }
+usp() { train study "${1-}" prune=usp rate=0,0.2,0.4,0.6,0.8 epochs="${EPOCHS:-50}"; }
+
+sp() { train study "${1-}" prune=sp rate=0,0.2,0.4,0.6,0.8 epochs="${EPOCHS:-50}"; }
 
 # 2.4x, 4.8x and 9.3x are what 4, 7 and 10 rounds of 20 % leave. Their schedule: /10 at 91 and 136 of 182 epochs.
 rewinding() {
@@ -72,7 +75,7 @@ pool() {
 
 all() {
   local failed=()
-  for part in tests sparse study rewinding at_init channels scan pool; do
+  for part in tests sparse usp sp rewinding at_init channels scan pool; do
     bash bench/gpu.sh "$part" "${1-}" || failed+=("$part")  # a process of its own: "||" would switch set -e off
   done
   [[ -z ${failed[*]} ]] || { echo "bench/gpu.sh: failed: ${failed[*]}" >&2; exit 1; }
@@ -80,7 +83,7 @@ all() {
 
 case ${1:-all} in
   tests | sparse) "$1" ;;
-  study | rewinding | at_init | channels | scan | pool) "$1" "${2-}" ;;
+  usp | sp | rewinding | at_init | channels | scan | pool) "$1" "${2-}" ;;
   all) all "${2-}" ;;
-  *) echo "bench/gpu.sh: no part called $1; expected tests, sparse, study, rewinding, at_init, channels, scan or pool" >&2; exit 2 ;;
+  *) echo "bench/gpu.sh: no part called $1; expected tests, sparse, usp, sp, rewinding, at_init, channels, scan or pool" >&2; exit 2 ;;
 esac

@@ -16,6 +16,7 @@ def tiny_job(images: Path) -> list[str]:
     return [
         "data=image_folder", f"data.root={images}", "data.val=20", f"data.cache={images}/cache",
         "model=resnet8", "epochs=3", "optim.batch_size=20", "trainer=cpu", "logger=none", "every=1ep",
+        "precision=32-true",  # on CPUs with units for bfloat16 too
     ]  # fmt: skip
 
 

@@ -166,6 +166,8 @@ class _Kernels(TorchDispatchMode):
             return
         if name in READS:
             self.pretended.wait(name)
+        if name.startswith("_fused"):
+            _check_layouts(func, [tensors for tensors in args[:4] if tensors])
         if name in INDEXED and tagged[0]:
             for index in (x for x in args[1] if x is not None):
                 if index.dtype == torch.bool and (name == "index" or args[2].dim()):
@@ -177,6 +179,14 @@ class _Kernels(TorchDispatchMode):
         for x, there in zip(given, tagged, strict=True):
             if not there and not (x.dim() == 0 and scalars):
                 raise RuntimeError(f"{func}: tensors on two devices, on cpu {tuple(x.shape)}, meet at {_caller()}")
+
+
+def _check_layouts(func: Any, lists: list[list[Tensor]]) -> None:
+    """CUDA's optimizer kernels refuse gradients and state in other strides than their parameter's, the CPU's do not."""
+    for tensors in zip(*lists, strict=True):
+        layouts = {tuple((n, stride) for n, stride in zip(x.shape, x.stride(), strict=True) if n > 1) for x in tensors}
+        if len(layouts) > 1:
+            raise RuntimeError(f"{func}: parameter, gradient and state must have one layout, not {sorted(layouts)}")
 
 
 def _caller() -> str:

@@ -61,3 +61,14 @@ def test_a_mac_has_no_float64() -> None:
 def test_a_trainer_on_the_cpu_of_a_machine_with_a_gpu_fails_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
     L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+def test_a_fused_optimizer_takes_no_gradient_in_other_strides() -> None:
+    with PretendedDevice("cuda"):
+        weight = nn.Parameter(torch.zeros(2, 3, device="cuda"))
+        optimizer = torch.optim.SGD([weight], fused=True)
+        weight.grad = torch.ones(3, 2, device="cuda").T
+        with pytest.raises(RuntimeError, match="must have one layout"):
+            optimizer.step()
+        weight.grad = torch.ones(2, 3, device="cuda")
+        optimizer.step()

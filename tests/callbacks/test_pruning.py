@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks import Pruning
+from prunelab.channels import units as structured
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.core.time import Progress
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
@@ -553,6 +555,19 @@ def test_what_is_thawed_between_two_fits_is_pruned_in_the_second(fit, caplog, tm
     assert module.body[0].weight.eq(0).sum() == round(0.8 * 72)
     assert torch.equal(module.body[4].weight.eq(0), gone)
     assert "trained now, and without a mask so far: body.0.weight; pruned from now on" in caplog.text
+
+
+def test_what_is_frozen_after_a_check_is_analysed_anew_and_what_is_not_once(fit, monkeypatch) -> None:
+    traced, channel_graph = [], structured.channel_graph
+    monkeypatch.setattr(structured, "channel_graph", lambda *args: traced.append(args) or channel_graph(*args))
+    for frozen, times in ((False, 1), (True, 2)):
+        traced.clear()
+        callback, net = pruning(0.5, Filter()), Foreign()
+        callback.check(net, net.example_input_array, Progress(0, 24, 8), timed=True)
+        if frozen:
+            [*net.parameters()][-1].requires_grad_(False)  # a bias of the outputs
+        fit([callback], net)
+        assert len(traced) == times
 
 
 def test_two_callbacks_prune_two_parts_of_a_net(fit) -> None:

@@ -1,10 +1,12 @@
-"""Every method keeps to the device that it trains on, and no step of training makes the host wait for it."""
+"""Every method keeps to the device that it trains on, and makes the host wait a few times an epoch, in no step."""
 
 from collections import Counter
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from killed import killed_at
 from pretended_device import PretendedDevice, lightning_on
 from short_job import HOLD, method_names, short_job
 from torch import nn
@@ -12,6 +14,7 @@ from torch import nn
 from prunelab.channels import budget
 from prunelab.job import measurements, preflight
 from prunelab.job import run as job_module
+from prunelab.lit import datamodule
 from prunelab.lit.history import History
 
 FAST = ("none", "rigl", "sp", "synflow", "slimming")
@@ -22,18 +25,30 @@ ON_A_MAC = [name if name in FLOAT64 else pytest.param(name, marks=pytest.mark.sl
 
 
 class CountWaits(History):
-    """Counts the waits between the hooks at the start of a batch, where masks may change, and those at its end."""
+    """Counts the waits between the hooks at the start of a batch, where masks may change, and those at its end.
+
+    And those from the last batch of each epoch to the end of its record, with the evaluation.
+    """
 
     def __init__(self, gpu: PretendedDevice) -> None:
         super().__init__()
-        self.gpu, self.steps, self.waits = gpu, 0, Counter()
+        self.gpu, self.steps, self.waits, self.at_ends = gpu, 0, Counter(), list[int]()
+        self.fetching = Counter()  # Pruning's own waits included
+        self.fused: set[bool] = set()
 
-    def on_train_batch_start(self, *_: object) -> None:  # after Pruning
+    def on_train_batch_start(self, _: L.Trainer, __: L.LightningModule, batch: object, batch_idx: int) -> None:
         self.before = self.gpu.waits.copy()
+        self.fetching += self.before - self.after if batch_idx else Counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         self.steps += 1
         self.waits += self.gpu.waits - self.before
+        self.fused |= {bool(group["fused"]) for group in trainer.optimizers[0].param_groups}
+        self.after = self.gpu.waits.copy()
+
+    def on_train_epoch_end(self, *args: L.Trainer) -> None:
+        super().on_train_epoch_end(*args)
+        self.at_ends.append((self.gpu.waits - self.after).total())
 
 
 def short(method: str) -> list[str]:
@@ -41,14 +56,34 @@ def short(method: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_job_keeps_to_its_device_and_no_step_waits(method: str, job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_keeps_to_its_device_and_waits_only_at_ends_of_epochs(
+    method: str, job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measurements, "BATCHES", (1,))
+    if method == "none":
+        monkeypatch.setattr(datamodule, "EVALUATION_BATCH_ON_GPU", 1)  # 60 batches, of which none waits
     with lightning_on("cuda") as gpu:
         count = CountWaits(gpu)
         monkeypatch.setattr(job_module, "History", lambda: count)
         job(*short(method))
     assert count.steps >= 7
     assert not count.waits
+    assert method != "none" or not count.fetching
+    assert count.fused == {True}
+    layers = [len(epoch.get("layers", ())) for epoch in count.epochs]
+    assert count.at_ends[0] <= 80 + 10 * layers[0]  # Lightning makes its records
+    assert all(waits <= 20 + 4 * n for waits, n in zip(count.at_ends[1:], layers[1:], strict=True))
+
+
+def test_a_job_that_is_killed_with_a_fused_optimizer_ends_in_the_same_bits(job, tmp_path: Path) -> None:
+    asked = ("prune=sp", "rate=0.5", "optim=adamw", "epochs=2")
+    with lightning_on("cuda"):
+        whole = job(*asked, folder=tmp_path / "whole")
+        with killed_at(9):
+            job(*asked)
+        resumed = job(*asked)
+    assert resumed["checkpoint"]["optimizer_states"][0]["param_groups"][0]["fused"]
+    assert all(torch.equal(t, resumed["state_dict"][name]) for name, t in whole["state_dict"].items())
 
 
 @pytest.mark.parametrize("method", ON_A_MAC)

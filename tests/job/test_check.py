@@ -121,7 +121,7 @@ def test_a_file_that_is_swept_over_sets_slurms_requests_and_nothing_else_of_the_
 
 def test_one_device_is_the_same_job_under_any_trainer_and_two_are_another(composed) -> None:
     plain, ddp, two = (
-        (job := job_from(composed(*overrides))).values | resolve_auto(job, SimpleNamespace(fingerprint=""))
+        (job := job_from(composed(*overrides))).values | resolve_auto(job, SimpleNamespace(fingerprint="", train=()))
         for overrides in (["trainer=cpu"], ["trainer=ddp"], ["trainer=ddp", "trainer.devices=2"])
     )
     assert plain == ddp

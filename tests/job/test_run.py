@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from killed import killed_at
 from torch import nn
 
+from prunelab.channels import units
 from prunelab.data.sources.image_folder import ImageFolder
 from prunelab.job.run import run
 from prunelab.models.cifar_resnet import resnet8
@@ -76,6 +78,35 @@ def test_another_precision_is_another_job(job, composed) -> None:
     job("prune=usp", "rate=0.5")
     with pytest.raises(ValueError, match="holds another job, with other precision"):
         run(composed("prune=usp", "rate=0.5", "precision=bf16-mixed"))
+
+
+@pytest.mark.parametrize("budget", ["units", "macs"])
+def test_the_channels_of_a_network_are_traced_once_a_job(budget: str, job, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced, channel_graph = [], units.channel_graph
+    monkeypatch.setattr(units, "channel_graph", lambda *args: traced.append(args) or channel_graph(*args))
+    assert job("prune=sp", "rate=0.3", f"budget={budget}", "epochs=1")["surgery"]
+    assert len(traced) == 1
+
+
+def test_what_auto_was_when_a_job_began_it_stays_on_another_machine(job, composed, monkeypatch) -> None:
+    def found(precision: str) -> None:
+        monkeypatch.setattr("prunelab.job.run.precision_for", lambda _: precision)
+
+    found("bf16-mixed")
+    began = job("epochs=1", "precision=auto")
+    found("32-true")
+    assert run(composed("epochs=1", "precision=auto")) == began["accuracy"]  # finished
+    assert began["values"]["precision"] == "bf16-mixed"
+
+
+def test_a_killed_job_in_bfloat16_ends_in_the_same_bits(job, tmp_path: Path) -> None:
+    asked = ("prune=sp", "rate=0.5", "precision=bf16-mixed", "epochs=2")
+    whole = job(*asked, folder=tmp_path / "whole")
+    with killed_at(9):
+        job(*asked)
+    resumed = job(*asked)
+    assert resumed["values"]["precision"] == "bf16-mixed"
+    assert all(torch.equal(t, resumed["state_dict"][name]) for name, t in whole["state_dict"].items())
 
 
 def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:

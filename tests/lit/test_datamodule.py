@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prunelab.data.images import Images, Splits
-from prunelab.lit.datamodule import EVALUATION_BATCH, ImageDataModule
+from prunelab.lit.datamodule import EVALUATION_BATCH, EVALUATION_BATCH_ON_GPU, ImageDataModule
 
 
 def rank_data(rank: int, world_size: int, batch_size: int = 12) -> ImageDataModule:
@@ -57,6 +57,11 @@ def test_each_rank_evaluates_batches_of_the_size_of_one_process() -> None:
     for ranks in (1, 2):
         (val, _) = rank_data(0, ranks).val_dataloader()
         assert val.sampling.batch_size == EVALUATION_BATCH * ranks  # shared by the ranks
+
+
+def test_a_gpu_evaluates_larger_batches_of_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageDataModule, "_device", torch.device("cuda"))
+    assert {split.sampling.batch_size for split in rank_data(0, 1).val_dataloader()} == {EVALUATION_BATCH_ON_GPU}
 
 
 def test_a_restored_position_is_that_of_one_epoch_only() -> None:

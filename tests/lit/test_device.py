@@ -1,8 +1,11 @@
 """The device of a run."""
 
 import pytest
+import torch
+from pretended_device import PretendedDevice
+from torch import nn
 
-from prunelab.lit.device import check_devices
+from prunelab.lit.device import COMPILED_STEPS, check_devices, choose_kernels, compiles_well, fuse, precision_for
 
 
 @pytest.fixture
@@ -40,3 +43,45 @@ def test_float16_on_a_mac_is_not_taken_for_one_on_a_cpu(accelerator: str, monkey
     check_devices(accelerator, 1, "16-mixed")
     with pytest.raises(ValueError, match="precision=16-mixed on a CPU"):
         check_devices("cpu", 1, "16-mixed")
+
+
+@pytest.mark.parametrize("unit", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_a_cpu_trains_in_bfloat16_only_where_it_has_units_for_it(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    assert precision_for(torch.device("cpu")) == "32-true"
+    monkeypatch.setattr(f"torch.cpu.{unit}", lambda: True)
+    assert precision_for(torch.device("cpu")) == "bf16-mixed"
+    assert precision_for(torch.device("mps")) == "32-true"
+
+
+def test_a_gpu_compiles_only_for_as_many_steps_as_regain_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (8, 0))
+    gpu = torch.device("cuda")
+    assert not compiles_well(gpu, COMPILED_STEPS - 1)
+    assert compiles_well(gpu, COMPILED_STEPS)
+    assert not compiles_well(torch.device("cpu"), COMPILED_STEPS)
+
+
+def test_kernels_are_chosen_by_timing_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.set_float32_matmul_precision", lambda _: None)
+    for kind in ("cpu", "cuda"):
+        monkeypatch.setattr("torch.backends.cudnn.benchmark", False)
+        choose_kernels(torch.device(kind))
+        assert torch.backends.cudnn.benchmark == (kind == "cuda")
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_an_optimizer_is_fused_on_a_gpu_unless_it_was_told_how_and_never_on_a_cpu(kind) -> None:
+    net = nn.Linear(2, 1)
+    before = (optimizer := kind(net.parameters())).state_dict()
+    fuse(optimizer)
+    assert optimizer.state_dict() == before
+    with PretendedDevice("cuda"):
+        net = nn.Linear(2, 1).to("cuda")
+        for given, fused in ({}, True), ({"foreach": True}, None), ({"fused": False}, False):
+            fuse(optimizer := kind(net.parameters(), **given))
+            assert optimizer.param_groups[0]["fused"] is fused
+            assert not getattr(optimizer, "_step_supports_amp_scaling", False)  # Lightning would refuse clipping
+        fuse(other := torch.optim.RMSprop(net.parameters()))
+        assert "fused" not in other.param_groups[0]

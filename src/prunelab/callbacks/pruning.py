@@ -17,6 +17,8 @@ from prunelab.core import distributed
 from prunelab.core.context import Loss
 from prunelab.core.network.prunable import left_dense
 from prunelab.core.pruner import Pruner
+from prunelab.core.time import Progress
+from prunelab.core.types import Example
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Pruning(L.Callback):
         self.loss = loss
         self._hook: RemovableHandle | None = None
         self._loaded: dict[str, Any] | None = None
+        self._checked: L.LightningModule | None = None  # since the last training
 
     @property
     def state_key(self) -> str:
@@ -62,6 +65,12 @@ class Pruning(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
+
+    def check(self, module: L.LightningModule, example: Example, run: Progress, timed: bool) -> None:
+        """Raises ValueError for what would fail in a training of `module`; the next of them analyses it no more."""
+        self.pruner.attach(module, example)
+        self.pruner.check(run, timed)
+        self._checked = module
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         example = pl_module.example_input_array
@@ -74,8 +83,9 @@ class Pruning(L.Callback):
             log.info("the network is that of the last fit: its masks go on, at rate %.4g", state["rate"])
         removed = state is not None and state["removed"]
         average = distributed.average if trainer.world_size > 1 else None
+        bound, self._checked = self._checked is pl_module, None
         self.pruner.attach(
-            pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed, average
+            pl_module, example, lambda k, generator: draw_batches(trainer, k, generator), loss, removed, average, bound
         )
         if state is not None:
             self.pruner.load_state_dict(state)

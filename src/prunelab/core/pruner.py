@@ -70,6 +70,7 @@ class Pruner:
         self.passes = passes
         self.budget = budget
         self._net: nn.Module | None = None
+        self._bound_to: list[tuple[str, torch.Size, bool]] = []  # its parameters: name, shape, whether trained
         self._forget()
 
     def _forget(self) -> None:
@@ -92,21 +93,24 @@ class Pruner:
         loss: Loss = F.cross_entropy,
         removed: bool = False,
         average: Average | None = None,
+        bound: bool = False,
     ) -> None:
         """Starts afresh on `net`.
 
         `example` is a batch of inputs, for granularities larger than a weight and for SynFlow; `draw` and `loss`
         are for criteria that use training data; `average`, over the processes of one training, is for their results.
-        `removed`: surgery is done, as a state to be loaded says; then nothing is bound. Raises ValueError for
-        parts that do not fit together.
+        `removed`: surgery is done, as a state to be loaded says; then nothing is bound. `bound`: the parts are, to
+        this network and example, by the last call; they are bound anew only where parameters have been frozen,
+        thawed or resized since. Raises ValueError for parts that do not fit together.
         """
         self._forget()
         check_parts(self._criteria, self.granularity, self.allocation, self.regrow is not None, self.passes)
         self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
+        before, self._bound_to = self._bound_to, [(n, p.shape, p.requires_grad) for n, p in net.named_parameters()]
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
         self.allocation = self.allocation.bind(net)
-        if not removed:
+        if not removed and not (bound and before == self._bound_to):
             self.granularity = self.granularity.bind(net, self._prunable, example)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
 

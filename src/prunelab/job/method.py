@@ -27,8 +27,12 @@ class Method:
         return cls(tuple(instantiate(callback) for callback in (job.config.get("prune") or {}).values()))
 
     @property
+    def pruning(self) -> list[Pruning]:
+        return [callback for callback in self.callbacks if isinstance(callback, Pruning)]
+
+    @property
     def pruners(self) -> list[Pruner]:
-        return [callback.pruner for callback in self.callbacks if isinstance(callback, Pruning)]
+        return [pruning.pruner for pruning in self.pruning]
 
     @property
     def rewind(self) -> Rewind | None:

@@ -37,10 +37,9 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
     check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch)
     if timed and job.config["budget"] == "latency":
         module.to(expected_device(job.accelerator))
-    for pruner in method.pruners:
-        pruner.attach(module, EXAMPLE)
-        pruner.check(run, timed)
-        data.check_scoring(pruner.batches)
+    for pruning in method.pruning:
+        pruning.check(module, EXAMPLE, run, timed)
+        data.check_scoring(pruning.pruner.batches)
     if method.analyses and job.devices > 1:
         raise ValueError(
             f"trainer.devices={job.devices}: {type(method.analyses[0]).__name__} works on one, "

@@ -60,8 +60,8 @@ def run(cfg: DictConfig) -> float:
     quiet_others(rank_of(job.devices))
     check_launcher(job.devices, hydra)
     splits: Splits = instantiate(job.config["data"]).load()
-    job = job.settled(resolve_auto(job, splits), overrides_digest(job.overrides, yaml_digest(hydra)))
     folder = RunDir(Path(hydra.runtime.output_dir))
+    job = job.settled(resolve_auto(job, splits, folder.job()), overrides_digest(job.overrides, yaml_digest(hydra)))
     folder.refuse_other(job)
     if not folder.finished(job):
         check_devices(job.accelerator, job.devices, job.config["precision"])
@@ -137,7 +137,7 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
     `parameters` are those of the module.
     """
     dense = job.dense_pretraining()
-    dense = dense.settled(resolve_auto(dense, splits), job.asked)
+    dense = dense.settled(resolve_auto(dense, splits, job), job.asked)
     folder = RunDir(Path(job.config["parents"]) / dense.identity)
     train_once(
         folder.path,
@@ -188,16 +188,23 @@ def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs:
     )
 
 
-def resolve_auto(job: Job, splits: Splits) -> dict[str, Any]:
-    """Values that the configuration leaves open: images, weights, and "auto" on this machine."""
+def resolve_auto(job: Job, splits: Splits, before: Job | None = None) -> dict[str, Any]:
+    """Values that the configuration leaves open: images, weights, and "auto" on this machine.
+
+    What was "auto" in `before`, the job that began in this folder, stays what it was taken for then, perhaps elsewhere.
+    """
     device, config = expected_device(job.accelerator), job.config
+    steps = job.epochs * (len(splits.train) // config["optim"]["batch_size"])
+    auto = {"precision": precision_for(device), "compile": compiles_well(device, steps)}
+    if before:
+        auto |= {key: before.values[key] for key in auto if before.config.get(key) == "auto" and key in before.values}
     # Batch norm and dropout see each device's share alone. One device is the same job under any strategy.
     devices = {"trainer.devices": job.devices} if job.devices > 1 else {}
-    return devices | {
+    return {
+        **devices,
+        **{key: found if config[key] == "auto" else config[key] for key, found in auto.items()},
         "data.fingerprint": splits.fingerprint,
         "pretrained": weights_content(job.pretrained),
-        "precision": precision_for(device) if config["precision"] == "auto" else config["precision"],
-        "compile": compiles_well(device) if config["compile"] == "auto" else config["compile"],
     }
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import BufferSync
 from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints
-from prunelab.lit.device import expected_device
+from prunelab.lit.device import choose_kernels, expected_device
 from prunelab.lit.history import History
 from prunelab.lit.rng_state import RngState
 from prunelab.store.folder import RunDir
@@ -38,8 +38,7 @@ def make_trainer(
 
     Training resumes from the checkpoint `start`. Rank 0 calls `on_start` when training is sure to begin.
     """
-    if expected_device(job.accelerator).type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    choose_kernels(expected_device(job.accelerator))  # trainer.deterministic and trainer.benchmark override it
     for part in ("pytorch", "fabric"):  # the device report, which every job of a sweep would repeat
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from prunelab.core import distributed
+from prunelab.lit.device import fuse
 from prunelab.measure.compile_time import drop_graphs
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -129,6 +130,7 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.net.parameters())
+        fuse(optimizer)
         self._steps = int(self.trainer.estimated_stepping_batches)
         if self.epochs is not None:
             self._steps = self._steps * self.epochs // cast(int, self.trainer.max_epochs)

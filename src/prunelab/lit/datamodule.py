@@ -14,6 +14,7 @@ from prunelab.data.normalise import Normalise
 from prunelab.data.sampling import Sampling
 
 EVALUATION_BATCH = 500  # images per device; more than in training fit, as no gradients are kept
+EVALUATION_BATCH_ON_GPU = 1000  # enough that kernels take longer than their launches; see docs/devices.md for memory
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -52,7 +53,8 @@ class ImageDataModule(L.LightningDataModule):
         ranks, splits = self.trainer.world_size, (self.splits.val, self.splits.test)
         if (fewest := min(map(len, splits))) < ranks:  # Lightning would hang on ranks that evaluate nothing
             raise ValueError(f"{fewest} evaluation images are too few for {ranks} devices: lower trainer.devices")
-        return [self._batches(split, Sampling(EVALUATION_BATCH * ranks)) for split in splits]
+        size = EVALUATION_BATCH_ON_GPU if self._device.type == "cuda" else EVALUATION_BATCH
+        return [self._batches(split, Sampling(size * ranks)) for split in splits]
 
     def test_dataloader(self) -> Batches:
         return self.val_dataloader()[1]
