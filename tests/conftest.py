@@ -1,21 +1,19 @@
 """Fixtures for all tests: tiny images on disk, and jobs that run in this process."""
 
-import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from compose import compose_job, tiny_job
+from compose import compose_job, run_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
 
 from prunelab.job import measurements
 from prunelab.job.conf import register_resolvers
-from prunelab.job.run import run
 
 register_resolvers()
 Compose = Callable[..., DictConfig]
@@ -30,11 +28,14 @@ def root_log_level() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-@pytest.fixture(autouse=True)
-def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs measure latency in as few rounds as quartiles need: no test uses the numbers."""
-    monkeypatch.setattr(measurements, "SECONDS", 0.0)
-    monkeypatch.setattr(measurements, "LEAST", 2)
+@pytest.fixture(scope="session", autouse=True)
+def quick_latency() -> Iterator[None]:
+    """Jobs measure latency in as few rounds as quartiles need, of few images: no test uses the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurements, "SECONDS", 0.0)
+        patch.setattr(measurements, "LEAST", 2)
+        patch.setattr(measurements, "BATCHES", (1, 2))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -55,24 +56,27 @@ def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, tiny_images: Path) -> Compose:
-    """Composes a job of 3 epochs of 7 steps, which takes a second to run in `folder`."""
-
-    def make(*overrides: str, folder: Path | None = None) -> DictConfig:
-        overrides = (*tiny_job(tiny_images), f"parents={tmp_path}/parents", "rerun=true", *overrides)
-        return compose_job(overrides, folder or tmp_path / "job")
-
-    return make
+    """Composes a job of 3 epochs of 7 steps, in `folder`."""
+    tiny = [*tiny_job(tiny_images), "rerun=true"]
+    return lambda *overrides, folder=None: compose_job([*tiny, *overrides], folder or tmp_path / "job")
 
 
 @pytest.fixture
-def job(composed: Compose, tmp_path: Path) -> Job:
-    """Runs a job; returns its result with the final weights as "state_dict"."""
+def job(tmp_path: Path, tiny_images: Path) -> Job:
+    """Runs such a job; returns its result with the final weights as "state_dict"."""
+    tiny = [*tiny_job(tiny_images), "rerun=true"]
+    return lambda *overrides, folder=None: run_job([*tiny, *overrides], folder or tmp_path / "job")
 
-    def run_job(*overrides: str, folder: Path | None = None) -> dict[str, Any]:
-        folder = folder or tmp_path / "job"
-        run(composed(*overrides, folder=folder))
-        result = json.loads((folder / "result.json").read_text())
-        checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-        return result | {"state_dict": checkpoint["state_dict"], "checkpoint": checkpoint}
 
-    return run_job
+@pytest.fixture(scope="session")
+def usp(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the result of `job("prune=usp", "rate=0.5")`, trained once."""
+    folder = tmp_path_factory.mktemp("usp") / "job"
+    return folder, run_job([*tiny_job(tiny_images), "rerun=true", "prune=usp", "rate=0.5"], folder)
+
+
+@pytest.fixture
+def finished(usp: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+    """The same in this test's folder, as `job` would have left it."""
+    shutil.copytree(usp[0], tmp_path / "job")
+    return usp[1]

@@ -28,7 +28,7 @@ def test_jobs_beside_the_readme_are_listed_and_run_again_once_outputs_is_deleted
     folder = outputs / "study" / "prune=usp,rate=0.5,seed=0"
     accuracies = []
     for _ in range(2):
-        accuracies.append(job("prune=usp", "rate=0.5", folder=folder)["accuracy"])
+        accuracies.append(job("prune=usp", "rate=0.5", "epochs=1", folder=folder)["accuracy"])
         assert [(entry.study, entry.job, entry.state) for entry in list_jobs(outputs).entries] == [
             ("study", folder.name, "finished")
         ]

@@ -1,7 +1,8 @@
 """One of two processes that run jobs together, started as by torchrun: `LOCAL_RANK=0 python two_ranks.py FILE`.
 
-FILE is JSON: a list of [name, overrides], in which {rank} is replaced by the rank of the process. The final state of
-this rank, or the text of an error, is written to `<name>/seen-<rank>.json` beside FILE.
+FILE is JSON: a list of [name, step, overrides], in which {rank} is replaced by the rank of the process; the job dies at
+that step, unless it is null. The final state of this rank, or the text of an error, is written to
+`<name>/seen-<rank>.json` beside FILE.
 """
 
 import hashlib
@@ -9,12 +10,14 @@ import json
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from compose import compose_job
+from killed import killed_at
 from torch import Tensor
 
 from prunelab.callbacks import Pruning
@@ -35,6 +38,9 @@ class RecordState(L.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.first = trainer.global_step
+
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         self.rng_state = torch.get_rng_state()
 
@@ -44,6 +50,7 @@ class RecordState(L.Callback):
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         masks = {n: m for c in trainer.callbacks if isinstance(c, Pruning) for n, m in c.pruner.keep.items()}
         state = {
+            "first": self.first,
             "net": digest(module.state_dict()),
             "buffers": self.buffers,
             "masks": digest(masks),
@@ -95,11 +102,13 @@ def main(file: Path) -> None:
     )
     if local_rank != "0":
         RunDir.write_job = RunDir.finish = rounds.write_masks = job.save_model = refuse
-    for name, overrides in json.loads(file.read_text()):
+    for name, step, overrides in json.loads(file.read_text()):
         folder = file.parent / name
+        cfg = compose_job([o.replace("{rank}", local_rank) for o in overrides], folder)
         try:
-            accuracy = job.run(compose_job([o.replace("{rank}", local_rank) for o in overrides], folder))
-            (folder / f"accuracy-{local_rank}").write_text(repr(accuracy))
+            with nullcontext() if step is None else killed_at(step):
+                accuracy = job.run(cfg)
+                (folder / f"accuracy-{local_rank}").write_text(repr(accuracy))
         except RuntimeError as error:
             write(folder, {"error": str(error)})
 

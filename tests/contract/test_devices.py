@@ -52,7 +52,7 @@ class CountWaits(History):
 
 
 def short(method: str) -> list[str]:
-    return [*(short_job(method) if method != "none" else ["prune=none"]), "epochs=1"]
+    return [*(short_job(method) if method != "none" else ["prune=none"]), "model=narrow_dropout", "epochs=1"]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,20 +1,25 @@
 """Every method in conf/prune obeys the laws; a new YAML is tested without further changes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from compose import job_from
+from compose import CONF, job_from, run_job, tiny_job
 from hydra.utils import instantiate
 from killed import killed_at
-from short_job import HOLD, NETS, built, method_names, net_for, short_job
+from omegaconf import OmegaConf
+from short_job import HOLD, built, method_names, short_job
 
 from prunelab.callbacks.binarize import Binarize
 from prunelab.callbacks.pruning import Pruning
 from prunelab.core.allocation import Allocation, Global
+from prunelab.core.schedule import Cubic, Rounds
 from prunelab.job import run as job_module
 from prunelab.job.conf import conf_dir
 from prunelab.job.method import Method
@@ -22,16 +27,10 @@ from prunelab.lit.datamodule import ImageDataModule
 
 METHODS = [name for name in method_names() if name != HOLD]
 PRUNING = [name for name in METHODS if name != "none"]
+FEW = ("usp", "sp", "rigl", "lottery", "dsss")  # a ramp, surgery, regrowth, rewinding, factors
+FEW_FAST = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in PRUNING]
+NET = "model=narrow_dropout"
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
-
-
-def with_dropout(method: str) -> str:
-    """A network whose random streams count as well; where a method cannot prune it, another."""
-    return f"model={net_for(NETS[::-1], f'prune={method}')}"
-
-
-def short_job_of(method: str) -> list[str]:
-    return short_job(method) if method in PRUNING else [f"prune={method}"]
 
 
 def same_weights(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -88,25 +87,44 @@ class Watch(L.Callback):
         self.check(trainer, module)
 
 
-@pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def watched() -> Iterator[None]:
+    """A job in this block has a Watch."""
     make = job_module.make_trainer
 
     def with_watch(settled, folder, callbacks, *rest):
         return make(settled, folder, [*callbacks, Watch()], *rest)
 
-    monkeypatch.setattr(job_module, "make_trainer", with_watch)
     Watch.checks = 0
-
-
-@pytest.mark.parametrize("method", PRUNING)
-def test_rate_is_met_exactly_and_what_is_masked_is_zero_at_every_hook(method: str, job, watched) -> None:
-    result = job(*short_job(method))
-    sparsity, state = result["sparsity"], result["state_dict"]
-    assert meets(sparsity, result["rate"], allocation(method))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_module, "make_trainer", with_watch)
+        yield
     assert Watch.checks > 10
-    assert result["history"][-1]["sparsity"] == pytest.approx(sparsity["attained"])
-    pruner = pruner_state(result)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_images: Path) -> list[str]:
+    """Overrides of every job here."""
+    return [*tiny_job(tiny_images), NET, "epochs=2", "rerun=true"]
+
+
+@pytest.fixture(scope="module")
+def dense(base: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run_job([*base, "prune=none"], tmp_path_factory.mktemp("dense"))
+
+
+@pytest.fixture(scope="module", params=PRUNING)
+def pruned(request: pytest.FixtureRequest, base: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a short job of each method ends with; masked weights were 0 at every hook."""
+    with watched():
+        return run_job([*base, *short_job(request.param)], tmp_path_factory.mktemp(request.param))
+
+
+def test_rate_is_met_exactly_and_what_is_masked_is_zero_at_every_hook(pruned: dict[str, Any]) -> None:
+    sparsity, state = pruned["sparsity"], pruned["state_dict"]
+    assert meets(sparsity, pruned["rate"], allocation(pruned["method"]))
+    assert pruned["history"][-1]["sparsity"] == pytest.approx(sparsity["attained"])
+    pruner = pruner_state(pruned)
     assert sum(int((~kept).sum()) for kept in pruner["keep"].values()) == sparsity["removed"]
     for name, kept in pruner["keep"].items():
         assert kept.dtype == torch.bool
@@ -114,43 +132,53 @@ def test_rate_is_met_exactly_and_what_is_masked_is_zero_at_every_hook(method: st
             assert not state[name][~kept].any()
             assert state[name][kept].any()
     if pruner["removed"]:  # by callbacks/shrink, and then it was proved to compute the same
-        assert result["surgery"]["certificate"]["eval_float64"] < 1e-9
-        assert result["cost"]["pruned"]["params"] == sum(p.numel() for p in shrunk_parameters(state))
-        assert result["cost"]["pruned"]["params"] < 0.7 * result["cost"]["dense"]["params"]
+        assert pruned["surgery"]["certificate"]["eval_float64"] < 1e-9
+        assert pruned["cost"]["pruned"]["params"] == sum(p.numel() for p in shrunk_parameters(state))
+        assert pruned["cost"]["pruned"]["params"] < 0.7 * pruned["cost"]["dense"]["params"]
+
+
+def test_a_killed_job_ends_in_the_bits_and_masks_of_one_that_was_not(
+    pruned: dict[str, Any], base: list[str], tmp_path: Path
+) -> None:
+    resumed = killed_and_resumed([*base, *short_job(pruned["method"])], tmp_path)
+    assert same_weights(pruned, resumed)
+    assert without_times(pruned) == without_times(resumed)
+    masks, again = pruner_state(pruned)["keep"], pruner_state(resumed)["keep"]
+    assert all(torch.equal(masks[name], again[name]) for name in masks)
+
+
+def killed_and_resumed(overrides: list[str], folder: Path) -> dict[str, Any]:
+    with killed_at(9):  # in the second epoch
+        run_job(overrides, folder)
+    assert not (folder / "result.json").exists()
+    return run_job(overrides, folder)
+
+
+def test_a_killed_dense_job_ends_in_the_bits_of_one_that_was_not(
+    dense: dict[str, Any], base: list[str], tmp_path: Path
+) -> None:
+    resumed = killed_and_resumed([*base, "prune=none"], tmp_path)
+    assert same_weights(dense, resumed)
+    assert without_times(dense) == without_times(resumed)
 
 
 @pytest.mark.parametrize("method", PRUNING)
-def test_rate_zero_ends_in_the_bits_of_dense_training(method: str, job, tmp_path: Path) -> None:
+def test_rate_zero_ends_in_the_bits_of_dense_training(
+    method: str, dense: dict[str, Any], base: list[str], tmp_path: Path
+) -> None:
     if any(isinstance(callback, Binarize) for callback in built(f"prune={method}").others):
         pytest.skip("trains binary weights at every rate")
-    dense = job("prune=none", "epochs=2", with_dropout(method), folder=tmp_path / "dense")
-    overrides = [*short_job(method, rate=0), "epochs=2", with_dropout(method)]
-    pruned = job(*overrides, folder=tmp_path / "zero")
-    assert same_weights(dense, pruned)
-    assert [e["test_loss"] for e in dense["history"]] == [e["test_loss"] for e in pruned["history"]]
+    zero = run_job([*base, *short_job(method, rate=0), "epochs=2"], tmp_path)
+    assert same_weights(dense, zero)
+    assert [e["test_loss"] for e in dense["history"]] == [e["test_loss"] for e in zero["history"]]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_killed_job_ends_in_the_bits_and_masks_of_one_that_was_not(method: str, job, tmp_path: Path) -> None:
-    overrides = [*short_job_of(method), with_dropout(method)]
-    whole = job(*overrides, folder=tmp_path / "whole")
-    with killed_at(11):  # in the second epoch
-        job(*overrides, folder=tmp_path / "killed")
-    assert not (tmp_path / "killed" / "result.json").exists()
-    resumed = job(*overrides, folder=tmp_path / "killed")
-    assert same_weights(whole, resumed)
-    assert without_times(whole) == without_times(resumed)
-    if method != "none":
-        masks, again = pruner_state(whole)["keep"], pruner_state(resumed)["keep"]
-        assert all(torch.equal(masks[name], again[name]) for name in masks)
-
-
-@pytest.mark.parametrize("method", PRUNING)
-def test_clipping_and_accumulation_change_nothing_of_the_law(method: str, job, watched) -> None:
-    options = ("+trainer.accumulate_grad_batches=2", "+trainer.gradient_clip_val=0.5", "optim=adamw")
-    result = job(*short_job(method), *options)
+@pytest.mark.parametrize("method", FEW_FAST)
+def test_clipping_and_accumulation_change_nothing_of_the_law(method: str, base: list[str], tmp_path: Path) -> None:
+    options = ["+trainer.accumulate_grad_batches=2", "+trainer.gradient_clip_val=0.5", "optim=adamw"]
+    with watched():
+        result = run_job([*base, *short_job(method), *options], tmp_path)
     assert meets(result["sparsity"], result["rate"], allocation(method))
-    assert Watch.checks > 10
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -166,7 +194,7 @@ def test_every_method_of_the_docs_is_on_the_menu() -> None:
 
 
 @pytest.mark.parametrize("part", ["criterion", "granularity", "allocation", "schedule", "regrow"])
-def test_every_part_on_the_menu_fits_into_a_method(part: str, job, tmp_path: Path) -> None:
+def test_every_part_on_the_menu_fits_into_a_method(part: str, base: list[str], tmp_path: Path) -> None:
     for option in sorted((conf_dir() / "prune" / part).glob("*.yaml")):
         overrides = [f"+prune/regrow={option.stem}" if part == "regrow" else f"prune/{part}={option.stem}"]
         (pruner,) = built("prune=usp", *overrides).pruners
@@ -174,8 +202,8 @@ def test_every_part_on_the_menu_fits_into_a_method(part: str, job, tmp_path: Pat
             continue
         overrides += ["prune/granularity=filter"] if pruner.criterion.of_channels else []
         extra = ["prune.pruning.pruner.schedule.every=4it", "optim.batch_size=10"] if part == "criterion" else []
-        short = [*short_job("usp", *overrides, rate=0.5), *extra]
-        result = job(*short, *(["epochs=1"] if part == "schedule" else []), folder=tmp_path / option.stem)
+        short = [*base, *short_job("usp", *overrides, rate=0.5), *extra, "epochs=1"]
+        result = run_job(short, tmp_path / option.stem)
         if nothing_removed(pruner.allocation):
             assert result["sparsity"]["removed"] == 0  # as no penalty has driven any weight to 0
             continue
@@ -195,16 +223,17 @@ def test_an_analysis_says_so_by_a_key_and_prunes_nothing() -> None:
     assert not any(built(f"prune={name}").analyses for name in METHODS)
 
 
-def test_a_new_criterion_with_ten_batches_is_tested_by_being_there(job, tmp_path: Path) -> None:
+def test_a_new_criterion_with_ten_batches_is_tested_by_being_there(base: list[str], tmp_path: Path) -> None:
     menu = tmp_path / "conf" / "prune"
     (menu / "criterion").mkdir(parents=True)
     (menu / "criterion" / "toy.yaml").write_text(
         "# @package prune.pruning.pruner.criterion\n_target_: prunelab.criteria.taylor.Taylor\nbatches: 10\n"
     )
     (menu / "toy.yaml").write_text((conf_dir() / "prune" / "snip.yaml").read_text().replace("snip", "toy"))
-    short = short_job("toy", f"hydra.searchpath=[file://{menu.parent}]")
+    path = f"hydra.searchpath=[{menu.parent.as_uri()},{CONF}]"
+    short = short_job("toy", path)
     assert "prune.pruning.pruner.criterion.batches=2" in short
-    result = job(*short)
+    result = run_job([path, *base, *short], tmp_path / "job")  # of two search paths Hydra takes the first
     assert meets(result["sparsity"], 0.6, Global())
 
 
@@ -215,16 +244,24 @@ def test_a_criterion_for_channels_is_refused_for_single_weights(criterion: str, 
 
 
 @pytest.mark.parametrize("method", PRUNING)
+def test_what_a_method_adds_to_its_schedule_is_a_value_of_every_schedule(method: str) -> None:
+    """Another would break `prune/schedule=`."""
+    added = OmegaConf.select(OmegaConf.load(conf_dir() / "prune" / f"{method}.yaml"), "pruning.pruner.schedule")
+    for schedule in (Cubic, Rounds):
+        assert set(added or {}) <= {field.name for field in fields(schedule)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", PRUNING)
 def test_every_method_takes_every_schedule(method: str, composed) -> None:
-    """A value that a method adds to its own schedule would break the others."""
     for option in (conf_dir() / "prune" / "schedule").glob("*.yaml"):
         cfg = composed(f"prune={method}", f"prune/schedule={option.stem}", "rate=0.5")
         assert instantiate(cfg.prune.pruning).pruner.schedule.rate == 0.5
 
 
-@pytest.mark.parametrize("method", PRUNING)
+@pytest.mark.parametrize("method", FEW_FAST)
 def test_callbacks_used_for_two_fits_in_a_row_do_the_same_twice(method: str, composed) -> None:
-    cfg = composed(*short_job(method))
+    cfg = composed(*short_job(method), NET)
     splits = instantiate(cfg.data).load()
     settled = job_from(cfg).settled({"compile": False}, "")
     parts = Method.of(settled)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from compose import compose_job
+from compose import compose_job, run_job, tiny_job
 
 from prunelab.__main__ import main
 from prunelab.callbacks import Scan
@@ -17,19 +17,25 @@ from prunelab.store.signals import Interrupted, stoppable
 QUICK = ("prune.pruning.rates=4", "prune.pruning.batches=2", "prune.pruning.zoom=1")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dense")
+
+
+@pytest.fixture(scope="module")
+def dense(tiny_images: Path, folder: Path) -> dict:
+    return run_job([*tiny_job(tiny_images), "prune=none"], folder)
+
+
 @pytest.fixture
-def dense(job, tmp_path: Path) -> dict:
-    return job("prune=none", folder=tmp_path / "dense")
+def from_file(dense: dict, folder: Path) -> tuple[str, ...]:
+    return ("experiment=scan", "epochs=0", f"pretrained={folder}", *QUICK)
 
 
-def from_file(tmp_path: Path) -> tuple[str, ...]:
-    return ("experiment=scan", "epochs=0", f"pretrained={tmp_path}/dense", *QUICK)
-
-
-def test_weights_of_a_file_are_scanned_without_any_training(dense, job, tmp_path: Path, monkeypatch) -> None:
+def test_weights_of_a_file_are_scanned_without_any_training(dense, from_file, job, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Classifier, "training_step", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr("prunelab.core.pruner.Pruner.apply", lambda *_: pytest.fail("it pruned"))
-    result = run_only(job, tmp_path, *from_file(tmp_path))
+    result = run_only(job, tmp_path, *from_file)
     scan = result["scan"]
     assert (result["method"], result["rate"], scan["n"]) == ("scan", 0.0, 40)
     assert scan["rates"] == [0.0, 0.25, 0.5, 0.75]
@@ -54,11 +60,11 @@ def run_only(job, tmp_path: Path, *overrides: str) -> dict:
 
 
 def test_the_scan_is_the_same_after_training_in_the_job_and_after_shared_pretraining(
-    dense, job, tmp_path: Path
+    dense, from_file, job, tmp_path: Path
 ) -> None:
     single = job("experiment=scan", "epochs=3", *QUICK, folder=tmp_path / "single")
     shared = job("experiment=scan", "epochs=3", "pretrained=auto", *QUICK, folder=tmp_path / "shared")
-    again = run_only(job, tmp_path, *from_file(tmp_path))
+    again = run_only(job, tmp_path, *from_file)
     for result in (single, shared):
         assert result["accuracy"] == dense["accuracy"]
         assert all(torch.equal(t, dense["state_dict"][name]) for name, t in result["state_dict"].items())
@@ -132,7 +138,7 @@ def test_mistakes_are_reported_before_any_training(
     assert not (tmp_path / "parents").exists()
 
 
-def test_a_report_draws_the_analyses_of_a_folder(dense, job, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_report_draws_the_analyses_of_a_folder(job, tmp_path: Path, monkeypatch, capsys) -> None:
     job("experiment=scan", "epochs=1", *QUICK[:2], "prune.pruning.zoom=2", folder=tmp_path / "s" / "prune=scan")
     layers = ("prune.pruning.rates=2", "prune.pruning.pruner.skip=[net.layer*]")
     job("experiment=sensitivity", "epochs=1", *layers, folder=tmp_path / "s" / "prune=sensitivity")

@@ -5,11 +5,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from compose import job_from
 
 from prunelab.job.dense_checkpoint import train_once
+from prunelab.job.run import resolve_auto
 from prunelab.lit.classifier import Classifier
 
 
@@ -17,7 +20,7 @@ from prunelab.lit.classifier import Classifier
 def test_shared_pretraining_gives_the_bits_of_training_in_the_job(
     overrides: tuple[str, ...], job, tmp_path: Path
 ) -> None:
-    overrides = (*overrides, "rate=0.36", "epochs=2", "model=keras_cnn")
+    overrides = (*overrides, "rate=0.36", "epochs=2", "model=narrow_dropout")
     single = job(*overrides, folder=tmp_path / "single")
     auto = job(*overrides, "pretrained=auto", folder=tmp_path / "auto")
     assert auto["identity"] == single["identity"]
@@ -32,21 +35,22 @@ def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path
     monkeypatch.setattr(
         Classifier, "training_step", lambda self, *args: (steps.append(self.global_step), train(self, *args))[1]
     )
-    jobs = [("finetune", 0.5), ("lr_rewind", 0.5), ("weight_rewind", 0.5), ("finetune", 0.9)]
-    for i, (method, rate) in enumerate(jobs):
-        job(f"prune={method}", f"rate={rate}", "pretrained=auto", "epochs=2", folder=tmp_path / str(i))
-    assert len(steps) == 14 + 4 * 14
+    for i, overrides in enumerate([("prune=finetune", "rate=0.5"), ("prune=weight_rewind", "rate=0.9")]):
+        job(*overrides, "pretrained=auto", "epochs=1", folder=tmp_path / str(i))
+    assert len(steps) == 7 + 2 * 7
     assert len(list((tmp_path / "parents").iterdir())) == 1
-    other = [("seed=1",), ("epochs=1",), ("optim=adamw",), ("augment.pad=3",), ("data.val=30",), ("rewind=1ep",)]
-    for i, overrides in enumerate(other):
-        job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=2", *overrides, folder=tmp_path / f"other{i}")
-    assert len(list((tmp_path / "parents").iterdir())) == 7
 
 
-def test_settings_that_do_not_affect_the_pretraining_share_it(job, tmp_path: Path) -> None:
-    for i, overrides in enumerate([("optim.finetune=0.1",), ("logger=csv",), ("logger=none", "rounds=2")]):
-        job("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1", *overrides, folder=tmp_path / str(i))
-    assert len(list((tmp_path / "parents").iterdir())) == 1
+def test_what_affects_the_pretraining_makes_another_and_what_does_not_shares_it(composed) -> None:
+    def pretraining(*overrides: str) -> str:
+        dense = job_from(composed("prune=finetune", "rate=0.5", "pretrained=auto", *overrides)).dense_pretraining()
+        return dense.settled(resolve_auto(dense, SimpleNamespace(fingerprint="")), "").identity
+
+    one = pretraining()
+    for same in (("prune=lr_rewind",), ("rate=0.9",), ("optim.finetune=0.1",), ("logger=csv",), ("rounds=2",)):
+        assert pretraining(*same) == one, same
+    others = ["seed=1", "epochs=1", "optim=adamw", "augment.pad=3", "data.val=30", "rewind=1ep"]
+    assert len({one, *map(pretraining, others)}) == 7
 
 
 def test_pretraining_that_lost_its_checkpoint_is_repeated(job, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from compose import tiny_job
+from forked import killed, train
 
 from prunelab.store.lock import holder, is_held
 
@@ -98,22 +100,34 @@ def alive(pid: int) -> bool:
     return True
 
 
-def same(killed: dict[str, Any], whole: dict[str, Any]) -> None:
-    assert killed.keys() == whole.keys() == set(METHODS)
-    for method in METHODS:
-        (result, checkpoint), (result0, checkpoint0) = killed[method], whole[method]
+def same(again: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert again.keys() == whole.keys()
+    for method in whole:
+        (result, checkpoint), (result0, checkpoint0) = again[method], whole[method]
         assert result == result0, method
         assert checkpoint.keys() == checkpoint0.keys()
         for part in checkpoint:
             assert checkpoint[part] == checkpoint0[part], f"{method}: {part}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("kills", "seed"), [(3, 0), *(pytest.param(5, seed, marks=pytest.mark.slow) for seed in range(1, 5))]
-)
+@pytest.mark.parametrize(("kills", "seed"), [(3, 0), *((5, seed) for seed in range(1, 5))])
 def test_a_sweep_killed_anywhere_ends_in_the_same_bits(
     kills: int, seed: int, command: list[str], whole: dict[str, Any], tmp_path: Path
 ) -> None:
     disturb(command, tmp_path, kills, random.Random(seed))
     same(ended(tmp_path), whole)
+
+
+def test_a_sweep_killed_in_each_of_its_jobs_ends_in_the_same_bits(tiny_images: Path, tmp_path: Path) -> None:
+    words = ["-m", *tiny_job(tiny_images), "prune=sp,lottery", "rate=0.3", "epochs=2", "every=3it", "name=killed"]
+    for name in ("whole", "again"):
+        (tmp_path / name).mkdir()
+    assert train(*words, cwd=tmp_path / "whole")[0] == 0
+    for method in ("sp", "lottery"):
+        killed(*words, cwd=tmp_path / "again", when="epoch 1/")
+        assert method not in ended(tmp_path / "again")
+    status, output = train(*words, cwd=tmp_path / "again")
+    assert status == 0, output
+    same(ended(tmp_path / "again"), ended(tmp_path / "whole"))

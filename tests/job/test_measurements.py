@@ -12,7 +12,7 @@ from torch import nn
 import prunelab
 from prunelab.channels.plan import Plan
 from prunelab.job import measurements
-from prunelab.job.measurements import costs, survivor_masks
+from prunelab.job.measurements import BATCHES, costs, survivor_masks
 from prunelab.job.rounds import read_masks
 from prunelab.models.registry import build
 
@@ -21,7 +21,7 @@ Job = Callable[..., dict[str, Any]]
 
 @pytest.mark.parametrize("method", ["usp", "sp"])
 def test_bytes_are_those_of_the_files(method: str, job: Job, tmp_path: Path) -> None:
-    cost = job(f"prune={method}", "rate=0.5")["cost"]
+    cost = job(f"prune={method}", "rate=0.5", "model=resnet8", "epochs=1")["cost"]
     model, net = tmp_path / "job" / "model.safetensors", build("cifar_resnet.resnet8", {})
     assert cost["pruned"]["file_bytes"] == model.stat().st_size < 0.7 * cost["dense"]["file_bytes"]
     assert cost["dense"]["file_bytes"] == len(safetensors.torch.save(net.state_dict()))
@@ -60,8 +60,9 @@ def test_counts_are_those_of_a_profile_in_the_precision_of_the_networks(
     assert cost["timed"]["precision"] == f"{str(dtype).removeprefix('torch.')}, not compiled"
 
 
-def test_each_batch_size_is_timed_for_both_networks(job: Job) -> None:
-    result = job("prune=sp", "rate=0.5")
+def test_each_batch_size_is_timed_for_both_networks(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurements, "BATCHES", BATCHES)  # which the fixture quick_latency has replaced
+    result = job("prune=sp", "rate=0.5", "epochs=1")
     assert result["cost"]["timed"]["device"] == "cpu"
     assert result["cost"]["timed"]["threads"] == torch.get_num_threads()
     for side in ("dense", "pruned"):
@@ -72,9 +73,9 @@ def test_each_batch_size_is_timed_for_both_networks(job: Job) -> None:
     assert result["peak_memory"] > 0
 
 
-def test_the_masks_of_a_masked_network_are_those_of_its_pruner(job: Job, tmp_path: Path) -> None:
-    result = job("prune=usp", "rate=0.5")
-    masks = read_masks(tmp_path / "job" / "masks" / "last.safetensors")
+def test_the_masks_of_a_masked_network_are_those_of_its_pruner(usp: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = usp
+    masks = read_masks(folder / "masks" / "last.safetensors")
     pruner = next(v for k, v in result["checkpoint"]["callbacks"].items() if k.startswith("Pruning"))
     assert masks.keys() == {name.removeprefix("net.") for name in pruner["keep"]}
     for name, kept in pruner["keep"].items():
@@ -95,8 +96,8 @@ def test_the_masks_of_a_shrunk_network_have_the_shapes_of_the_unpruned_one() -> 
     assert not masks["2.0.weight"].any()
 
 
-def test_the_history_has_the_sparsity_of_each_layer(job: Job) -> None:
-    result = job("prune=usp", "rate=0.5")
+def test_the_history_has_the_sparsity_of_each_layer(usp: tuple[Path, dict[str, Any]]) -> None:
+    result = usp[1]
     layers = result["sparsity"]["layers"]
     assert result["history"][-1]["layers"] == {
         name.removesuffix(".weight"): pytest.approx(layer["removed"] / layer["units"], abs=1e-6)

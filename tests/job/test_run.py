@@ -10,12 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 from killed import killed_at
+from narrow import resnet8
 from torch import nn
 
 from prunelab.channels import units
 from prunelab.data.sources.image_folder import ImageFolder
 from prunelab.job.run import run
-from prunelab.models.cifar_resnet import resnet8
 
 
 def test_a_job_leaves_checkpoint_event_file_and_a_whole_result(job, tmp_path: Path) -> None:
@@ -25,9 +25,9 @@ def test_a_job_leaves_checkpoint_event_file_and_a_whole_result(job, tmp_path: Pa
     assert (result["method"], result["rate"], result["seed"]) == ("usp", 0.8, 0)
     assert [epoch["epoch"] for epoch in result["history"]] == [1, 2, 3]
     assert result["accuracy"] == result["history"][-1]["test_acc"]
-    assert result["cost"]["dense"]["params"] == 75_290
+    assert result["cost"]["dense"]["params"] == 5_006
     zeros = sum(layer["zeros"] for layer in result["sparsity"]["layers"].values())
-    assert result["cost"]["pruned"]["nonzero"] <= 75_290 - zeros
+    assert result["cost"]["pruned"]["nonzero"] <= 5_006 - zeros
     for name, layer in result["sparsity"]["layers"].items():
         assert layer["zeros"] == int(result["state_dict"][f"net.{name}"].eq(0).sum())
         assert layer["removed"] == round(0.8 * layer["units"])
@@ -47,10 +47,10 @@ def test_scalars_of_every_split_and_layer_reach_tensorboard(job, tmp_path: Path)
     assert written == pytest.approx([epoch["test_acc"] for epoch in result["history"]])
 
 
-def test_the_reported_accuracy_is_that_of_the_saved_weights_on_all_test_images(job, composed) -> None:
+def test_the_reported_accuracy_is_that_of_the_saved_weights_on_all_test_images(usp, composed) -> None:
     from hydra.utils import instantiate
 
-    result = job("prune=usp", "rate=0.5")
+    result = usp[1]
     cfg = composed("prune=usp", "rate=0.5")
     splits = instantiate(cfg.data).load()
     net = resnet8()
@@ -61,11 +61,10 @@ def test_the_reported_accuracy_is_that_of_the_saved_weights_on_all_test_images(j
     assert result["accuracy"] == pytest.approx((logits.argmax(1) == splits.test.y).float().mean().item(), abs=0.026)
 
 
-def test_a_finished_job_is_not_run_again(job, composed, tmp_path: Path, monkeypatch) -> None:
-    accuracy = job("prune=usp", "rate=0.5")["accuracy"]
+def test_a_finished_job_is_not_run_again(finished, composed, monkeypatch) -> None:
     monkeypatch.setattr("prunelab.job.run.make_trainer", lambda *_: pytest.fail("it trained again"))
     for accelerator in ("auto", "mps"):  # though there is no such device
-        assert run(composed("prune=usp", "rate=0.5", f"trainer.accelerator={accelerator}")) == accuracy
+        assert run(composed("prune=usp", "rate=0.5", f"trainer.accelerator={accelerator}")) == finished["accuracy"]
 
 
 def test_a_rate_is_the_same_job_however_zero_is_written(job, composed, monkeypatch) -> None:
@@ -74,8 +73,7 @@ def test_a_rate_is_the_same_job_however_zero_is_written(job, composed, monkeypat
     assert run(composed("prune=usp", "rate=0")) == accuracy
 
 
-def test_another_precision_is_another_job(job, composed) -> None:
-    job("prune=usp", "rate=0.5")
+def test_another_precision_is_another_job(finished, composed) -> None:
     with pytest.raises(ValueError, match="holds another job, with other precision"):
         run(composed("prune=usp", "rate=0.5", "precision=bf16-mixed"))
 
@@ -109,17 +107,16 @@ def test_a_killed_job_in_bfloat16_ends_in_the_same_bits(job, tmp_path: Path) -> 
     assert all(torch.equal(t, resumed["state_dict"][name]) for name, t in whole["state_dict"].items())
 
 
-def test_test_labels_select_nothing(job, tmp_path: Path, monkeypatch) -> None:
+def test_test_labels_select_nothing(usp, job, monkeypatch) -> None:
     """With other test labels the accuracy differs, and not a bit of the weights."""
-    first = job("prune=usp", "rate=0.5", folder=tmp_path / "a")
-    load = ImageFolder.load
+    first, load = usp[1], ImageFolder.load
 
     def shuffled(self):
         splits = load(self)
         return replace(splits, test=replace(splits.test, labels=splits.test.labels.roll(1)))
 
     monkeypatch.setattr(ImageFolder, "load", shuffled)
-    second = job("prune=usp", "rate=0.5", folder=tmp_path / "b")
+    second = job("prune=usp", "rate=0.5")
     assert [e["test_loss"] for e in first["history"]] != [e["test_loss"] for e in second["history"]]
     assert first["state_dict"].keys() == second["state_dict"].keys()
     assert all(torch.equal(tensor, second["state_dict"][name]) for name, tensor in first["state_dict"].items())
@@ -145,19 +142,17 @@ def test_only_steps_of_training_are_compiled_and_the_time_of_that_is_recorded_ap
     assert all(epoch["seconds"] > 0 for epoch in history)
 
 
-def test_two_jobs_do_not_share_a_folder(job, composed) -> None:
-    job("prune=usp", "rate=0.5")
+def test_two_jobs_do_not_share_a_folder(finished, composed) -> None:
     with pytest.raises(ValueError, match=r"holds another job, with other optim.optimizer.lr: choose another name="):
         run(composed("prune=usp", "rate=0.5", "optim.optimizer.lr=0.01"))
 
 
-def test_a_truncated_result_does_not_count_as_finished(job, tmp_path: Path) -> None:
-    first = job("prune=usp", "rate=0.5")
+def test_a_truncated_result_does_not_count_as_finished(finished, job, tmp_path: Path) -> None:
     whole = (tmp_path / "job" / "result.json").read_text()
     (tmp_path / "job" / "result.json").write_text(whole[: len(whole) // 2])
     again = job("prune=usp", "rate=0.5")
-    assert again["accuracy"] == first["accuracy"]
-    assert again["history"] == first["history"]  # from the checkpoint: no epoch was trained anew
+    assert again["accuracy"] == finished["accuracy"]
+    assert again["history"] == finished["history"]  # from the checkpoint: no epoch was trained anew
 
 
 @pytest.mark.parametrize(
@@ -206,7 +201,7 @@ def test_pretrained_weights_are_where_training_starts(form: str, composed, job, 
 def test_weights_of_another_network_are_refused_by_tensor(composed, tmp_path: Path) -> None:
     weights = resnet8(num_classes=7).state_dict() | {"extra": torch.zeros(1)}
     safetensors.torch.save_file(weights, tmp_path / "p.safetensors")
-    with pytest.raises(ValueError, match=r"extra is unknown; fc.weight is \(7, 64\), expected \(10, 64\)"):
+    with pytest.raises(ValueError, match=r"extra is unknown; fc.weight is \(7, 16\), expected \(10, 16\)"):
         run(composed(f"pretrained={tmp_path}/p.safetensors"))
 
 
@@ -246,7 +241,6 @@ def test_a_job_that_diverges_keeps_finite_checkpoints_however_often_it_is_repeat
             assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
 
 
-def test_job_json_holds_the_overrides(job, tmp_path: Path) -> None:
-    job("prune=usp", "rate=0.5")
-    overrides = json.loads((tmp_path / "job" / "job.json").read_text())["overrides"]
+def test_job_json_holds_the_overrides(usp) -> None:
+    overrides = json.loads((usp[0] / "job.json").read_text())["overrides"]
     assert {"prune=usp", "rate=0.5", "epochs=3"} <= set(overrides)

@@ -1,27 +1,29 @@
 """The train command: a sweep up to its table, and mistakes reported in one line before any job."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from compose import tiny_job
+from forked import killed, train
 
+from prunelab.job.conf import conf_dir
 
-def train(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "train", *args], cwd=cwd, capture_output=True, text=True)
+SHAPES = ["data=shapes", "data.train=200", "data.val=10", "data.test=10", "model=resnet8"]
 
 
 @pytest.fixture
 def tiny(tiny_images: Path) -> list[str]:
-    where = ["data=image_folder", f"data.root={tiny_images}", "data.val=20", f"data.cache={tiny_images}/cache"]
-    return [*where, "model=resnet8", "epochs=2", "optim.batch_size=20", "trainer=cpu", "name=tiny"]
+    return [*tiny_job(tiny_images), "epochs=2", "name=tiny"]
 
 
 def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[str], tmp_path: Path) -> None:
     sweep = ["-m", "prune=usp,sp", "rate=0,0.5", *tiny]
-    first = train(*sweep, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    status, output = train(*sweep, cwd=tmp_path, report=True)
+    assert status == 0, output
     study = tmp_path / "outputs" / "tiny"
     results = sorted(study.glob("*/result.json"))
     assert [path.parent.name.partition(",data")[0] for path in results] == [
@@ -29,20 +31,21 @@ def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[s
     ]  # fmt: skip
     for name in ("summary.csv", "summary.md", "figures/accuracy_over_rate.png", "figures/accuracy_over_epochs-usp.svg"):
         assert (study / name).stat().st_size > 100
-    assert "sparsity" in first.stdout
+    assert "sparsity" in output
     stamps = [path.stat().st_mtime_ns for path in results]
-    again = train(*sweep, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("already finished, skipped") == 4
+    status, output = train(*sweep, cwd=tmp_path)
+    assert status == 0, output
+    assert output.count("already finished, skipped") == 4
     assert stamps == [path.stat().st_mtime_ns for path in results]
 
 
 def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny: list[str], tmp_path: Path) -> None:
-    done = train("-m", "prune=usp", "rate=0.5", *tiny, "epochs=1", "optim.optimizer.lr=0.1,1e30", cwd=tmp_path)
-    assert done.returncode == 1
+    lr = "optim.optimizer.lr=0.1,1e30"
+    status, output = train("-m", "prune=usp", "rate=0.5", *tiny, "epochs=1", lr, cwd=tmp_path, report=True)
+    assert status == 1
     assert len(list((tmp_path / "outputs" / "tiny").glob("*/result.json"))) == 1
     assert (tmp_path / "outputs" / "tiny" / "summary.csv").exists()
-    assert "unfinished" in done.stdout
+    assert "unfinished" in output
 
 
 @pytest.mark.parametrize(
@@ -60,15 +63,15 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
         (["-m", "every=0s,5m"], "train: every=0s: expected steps"),
         (["-m", "hydra.launcher.devices=0"], "train: hydra.launcher.devices=0: expected auto, or GPUs"),
         (
-            ["-m", "rate=0", "data=shapes", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
+            ["-m", "rate=0", *SHAPES, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
             "train: trainer.devices=2: each process takes a slot, and the CPU has hydra.launcher.jobs=1",
         ),
-        (["-m", "data=shapes", "seed=0,4294967296"], "train: seed=4294967296: expected a whole number of"),
-        (["-m", "data=shapes", "prune=usp,nm", "rate=0.5,0.3"], "train: rate=0.3: groups of m=4 weights allow 0.25, "),
-        (["data=shapes", "optim.batch_size=100000"], "train: batch_size=100000: more than the "),
+        (["-m", *SHAPES, "seed=0,4294967296"], "train: seed=4294967296: expected a whole number of"),
+        (["-m", *SHAPES, "prune=usp,nm", "rate=0.5,0.3"], "train: rate=0.3: groups of m=4 weights allow 0.25, "),
+        ([*SHAPES, "optim.batch_size=100000"], "train: batch_size=100000: more than the "),
         (["-m", "experiment=demo,scan"], "train: hydra.sweeper.params={"),
         (
-            ["-m", "hydra/sweeper=optuna", "data=shapes", "prune=nm", "rate=interval(0.3,0.4)"],
+            ["-m", "hydra/sweeper=optuna", *SHAPES, "prune=nm", "rate=interval(0.3,0.4)"],
             "train: rate=0.3: groups of m=4",
         ),
         (["prune=magic"], "Available options in 'prune':\n\tbinary"),
@@ -80,51 +83,39 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
 def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
     args: list[str], message: str, tmp_path: Path
 ) -> None:
-    done = train(*args, f"data.cache={tmp_path}/cache" if "data=" in str(args) else "seed=0", cwd=tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    cache = f"data.cache={tmp_path}/cache" if "data=" in str(args) else "seed=0"
+    status, output = train(*args, cache, cwd=tmp_path)
+    assert status == 1
+    assert message in output
+    assert "Traceback" not in output
     assert not (tmp_path / "outputs").exists()
 
 
 def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "outputs").touch()
-    done = train(*tiny, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "outputs is not a folder" in done.stderr
+    status, output = train(*tiny, cwd=tmp_path)
+    assert status == 1
+    assert "outputs is not a folder" in output
 
 
 def test_a_killed_job_is_finished_by_the_same_command(tiny: list[str], tmp_path: Path) -> None:
-    overrides = ["prune=usp", "rate=0.5", *tiny, "epochs=15", "name=whole"]
-    train(*overrides, cwd=tmp_path)
-    overrides[-1] = "name=killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train", *overrides],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 5/15" in line:
-            process.kill()
-            break
-    process.wait()
-    process.stdout.close()
-    killed = next((tmp_path / "outputs" / "killed").glob("prune*"))
-    assert not (killed / "result.json").exists()
-    assert train(*overrides, cwd=tmp_path).returncode == 0
-    resumed = json.loads((killed / "result.json").read_text())
+    overrides = ["prune=usp", "rate=0.5", *tiny, "epochs=6"]
+    train(*overrides, "name=whole", cwd=tmp_path)
+    killed(*overrides, "name=killed", cwd=tmp_path, when="epoch 3/6")
+    folder = next((tmp_path / "outputs" / "killed").glob("prune*"))
+    assert not (folder / "result.json").exists()
+    assert train(*overrides, "name=killed", cwd=tmp_path)[0] == 0
+    resumed = json.loads((folder / "result.json").read_text())
     whole = json.loads(next((tmp_path / "outputs" / "whole").glob("prune*/result.json")).read_text())
     losses = [[epoch["test_loss"] for epoch in result["history"]] for result in (resumed, whole)]
     assert losses[0] == losses[1]
-    assert len(losses[0]) == 15
+    assert len(losses[0]) == 6
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_folder_with_the_users_train_py_and_networks(jobs: int, tiny: list[str], tmp_path: Path) -> None:
-    """`python -m prunelab.train` runs none of the first and all of the second, in this process and in its jobs."""
+def test_jobs_in_processes_of_their_own_take_the_conf_and_the_networks_of_the_command(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    """`python -m prunelab.train` runs none of the user's train.py and all of their networks, as do its jobs."""
     (tmp_path / "train.py").write_text("open('own_train_py_was_run', 'w')\n")
     (tmp_path / "own.py").write_text(
         "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self, num_classes):\n"
@@ -132,11 +123,15 @@ def test_a_folder_with_the_users_train_py_and_networks(jobs: int, tiny: list[str
     )
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "own.yaml").write_text("_target_: own.Net\n")
-    args = ["--config-dir", "conf", "prune=usp", "rate=0.3,0.4", *tiny, "epochs=1", "model=own"]
-    done = subprocess.run(
-        [sys.executable, "-m", "prunelab.train", "-m", *args, f"hydra.launcher.jobs={jobs}"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+    shutil.copytree(conf_dir(), tmp_path / "conf2")
+    yaml = tmp_path / "conf2" / "train.yaml"
+    yaml.write_text(yaml.read_text().replace("channels_last: true", "channels_last: false"))
+    where = ["--config-path", str(tmp_path / "conf2"), "--config-dir", "conf"]
+    args = ["-m", *where, "prune=usp", "rate=0.3", *tiny, "epochs=1", "model=own", "hydra.launcher.jobs=2"]
+    done = subprocess.run([sys.executable, "-m", "prunelab.train", *args], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert len(list((tmp_path / "outputs" / "tiny").glob("*/result.json"))) == 2
+    (result,) = (tmp_path / "outputs" / "tiny").glob("*/result.json")
+    assert json.loads(result.read_text())["config"]["channels_last"] is False
+    assert (result.parent / "output.log").exists()
+    assert "sparsity" in done.stdout
     assert not (tmp_path / "own_train_py_was_run").exists()

@@ -1,12 +1,13 @@
 """The search command: the same command finishes a killed search, as if nothing had happened."""
 
 import json
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from compose import tiny_job
+from forked import Command, train
 from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -14,12 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 TRIALS = 4
 
 
-def command(images: Path, name: str) -> list[str]:
+def words(images: Path, name: str) -> list[str]:
     return [
-        sys.executable, "-m", "train", "-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", f"name={name}",
-        "prune=usp", "rate=interval(0.2,0.95)", "optim.optimizer.lr=tag(log,interval(0.01,0.3))", "model=resnet8",
-        "data=image_folder", f"data.root={images}", "data.val=20", f"data.cache={images}/cache", "epochs=3",
-        "optim.batch_size=20", "every=1ep", "trainer=cpu", "logger=none",
+        "-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", f"name={name}", *tiny_job(images),
+        "prune=usp", "rate=interval(0.2,0.95)", "optim.optimizer.lr=tag(log,interval(0.01,0.3))",
     ]  # fmt: skip
 
 
@@ -36,25 +35,18 @@ def results(study: Path) -> dict[str, Path]:
 def searches(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An undisturbed search; one killed in its third job, its jobs finished by then, and its second run."""
     cwd = tmp_path_factory.mktemp("searches")
-    whole = subprocess.run(command(tiny_images, "whole"), cwd=cwd, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        command(tiny_images, "killed"), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    third = False
-    for line in process.stdout:
-        third = third or "#3 of 4" in line
-        if third and "epoch 2/3" in line:
-            process.kill()
-            break
-    process.wait()
-    process.stdout.close()
+    status, output = train(*words(tiny_images, "whole"), cwd=cwd, report=True)
+    assert status == 0, output
+    command = Command(*words(tiny_images, "killed"), cwd=cwd)
+    command.until("#3 of 4")
+    command.until("epoch 2/3")
+    command.send(signal.SIGKILL)
+    command.ended()
     killed = cwd / "outputs" / "killed"
     finished = {name: path.stat().st_mtime_ns for name, path in results(killed).items()}
-    again = subprocess.run(command(tiny_images, "killed"), cwd=cwd, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    return {"whole": cwd / "outputs" / "whole", "killed": killed, "finished": finished, "again": again.stdout}
+    status, output = train(*words(tiny_images, "killed"), cwd=cwd)
+    assert status == 0, output
+    return {"whole": cwd / "outputs" / "whole", "killed": killed, "finished": finished, "again": output}
 
 
 def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(searches: dict[str, Any]) -> None:
