@@ -38,7 +38,7 @@ FRAMEWORKS = {
     "channels": {"torch"},
     "compact": {"torch", "numpy", "safetensors"},
     "callbacks": {"torch", "lightning"},
-    "lit": {"torch", "lightning", "torchmetrics"},
+    "lit": {"torch", "lightning"},
     "store": {"torch"},
     "tensorboard": {"torch", "lightning", "tensorboard"},
     "report": {"altair", "vl_convert", "jinja2", "rich", "numpy", "safetensors"},

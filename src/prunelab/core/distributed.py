@@ -37,6 +37,15 @@ def average(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> None
         torch._foreach_copy_(same, [part.view(tensor.shape) for tensor, part in zip(same, parts, strict=True)])
 
 
+def sums(numbers: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """Each number () summed over all ranks, in float64; `device` is the training device."""
+    if world_size() == 1:
+        return numbers
+    summed = torch.stack([number.to(device, torch.float64) for number in numbers])
+    dist.all_reduce(summed)
+    return [part.to(number.dtype) for part, number in zip(summed, numbers, strict=True)]
+
+
 def total(numbers: Sequence[int], device: torch.device) -> list[int]:
     """Sums over all ranks; `device` is the training device."""
     sums = torch.tensor(numbers, device=device)

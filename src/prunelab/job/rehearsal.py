@@ -47,7 +47,7 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
             preflight(job, parts, timed=False)
             for training in {_training(each): each for each in alike}.values():
                 instantiate(training.config["augment"])
-                module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
+                module = build_module(training, parts.net, compiled=False, epochs=job.epochs)
                 check_optimizer(module, parts.run)
 
 

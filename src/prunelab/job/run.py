@@ -149,7 +149,7 @@ def assemble(job: Job, splits: Splits, compiled: bool) -> Parts:
     data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     epochs = method.schedule_epochs(job.epochs, run.epoch)
-    return Parts(method, net, plan, data, run, build_module(job, net, len(splits.classes), compiled, epochs))
+    return Parts(method, net, plan, data, run, build_module(job, net, compiled, epochs))
 
 
 def build_net(job: Job, classes: int) -> nn.Module:
@@ -163,14 +163,13 @@ def start_from(net: nn.Module, pretrained: str | None) -> Plan:
     return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
 
 
-def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
+def build_module(job: Job, net: nn.Module, compiled: bool, epochs: int) -> Classifier:
     """The network and all that trains it; the learning-rate schedule takes `epochs`, fine-tuning follows."""
     optim = job.config["optim"]
     return Classifier(
         net,
         instantiate(optim["optimizer"]),
         instantiate(optim["schedule"]),
-        classes,
         optim["label_smoothing"],
         compiled,
         epochs,

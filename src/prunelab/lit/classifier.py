@@ -10,8 +10,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from prunelab.core import distributed
 from prunelab.measure.compile_time import drop_graphs
@@ -20,34 +18,40 @@ EXAMPLE = torch.zeros(2, 3, 32, 32)
 SPLITS = ("train", "val", "test")  # the last two in the order of the data module's evaluation loaders
 
 
-class EpochMetrics(nn.Module):
-    """Mean loss and accuracy of an epoch, accumulated on the device without a synchronisation per step."""
+class EpochMetrics:
+    """Mean loss and accuracy of an epoch, summed on the device without a synchronisation per step."""
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.loss = MeanMetric(nan_strategy="disable")
-        self.acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.loss: Tensor | float = 0.0  # a number until the first batch says on which device
+        self.correct: Tensor | float = 0
+        self.losses = self.images = 0  # that were added
 
     def add(self, logits: Tensor, losses: Tensor, y: Tensor) -> None:
         """`losses` are those of single images (n,), or the mean over a batch if all batches have the same size."""
-        self.loss.update(losses)
-        self.acc.update(logits, y)
+        self.loss = self.loss + (losses.sum() if losses.ndim else losses)
+        self.correct = self.correct + (logits.argmax(1) == y).sum()
+        self.losses += losses.numel()
+        self.images += len(y)
 
     def sums(self) -> dict[str, Tensor]:
-        """The running sums of this epoch, as references: a resumed epoch writes into them."""
-        metrics = {"loss": self.loss, "acc": self.acc}
-        return {f"{name}.{key}": getattr(m, key) for name, m in metrics.items() for key in dict(m.metric_state)}
+        """The running sums of this epoch, on the CPU, under the names that 0.1.0 gave them."""
+        missed = self.images - self.correct
+        sums = {"loss.mean_value": self.loss, "loss.weight": self.losses, "acc.tp": self.correct, "acc.fn": missed}
+        return {name: torch.as_tensor(value).cpu() for name, value in sums.items()}
 
     def restore(self, sums: dict[str, Tensor]) -> None:
-        for name, tensor in self.sums().items():
-            tensor.copy_(sums[name])
+        self.loss, self.correct = float(sums["loss.mean_value"]), int(sums["acc.tp"])
+        self.losses, self.images = int(sums["loss.weight"]), self.correct + int(sums["acc.fn"])
 
-    def take(self) -> dict[str, Tensor]:
-        """The means since the last call; resets the sums."""
-        means = {"loss": self.loss.compute(), "acc": self.acc.compute()}
-        self.loss.reset()
-        self.acc.reset()
-        return means
+    def take(self, device: torch.device) -> dict[str, Tensor]:
+        """The means since the last call, over all ranks, which train on `device`; resets the sums."""
+        sums = [torch.as_tensor(value) for value in (self.loss, self.losses, self.correct, self.images)]
+        loss, losses, correct, images = distributed.sums(sums, device)
+        self._reset()
+        return {"loss": loss / losses, "acc": correct / images}
 
 
 class Classifier(L.LightningModule):
@@ -64,7 +68,6 @@ class Classifier(L.LightningModule):
         net: nn.Module,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: Callable[[Optimizer, int], LRScheduler],
-        num_classes: int = 10,
         label_smoothing: float = 0.0,
         compiled: bool = False,
         epochs: int | None = None,
@@ -78,21 +81,26 @@ class Classifier(L.LightningModule):
         self.compiled = compiled
         self.epochs = epochs
         self.finetune = finetune
-        self.epoch_metrics = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
+        self.epoch_metrics = {split: EpochMetrics() for split in SPLITS}
         self.example_input_array = EXAMPLE
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        sums = {name: tensor.cpu() for name, tensor in self._metrics("train").sums().items()}
-        checkpoint["tally"] = distributed.gather(sums)  # the key that 0.1.0 wrote
+        checkpoint["tally"] = distributed.gather(self.epoch_metrics["train"].sums())  # the key that 0.1.0 wrote
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "tally" in checkpoint:  # a file with only weights has none
-            self._metrics("train").restore(checkpoint["tally"][distributed.rank()])
+            self.epoch_metrics["train"].restore(checkpoint["tally"][distributed.rank()])
 
     def on_fit_start(self) -> None:
         if self.compiled:
             drop_graphs()  # the jobs of a sweep share torch's limit on compiled graphs
             self.net.compile()  # in place: names, parameters and checkpoints do not change
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # which Lightning sets some fifty times a step; a Module looks for a parameter
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -101,7 +109,7 @@ class Classifier(L.LightningModule):
         x, y = batch
         logits = self.net(x)
         loss = self.scoring_loss(logits, y)
-        self._metrics("train").add(logits.detach(), loss.detach(), y)
+        self.epoch_metrics["train"].add(logits.detach(), loss.detach(), y)
         return loss
 
     def scoring_loss(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -115,17 +123,14 @@ class Classifier(L.LightningModule):
         x, y = batch
         with torch.compiler.set_stance("force_eager"):  # else batches of each size are compiled anew
             logits = self.net(x)
-        self._metrics(SPLITS[1 + dataloader_idx]).add(logits, F.cross_entropy(logits, y, reduction="none"), y)
+        self.epoch_metrics[SPLITS[1 + dataloader_idx]].add(logits, F.cross_entropy(logits, y, reduction="none"), y)
 
     def on_validation_epoch_end(self) -> None:
         for split in SPLITS[1:]:
             self._log(split)
 
-    def _metrics(self, split: str) -> EpochMetrics:
-        return cast(EpochMetrics, self.epoch_metrics[SPLITS.index(split)])
-
     def _log(self, split: str) -> None:
-        self.log_dict({f"{split}/{name}": value for name, value in self._metrics(split).take().items()})
+        self.log_dict({f"{split}/{name}": value for name, value in self.epoch_metrics[split].take(self.device).items()})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.net.parameters())
