@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from prunelab.core.printable import printable
+from prunelab.job.threads import yield_cores
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable
 
@@ -15,11 +16,13 @@ def main() -> None:
     """Composes the configuration from the command line, and runs it."""
     end_quietly()  # before the imports, which take seconds
     start_parent_watchdog()
+    yield_cores()
     import hydra
 
-    from prunelab.job.conf import conf_dir, register_resolvers
+    from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
 
     register_resolvers()
+    share_structured_configs()
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
 
 

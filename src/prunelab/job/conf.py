@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from prunelab.job.check import check_values
@@ -54,6 +55,11 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     OmegaConf.register_new_resolver("first_pruning", first_pruning, replace=True)
     OmegaConf.register_new_resolver("training", training, replace=True)
+
+
+def share_structured_configs() -> None:
+    """Keeps Hydra from copying all its structured configurations, which it only reads, at every composition."""
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 
 def training(pretrained: str | None, epochs: int) -> int:

@@ -18,6 +18,7 @@ from prunelab.lit.buffer_sync import BufferSync
 from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints
 from prunelab.lit.device import choose_kernels, expected_device
 from prunelab.lit.history import History
+from prunelab.lit.idle_hooks import NoProfiler, skip_idle_hooks
 from prunelab.lit.rng_state import RngState
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
@@ -57,7 +58,7 @@ def make_trainer(
             on_start()
 
     trainer: L.Trainer = instantiate(
-        job.config["trainer"],
+        {"profiler": NoProfiler()} | job.config["trainer"],
         strategy=_strategy(job.devices),
         use_distributed_sampler=False,  # each rank selects its share itself
         max_epochs=epochs,
@@ -74,10 +75,11 @@ def make_trainer(
         plugins=[AtomicCheckpointIO(), *environments(job.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,  # nothing is logged at a step; Lightning warns when an epoch is shorter than this
+        log_every_n_steps=0,  # nothing is logged at a step
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
+    skip_idle_hooks(trainer)
     return trainer
 
 

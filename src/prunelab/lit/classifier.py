@@ -95,6 +95,12 @@ class Classifier(L.LightningModule):
             drop_graphs()  # the jobs of a sweep share torch's limit on compiled graphs
             self.net.compile()  # in place: names, parameters and checkpoints do not change
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # which Lightning sets some fifty times a step; a Module looks for a parameter
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 

@@ -25,7 +25,7 @@ class MaskedParameters:
         factors: list[Tensor] = []
         for param, factor in self._pairs():
             states = optimizer.state.get(param, {}).values() if optimizer is not None else ()
-            same = [param.data, *(s for s in states if isinstance(s, Tensor) and s.shape == param.shape)]
+            same = [param, *(s for s in states if isinstance(s, Tensor) and s.shape == param.shape)]
             tensors += same
             factors += [factor] * len(same)
         _multiply(tensors, factors)
