@@ -41,7 +41,7 @@ PARAMETERS = {
 }
 
 # Than another of their family, which runs in their place
-DEEPER = {"resnet20", "resnet32", "resnet56", "resnet110", "vgg16", "vgg19", "conv4", "conv6"}
+DEEPER = {"resnet18", "resnet20", "resnet32", "resnet56", "resnet110", "vgg16", "vgg19", "conv4", "conv6"}
 RUN = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in PARAMETERS]
 
 
@@ -146,9 +146,10 @@ def test_resnet18_is_torchvisions_behind_a_small_stem() -> None:
     assert_same_logits(net, oracle)
 
 
-def test_vgg11_is_torchvisions_with_one_linear() -> None:
-    features = torchvision.models.vgg11_bn().features
-    assert_same_logits(vgg11(), nn.Sequential(features, nn.Flatten(), nn.Linear(512, 10)))
+def test_a_vgg_is_torchvisions_with_one_linear() -> None:
+    widths = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]  # a quarter of column A
+    features = torchvision.models.vgg.make_layers(widths, batch_norm=True)
+    assert_same_logits(vgg11(width=0.25), nn.Sequential(features, nn.Flatten(), nn.Linear(128, 10)))
 
 
 def test_densenet_bc100_is_torchvisions_behind_a_small_stem() -> None:
