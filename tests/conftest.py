@@ -57,6 +57,7 @@ def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The folder of a job of one epoch, run once for all tests: they read it, or copy it."""
+    from prunelab.job.run import run
 
     @cache
     def run_once(*overrides: str) -> Path:
