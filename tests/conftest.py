@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,20 @@ def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = np.clip(colour + rng.normal(0, 40, (32, 32, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a job of one epoch, run once for all tests: they read it, or copy it."""
+    from prunelab.job.run import run
+
+    @cache
+    def run_once(*overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("trained") / "job"
+        run(compose_job([*tiny_job(tiny_images), "model=resnet8", "epochs=1", *overrides], folder))
+        return folder
+
+    return run_once
 
 
 @pytest.fixture

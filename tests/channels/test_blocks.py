@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torchvision
+from small_nets import dense, mobile, narrow_vgg, option_a, option_b
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,10 +20,8 @@ from prunelab.core.time import Progress
 from prunelab.core.types import Example
 from prunelab.criteria.norm import Norm
 from prunelab.models.cifar_resnet import resnet8, resnet20
-from prunelab.models.densenet import densenet40
 from prunelab.models.mobilenet_v2 import MobileNetV2
 from prunelab.models.resnet import BasicBlock, resnet18
-from prunelab.models.vgg import vgg11
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 Build = Callable[[], nn.Module]
@@ -33,10 +32,10 @@ def bound(net: nn.Module, example: Example = IMAGES, skip: Sequence[str] = ()) -
 
 
 def test_a_block_with_a_frozen_weight_stays() -> None:
-    net = resnet20()
+    net = option_a()
     net.layer1[1].conv2.requires_grad_(False)
-    net.layer1[2].bn1.bias.requires_grad_(False)
-    assert {"layer1.0", "layer1.1", "layer1.2"} & {block.path for block in bound(net).blocks} == {"layer1.0"}
+    net.layer2[1].bn1.bias.requires_grad_(False)
+    assert [block.path for block in bound(net).blocks] == ["layer1.0", "layer3.1"]
 
 
 def stand_ins(net: nn.Module, example: Example = IMAGES) -> dict[str, str]:
@@ -80,13 +79,12 @@ def behind_a_conv(block: nn.Module, *others: nn.Module) -> nn.Sequential:
 # What is a block
 
 FOUND: dict[str, tuple[Build, str]] = {
-    "resnet8": (resnet8, "layer1.0"),
+    "option A": (option_a, "layer1.0 layer1.1 layer2.1 layer3.1"),
+    "option B": (option_b, "layer1.0 layer1.1 layer2.1 layer3.1"),
+    "mobile": (mobile, "stage2.1 stage3.1 stage3.2"),
+}
+SLOW: dict[str, tuple[Build, str]] = {
     "resnet20": (resnet20, "layer1.0 layer1.1 layer1.2 layer2.1 layer2.2 layer3.1 layer3.2"),
-    "resnet8, B": (lambda: resnet8(shortcut="B"), "layer1.0"),
-    "resnet20, B": (
-        lambda: resnet20(shortcut="B"),
-        "layer1.0 layer1.1 layer1.2 layer2.1 layer2.2 layer3.1 layer3.2",
-    ),
     "resnet18": (resnet18, "layer1.0 layer1.1 layer2.1 layer3.1 layer4.1"),
     "mobilenet_v2": (
         MobileNetV2,
@@ -104,12 +102,16 @@ FOUND: dict[str, tuple[Build, str]] = {
 }
 
 
-@pytest.mark.parametrize(("build", "paths"), FOUND.values(), ids=FOUND)
+@pytest.mark.parametrize(
+    ("build", "paths"),
+    [*FOUND.values(), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW.values())],
+    ids=[*FOUND, *SLOW],
+)
 def test_the_blocks_of_known_nets_are_those_with_an_identity_skip(build: Build, paths: str) -> None:
     assert stand_ins(build()) == dict.fromkeys(paths.split(), "Identity")
 
 
-@pytest.mark.parametrize("build", [vgg11, densenet40], ids=["VGG", "DenseNet"])
+@pytest.mark.parametrize("build", [narrow_vgg, dense], ids=["VGG", "DenseNet"])
 def test_a_net_without_blocks_is_refused_by_name(build: Build) -> None:
     net = build()
     with pytest.raises(ValueError, match=f"{type(net).__name__}: no residual blocks to prune, it has none"):
@@ -122,10 +124,10 @@ def test_without_an_example_the_error_says_where_to_set_it() -> None:
 
 
 def test_a_block_with_a_skipped_weight_stays() -> None:
-    net = resnet20()
+    net = option_a()
     blocks = bound(net, skip=["layer1.1.conv2.weight", "layer3.*"]).blocks
-    assert [block.path for block in blocks] == ["layer1.0", "layer1.2", "layer2.1", "layer2.2"]
-    with pytest.raises(ValueError, match="ResNet: no residual blocks to prune, it has 7"):
+    assert [block.path for block in blocks] == ["layer1.0", "layer2.1"]
+    with pytest.raises(ValueError, match="ResNet: no residual blocks to prune, it has 4"):
         bound(net, skip=["*.conv1.weight"])
 
 
@@ -323,11 +325,16 @@ class IntoTheInput(InPlace):
         return x
 
 
+def _with_stochastic_depth() -> nn.Module:
+    depth = torchvision.ops.StochasticDepth(0.5, "row")
+    return behind_a_conv(*[Skip(nn.Sequential(conv(), norm(), depth)) for _ in range(3)], conv())
+
+
 NETS: dict[str, Build] = {
-    "resnet20": resnet20,
-    "mobilenet_v2": MobileNetV2,
-    "torchvision resnet18": torchvision.models.resnet18,
-    "stochastic depth": torchvision.models.efficientnet_b0,
+    "option A": option_a,
+    "mobile": mobile,
+    "torchvision": lambda: torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [2, 1, 1, 1]),
+    "stochastic depth": _with_stochastic_depth,
     "input with both signs": lambda: behind_a_conv(BasicBlock(4, 4, 1, nn.Identity()), conv()),
     "preactivation": lambda: behind_a_conv(
         *[Skip(nn.Sequential(norm(), nn.ReLU(), conv())) for _ in range(2)], nn.ReLU(inplace=True), conv()
@@ -336,9 +343,14 @@ NETS: dict[str, Build] = {
     "in place": lambda: behind_a_conv(InPlace(), InPlace(), conv()),
     "into the input": lambda: behind_a_conv(IntoTheInput(), conv()),
 }
+SLOW_WITHOUT = ("resnet20", "mobilenet_v2", "torchvision efficientnet_b0")
 
 
-@pytest.mark.parametrize("build", NETS.values(), ids=NETS)
+@pytest.mark.parametrize(
+    "build",
+    [*NETS.values(), *(pytest.param(SLOW[name][0], marks=pytest.mark.slow) for name in SLOW_WITHOUT)],
+    ids=[*NETS, *SLOW_WITHOUT],
+)
 def test_without_the_removed_blocks_a_net_computes_what_the_masked_one_does(build: Build) -> None:
     net = randomized(build())
     block = bound(net)
@@ -435,17 +447,17 @@ def test_masks_cover_every_parameter_of_a_removed_block_and_nothing_else() -> No
 
 
 def test_rates_and_checkpoints_count_blocks() -> None:
-    net = resnet20()
+    net = option_a()
     for p in net.get_submodule("layer2.1").parameters():
-        p.data *= 1e-3  # the least of the seven
-    pruners = [Pruner(Norm(p=1), Block(), Uniform(), Rounds(rate=1 / 7, start=0.0)) for _ in range(2)]
+        p.data *= 1e-3  # the least of the four
+    pruners = [Pruner(Norm(p=1), Block(), Uniform(), Rounds(rate=1 / 4, start=0.0)) for _ in range(2)]
     for pruner in pruners:
         pruner.attach(net, IMAGES)
         pruner.load_state_dict(pruner.state_dict())  # nothing is pruned yet
-    assert pruners[0].unit_counts() == {"blocks": (0, 7)}
+    assert pruners[0].unit_counts() == {"blocks": (0, 4)}
     pruners[0].check(Progress(0, total=100, epoch=10))
     assert pruners[0].update(Progress(0, total=100, epoch=10))
-    assert pruners[0].unit_counts() == {"blocks": (1, 7)}
+    assert pruners[0].unit_counts() == {"blocks": (1, 4)}
     assert pruners[0].masks.keys() == {n for n, _ in net.named_parameters() if n.startswith("layer2.1.")}
     pruners[1].load_state_dict(pruners[0].state_dict())
     assert pruners[1].masks.keys() == pruners[0].masks.keys()

@@ -7,6 +7,7 @@ from functools import cache
 import lightning as L
 import pytest
 import torch
+from small_nets import dense, mobile, narrow_vgg, option_a
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from toy_parts import Pairs, Positive
@@ -28,10 +29,7 @@ from prunelab.criteria.norm import Norm
 from prunelab.measure.macs import applications
 from prunelab.measure.profiler import network_cost
 from prunelab.models.cifar_resnet import resnet8, resnet20
-from prunelab.models.densenet import densenet40
 from prunelab.models.keras_cnn import KerasCNN
-from prunelab.models.mobilenet_v2 import MobileNetV2
-from prunelab.models.vgg import vgg11
 
 IMAGES = torch.zeros(2, 3, 32, 32)
 Build = Callable[[], nn.Module]
@@ -94,17 +92,10 @@ def at_random(units: Scores, seed: int) -> Masks:
     return keep
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("build", "units"),
-    [
-        (resnet8, Filter),
-        (densenet40, Filter),
-        (MobileNetV2, Filter),
-        (KerasCNN, Neuron),
-        (Odd, Filter),
-        (Odd, Channels),
-    ],
+    [(option_a, Filter), (dense, Filter), (mobile, Filter), (KerasCNN, Neuron), (Odd, Filter), (Odd, Channels)],
 )
 def test_what_masks_leave_is_what_surgery_leaves(build: Build, units: Units, seed: int) -> None:
     net, granularity = bound(build, units)
@@ -132,11 +123,10 @@ def test_units_of_a_group_may_have_more_or_fewer_channels() -> None:
     assert params.reachable == pytest.approx(15 / 30)
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("of", ["params", "macs"])
 @pytest.mark.parametrize(("build", "units"), [(resnet8, Weight), (resnet20, Block)])
-def test_what_masks_leave_of_weights_and_blocks(build: Build, units: Units, of: str, seed: int) -> None:
-    keep = at_random(scores(build, units), seed)
+def test_what_masks_leave_of_weights_and_blocks(build: Build, units: Units, of: str) -> None:
+    keep = at_random(scores(build, units), 0)
     attained = made(build, units, of).attained(keep)
     assert attained == pytest.approx(counted(build, units, of, keep), abs=1e-12)
 
@@ -151,10 +141,10 @@ def test_blocks_that_are_cut_out_leave_what_was_told() -> None:
     assert 0 < made(resnet20, Block, "macs").attained(keep) == pytest.approx(1 - left.macs / dense.macs, abs=1e-12)
 
 
-@pytest.mark.parametrize("rate", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("rate", [0.3, 0.8])
 @pytest.mark.parametrize("allocation", [Uniform(), Global()], ids=lambda a: type(a).__name__)
 @pytest.mark.parametrize("of", ["params", "macs"])
-@pytest.mark.parametrize("build", [resnet20, vgg11, densenet40, MobileNetV2, KerasCNN])
+@pytest.mark.parametrize("build", [option_a, narrow_vgg, dense, mobile, KerasCNN])
 def test_a_budget_is_met_within_a_percent_by_the_lowest_of_each_group(
     build: Build, of: str, allocation: Allocation, rate: float
 ) -> None:
@@ -183,7 +173,7 @@ def test_one_threshold_parts_what_goes_from_what_stays_but_for_a_few() -> None:
 
 
 def test_a_uniform_budget_stays_near_one_rate_for_all() -> None:
-    keep = made(resnet20, Filter, "macs")(Uniform(), scores(resnet20, Filter), 0.5)
+    keep = made(option_a, Filter, "macs")(Uniform(), scores(option_a, Filter), 0.5)
     gone = [1 - float(kept.float().mean()) for kept in keep.values()]
     assert max(gone) - min(gone) <= 2 / 16  # of the narrowest layers one unit more or less, each way
 
@@ -203,7 +193,7 @@ def test_rate_zero_removes_nothing(of: str) -> None:
 
 
 def test_what_is_gone_stays_gone_whatever_the_scores_become() -> None:
-    units, ramp = scores(resnet20, Filter), made(resnet20, Filter, "macs")
+    units, ramp = scores(option_a, Filter), made(option_a, Filter, "macs")
     before: Masks = {name: torch.ones_like(score, dtype=torch.bool) for name, score in units.items()}
     g = torch.Generator().manual_seed(0)
     for step in range(1, 11):
@@ -271,10 +261,10 @@ def test_no_group_is_emptied_whatever_the_allocation_does() -> None:
 def test_a_group_with_a_single_unit_left_is_named_and_no_rate_that_was_only_tried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made(resnet20, Filter, "params")(Global(), scores(resnet20, Filter), 0.3)
+    made(option_a, Filter, "params")(Global(), scores(option_a, Filter), 0.3)
     (record,) = [record for record in caplog.records if record.name.startswith("prunelab")]
     assert "0.3 of params leaves a single unit of" in record.getMessage()
-    assert "layer3.0.conv1.weight" in record.getMessage()
+    assert "layer2.0.conv1.weight" in record.getMessage()
     Global()({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0, 5.0])}, 0.4)
     assert "a global threshold" in caplog.text  # it has its voice back
 
@@ -336,12 +326,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_part_of_the_latency_goes_by_few_nets_made_small(
     clock: list[float], allocation: Allocation, rate: float
 ) -> None:
-    net, granularity = bound(resnet20, Filter)
+    net, granularity = bound(option_a, Filter)
     timed, before = Budget("latency").bind(net, granularity, IMAGES), parameters(net)
-    keep = timed(allocation, scores(resnet20, Filter), rate)
+    keep = timed(allocation, scores(option_a, Filter), rate)
     assert len(clock) <= 8
     assert timed.attained(keep) == pytest.approx(rate, abs=0.04)
-    assert timed.attained(keep) == pytest.approx(counted(resnet20, Filter, "params", keep))
+    assert timed.attained(keep) == pytest.approx(counted(option_a, Filter, "params", keep))
     assert parameters(net) == before
 
 
@@ -353,7 +343,7 @@ class Abrupt(Allocation):
 
 
 def test_few_nets_are_timed_also_where_none_comes_near(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    keep = Budget("latency").bind(*bound(resnet20, Filter), IMAGES)(Abrupt(), scores(resnet20, Filter), 0.5)
+    keep = Budget("latency").bind(*bound(option_a, Filter), IMAGES)(Abrupt(), scores(option_a, Filter), 0.5)
     assert len(clock) <= 8
     assert {float(kept.float().mean()) for kept in keep.values()} <= {1.0, 31 / 32, 63 / 64, 1 / 16, 2 / 32, 3 / 64}
     assert "of latency, as measured, instead of 0.5" in caplog.text

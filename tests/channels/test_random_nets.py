@@ -342,33 +342,38 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
 
 
 def test_removable_channels_can_be_removed() -> None:
-    went = [cut_at_random(*random_net(seed), seed) for seed in range(25)]
-    assert sum(share > 0 for share in went) >= 23  # else the graph would be safe but useless
+    """From networks that together reach every line of prunelab.channels that the first forty reach."""
+    for seed in (3, 16, 23, 24, 28, 33, 34, 35, 36, 38, 39):
+        assert cut_at_random(*random_net(seed), seed) > 0  # else the graph would be safe but useless
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_removable_channels_can_be_removed_from_hundreds_of_networks() -> None:
     went = []
-    for seed in range(25, 325):
+    for seed in range(325):
         net, example = random_net(seed)
         went += [cut_at_random(copy.deepcopy(net), example, draw) for draw in range(2)]
     assert sum(share > 0 for share in went) / len(went) > 0.95
 
 
-def around(piece: Piece, d: int) -> tuple[nn.Module, Tensor]:
-    """A layer, the piece, and a layer."""
+def around(piece: Piece, d: int) -> nn.Module:
+    """A layer, the piece, and two layers."""
     dice = Dice(0)
     dice.d = d
     part, c = piece(dice, 8, 0)
-    return nn.Sequential(dice.conv(4, 8), part, dice.conv(c, 8), dice.conv(8, 2)), torch.zeros(2, 4, *[4] * d)
+    return nn.Sequential(dice.conv(4, 8), part, dice.conv(c, 8), dice.conv(8, 2))
 
 
 @pytest.mark.parametrize("d", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_channels_pass_known_operations_and_stay_at_unknown_ones(d: int) -> None:
-    for name, piece in {**KNOWN, **UNKNOWN}.items():
-        graph = channel_graph(*around(piece, d))
-        assert (("0.weight", 0) in graph.places) == (name in KNOWN), name
-        assert ("2.weight", 0) in graph.places or name == "into zeros", name  # its result is unknown
+    """All side by side in one network, which is traced once."""
+    names = [*KNOWN, *UNKNOWN]
+    nets = nn.ModuleList(around(piece, d) for piece in [*KNOWN.values(), *UNKNOWN.values()])
+    graph = channel_graph(Do(lambda m, x: [net(x) for net in m.nets], nets=nets), torch.zeros(2, 4, *[4] * d))
+    for i, name in enumerate(names):
+        assert ((f"nets.{i}.0.weight", 0) in graph.places) == (name in KNOWN), name
+        assert (f"nets.{i}.2.weight", 0) in graph.places or name == "into zeros", name  # its result is unknown
         if name in UNKNOWN:
-            assert "called in 1" in graph.stays["0.weight"] or "a single unit" in graph.stays["0.weight"], name
+            why = graph.stays[f"nets.{i}.0.weight"]
+            assert f"called in nets.{i}.1" in why or "a single unit" in why, name

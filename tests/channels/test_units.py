@@ -4,13 +4,12 @@ import logging
 
 import pytest
 import torch
+from small_nets import mobile, narrow_vgg
 from torch import Tensor, nn
 
 from prunelab.channels.units import Channels, Filter, Neuron
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8
-from prunelab.models.mobilenet_v2 import MobileNetV2
-from prunelab.models.vgg import vgg11
 
 
 class Crossed(nn.Module):
@@ -134,11 +133,11 @@ def test_a_skipped_weight_keeps_its_whole_group() -> None:
 def test_filters_of_single_layers_are_the_first_convolutions_of_blocks() -> None:
     makers = bound(resnet8(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers
     assert makers == ("layer1.0.conv1.weight", "layer2.0.conv1.weight", "layer3.0.conv1.weight")
-    chain = bound(vgg11(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers  # nothing is added up
-    assert chain == bound(vgg11(), torch.zeros(1, 3, 32, 32)).makers
-    mobile = bound(MobileNetV2(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers
-    assert "stage2.0.expand.conv.weight" in mobile  # with the depthwise convolution behind it
-    assert "stage2.1.project.conv.weight" not in mobile
+    chain = bound(narrow_vgg(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers
+    assert len(chain) == 8  # all: nothing is added up
+    inverted = bound(mobile(), torch.zeros(1, 3, 32, 32), Filter(summed=False)).makers
+    assert "stage2.0.expand.conv.weight" in inverted  # with the depthwise convolution behind it
+    assert "stage2.1.project.conv.weight" not in inverted
 
 
 class GroupedResidual(nn.Module):

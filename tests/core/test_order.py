@@ -11,7 +11,7 @@ from prunelab.core import allocation as allocations
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.types import Masks
 
-RATES = [i / 40 for i in range(40)] + [0.001, 1 / 3, 0.999]
+RATES = [i / 20 for i in range(20)] + [0.001, 1 / 3, 0.999]
 
 
 def units(seed: int, values: int) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ def units(seed: int, values: int) -> dict[str, Tensor]:
     ids=lambda a: type(a).__name__,
 )
 def test_masks_are_those_of_the_allocation_at_every_rate(allocation: Allocation, values: int) -> None:
-    for seed in range(5):
+    for seed in range(2):
         scores = units(seed, values)
         at = allocation.masks_at(scores)
         for rate in RATES:

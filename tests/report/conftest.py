@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charting import sketch
+
+from prunelab.report.figures import style
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8)
 EPOCHS = 10
@@ -104,6 +107,12 @@ def add(tmp_path: Path) -> Add:
         return job
 
     return file
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are specified and written as files, but not drawn."""
+    monkeypatch.setattr(style, "pictures", sketch)
 
 
 @pytest.fixture(params=[1, 3], ids=["1 seed", "3 seeds"])

@@ -32,6 +32,7 @@ def test_the_front_is_what_comparing_all_pairs_finds(values: int) -> None:
         assert pareto_optimal(points) == brute_force(points)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_summary_lists_the_front_by_macs_with_the_settings(add: Add) -> None:
     for method, rate, accuracy in (("usp", 0.2, 0.9), ("usp", 0.8, 0.7), ("sp", 0.2, 0.8), ("sp", 0.5, 0.8)):
         overrides = [f"prune={method}", f"rate={rate}", "seed=0", f"optim.lr={accuracy}"]
@@ -71,6 +72,7 @@ def test_hypervolume_is_the_share_of_random_points_that_are_dominated(seed: int)
     assert hypervolume(points) == pytest.approx(dominated / 20_000, abs=0.015)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_hypervolumes_are_of_means_and_say_over_how_many_rates(add: Add) -> None:
     for seed, accuracy in enumerate((0.7, 0.9)):
         add("usp", 0.5, seed, accuracy=accuracy)
@@ -128,6 +130,7 @@ def test_costs_far_apart_get_a_logarithmic_axis(rates: tuple[float, float], scal
     assert ("log scale" in x["title"]) == (scale == "log")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_single_jobs_share_one_table_and_have_no_figures_of_one_point(add: Add) -> None:
     for i in range(MANY + 1):
         config = {"epochs": 10, "optim": {"lr": i}}

@@ -18,6 +18,7 @@ Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 
 
+@pytest.mark.parametrize("sweep", [3], indirect=True, ids=["3 seeds"])
 def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> None:
     before = set(sweep.rglob("*"))
     assert main(["report", str(sweep)]) == 0
@@ -41,6 +42,7 @@ def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> 
     assert err == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_groups_have_figures_of_their_own(add: Add) -> None:
     add(folder="a=1", comparable="a" * 16)
     done = summary.write(add(folder="a=2", comparable="b" * 16).parent)
@@ -49,6 +51,8 @@ def test_groups_have_figures_of_their_own(add: Add) -> None:
     assert {f"accuracy_over_rate-id={part * 6}.png" for part in "ab"} <= drawn
 
 
+@pytest.mark.parametrize("sweep", [1], indirect=True, ids=["1 seed"])
+@pytest.mark.usefixtures("undrawn")
 def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
     sweep: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
@@ -73,6 +77,7 @@ def test_without_a_drawing_library_the_table_is_still_written(add: Add, monkeypa
     assert len(done.failures) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_is_replaced_whole_or_not_at_all(add: Add, monkeypatch: Patch) -> None:
     sweep = add().parent
     (sweep / "summary.csv").write_text("old")
@@ -102,6 +107,8 @@ def test_two_reports_are_the_same_files(add: Add) -> None:
     assert {path: path.read_bytes() for path in summary.write(sweep).paths} == first
 
 
+@pytest.mark.parametrize("sweep", [1], indirect=True, ids=["1 seed"])
+@pytest.mark.usefixtures("undrawn")
 def test_a_chapter_that_fails_loses_no_other(sweep: Path, monkeypatch: Patch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("damaged")
@@ -112,6 +119,8 @@ def test_a_chapter_that_fails_loses_no_other(sweep: Path, monkeypatch: Patch) ->
     assert (sweep / "figures" / "accuracy_over_rate.png").exists()
 
 
+@pytest.mark.parametrize("sweep", [1], indirect=True, ids=["1 seed"])
+@pytest.mark.usefixtures("undrawn")
 def test_figures_of_an_earlier_report_are_removed_and_nothing_else(sweep: Path) -> None:
     summary.write(sweep)
     for name in ("accuracy_over_rate-old.png", "mine.txt"):
@@ -121,6 +130,7 @@ def test_figures_of_an_earlier_report_are_removed_and_nothing_else(sweep: Path) 
     assert (sweep / "figures" / "mine.txt").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_drafts_of_a_killed_report_are_removed_a_day_later(add: Add) -> None:
     sweep, old = add().parent, time.time() - 2 * DAY
     (sweep / "figures").mkdir()
@@ -132,7 +142,9 @@ def test_drafts_of_a_killed_report_are_removed_a_day_later(add: Add) -> None:
     assert not any(path.exists() for path in left)
 
 
-def test_only_the_first_of_very_many_groups_are_drawn_with_a_note(add: Add) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_only_the_first_of_very_many_groups_are_drawn_with_a_note(add: Add, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(catalogue, "MOST", 2)
     for i in range(catalogue.MOST + 2):
         for seed in (0, 1):
             config = {"epochs": 10, "optim": {"lr": i}}

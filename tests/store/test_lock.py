@@ -128,7 +128,7 @@ def test_checking_the_lock_does_not_prevent_taking_it(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=check)
     thread.start()
-    for _ in range(200):
+    for _ in range(50):
         with held(path):
             pass
     over.set()

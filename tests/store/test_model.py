@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from prunelab.compact import quantize
 from prunelab.data.normalise import Normalise
 from prunelab.store.model import load_run
 
-Job = Callable[..., dict[str, Any]]
+Trained = Callable[..., Path]
 Compose = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
 Change = Callable[[Path], object]
@@ -32,13 +33,12 @@ METHODS = (
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_network_has_the_loss_and_accuracy_of_the_result(
-    method: str, job: Job, composed: Compose, tmp_path: Path
-) -> None:
-    last = job(*method.split())["history"][-1]
+def test_the_network_has_the_loss_and_accuracy_of_the_result(method: str, trained: Trained, composed: Compose) -> None:
+    folder = trained(*method.split())
+    last = json.loads((folder / "result.json").read_text())["history"][-1]
     splits = instantiate(composed(*method.split()).data).load()
     x, y = Normalise(splits.mean, splits.std)(splits.test.x), splits.test.y
-    net = load_run(tmp_path / "job")
+    net = load_run(folder)
     assert not any(module.training for module in net.modules())
     with torch.no_grad():
         logits = net(x)
@@ -46,12 +46,13 @@ def test_the_network_has_the_loss_and_accuracy_of_the_result(
     assert (logits.argmax(1) == y).float().mean().item() == pytest.approx(last["test_acc"])
 
 
-@pytest.mark.parametrize("form", ["onnx", "pt2"])
-@pytest.mark.parametrize("method", ["prune=usp", "prune=sp"])
-def test_a_job_is_exported_beside_its_result(method: str, form: str, job: Job, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize(("method", "form"), [("prune=usp", "pt2"), ("prune=sp", "onnx")])
+def test_a_job_is_exported_beside_its_result(
+    method: str, form: str, trained: Trained, tmp_path: Path, capsys: Capture
+) -> None:
     if form == "onnx":
         pytest.importorskip("onnxruntime", reason="ONNX needs onnxruntime: pip install 'prunelab[export]'")
-    job(method, "rate=0.5")
+    shutil.copytree(trained(method, "rate=0.5"), tmp_path / "job")
     before = set(tmp_path.rglob("*"))
     assert main(["export", str(tmp_path / "job"), "--to", form]) == 0
     assert set(tmp_path.rglob("*")) - before == {tmp_path / "job" / f"model.{form}"}
@@ -86,10 +87,9 @@ FAULTS: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_job_that_cannot_be_exported_is_an_error_in_one_line(
-    fault: str, job: Job, tmp_path: Path, capsys: Capture
+    fault: str, trained: Trained, tmp_path: Path, capsys: Capture
 ) -> None:
-    folder = tmp_path / "job"
-    job("epochs=1")
+    folder = shutil.copytree(trained("prune=none"), tmp_path / "job")
     change, message = FAULTS[fault]
     change(folder)
     before = set(tmp_path.rglob("*"))
@@ -118,9 +118,9 @@ def test_a_failed_job_is_refused_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("method", ["prune=usp", "prune=sp"])
 def test_a_job_is_written_again_as_a_compact_file(
-    method: str, values: str, job: Job, tmp_path: Path, capsys: Capture
+    method: str, values: str, trained: Trained, tmp_path: Path, capsys: Capture
 ) -> None:
-    job(method, "rate=0.5")
+    shutil.copytree(trained(method, "rate=0.5"), tmp_path / "job")
     model, path = tmp_path / "job" / "model.safetensors", tmp_path / "job" / f"model-{values}.safetensors"
     assert main(["export", str(tmp_path / "job"), "--to", "compact", "--values", values]) == 0
     size, error = re.search(r"([\d,]+) bytes .* off by (\S+) of the largest\n$", capsys.readouterr().out).groups()
@@ -135,9 +135,8 @@ def test_a_job_is_written_again_as_a_compact_file(
         assert torch.equal(p == 0, again.get_parameter(name) == 0)
 
 
-def test_only_compact_files_take_values(job: Job, tmp_path: Path, capsys: Capture) -> None:
-    job("epochs=1")
-    assert main(["export", str(tmp_path / "job"), "--to", "pt2", "--values", "int8"]) == 2
+def test_only_compact_files_take_values(trained: Trained, capsys: Capture) -> None:
+    assert main(["export", str(trained("prune=none")), "--to", "pt2", "--values", "int8"]) == 2
     assert "--values int8: only compact files round weights" in capsys.readouterr().err
 
 

@@ -29,15 +29,15 @@ def test_a_result_of_0_1_0_is_read_and_written_without_a_difference(earlier, tmp
     assert as_json(Result.from_json(earlier, tmp_path).to_json()) == earlier
 
 
-@pytest.mark.parametrize("method", ["prune=none", "prune=sp rate=0.5", "prune=lottery rate=0.5 epochs=1", "prune=scan"])
-def test_a_result_is_read_as_it_was_written(method: str, job, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["prune=none", "prune=sp rate=0.5", "prune=lottery rate=0.3", "prune=scan"])
+def test_a_result_is_read_as_it_was_written(method: str, trained) -> None:
     more = ["prune.pruning.rates=2", "prune.pruning.batches=2"] if "scan" in method else []
-    job(*method.split(), *more)
-    written = json.loads((tmp_path / "job" / "result.json").read_text())
-    result = read(tmp_path / "job")
+    folder = trained(*method.split(), *more)
+    written = json.loads((folder / "result.json").read_text())
+    result = read(folder)
     assert as_json(result.to_json()) == written
     assert written["schema"] == SCHEMA
-    assert result.job == RunDir(tmp_path / "job").job()
+    assert result.job == RunDir(folder).job()
     assert (result.scan is not None) == ("scan" in method)
 
 

@@ -2,29 +2,38 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import events
 import pytest
+from charting import sketch
 from tensorboard.plugins.custom_scalar import metadata
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from prunelab.__main__ import main
+from prunelab.report.figures import style
 
 CODE = "import sys, prunelab.report.publish, prunelab.tensorboard.study; print('torch' in sys.modules)"
 
 
 @pytest.fixture
-def study(job, tmp_path: Path) -> Path:
+def study(trained, tmp_path: Path) -> Path:
     for rate in ("0", "0.5"):
-        job("prune=usp", f"rate={rate}", "epochs=2", "logger=tensorboard", folder=tmp_path / "study" / f"rate={rate}")
+        job = trained("prune=usp", f"rate={rate}", "logger=tensorboard")
+        shutil.copytree(job, tmp_path / "study" / f"rate={rate}")
     return tmp_path / "study"
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "pictures", sketch)
+
+
 def test_repeated_reports_leave_each_figure_once_and_unchanged(study: Path) -> None:
-    for _ in range(3):
+    for _ in range(2):
         assert main(["report", str(study)]) == 0
     assert len([path for path in study.glob("*tfevents*") if path.stat().st_size]) == 1
     shown = events.tensors(study, "images")
@@ -47,8 +56,8 @@ def test_every_chart_of_the_layout_matches_a_tag_of_the_jobs(study: Path) -> Non
         assert len([tag for tag in logged if re.match(pattern, tag)]) == 1, chart.title
 
 
-def test_a_study_without_tensorboard_gets_no_event_file(job, tmp_path: Path) -> None:
-    job("prune=usp", "rate=0.5", "epochs=1", folder=tmp_path / "study" / "one")
+def test_a_study_without_tensorboard_gets_no_event_file(trained, tmp_path: Path) -> None:
+    shutil.copytree(trained("prune=usp", "rate=0.5"), tmp_path / "study" / "one")
     assert main(["report", str(tmp_path / "study")]) == 0
     assert list(tmp_path.rglob("*tfevents*")) == []
 

@@ -99,6 +99,11 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
             a=conv(3, 4), b=conv(2, 3), out=conv(5, 2)),
         {"a.weight 0": "ABAB", "b.weight 1": "AB", "b.weight 0": "CDE", "out.weight 1": "CDEAB"},
     ),
+    "chunks": (
+        Net(lambda m, x: m.out(torch.cat([m.b((y := m.a(x).chunk(2, 1))[0]), y[1]], 1)),
+            a=conv(3, 4), b=conv(2, 3), out=conv(5, 2)),
+        {"a.weight 0": "ABAB", "b.weight 1": "AB", "b.weight 0": "CDE", "out.weight 1": "CDEAB"},
+    ),
     "scale and PReLU": (
         Net(lambda m, x: m.out(m.act(m.a(x) * m.scale)), a=conv(3, 2), scale=torch.ones(1, 2, 1, 1),
             act=nn.PReLU(2), out=conv(2, 2)),

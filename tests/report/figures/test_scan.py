@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from charting import svg, values
 
 from prunelab.report.figures import scan
@@ -34,6 +35,7 @@ def layers() -> dict[str, Any]:
     return PARTS | {"rates": [0.0, 0.5, 0.9], "layers": ROWS, "reestimated": None, "n": 2000, "statistics_from": 0}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_job_has_its_curve_each_window_and_its_map(add: Add) -> None:
     job = add("scan", 0, scan=scanned(), sensitivity=layers())
     results, _ = load(job.parent)
