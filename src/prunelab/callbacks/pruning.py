@@ -57,12 +57,11 @@ class Pruning(L.Callback):
         self._hook: RemovableHandle | None = None
         self._loaded: dict[str, Any] | None = None
         self._checked: L.LightningModule | None = None  # since the last training
-        self._key = self._generate_state_key(units=type(pruner.granularity).__name__, skip=list(pruner.skip))
 
     @property
     def state_key(self) -> str:
         """Distinguishes two of these in one Trainer by what they prune."""
-        return self._key
+        return self._generate_state_key(units=type(self.pruner.granularity).__name__, skip=list(self.pruner.skip))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
