@@ -4,23 +4,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunelab.compact.quantize import dequantize, is_quantized, quantize
+from prunelab.compact.quantize import NARROW, dequantize, quantize, stored_dtype
 
 TINY = 2.0**-149  # the smallest float32
 WILD = [float("nan"), float("inf"), -float("inf")]
 
 
 def round_trip(kept: Tensor, rows: Tensor, values: str) -> Tensor:
-    return dequantize(quantize(kept, rows, values), rows, kept.dtype)
+    return dequantize(*quantize(kept, rows, int(rows.max()) + 1, NARROW[values]), rows, kept.dtype)
 
 
 def test_int8_by_hand() -> None:
     # 256 steps from -64 to 64 are 0.5 each, their middles -63.75, ..., -0.25, 0.25, ..., 63.75
     kept, rows = torch.tensor([64.0, -64.0, 0.1, -0.1, 1.0, -1.01, 3.0]), torch.tensor([2, 2, 2, 2, 2, 2, 5])
-    parts = quantize(kept, rows, "int8")
-    assert parts["values"].tolist() == [127, -128, 0, -1, 2, -3, 127]
-    assert parts["scale"].tolist() == [0.5, 3 / 128]
-    rounded = dequantize(parts, rows, torch.float32)
+    stored, scale = quantize(kept, rows, 6, torch.int8)
+    assert stored.tolist() == [127, -128, 0, -1, 2, -3, 127]
+    assert scale[[2, 5]].tolist() == [0.5, 3 / 128]
+    rounded = dequantize(stored, scale, rows, torch.float32)
     assert rounded[:6].tolist() == [63.75, -63.75, 0.25, -0.25, 1.25, -1.25]
     assert rounded[6] == 127.5 * 3 / 128
 
@@ -47,7 +47,7 @@ def test_the_smallest_and_largest_weights_keep_their_sign_or_are_refused(size: f
     kept, rows = torch.tensor([size]), torch.tensor([0])
     if values == "float16" and abs(size) > 1:
         with pytest.raises(ValueError, match=r"1 weights are beyond float16, 65504: values='float32' keeps them"):
-            quantize(kept, rows, values)
+            quantize(kept, rows, 1, NARROW[values])
         return
     rounded = round_trip(kept, rows, values)
     assert rounded.isfinite().all()
@@ -64,24 +64,17 @@ def test_float16_rounds_to_nearest_but_never_to_0() -> None:
 @pytest.mark.parametrize("wild", WILD)
 def test_int8_refuses_values_that_are_not_finite(wild: float) -> None:
     with pytest.raises(ValueError, match="1 weights are NaN or infinite, .*values='float32' keeps them"):
-        quantize(torch.tensor([1, wild]), torch.zeros(2, dtype=torch.long), "int8")
+        quantize(torch.tensor([1, wild]), torch.zeros(2, dtype=torch.long), 1, torch.int8)
 
 
 def test_only_weights_that_become_narrower_are_rounded() -> None:
-    weight = torch.ones(2, 2)
-    assert is_quantized(weight, "int8")
-    assert is_quantized(weight, "float16")
-    assert is_quantized(weight.half(), "int8")
-    assert not is_quantized(weight, "float32")
-    assert not is_quantized(weight.half(), "float16")
-    assert not is_quantized(weight.double(), "float32")
-    assert not is_quantized(weight[0], "int8")
-    assert not is_quantized(weight.long(), "int8")
+    assert stored_dtype(torch.float32, 2, "int8") == torch.int8
+    assert stored_dtype(torch.float32, 2, "float16") == torch.float16
+    assert stored_dtype(torch.float16, 2, "int8") == torch.int8
+    assert stored_dtype(torch.float32, 2, "float32") == torch.float32
+    assert stored_dtype(torch.float16, 2, "float16") == torch.float16
+    assert stored_dtype(torch.float64, 2, "float32") == torch.float64
+    assert stored_dtype(torch.float32, 1, "int8") == torch.float32
+    assert stored_dtype(torch.int64, 2, "int8") == torch.int64
     with pytest.raises(ValueError, match="values='int4': expected one of float32, float16, int8"):
-        is_quantized(weight, "int4")
-
-
-def test_scales_of_other_rows_are_refused() -> None:
-    parts = quantize(torch.ones(3), torch.tensor([0, 1, 1]), "int8")
-    with pytest.raises(ValueError, match="2 scales, expected 3"):
-        dequantize(parts, torch.tensor([0, 1, 2]), torch.float32)
+        stored_dtype(torch.float32, 2, "int4")

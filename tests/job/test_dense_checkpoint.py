@@ -44,7 +44,7 @@ def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path
 def test_what_affects_the_pretraining_makes_another_and_what_does_not_shares_it(composed) -> None:
     def pretraining(*overrides: str) -> str:
         dense = job_from(composed("prune=finetune", "rate=0.5", "pretrained=auto", *overrides)).dense_pretraining()
-        return dense.settled(resolve_auto(dense, SimpleNamespace(fingerprint="")), "").identity
+        return dense.settled(resolve_auto(dense, SimpleNamespace(fingerprint="", train=range(140))), "").identity
 
     one = pretraining()
     for same in (("prune=lr_rewind",), ("rate=0.9",), ("optim.finetune=0.1",), ("logger=csv",), ("rounds=2",)):

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -15,16 +16,15 @@ from torch.nn.modules.padding import _ConstantPadNd
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.compact.codec import MOST
+from prunelab.compact.codec import MOST, inflate
 from prunelab.core.network.snapshot import shape_mismatch
 from prunelab.core.numbers.bits import pack_bits, unpack_bits
 from prunelab.models import registry
 
-FORMAT = 2
-LONGEST = 1 << 22  # hexadecimal digits of a plan
+LONGEST = 1 << 22  # characters of a description
 Shapes = Mapping[str, Sequence[int]]
 Read = Callable[[], dict[str, Tensor]]  # the tensors of a file
-FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "sha256": str}
+FIELDS: dict[str, Any] = {"net": str | None, "args": dict, "channels_last": bool, "plan": dict, "tensors": dict}
 
 
 def describe(
@@ -40,7 +40,6 @@ def describe(
     if sum(tensor.numel() for tensor in tensors.values()) > MOST:
         name = None
     about: dict[str, Any] = {
-        "format": FORMAT,
         "net": name,
         "args": dict(args) if name is not None else {},
         "channels_last": _channels_last(net),
@@ -141,22 +140,35 @@ def _channels_last(net: nn.Module) -> bool:
     return any(p.is_contiguous(memory_format=torch.channels_last) for p in images)
 
 
-def parse_header(text: str | None) -> dict[str, Any]:
-    """The description in a header. Raises ValueError for any other format."""
-    if text is None:
-        raise ValueError("safetensors without prunelab's description: load bare weights with pretrained=")
+def pack(about: Mapping[str, Any]) -> bytes:
+    """The description in a file. Raises ValueError for what is not JSON, or too long."""
+    text = json.dumps(about, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > LONGEST:
+        raise ValueError(f"its description has {len(text):,} characters, expected at most {LONGEST:,}")
+    return zlib.compress(text, 9, -zlib.MAX_WBITS)
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """Raises ValueError for anything but a description."""
     try:
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"its description is not JSON ({error}): save it again") from error
-    version = about.get("format") if isinstance(about, dict) else None
-    if type(version) is not int or version != FORMAT:
-        raise ValueError(f"format={version!r:.80}: expected {FORMAT}; another version of prunelab may read it")
+        text = inflate(data, LONGEST)
+    except ValueError as error:
+        raise ValueError(f"its description cannot be read: {error}; save it again") from error
+    about = parsed(text)
     if wrong := [key for key, kind in FIELDS.items() if not isinstance(about.get(key, ...), kind)]:
         raise ValueError(
             f"its description has a wrong or missing {wrong[0]}={about.get(wrong[0])!r:.80}: save it again"
         )
     return about
+
+
+def parsed(text: str | bytes) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its description is not JSON ({error}): save it again") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _pack_plan(plan: Plan) -> dict[str, Any]:
@@ -175,8 +187,6 @@ def _pack_plan(plan: Plan) -> dict[str, Any]:
 def unpack_plan(packed: Mapping[str, Any]) -> Plan:
     plan, keep = Plan.from_json({**packed, "keep": {}}), dict[tuple[str, int], Tensor]()
     try:
-        if (digits := sum(map(len, packed["keep"]))) > LONGEST:
-            raise ValueError(f"{digits:,} digits, expected at most {LONGEST:,}")
         for bits, places in packed["keep"].items():
             numbers = torch.tensor(list(bytes.fromhex(bits)), dtype=torch.uint8)
             kept = unpack_bits(numbers).nonzero().flatten()

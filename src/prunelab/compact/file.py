@@ -1,25 +1,27 @@
-"""Compact model files: safetensors about as small as the entropy of the zeros allows."""
+"""Compact model files: safetensors of a deflated description and deflated tensors."""
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import safetensors.torch
-import torch
+import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import codec, description
-from prunelab.compact.codec import Encoded, Size, size
+from prunelab.compact.codec import DAMAGED, Record, digest
 from prunelab.core.atomic import atomic_write
 
+FORMAT = 3
 KEY = "prunelab"  # in the header's metadata; a single key, because safetensors writes several in any order
-BROKEN, REMEDY = "not a complete safetensors file", "check the path, or copy the file again"
-DAMAGED = "does not match its sha256: the file is damaged or was changed; copy it again"
+DESCRIPTION, TENSORS = "description", "tensors"
+REMEDY = "check the path, or copy the file again"
+OTHER = "another version of prunelab reads it (2: before 0.2.0); or run the job again with rerun=true"
 
 
 class Origin(NamedTuple):
@@ -38,8 +40,8 @@ def save(
     args: Mapping[str, Any],
     values: str = "float32",
     signed_zeros: bool = True,
-) -> Size:
-    """Writes `net`, which `plan` made small (or `Plan()`), atomically; returns the size of the file.
+) -> int:
+    """Writes `net`, which `plan` made small (or `Plan()`), atomically; returns the bytes of the file.
 
     `name` and `args` as for `description.describe`; `values` and `signed_zeros` as for `codec.encode`. Multiplying by a
     mask leaves -0.0 at half of its zeros, and then their signs are most of the file. Raises ValueError where the
@@ -48,13 +50,15 @@ def save(
     try:
         about, tensors = description.describe(net, plan, name, args)
         encoded = {name: _encode(name, tensor, values, signed_zeros) for name, tensor in tensors.items()}
-        header = json.dumps(_sealed(about, encoded), separators=(",", ":"), allow_nan=False)
-        content = safetensors.torch.save(_parts(encoded), {KEY: header})
+        text = description.pack({**about, "tensors": {name: record for name, (record, _) in encoded.items()}})
     except ValueError as error:
         raise ValueError(f"{path} is not written: {error}") from error
+    parts = {DESCRIPTION: text, TENSORS: b"".join(data for _, data in encoded.values())}
+    header = {KEY: json.dumps({"format": FORMAT, "sha256": digest(text)})}
+    content = safetensors.numpy.save({key: np.frombuffer(data, np.uint8) for key, data in parts.items()}, header)
     with atomic_write(Path(path)) as file:
         file.write(content)
-    return size(len(content), encoded.values())
+    return len(content)
 
 
 def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
@@ -65,24 +69,22 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     the file is executed or unpickled: it names a network of prunelab and holds numbers. Raises ValueError for a file
     that is missing, damaged, of another kind, or does not fit. Digests detect damage, not forgery.
     """
-    with _name_in_errors(path):
-        file, about = _opened(Path(path))
-        with file:
-            shapes = {name: _shape(file, about, name) for name in about["tensors"]}
-            return description.rebuild(
-                about, shapes, lambda: {name: _tensor(file, about, name) for name in about["tensors"]}, into
-            )
+    with Compact(path) as file, _name_in_errors(path):
+        shapes = {name: record.shape for name, record in file.records.items()}
+        return description.rebuild(file.about, shapes, lambda: {name: file.decoded(name) for name in file}, into)
 
 
 def origin_of(path: str | Path) -> Origin | None:
     """What the network in a file was made from; None for a file of bare weights.
 
-    Raises ValueError for a file that is truncated or missing; damage within it is detected by `load`.
+    Raises ValueError for a file that is truncated or missing, or whose description is damaged; `load` finds damage to
+    tensors.
     """
-    with _name_in_errors(path), _whole_file(Path(path)) as file:
-        if (text := (file.metadata() or {}).get(KEY)) is None:
+    with _name_in_errors(path):
+        file = _opened(Path(path))
+        if KEY not in (file.metadata() or {}):
             return None
-        about = description.parse_header(text)
+        about = _description(file)
         return Origin(description.unpack_plan(about["plan"]), about["net"], about["args"])
 
 
@@ -98,22 +100,36 @@ class Compact(Mapping[str, Tensor]):
     def __init__(self, path: str | Path) -> None:
         self.path = path
         with _name_in_errors(path):
-            self._file, self._about = _opened(Path(path))
+            self._file = _opened(Path(path))
+            self.about = _description(self._file)
+            self.records = {name: _checked(name, fields) for name, fields in self.about["tensors"].items()}
+            ends = list(accumulate((record.bytes for record in self.records.values()), initial=0))
+            self._data, self._begins = self._file.get_slice(TENSORS), dict(zip(self.records, ends, strict=False))
+            if self._data.get_shape() != ends[-1:]:
+                raise ValueError(f"its tensors do not take {ends[-1]:,} bytes: save it again")
+
+    def decoded(self, name: str) -> Tensor:
+        """One tensor. Errors do not name the file."""
+        record, begin = self.records[name], self._begins[name]
+        try:
+            return codec.decode(record, self._data[begin : begin + record.bytes].tobytes())
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise ValueError(f"{name} cannot be decoded: {error}") from error
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
             raise KeyError(name)
         with _name_in_errors(self.path):
-            return _tensor(self._file, self._about, name)
+            return self.decoded(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._about["tensors"]
+        return name in self.records
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._about["tensors"])
+        return iter(self.records)
 
     def __len__(self) -> int:
-        return len(self._about["tensors"])
+        return len(self.records)
 
     def __enter__(self) -> Self:
         return self
@@ -122,101 +138,41 @@ class Compact(Mapping[str, Tensor]):
         self._file.__exit__(None, None, None)
 
 
-def _opened(path: Path) -> tuple[safe_open, dict[str, Any]]:
-    """The file and its checked description; no tensor is read. Errors do not name the file."""
-    with _whole_file(path) as file:
-        about = description.parse_header((file.metadata() or {}).get(KEY))
-        keys: set[str] = set(file.keys())
-    if _digest(about, {}) != about["sha256"]:
-        raise ValueError(f"its description {DAMAGED}")
-    records = about.get("tensors")
-    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
-        raise ValueError(f"its description has a wrong or missing tensors={records!r:.80}: save it again")
-    if odd := [name for name in records if not name.isprintable()]:
-        raise ValueError(f"its description has a tensor {odd[0]!r:.80}: rename it")
-    known = {_key(name, part) for name, record in records.items() for part in codec.part_names(_without_digest(record))}
-    if unknown := sorted(keys - known):
-        raise ValueError(f"it holds {unknown[0]!r:.80}, which is not in its description: save it again")
-    return safe_open(path, "pt"), about
-
-
-def _shape(file: safe_open, about: Mapping[str, Any], name: str) -> Sequence[int]:
-    """The shape that a tensor will have, without reading it. Errors do not name the file."""
-    record = _without_digest(about["tensors"][name])
+def _opened(path: Path) -> safe_open:
     try:
-        return codec.shape_of(record) if record else file.get_slice(name).get_shape()
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{name} cannot be decoded: {error}; save it again") from error
-
-
-def _tensor(file: safe_open, about: Mapping[str, Any], name: str) -> Tensor:
-    """Reads and checks one tensor. Errors do not name the file."""
-    record = _without_digest(about["tensors"][name])
-    keys = {part: _key(name, part) for part in codec.part_names(record)}
-    try:
-        present = set(file.keys())
-        parts = {part: file.get_tensor(key) for part, key in keys.items() if key in present}
+        return safe_open(path, "np")
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{name}: {BROKEN}: {error}; {REMEDY}") from error
-    if _check(record, parts) != about["tensors"][name].get("sha256"):
-        raise ValueError(f"the content of {name} {DAMAGED}")
+        raise ValueError(f"not a complete safetensors file: {error}; {REMEDY}") from error
+
+
+def _description(file: safe_open) -> dict[str, Any]:
+    """The checked description; no tensor is read. Errors do not name the file."""
+    if (text := (file.metadata() or {}).get(KEY)) is None:
+        raise ValueError("safetensors without prunelab's description: load bare weights with pretrained=")
+    header = description.parsed(text)
+    if type(version := header.get("format")) is not int or version != FORMAT:
+        raise ValueError(f"format={version!r:.80}: expected {FORMAT}; {OTHER}")
+    if other := {DESCRIPTION, TENSORS} ^ set(file.keys()):
+        raise ValueError(f"{min(other)!r:.80} is missing or unknown in it: save it again")
+    if digest(data := file.get_tensor(DESCRIPTION).tobytes()) != header.get("sha256"):
+        raise ValueError(f"its description {DAMAGED}")
+    return description.unpack(data)
+
+
+def _checked(name: str, fields: Any) -> Record:
+    if not name.isprintable():
+        raise ValueError(f"its description has a tensor {name!r:.80}: rename it")
     try:
-        return codec.decode(record, parts)
-    except (KeyError, ValueError, MemoryError) as error:
+        return codec.checked(fields)
+    except ValueError as error:
         raise ValueError(f"{name} cannot be decoded: {error}; save it again") from error
 
 
-def _encode(name: str, tensor: Tensor, values: str, signed_zeros: bool) -> Encoded:
+def _encode(name: str, tensor: Tensor, values: str, signed_zeros: bool) -> tuple[Record, bytes]:
     try:
         return codec.encode(tensor, values, signed_zeros)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def _sealed(about: Mapping[str, Any], encoded: Mapping[str, Encoded]) -> dict[str, Any]:
-    """The description with a record and digest of each tensor, and a digest of the whole."""
-    records = {name: {**c.record, "sha256": _check(c.record, c.parts)} for name, c in encoded.items()}
-    complete = {**about, "tensors": records}
-    return {**complete, "sha256": _digest(complete, {})}
-
-
-def _parts(encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
-    parts = {_key(name, part): tensor for name, c in encoded.items() for part, tensor in c.parts.items()}
-    if len(parts) != sum(len(c.parts) for c in encoded.values()):
-        raise ValueError("a tensor has the same name as a part of another: rename it")
-    return parts
-
-
-def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Of all but the digest: the description with sorted keys, then dtypes, shapes and bytes in order of names."""
-    digest = hashlib.sha256(json.dumps(_without_digest(about), sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _check(record: Mapping[str, Any], parts: Mapping[str, Tensor]) -> str:
-    """Sixteen digits, one for each tensor: enough to detect damage."""
-    return _digest(record, parts)[:16]
-
-
-def _without_digest(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "sha256"}
-
-
-def _key(name: str, part: str) -> str:
-    return name if part == "whole" else f"{name}/{part}"
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[safe_open]:
-    try:
-        with safe_open(path, "pt") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{BROKEN}: {error}; {REMEDY}") from error
 
 
 @contextmanager

@@ -1,40 +1,41 @@
 """Rounding of weights to float16, or to int8 with a scale for each row; no weight becomes 0."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-BYTES = {"float16": 2, "int8": 1}  # of a value
-VALUES = ("float32", *BYTES)  # with float32 nothing is rounded
+NARROW = {"float16": torch.float16, "int8": torch.int8}
+VALUES = ("float32", *NARROW)  # with float32 nothing is rounded
 
 
-def is_quantized(tensor: Tensor, values: str) -> bool:
-    """Whether `values` is narrower than the dtype of `tensor`. Biases, norms and counts (fewer than 2 axes) are kept.
+def stored_dtype(dtype: torch.dtype, dim: int, values: str) -> torch.dtype:
+    """The dtype in which a tensor of `dim` axes is stored: that of `values` where it is narrower, else its own.
 
-    Raises ValueError for unknown `values`.
+    Biases, norms and counts (fewer than 2 axes) are never rounded. Raises ValueError for unknown `values`.
     """
     if values not in VALUES:
         raise ValueError(f"values={values!r:.80}: expected one of {', '.join(VALUES)}")
-    return tensor.is_floating_point() and tensor.dim() > 1 and BYTES.get(values, 8) < tensor.element_size()
+    narrow = NARROW.get(values, dtype)
+    return narrow if dtype.is_floating_point and dim > 1 and narrow.itemsize < dtype.itemsize else dtype
 
 
-def quantize(kept: Tensor, rows: Tensor, values: str) -> dict[str, Tensor]:
-    """Flat `kept` in float16, or in int8 with a scale for each row; `rows` are their row numbers, ascending.
+def scale_dtype(dtype: torch.dtype) -> torch.dtype:
+    """That of the scales of int8. bfloat16 has half the bytes and the range of float32."""
+    return dtype if dtype == torch.float64 else torch.bfloat16
+
+
+def quantize(kept: Tensor, rows: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Flat `kept` in float16 or int8, and the scales of `count` rows, none for float16; `rows` are the rows of `kept`.
 
     Raises ValueError for values out of range: not finite for int8, beyond 65504 for float16.
     """
-    return {"values": _half(kept)} if values == "float16" else _int8(kept, rows)
+    return _int8(kept, rows, count) if dtype == torch.int8 else (_half(kept), kept[:0])
 
 
-def dequantize(parts: Mapping[str, Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """The rounded values. Raises ValueError where scales and rows do not match."""
-    if "scale" not in parts:
-        return parts["values"].to(dtype)
-    rows, index = torch.unique_consecutive(rows, return_inverse=True)
-    if parts["scale"].shape != rows.shape:
-        raise ValueError(f"it has {len(parts['scale'])} scales, expected {len(rows)}")
-    return ((parts["values"].double() + 0.5) * parts["scale"].double()[index]).to(dtype)
+def dequantize(stored: Tensor, scale: Tensor, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """The rounded values."""
+    if stored.dtype == torch.float16:
+        return stored.to(dtype)
+    return ((stored.double() + 0.5) * scale.double()[rows]).to(dtype)
 
 
 def _half(kept: Tensor) -> Tensor:
@@ -45,20 +46,17 @@ def _half(kept: Tensor) -> Tensor:
     return torch.where((half == 0) & (kept != 0), tiny.copysign(kept.half()), half)
 
 
-def _int8(kept: Tensor, rows: Tensor) -> dict[str, Tensor]:
+def _int8(kept: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """q stands for (q + 0.5) * scale: 256 levels, none of them 0; the error is at most half a step."""
     if invalid := int((~kept.isfinite()).sum()):
         raise ValueError(f"{invalid} weights are NaN or infinite, which int8 has not: values='float32' keeps them")
-    rows, index = torch.unique_consecutive(rows, return_inverse=True)
-    largest = torch.zeros(len(rows), dtype=kept.dtype).scatter_reduce_(0, index, kept.abs(), "amax")
+    largest = torch.zeros(count, dtype=kept.dtype).scatter_reduce_(0, rows, kept.abs(), "amax")
     scale = _short((largest / 128).clamp(min=torch.finfo(kept.dtype).smallest_normal))  # else half a step might be 0
-    q = (kept.double() / scale.double()[index]).floor().clamp(-128, 127)
-    return {"values": q.to(torch.int8), "scale": scale}
+    q = (kept.double() / scale.double()[rows]).floor().clamp(-128, 127)
+    return q.to(torch.int8), scale
 
 
 def _short(scale: Tensor) -> Tensor:
-    """As bfloat16, with half the bytes and the range of float32: rounded up, by at most 1/128."""
-    if scale.dtype == torch.float64:
-        return scale
-    near = scale.to(torch.bfloat16)
+    """In `scale_dtype`: rounded up, by at most 1/128."""
+    near = scale.to(scale_dtype(scale.dtype))
     return torch.where(near.to(scale.dtype) < scale, near.nextafter(torch.full_like(near, torch.inf)), near)

@@ -213,8 +213,8 @@ def save_model(job: Job, folder: RunDir, net: nn.Module, classes: int, plan: Pla
     model = job.config["model"]
     args = {key: value for key, value in model.items() if key != "_target_"} | {"num_classes": classes}
     # Nothing divides by a weight, so signs of zeros change no output; they would be most of the file.
-    size = file.save(folder.model, net, plan, registry.name_of(model["_target_"]), args, signed_zeros=False)
-    log.info("model.safetensors: %s bytes", f"{size.bytes:,}")
+    written = file.save(folder.model, net, plan, registry.name_of(model["_target_"]), args, signed_zeros=False)
+    log.info("model.safetensors: %s bytes", f"{written:,}")
 
 
 @dataclass(frozen=True)

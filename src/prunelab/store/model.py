@@ -33,12 +33,13 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     net, model = load_run(path), RunDir(path).model
     origin = file.origin_of(model)
     assert origin is not None
-    size = file.save(to, net, *origin, values, signed_zeros=False)
+    written = file.save(to, net, *origin, values, signed_zeros=False)
     noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before, after = net(noise), file.load(to)(noise)
     error = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
-    return f"{size.bytes:,} bytes ({size.ratio:.3f} of the entropy bound), outputs off by {error:.1e} of the largest"
+    dense = sum(t.nbytes for t in net.state_dict().values())
+    return f"{written:,} bytes ({written / dense:.1%} of its tensors), outputs off by {error:.1e} of the largest"
 
 
 def with_example(path: Path) -> tuple[nn.Module, Tensor]:
