@@ -43,8 +43,8 @@ board: $(READY)  ## start TensorBoard for outputs/ on localhost
 report: $(READY)  ## rewrite the table and figures of a study: make report STUDY=outputs/demo
 	$(BIN)/python -m prunelab report $(STUDY)
 
-bench: $(READY)  ## compare training speed with a plain loop and a DataLoader
-	$(BIN)/python bench/throughput.py
+bench: $(READY)  ## measure speed in about an hour: steps, threads, surgery, scaling; docs/performance.md has the rest
+	for part in throughput threads surgery scaling; do $(BIN)/python bench/$$part.py || exit; done
 
 clean:  ## remove caches and build files; keeps outputs/ and .venv
 	rm -rf dist .pytest_cache .ruff_cache .mypy_cache
