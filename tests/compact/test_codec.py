@@ -220,6 +220,7 @@ def test_a_record_that_encode_does_not_return_is_refused(change: dict[str, Any],
 @pytest.mark.parametrize(
     "change",
     [
+        {"shape": (10**30,), "kept": 10**30},
         {"dtype": "float16"},
         {"shape": (40, 40)},
         {"shape": (40, 60)},

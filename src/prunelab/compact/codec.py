@@ -104,7 +104,7 @@ def inflate(data: bytes, most: int) -> bytes:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         found = stream.decompress(data, most + 1)
-    except zlib.error as error:
+    except (zlib.error, OverflowError) as error:
         raise ValueError(f"it cannot be inflated: {error}") from error
     if len(found) > most or not stream.eof or stream.unused_data:
         raise ValueError(f"it does not inflate to at most {most:,} bytes")
