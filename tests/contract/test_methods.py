@@ -134,7 +134,7 @@ def test_rate_is_met_exactly_and_what_is_masked_is_zero_at_every_hook(pruned: di
     if pruner["removed"]:  # by callbacks/shrink, and then it was proved to compute the same
         assert pruned["surgery"]["certificate"]["eval_float64"] < 1e-9
         assert pruned["cost"]["pruned"]["params"] == sum(p.numel() for p in shrunk_parameters(state))
-        assert pruned["cost"]["pruned"]["params"] < 0.7 * pruned["cost"]["dense"]["params"]
+        assert pruned["cost"]["pruned"]["params"] < 0.8 * pruned["cost"]["dense"]["params"]
 
 
 def test_a_killed_job_ends_in_the_bits_and_masks_of_one_that_was_not(

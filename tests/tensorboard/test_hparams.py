@@ -31,7 +31,7 @@ def test_a_finished_job_logs_its_settings_and_results(trained) -> None:
     assert row == {
         "method": "usp", "rate": 0.5, "seed": 3, "model": "resnet8", "data": "image_folder", "epochs": 1,
         "lr": result["config"]["optim"]["optimizer"]["lr"], "batch_size": 20,
-        "more": "data.val=20 augment.flip=false",
+        "more": "data.val=20 precision=32-true augment.flip=false",
     }  # fmt: skip
     scalars = events.tensors(folder, "scalars")
     pruned = result["cost"]["pruned"]
