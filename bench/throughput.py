@@ -192,7 +192,7 @@ def main() -> None:
     ):
         ratios = [y / x for x, y in zip(seconds[a], seconds[b], strict=True)]
         spread = f"({min(ratios):.3f} to {max(ratios):.3f}, n = {len(ratios)})"
-        print(f"{f'{a} over {b}':50}{statistics.median(ratios):.3f}   {spread}   target {target}")
+        print(f"{f'{a} over {b}':54}{statistics.median(ratios):.3f}   {spread}   target {target}")
 
 
 if __name__ == "__main__":
