@@ -16,13 +16,14 @@ from prunelab.job import run as job_module
 from prunelab.lit.classifier import Classifier
 from prunelab.store.lock import held
 
-SHARED = ("rate=0", "epochs=2", "rerun=false")
+SHARED = ("model=resnet8", "rate=0", "epochs=2", "rerun=false")
 Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def shared(job, tmp_path: Path) -> Run:
-    """Runs a job of rate 0 in the folder of that name; one whose training may be shared."""
+def shared(job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a job of rate 0 in the folder of that name; one whose training may be shared, whatever the checkout."""
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: {"torch": "2", "commit": "0123456789ab"})
     return lambda name, *overrides: job(*SHARED, *overrides, folder=tmp_path / name)
 
 
@@ -106,11 +107,12 @@ def test_a_job_killed_after_it_took_the_training_takes_it_again(shared, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(job_module, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            shared("usp", "prune=usp")
+            shared("usp", "prune=usp", "logger=tensorboard")
     assert (tmp_path / "usp" / "checkpoints" / "last.ckpt").exists()
-    again = shared("usp", "prune=usp")
+    again = shared("usp", "prune=usp", "logger=tensorboard")
     assert again["trained_in"] == str(tmp_path / "none")
     assert again["history"][-1]["layers"]
+    assert [step for step, _ in scalars(tmp_path / "usp")["test/acc"]] == [1, 2]  # once
 
 
 def test_a_job_killed_in_its_own_training_hands_nothing_on_and_goes_on_itself(shared, tmp_path: Path) -> None:
@@ -151,6 +153,14 @@ def test_a_training_that_is_gone_damaged_or_of_other_software_is_not_taken(damag
         result.write_text(json.dumps(content | {"versions": content["versions"] | {"torch": "1.0"}}))
     assert "trained_in" not in shared("usp", "prune=usp")
     assert shared("sp", "prune=sp")["trained_in"] == str(tmp_path / "usp")
+
+
+def test_code_without_a_version_shares_nothing(shared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shared("none", "prune=none", "model=narrow")  # a network of one's own
+    assert "trained_in" not in shared("usp", "prune=usp", "model=narrow")
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: {"torch": "2", "commit": "0123456789ab+"})
+    shared("none2", "prune=none")
+    assert "trained_in" not in shared("usp2", "prune=usp")
 
 
 def test_the_dense_training_that_retraining_begins_with_is_its_own(shared, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from pretended_device import PretendedDevice
 from torch import nn
 
-from prunelab.lit.device import COMPILED_STEPS, check_devices, choose_kernels, compiles_well, fuse, precision_for
+from prunelab.lit.device import COMPILED_STEPS, check_devices, choose_kernels, compiles_well, fuse
 
 
 @pytest.fixture
@@ -43,16 +43,6 @@ def test_float16_on_a_mac_is_not_taken_for_one_on_a_cpu(accelerator: str, monkey
     check_devices(accelerator, 1, "16-mixed")
     with pytest.raises(ValueError, match="precision=16-mixed on a CPU"):
         check_devices("cpu", 1, "16-mixed")
-
-
-@pytest.mark.parametrize("unit", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
-def test_a_cpu_trains_in_bfloat16_only_where_it_has_units_for_it(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
-    assert precision_for(torch.device("cpu")) == "32-true"
-    monkeypatch.setattr(f"torch.cpu.{unit}", lambda: True)
-    assert precision_for(torch.device("cpu")) == "bf16-mixed"
-    assert precision_for(torch.device("mps")) == "32-true"
 
 
 def test_a_gpu_compiles_only_for_as_many_steps_as_regain_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def checked(fields: Any) -> Record:
     dtype, shape, kept, values, signs, size, sha256 = fields
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r:.80}: expected a torch dtype")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
         raise ValueError(f"shape={shape!r:.80}: expected a list of sizes")
     if type(kept) is not int or not 0 <= kept <= math.prod(shape):
         raise ValueError(f"kept={kept!r:.80}: expected at most {math.prod(shape):,}")

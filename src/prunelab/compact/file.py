@@ -113,7 +113,7 @@ class Compact(Mapping[str, Tensor]):
         record, begin = self.records[name], self._begins[name]
         try:
             return codec.decode(record, self._data[begin : begin + record.bytes].tobytes())
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except (ValueError, RuntimeError, TypeError, MemoryError) as error:
             raise ValueError(f"{name} cannot be decoded: {error}") from error
 
     def __getitem__(self, name: str) -> Tensor:
@@ -179,5 +179,5 @@ def _encode(name: str, tensor: Tensor, values: str, signed_zeros: bool) -> tuple
 def _name_in_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -15,11 +15,6 @@ class Schedule(ABC):
         """Whether a training of its own follows each pruning."""
         return False
 
-    @property
-    def prunes(self) -> bool:
-        """Whether it ever asks for a rate above 0; a schedule that does not say is taken to."""
-        return True
-
     @abstractmethod
     def __call__(self, p: Progress) -> float | None:
         """The fraction of units to be removed by `p.step` steps; None before the first pruning."""
@@ -64,10 +59,6 @@ class Rounds(Schedule):
     @property
     def in_rounds(self) -> bool:
         return self.training is not None
-
-    @property
-    def prunes(self) -> bool:
-        return self.rate > 0
 
     def __call__(self, p: Progress) -> float | None:
         done = self.done(p)
@@ -136,10 +127,6 @@ class Cubic(Schedule):
     start: Time = 0.0
     end: Time = 0.5
     every: Time = 0.01
-
-    @property
-    def prunes(self) -> bool:
-        return self.rate > 0
 
     def __call__(self, p: Progress) -> float | None:
         start, end = to_step(self.start, p), to_step(self.end, p)

@@ -11,7 +11,7 @@ from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
-from prunelab.core.schedule import Rounds
+from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.time import Progress
 from prunelab.store.job import Job
 
@@ -64,12 +64,14 @@ class Method:
 
     @property
     def trains_dense(self) -> bool:
-        """Whether training ends in the bits of training without a method: what might act on it is a subclass, too."""
+        """Whether training ends in the bits of training without a method; subclasses of others may do anything."""
         idle = all(
-            type(callback) in (Pruning, Rewind, Shrink) or isinstance(callback, PostTrainingAnalysis)
+            type(callback) in (Pruning, Rewind, Shrink)
+            or (isinstance(callback, PostTrainingAnalysis) and type(callback).__module__.startswith("prunelab."))
             for callback in self.callbacks
         )
-        return idle and not any(pruner.schedule.prunes for pruner in self.pruners)
+        schedules = [pruner.schedule for pruner in self.pruners]
+        return idle and all(type(s) in (Rounds, Cubic) and s.rate == 0 for s in schedules)  # type: ignore[attr-defined]
 
     def run(self, epochs: int, epoch: int) -> Progress:
         """The whole run; one training has `epochs` epochs of `epoch` steps."""

@@ -84,12 +84,12 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
     preflight(job, parts, timed=True)
     parameters = dict(module.named_parameters())
-    if twin:  # before a checkpoint of its own, which may be one that it has taken, and was killed
-        log.info("the same training is finished in %s", twin.folder)
-        start: Path | None = RunDir(twin.folder).checkpoint
-    elif start := latest_intact(folder.checkpoint.parent, parameters):
+    if start := latest_intact(folder.checkpoint.parent, parameters):
         refuse_other(start, job)
-    elif job.pretrained == "auto":
+    if twin:  # and not a checkpoint of its own, which may be one that it has taken, and was killed
+        log.info("the same training is finished in %s", twin.folder)
+        start = RunDir(twin.folder).checkpoint
+    elif start is None and job.pretrained == "auto":
         start = pretrain(job, splits, stop, parameters)
     history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(

@@ -1,5 +1,6 @@
 """At rate 0 every method that trains from scratch trains the dense network: one job's training serves them all."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,9 @@ from prunelab.store.json_file import read_json, write_json
 from prunelab.store.result import Result
 from prunelab.store.signals import StopRequest
 
+log = logging.getLogger(__name__)
+KNOWN = {"prunelab", "torch", "torchvision", "lightning"}  # whose code has a version; yours may change without one
+
 
 @contextmanager
 def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Result | None]:
@@ -23,12 +27,11 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
 
     While one job trains, inside the block, the others wait; `parents` keeps where the training lies. It is the same
     training for one seed, with the same settings, data and versions of software, on the same kind of device.
-    Raises Interrupted if a stop is requested while waiting, and PermissionError where `parents` cannot be written.
+    Raises Interrupted if a stop is requested while waiting.
     """
-    if not _may_share(job):
+    if not _may_share(job) or not _writable(Path(job.config["parents"])):
         yield None
         return
-    refuse_unwritable(Path(job.config["parents"]))
     same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
     record = Path(job.config["parents"]) / "rate0" / f"{digest(same | dict(job.versions))}.json"
     with ExitStack() as stack:
@@ -39,13 +42,28 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
                 stack.close()
         yield twin
         if not twin:
-            write_json(record, {"folder": os.path.relpath(folder.path, record.parent)})
+            try:
+                write_json(record, {"folder": os.path.relpath(folder.path, record.parent)})
+            except OSError as error:  # the job is finished all the same
+                log.warning("%s: other methods will train this network again: %s", record, error)
 
 
 def _may_share(job: Job) -> bool:
-    """Whether it trains the dense network from scratch, on one device, and is no rerun."""
+    """Whether it trains the dense network from scratch, on one device, by code that its versions name; no rerun."""
     scratch = not job.rate and not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
-    return scratch and Method.of(job).trains_dense
+    changed = str(job.versions["commit"]).endswith("+")
+    targets = [str(value) for key, value in job.values.items() if key.endswith("_target_")]
+    known = all(target.partition(".")[0] in KNOWN for target in targets)
+    return scratch and known and not changed and Method.of(job).trains_dense
+
+
+def _writable(parents: Path) -> bool:
+    try:
+        refuse_unwritable(parents)
+    except PermissionError as error:
+        log.warning("no training is shared: %s", error)
+        return False
+    return True
 
 
 def _finished(record: Path, job: Job) -> Result | None:
@@ -58,4 +76,5 @@ def _finished(record: Path, job: Job) -> Result | None:
     if not result or result.trained_in or not is_intact(folder.checkpoint, ()):
         return None
     same = (result.job.comparable, result.job.seed, result.job.versions) == (job.comparable, job.seed, job.versions)
-    return result if same and len(result.history) == job.epochs else None
+    here = result.device.partition(":")[0] == expected_device(job.accelerator).type  # of Apple's GPUs nothing is shared
+    return result if same and here and len(result.history) == job.epochs else None

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from prunelab.job.own_checkpoint import RecordJob
 from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import BufferSync
 from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -58,7 +59,7 @@ def make_trainer(
             on_start()
 
     trainer: L.Trainer = instantiate(
-        {"profiler": NoProfiler()} | job.config["trainer"],
+        {"profiler": NoProfiler(), "log_every_n_steps": 0} | job.config["trainer"],  # jobs log nothing at a step
         strategy=_strategy(job.devices),
         use_distributed_sampler=False,  # each rank selects its share itself
         max_epochs=epochs,
@@ -75,7 +76,6 @@ def make_trainer(
         plugins=[AtomicCheckpointIO(), *environments(job.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
-        log_every_n_steps=0,  # nothing is logged at a step
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
@@ -96,4 +96,5 @@ def _logger(job: Job, start: Path | None) -> Logger | bool:
     if start is None or not logger["_target_"].endswith("EpochLogger"):
         return instantiate(logger)
     callbacks = torch.load(start, map_location="cpu", mmap=True, weights_only=True)["callbacks"]
-    return instantiate(logger, purge_step=len(callbacks[History().state_key]["epochs"]) + 1)
+    own = callbacks.get(RecordJob.__name__, {}).get("identity", job.identity) == job.identity
+    return instantiate(logger, purge_step=len(callbacks[History().state_key]["epochs"]) + 1 if own else 1)

@@ -25,17 +25,9 @@ def check_devices(accelerator: str, devices: int, precision: str) -> None:
 
 
 def precision_for(device: torch.device) -> str:
-    """In Lightning's terms: "bf16-mixed" on a GPU or CPU with units for bfloat16, else "32-true"."""
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:  # AVX512-BF16 or AMX: 1.3 to 2.1 times as fast as float32; without them a tenth (docs/devices.md)
-        fast = device.type == "cpu" and any(map(_cpu_has, ("avx512_bf16", "amx_tile")))
-    return "bf16-mixed" if fast else "32-true"
-
-
-def _cpu_has(units: str) -> bool:
-    """By torch's own look at the CPU, which is private, and not in every version of it."""
-    return bool(getattr(torch.cpu, f"_is_{units}_supported", bool)())
+    """In Lightning's terms: "bf16-mixed" if tensor cores make it fast, else "32-true" (CPUs: docs/devices.md)."""
+    ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "bf16-mixed" if ampere else "32-true"
 
 
 def compiles_well(device: torch.device, steps: int) -> bool:
