@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform
 from prunelab.core.criterion import Criterion
+from prunelab.core.dry_run import check_run
 from prunelab.core.granularity import NM, Weight
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
@@ -55,7 +56,7 @@ def test_each_group_keeps_the_pattern_of_most_magnitude(m: int, gone: int, alloc
     net, pruner = grouped(m), pruner_of(m, gone / m, allocation)
     before = {name: p.detach().abs() for name, p in net.named_parameters()}
     pruner.attach(net)
-    pruner.check(START)
+    check_run(pruner, START)
     pruner.update(START)
     assert pruner.masks.keys() == {"0.weight", "1.weight", "2.weight", "3.weight"}
     for name, mask in pruner.masks.items():
@@ -141,14 +142,14 @@ def test_a_rate_that_groups_cannot_meet_is_refused_with_those_that_fit(m: int, r
     pruner = pruner_of(m, rate)
     pruner.attach(grouped(m))
     with pytest.raises(ValueError, match=f"rate={rate}: groups of m={m} weights allow {fit}$"):
-        pruner.check(START)
+        check_run(pruner, START)
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.4, 0.6, 0.8, 1 - 0.8])
 def test_rates_that_groups_of_five_can_meet_are_accepted(rate: float) -> None:
     pruner = pruner_of(5, rate)
     pruner.attach(grouped(5))
-    pruner.check(START)
+    check_run(pruner, START)
 
 
 def test_ranks_do_not_hide_that_training_has_diverged() -> None:

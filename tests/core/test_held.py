@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from prunelab.core.dry_run import check_run
 from prunelab.core.granularity import Weight
 from prunelab.core.held import Held
 from prunelab.core.pruner import Pruner
@@ -20,7 +21,7 @@ def test_every_zero_is_held_in_a_layer_of_zeros_too() -> None:
     net[1].weight.data.zero_()
     pruner = Pruner(Norm(), Weight(), Held(), Rounds(rate=0.5, start=0.0))
     pruner.attach(net)
-    pruner.check(NOW)
+    check_run(pruner, NOW)
     assert pruner.update(NOW)
     assert pruner.masks["0.weight"].tolist() == [[False, True, True], [False, True, False]]
     assert not pruner.masks["1.weight"].any()

@@ -15,6 +15,7 @@ from prunelab.channels.units import Filter
 from prunelab.core.allocation import ERK, Uniform
 from prunelab.core.context import Batch, Context
 from prunelab.core.criterion import Criterion
+from prunelab.core.dry_run import check_run
 from prunelab.core.granularity import NM, Granularity, Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.regrow import Regrow
@@ -235,13 +236,13 @@ def test_a_run_without_a_single_exchange_is_refused(every: str) -> None:
     pruner = pruner_with(rigl(every=every))
     pruner.attach(net(), draw=draw)
     with pytest.raises(ValueError, match=f"'{every}' is .*step.* raise epochs"):
-        pruner.check(at(0))
+        check_run(pruner, at(0))
 
 
 def test_a_run_with_a_single_exchange_is_accepted() -> None:
     pruner = pruner_with(rigl(every="74it"))
     pruner.attach(net(), draw=draw)
-    pruner.check(at(0))
+    check_run(pruner, at(0))
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])

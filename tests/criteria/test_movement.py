@@ -8,6 +8,7 @@ from torch import nn
 
 from prunelab.core.allocation import Global
 from prunelab.core.context import Context
+from prunelab.core.dry_run import check_run
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
@@ -105,7 +106,7 @@ def test_before_any_step_it_refuses_to_prune_by_position() -> None:
         pruner.update(Progress(50, total=100, epoch=10))
     pruner.schedule = Rounds(rate=0.5, start=0.0)
     with pytest.raises(ValueError, match="seen none of it at step 0"):
-        pruner.check(Progress(0, total=100, epoch=10))
+        check_run(pruner, Progress(0, total=100, epoch=10))
 
 
 def test_the_weights_that_are_watched_are_not_changed_and_the_memory_has_no_graph() -> None:

@@ -15,6 +15,7 @@ from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
 from prunelab.core.context import Loss
+from prunelab.core.dry_run import check_run
 from prunelab.core.network.prunable import left_dense
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
@@ -69,7 +70,7 @@ class Pruning(L.Callback):
     def check(self, module: L.LightningModule, example: Example, run: Progress, timed: bool) -> None:
         """Raises ValueError for what would fail in a training of `module`; the next of them analyses it no more."""
         self.pruner.attach(module, example)
-        self.pruner.check(run, timed)
+        check_run(self.pruner, run, timed)
         self._checked = module
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -96,7 +97,7 @@ class Pruning(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch
         # again.
-        self.pruner.check(progress(trainer, step=0))
+        check_run(self.pruner, progress(trainer, step=0))
         if len(trainer.optimizers) != 1:
             names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
             raise ValueError(

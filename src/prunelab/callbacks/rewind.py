@@ -80,7 +80,7 @@ class Rewind(L.Callback):
             refuse_averages(trainer, self, "whose copy would keep the weights of later steps")
         if pruning is not None:
             self._check_schedule(pruning.pruner.schedule, progress(trainer, 0))
-        if self.control == "shuffle" and pruning is not None and pruning.pruner.in_groups:
+        if self.control == "shuffle" and pruning is not None and pruning.pruner.granularity.in_groups:
             raise ValueError("control=shuffle would break N:M groups: use control=reinit, or granularity=weight")
         self._capture(trainer, pl_module)  # before a Pruning listed earlier acts on step 0
         if pruning is not None and "rewind" not in self.snapshots and trainer.global_step > 0:

@@ -21,6 +21,7 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.rehearsal import rehearse
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import prunable_structure
+from prunelab.core.dry_run import dry_run
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
@@ -123,7 +124,7 @@ class Shrink(L.Callback):
         except Exception as error:  # the module's own attributes may raise anything
             log.warning("surgery is not rehearsed, %s cannot be copied: %s", type(module).__name__, error)
             return
-        rehearse(copied, structure, pruner.dry_run(final), example)
+        rehearse(copied, structure, dry_run(pruner, final), example)
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning when it has changed the masks, before the next step."""

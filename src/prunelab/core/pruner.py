@@ -70,6 +70,7 @@ class Pruner:
         self.passes = passes
         self.budget = budget
         self._net: nn.Module | None = None
+        self._context: Context | None = None
         self._bound_to: list[tuple[str, torch.Size, bool]] = []  # its parameters: name, shape, whether trained
         self._forget()
 
@@ -105,19 +106,15 @@ class Pruner:
         """
         self._forget()
         check_parts(self._criteria, self.granularity, self.allocation, self.regrow is not None, self.passes)
-        self._net, self._example, self._draw, self._loss, self._average = net, example, draw, loss, average
+        self._net = net
         before, self._bound_to = self._bound_to, [(n, p.shape, p.requires_grad) for n, p in net.named_parameters()]
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
+        self._context = Context(net, self._prunable, self._generator, example, draw, loss, average=average)
         self.allocation = self.allocation.bind(net)
         if not removed and not (bound and before == self._bound_to):
             self.granularity = self.granularity.bind(net, self._prunable, example)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
-
-    @property
-    def in_groups(self) -> bool:
-        """Whether units belong to N:M groups, which a shuffle would break."""
-        return self.granularity.in_groups
 
     @property
     def batches(self) -> int:
@@ -132,33 +129,6 @@ class Pruner:
     @property
     def _criteria(self) -> list[Criterion]:
         return [self.criterion, *([self.regrow.drop, self.regrow.grow] if self.regrow else [])]
-
-    def check(self, p: Progress, timed: bool = True) -> None:
-        """Dry run of the last pruning of a run of `p.total` steps; raises ValueError where it would fail.
-
-        Whether a rate of latency is within reach is measured, unless this is not the training device (`timed=False`).
-        """
-        self.schedule.check(p)
-        if self.removed:
-            return
-        if self.criterion.watches and self.schedule(replace(p, step=0)):
-            raise ValueError("this criterion watches training, and has seen none of it at step 0: prune later")
-        final = self.schedule(replace(p, step=p.total))
-        if final:
-            self.dry_run(final, timed)
-            if self.regrow:
-                self.regrow.check(p)
-
-    def dry_run(self, rate: float, timed: bool = False) -> Masks:
-        """Masks by unit, mostly for made-up scores. Raises ValueError where a pruning to `rate` would."""
-        self.granularity.check(rate)
-        if self.allocation.as_found:
-            scores = self.unit_scores()
-        else:  # made up, alike in all layers, so that a global threshold empties none and warns of none
-            scores = {n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in self._units().items()}
-        return (
-            self.budget.dry_run(self.allocation, scores, rate, timed) if self.budget else self.allocation(scores, rate)
-        )
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate due at `p` if it is not met yet, or exchanges weights; whether the masks changed.
@@ -192,9 +162,6 @@ class Pruner:
         self.rate = due
         self.attained = self.budget.attained(self.keep) if self.budget else due
 
-    def _allocate(self, units: Scores, rate: float) -> Masks:
-        return self.budget(self.allocation, units, rate) if self.budget else self.allocation(units, rate)
-
     def unit_scores(self) -> Scores:
         """The current score of each unit; -inf for pruned ones."""
         scores = dict(self._score(self.criterion))
@@ -206,26 +173,17 @@ class Pruner:
     def masks_at(self, rate: float) -> Masks:
         """The units to keep by the scores of now; nothing is pruned."""
         with torch.no_grad():
-            return self._allocate(self.unit_scores(), rate)
+            units = self.unit_scores()
+            return self.budget(self.allocation, units, rate) if self.budget else self.allocation(units, rate)
 
     def set_scores(self, scores: Scores) -> None:
         """Passes `scores` found by a callback to the criterion, as its memory."""
         self._memory = Memory(scores)
 
     def _score(self, criterion: Criterion) -> Scores:
-        assert self._net is not None
-        context = Context(
-            self._net,
-            self._prunable,
-            self._generator,
-            self._example,
-            self._draw,
-            self._loss,
-            self._memory.kept,
-            self._average,
-        )
+        assert self._context is not None
         with torch.no_grad():
-            return criterion(context)
+            return criterion(replace(self._context, memory=self._memory.kept))
 
     def shuffle(self) -> None:
         """Permutes the mask within each layer at random: the control of a lottery ticket."""
@@ -291,9 +249,9 @@ class Pruner:
         """(units removed, units) of each layer that has units."""
         if self.keep:
             return {name: (int((~kept).sum()), kept.numel()) for name, kept in self.keep.items()}
-        return {name: (0, units.numel()) for name, units in self._units().items()}
+        return {name: (0, units.numel()) for name, units in self.units().items()}
 
-    def _units(self) -> Scores:
+    def units(self) -> Scores:
         """The units by group, with placeholder scores."""
         return self.granularity.reduce({name: p.detach() for name, p in self._prunable.items()})
 
@@ -315,7 +273,7 @@ class Pruner:
         anew; what it has masked stays so.
         """
         assert self._net is not None
-        units = state["keep"] if state["removed"] else self._units()
+        units = state["keep"] if state["removed"] else self.units()
         for name, kept in state["keep"].items():
             if name not in units or units[name].shape != kept.shape:
                 shape = tuple(units[name].shape) if name in units else "no such units, or frozen"

@@ -64,7 +64,7 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
         raise ValueError(
             "this method rewinds, and its schedule does not prune in rounds: take prune/schedule=rounds, or ~retrain"
         )
-    if method.rewind and method.rewind.control == "shuffle" and any(p.in_groups for p in method.pruners):
+    if method.rewind and method.rewind.control == "shuffle" and any(p.granularity.in_groups for p in method.pruners):
         raise ValueError("control=shuffle would break N:M groups: use control=reinit, or prune/granularity=weight")
     if job.pretrained == "auto" and method.callbacks:
         _check_shared(job, method, run)

@@ -17,6 +17,7 @@ from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.core.context import Batch
+from prunelab.core.dry_run import dry_run
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
@@ -80,7 +81,7 @@ class PostTrainingAnalysis(L.Callback):
         pruner.attach(module, example)
         for rate in rates:
             pruner.granularity.check(rate)
-        pruner.dry_run(rates[-1])
+        dry_run(pruner, rates[-1])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict" or (stage != "fit" and trainer.global_step):

@@ -66,7 +66,7 @@ class Scan(PostTrainingAnalysis):
         return {"rates": sorted(by_rate), **curves, "knee": knees, "tolerance": self.tolerance, "windows": windows}
 
     def _windows(self, by_rate: dict[float, Accuracies]) -> list[Window]:
-        if self.zoom == 1 or self.pruner.in_groups:
+        if self.zoom == 1 or self.pruner.granularity.in_groups:
             return []
         knees = {rate for rate in self._knees(by_rate).values() if rate is not None}
         return [window(sorted(by_rate), rate, self.reach) for rate in sorted(knees)]
