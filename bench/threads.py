@@ -18,9 +18,10 @@ from contextlib import contextmanager
 
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 KINDS: dict[str, tuple[int, dict[str, str]]] = {  # processes side by side, and their environment
-    "all threads, passive": (1, {"OMP_WAIT_POLICY": "PASSIVE"}),
     "all threads, as OpenMP is": (1, {}),
+    "all threads, spin 20000": (1, {"GOMP_SPINCOUNT": "20000"}),  # what prunelab sets
     "all threads, spin 1000": (1, {"GOMP_SPINCOUNT": "1000"}),
+    "all threads, passive": (1, {"OMP_WAIT_POLICY": "PASSIVE"}),
     "one thread": (1, {"OMP_NUM_THREADS": "1"}),
     "two jobs of one thread": (2, {"OMP_NUM_THREADS": "1"}),
 }
