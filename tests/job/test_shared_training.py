@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from prunelab.job import run as job_module
 from prunelab.lit.classifier import Classifier
 from prunelab.store.lock import held
+from prunelab.store.signals import Interrupted
 
 SHARED = ("model=resnet8", "rate=0", "epochs=2", "rerun=false")
 Run = Callable[..., dict[str, Any]]
@@ -109,6 +112,7 @@ def test_a_job_killed_after_it_took_the_training_takes_it_again(shared, tmp_path
         with pytest.raises(KeyboardInterrupt):
             shared("usp", "prune=usp", "logger=tensorboard")
     assert (tmp_path / "usp" / "checkpoints" / "last.ckpt").exists()
+    time.sleep(1 - time.time() % 1)  # TensorBoard reads event files in the order of the seconds in their names
     again = shared("usp", "prune=usp", "logger=tensorboard")
     assert again["trained_in"] == str(tmp_path / "none")
     assert again["history"][-1]["layers"]
@@ -153,6 +157,38 @@ def test_a_training_that_is_gone_damaged_or_of_other_software_is_not_taken(damag
         result.write_text(json.dumps(content | {"versions": content["versions"] | {"torch": "1.0"}}))
     assert "trained_in" not in shared("usp", "prune=usp")
     assert shared("sp", "prune=sp")["trained_in"] == str(tmp_path / "usp")
+
+
+def test_a_checkpoint_of_another_job_is_refused_as_ever(shared, tmp_path: Path) -> None:
+    shared("none", "prune=none")
+    shared("other", "prune=usp", "seed=1")
+    shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "usp" / "checkpoints")
+    with pytest.raises(ValueError, match="is of another job, with other .*seed"):
+        shared("usp", "prune=usp")
+
+
+def test_without_a_folder_for_notes_each_trains_its_own(shared, tmp_path: Path, monkeypatch, caplog) -> None:
+    (tmp_path / "file").touch()
+    here = (f"parents={tmp_path}/file/parents",)
+    shared("none", "prune=none", *here)
+    assert "trained_in" not in shared("usp", "prune=usp", *here)
+    assert "no training is shared" in caplog.text
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("prunelab.job.shared_training.write_json", full)
+    assert "trained_in" not in shared("sp", "prune=sp")  # and is finished all the same
+    assert "No space left on device" in caplog.text
+
+
+def test_a_job_that_waits_can_be_stopped(shared, tmp_path: Path, monkeypatch) -> None:
+    shared("none", "prune=none")
+    lock = record(tmp_path).with_suffix(".lock")
+    record(tmp_path).unlink()
+    monkeypatch.setattr("prunelab.job.dense_checkpoint.time.sleep", lambda _: signal.raise_signal(signal.SIGTERM))
+    with held(lock, "elsewhere"), pytest.raises(Interrupted):
+        shared("usp", "prune=usp")
 
 
 def test_code_without_a_version_shares_nothing(shared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

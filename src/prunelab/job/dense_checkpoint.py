@@ -1,4 +1,4 @@
-"""Dense pretraining that several jobs share: trained once, under a lock."""
+"""Training that several jobs share, as dense pretraining: once, under a lock."""
 
 import logging
 import time

@@ -107,8 +107,9 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     else:  # weights of a file are evaluated as they are
         folder.write_job(job)
         trainer.validate(module, data, verbose=False)
-    peak = twin.peak_memory if twin else memory.training_peak(trainer.strategy.root_device, before)
+    peak = memory.training_peak(trainer.strategy.root_device, before)
     if twin:
+        peak = twin.peak_memory
         history.adopt(method.units(), trainer)
     if start and trainer.strategy.broadcast(twin is not None or not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is

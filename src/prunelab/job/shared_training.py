@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.job.dense_checkpoint import in_turn
@@ -34,18 +34,22 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
         return
     same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
     record = Path(job.config["parents"]) / "rate0" / f"{digest(same | dict(job.versions))}.json"
-    with ExitStack() as stack:
-        if not (twin := _finished(record, job)):
-            stack.enter_context(in_turn(record.with_suffix(".lock"), str(folder.path), lambda: bool(stop)))
+    twin = _finished(record, job)
+    if not twin:
+        with in_turn(record.with_suffix(".lock"), str(folder.path), lambda: bool(stop)):
             twin = _finished(record, job)  # by the job that held it
-            if twin:
-                stack.close()
-        yield twin
-        if not twin:
-            try:
-                write_json(record, {"folder": os.path.relpath(folder.path, record.parent)})
-            except OSError as error:  # the job is finished all the same
-                log.warning("%s: other methods will train this network again: %s", record, error)
+            if not twin:
+                yield None
+                _note(record, folder)
+                return
+    yield twin
+
+
+def _note(record: Path, folder: RunDir) -> None:
+    try:
+        write_json(record, {"folder": os.path.relpath(folder.path, record.parent)})
+    except OSError as error:  # the job is finished all the same
+        log.warning("%s: other methods will train this network again: %s", record, error)
 
 
 def _may_share(job: Job) -> bool:
