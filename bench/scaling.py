@@ -2,8 +2,8 @@
 
     python bench/scaling.py [parameters] [jobs] [ranks] [rounds]     # default: all; about ten minutes on two cores
 
-Each line is measured in a process of its own, one thread, with its peak memory. `power` is the slope between two sizes
-in logarithms: 1 is linear, 2 is quadratic. Ranks are processes that share this machine's cores.
+Each size is measured once, in a process of its own, one thread, with the peak memory of all its lines. `power` is the
+slope between two sizes in logarithms: 1 is linear, 2 is quadratic. Ranks are processes that share this machine's cores.
 """
 
 import argparse

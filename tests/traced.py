@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from prunelab.channels import units
 from prunelab.channels.tracing.graph import ChannelGraph, channel_graph
 
+OF_MODULES = vars(nn.Module()).keys()  # the mode, parameters, hooks and the like, which have their own look
 _graphs: dict[Hashable, ChannelGraph] = {}
 
 
@@ -40,8 +41,8 @@ def _kind(net: nn.Module, example: Any) -> Hashable:
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, Hashable], ...]:
-    plain = (bool, int, float, str, tuple)
-    return tuple((k, str(v)) for k, v in vars(module).items() if isinstance(v, plain) and k != "training")
+    plain = (bool, int, float, str, tuple, list, dict, set, type(None))
+    return tuple((k, str(v)) for k, v in vars(module).items() if isinstance(v, plain) and k not in OF_MODULES)
 
 
 def _hooks(module: nn.Module) -> tuple[int, int]:

@@ -163,7 +163,7 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 
 def parsed(text: str | bytes) -> dict[str, Any]:
-    """A JSON object. Raises ValueError for anything else."""
+    """A JSON object; {} for any other value. Raises ValueError for what is not JSON."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
