@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from prunelab.channels.blocks import Block
 from prunelab.channels.surgery import shrink
 from prunelab.core.allocation import Uniform
+from prunelab.core.dry_run import check_run
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
@@ -455,7 +456,7 @@ def test_rates_and_checkpoints_count_blocks() -> None:
         pruner.attach(net, IMAGES)
         pruner.load_state_dict(pruner.state_dict())  # nothing is pruned yet
     assert pruners[0].unit_counts() == {"blocks": (0, 4)}
-    pruners[0].check(Progress(0, total=100, epoch=10))
+    check_run(pruners[0], Progress(0, total=100, epoch=10))
     assert pruners[0].update(Progress(0, total=100, epoch=10))
     assert pruners[0].unit_counts() == {"blocks": (1, 4)}
     assert pruners[0].masks.keys() == {n for n, _ in net.named_parameters() if n.startswith("layer2.1.")}

@@ -91,7 +91,8 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
         start = RunDir(twin.folder).checkpoint
     elif start is None and job.pretrained == "auto":
         start = pretrain(job, splits, stop, parameters)
-    history, records, tested = History(), RoundRecords(folder.masks), Tested(method.pruners)
+    history = History(method.units if twin else None)
+    records, tested = RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
         job,
         folder,
@@ -110,7 +111,6 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     peak = memory.training_peak(trainer.strategy.root_device, before)
     if twin:
         peak = twin.peak_memory
-        history.adopt(method.units(), trainer)
     if start and trainer.strategy.broadcast(twin is not None or not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.write_job(job)

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -26,9 +26,13 @@ class History(Checkpoint):
 
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
     metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
+
+    With `adopts`, the epochs of a checkpoint at the end of a training that pruned nothing become those of a method
+    with units in the layers that `adopts` gives once the network is set up, and are logged again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, adopts: Callable[[], Iterable[str]] | None = None) -> None:
+        self.adopts = adopts
         self.epochs: list[dict[str, Any]] = []
         self._spent = 0.0  # seconds spent on the current epoch before a restart
 
@@ -81,20 +85,21 @@ class History(Checkpoint):
             values = {k.replace("/", "_"): float(v) for k, v in trainer.callback_metrics.items() if k in METRICS}
             self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, "seconds": self._end - self._start}]
 
-    def adopt(self, layers: Iterable[str], trainer: L.Trainer) -> None:
-        """Makes records of a training that pruned nothing those of a method with units in `layers`, and logs them."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.adopts:  # here, as the loggers are closed after fit: another event file would purge the first one
+            self._adopt([name.removesuffix(".weight") for name in self.adopts()], trainer)
+
+    def _adopt(self, layers: Sequence[str], trainer: L.Trainer) -> None:
+        removed = dict.fromkeys(layers, 0.0)
         for entry in self.epochs:
             entry.pop("layers", None)
-            if removed := dict.fromkeys((name.removesuffix(".weight") for name in layers), 0.0):
-                entry["layers"] = removed
             values = {name: entry[name.replace("/", "_")] for name in METRICS}
-            values |= {"sparsity/all": 0.0} if removed else {}
-            values |= {f"{LAYER}{name}": 0.0 for name in removed}
+            if removed:
+                entry["layers"] = dict(removed)
+                values |= {"sparsity/all": 0.0, **{f"{LAYER}{name}": 0.0 for name in removed}}
             values |= {f"train/{name}": entry[name] for name in ("lr", "seconds")}
             for logger in trainer.loggers:
                 logger.log_metrics(values | {"epoch": entry["epoch"] - 1}, step=entry["step"])
-        for logger in trainer.loggers:
-            logger.save()
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "spent": _clock() - self._start}
