@@ -1,6 +1,8 @@
 """The commands `python -m train`, `prunelab-train` and `python -m prunelab.train`: one job, or with -m a study."""
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunelab.core.printable import printable
@@ -11,6 +13,8 @@ from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchd
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
 
 def main() -> None:
     """Composes the configuration from the command line, and runs it."""
@@ -20,10 +24,38 @@ def main() -> None:
     import hydra
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
+    from prunelab.job.help import help_text, is_asked
 
+    if is_asked(sys.argv[1:]):
+        print(help_text(conf_dir(), sys.argv[1:]))
+        return
     register_resolvers()
     share_structured_configs()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    shown = os.environ.get(FULL_ERROR) == "1" or "--traceback" in sys.argv
+    sys.argv = [arg for arg in sys.argv if arg != "--traceback"]
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print in words of its own
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except Exception as error:
+        if shown:
+            raise
+        sys.exit(f"train: {printable(_in_a_line(error))}")
+
+
+def _in_a_line(error: Exception) -> str:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from prunelab.job.mistakes import explain
+    from prunelab.store.failure import one_line
+    from prunelab.store.folder import RunDir
+
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error)
+    if HydraConfig.initialized() and (folder := RunDir(Path(HydraConfig.get().runtime.output_dir))).failure():
+        return f"{one_line(error)}; the traceback is in {folder.path / 'failure.json'}"
+    return f"{one_line(error)}; --traceback shows where"
 
 
 def task(cfg: "DictConfig") -> float:

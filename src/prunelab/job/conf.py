@@ -1,5 +1,6 @@
 """Turns Hydra's composed configuration into a `Job`; finds the YAML files and registers their resolvers."""
 
+from functools import cache
 from pathlib import Path
 
 from hydra.conf import HydraConf
@@ -7,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from prunelab.job.check import check_values
+from prunelab.job.mistakes import refuse_unread
 from prunelab.store.identity import config_digest, flat
 from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
@@ -20,6 +22,7 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     `pretrained`. HydraConfig must hold `hydra`, because interpolations may read it.
     """
     overrides = tuple(hydra.overrides.task)
+    refuse_unread(cfg, _known())
     check_values(cfg, overrides)
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
@@ -37,6 +40,13 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
         config=config,
         values=flat(config),
     )
+
+
+@cache
+def _known() -> set[str]:
+    """The names at the top of a configuration: those in train.yaml, and the groups."""
+    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    return groups | {str(key) for key in OmegaConf.load(conf_dir() / "train.yaml")}
 
 
 def yaml_digest(hydra: HydraConf) -> str:

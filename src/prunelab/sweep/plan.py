@@ -16,6 +16,7 @@ from rich.console import Console
 
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.conf import job_of, yaml_digest
+from prunelab.job.mistakes import explain
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
@@ -92,8 +93,8 @@ def refuse_impossible(jobs: Iterable[Job], hydra: HydraConf) -> None:
 
     try:
         rehearse(jobs, here=jobs_run_here(hydra))
-    except InstantiationException as error:  # of a class in `_target_`, over several lines
-        raise ValueError(" ".join(str(error).split())) from error
+    except InstantiationException as error:  # of a class in `_target_`
+        raise ValueError(explain(error)) from error
 
 
 def unfinished(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:

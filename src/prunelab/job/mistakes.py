@@ -1,0 +1,107 @@
+"""Typing errors on the command line and in YAML files, each told in one line with the nearest real name."""
+
+import inspect
+import re
+from collections.abc import Container, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+# Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
+SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
+
+
+def explain(error: HydraException | OmegaConfBaseException) -> str:
+    """What is wrong with a command or its YAML files, in one line, and what it may have meant."""
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _unknown_option(str(error.missing_cfg_file), error.options)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {_line(error.__cause__ or error)}; quote it if it has spaces, commas or brackets"
+    if several := re.match(r"Ambiguous value for argument '(.+?)'", str(error)):
+        return f"{several[1]}: several values; add -m to run a job for each, or write [...] for a list"
+    if twice := re.match(r"Multiple values for (.+?)\. ", str(error)):
+        return f"{twice[1]}: it is chosen already; write {twice[1]}=..., without +"
+    if (typed := re.match(r"Could not override '(.+?)'", str(error))) and "not in struct" in str(cause):
+        return _unknown_key(typed[1], _root(cause))
+    if isinstance(error, InstantiationException):
+        return _unknown_argument(_line(error))
+    return _line(error if cause is None or str(cause) in str(error) else f"{error} {cause}")
+
+
+def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
+    """Raises ValueError for the first value that nothing reads: it would seem to have no effect.
+
+    `known` are the names at the top. What an object is made with is refused by the object, and what an interpolation
+    names is read.
+    """
+    names = [str(key) for key in cfg if key not in known]
+    for section, keys in SECTIONS.items():
+        names += [f"{section}.{key}" for key in cfg.get(section) or () if key not in keys]
+    for name in names:
+        if not re.search(rf"\$\{{{re.escape(name)}[}}.\[]", OmegaConf.to_yaml(cfg)):
+            raise ValueError(_unknown_key(name, cfg, f"{name}: nothing reads it"))
+
+
+def _unknown_option(missing: str, options: Iterable[str]) -> str:
+    group, _, name = missing.rpartition("/")
+    options = sorted(options)
+    near = get_close_matches(name, options, n=3)
+    return f"{group}={name}: there is none; " + (_meant(near) if near else f"expected one of {', '.join(options)}")
+
+
+def _unknown_key(typed: str, root: Any, problem: str = "") -> str:
+    problem = problem or f"{typed}: there is no such value"
+    names = [name for name in _names(root) if name != typed and name.startswith("hydra.") == typed.startswith("hydra.")]
+    parent, _, last = typed.rpartition(".")
+    ends = {name.rpartition(".")[2]: name for name in reversed(names)}
+    near = (
+        [f"{parent}.{name}" if parent else name for name in get_close_matches(last, _keys(names, parent), n=3)]
+        or [name for name in names if name.rpartition(".")[2] == last][:3]
+        or [ends[name] for name in get_close_matches(last, [*ends], n=3, cutoff=0.7)]
+        or get_close_matches(typed, names, n=1, cutoff=0.6)
+    )
+    hint = _meant(near) if near else "--cfg job prints the names"
+    return f"{problem}; {hint}"
+
+
+def _unknown_argument(text: str) -> str:
+    """An argument in YAML that a class does not take; other errors of classes as they are."""
+    found = re.search(r"call to target '([\w.]+)'.*unexpected keyword argument '(\w+)'", text)
+    if not found:
+        return text
+    target, name = found.groups()
+    takes = [str(parameter) for parameter in inspect.signature(get_object(target)).parameters]
+    near = get_close_matches(name, takes, n=2)
+    return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(takes)}")
+
+
+def _meant(names: list[str]) -> str:
+    return f"did you mean {' or '.join(dict.fromkeys(names))}?"
+
+
+def _names(node: Any, prefix: str = "") -> list[str]:
+    """The dotted names in a configuration, the outer ones first."""
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return []
+    keys = [key for key in map(str, node) if not key.startswith("_")]
+    inner = [name for key in keys for name in _names(node._get_node(key), f"{prefix}{key}.")]
+    return [f"{prefix}{key}" for key in keys] + inner
+
+
+def _keys(names: list[str], parent: str) -> list[str]:
+    """What the node `parent` holds."""
+    return [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == parent]
+
+
+def _root(error: Any) -> Any:
+    node = getattr(error, "parent_node", None)
+    return node._get_root() if node is not None else None
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,58 @@
+"""Typing errors are told in one line with the nearest real name, and values that nothing reads are refused."""
+
+from pathlib import Path
+
+import pytest
+from compose import compose_job, job_from
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from prunelab.job.mistakes import explain
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("rates=0.5", "rates: there is no such value; did you mean rate?"),
+        ("lr=0.1", "lr: there is no such value; did you mean optim.optimizer.lr?"),
+        ("batch_size=32", "batch_size: there is no such value; did you mean optim.batch_size?"),
+        ("optim.lr=0.1", "optim.lr: there is no such value; did you mean optim.optimizer.lr?"),
+        ("modle=resnet8", "modle: there is no such value; did you mean model?"),
+        ("workers=4", "workers: there is no such value; --cfg job prints the names"),
+        (
+            "prune.pruning.pruner.schedul.end=1",
+            "prune.pruning.pruner.schedul.end: there is no such value; did you mean prune.pruning.pruner.schedule.end?",
+        ),
+        ("hydra.launcher.job=2", "hydra.launcher.job: there is no such value; did you mean hydra.launcher.jobs?"),
+        ("prune=ups", "prune=ups: there is none; did you mean usp?"),
+        ("logger=wandbb", "logger=wandbb: there is none; expected one of csv, none, tensorboard"),
+        ("rate=0,0.5", "rate=0,0.5: several values; add -m to run a job for each, or write [...] for a list"),
+        ("+prune=usp", "prune: it is chosen already; write prune=..., without +"),
+        ("seed=[", "seed=[: "),
+    ],
+)
+def test_what_cannot_be_composed_is_explained_in_a_line(typed: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        compose_job(["prune=sp"] * (not typed.startswith(("prune=", "+prune="))) + [typed], tmp_path)
+    explained = explain(caught.value)
+    assert explained.startswith(message)
+    assert "\n" not in explained
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("+lr=0.1", "lr: nothing reads it; did you mean optim.optimizer.lr?"),
+        ("+optim.lr=0.1", "optim.lr: nothing reads it; did you mean optim.optimizer.lr?"),
+        ("+my.own=1", "my: nothing reads it; "),
+    ],
+)
+def test_a_value_that_nothing_reads_is_refused(typed: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing reads it") as caught:
+        job_from(compose_job(["prune=usp", typed], tmp_path))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_value_that_an_interpolation_reads_is_taken(tmp_path: Path) -> None:
+    job = job_from(compose_job(["+peak=0.3", "optim.optimizer.lr=${peak}"], tmp_path))
+    assert job.config["optim"]["optimizer"]["lr"] == 0.3
