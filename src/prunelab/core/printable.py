@@ -1,6 +1,8 @@
 """Text from files of others, made harmless for a terminal: it may hold escape sequences, and surrogates."""
 
 import logging
+import sys
+from typing import TextIO
 
 
 def printable(text: object, lines: bool = False) -> str:
@@ -20,3 +22,14 @@ class PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), lines=True)
+
+
+class ConsoleHandler(logging.StreamHandler[TextIO]):
+    """For conf/train.yaml: writes to what standard output is now, so that lines stand above a progress bar."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stdout

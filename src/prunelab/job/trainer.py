@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from prunelab.callbacks.pruning import Pruning
 from prunelab.job.own_checkpoint import RecordJob
 from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import BufferSync
@@ -20,6 +21,7 @@ from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints
 from prunelab.lit.device import choose_kernels, expected_device
 from prunelab.lit.history import History
 from prunelab.lit.idle_hooks import NoProfiler, skip_idle_hooks
+from prunelab.lit.progress import PhaseBar
 from prunelab.lit.rng_state import RngState
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
@@ -71,6 +73,7 @@ def make_trainer(
             BufferSync(),
             LambdaCallback(on_train_start=begin, on_validation_start=lambda *_: stop.listen()),
             checkpoints,
+            *([PhaseBar([c.pruner for c in callbacks if isinstance(c, Pruning)])] if sys.stderr.isatty() else []),
         ],
         logger=_logger(job, start),
         plugins=[AtomicCheckpointIO(), *environments(job.devices)],

@@ -14,6 +14,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 
+from prunelab.core.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.mistakes import explain
@@ -61,7 +62,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     """Every job once, in order. Raises ValueError or OSError for what cannot succeed, with nothing written."""
     todo = [tuple(overrides) for overrides in lists]
     if len(todo) >= MANY:
-        log.info("checking %d jobs", len(todo))
+        log.info("composing %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
     _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     finished, conf = _finished(Path(config.hydra.sweep.dir)), yaml_digest(config.hydra)
@@ -80,11 +81,21 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             _refuse_other(folder, other.job, job, both)
         _refuse_other(folder, folder.job(), job, "it holds another job")
     refuse_unwritable(Path(config.hydra.sweep.dir))
+    log.info("%d jobs in %s%s", len(jobs), config.hydra.sweep.dir, unpruned([p.job for p in jobs.values() if p.job]))
     if left := [
         planned.job for planned in jobs.values() if planned.job and not _has_result(planned.folder, planned.job)
     ]:
         refuse_impossible(left, config.hydra)
     return list(jobs.values())
+
+
+def unpruned(jobs: Sequence[Job]) -> str:
+    """Says so where there are methods that prune, and no rate by which they would; else ""."""
+    asked = [job for job in jobs if "prune.pruning.pruner.schedule.rate" in job.values]
+    if not asked or any(job.rate for job in jobs):
+        return ""
+    methods = dict.fromkeys(job.method for job in asked)
+    return f"; prune={','.join(methods)} without rate: nothing will be pruned, add rate=0.8"
 
 
 def refuse_impossible(jobs: Iterable[Job], hydra: HydraConf) -> None:
@@ -119,11 +130,13 @@ def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> 
 
 def print_summary(jobs: Sequence[PlannedJob]) -> bool:
     """Prints the tables of all finished jobs and the state of the others; returns whether all are finished."""
-    for study in dict.fromkeys(job.folder.path.parent for job in jobs):
-        if study.is_dir():
-            publish_if_any(study)
+    studies = [study for study in dict.fromkeys(job.folder.path.parent for job in jobs) if study.is_dir()]
+    for study in studies:
+        publish_if_any(study)
     summary = SweepSummary([(job.folder.path.name, job.state, job.reason) for job in jobs])
     Console().print(summary)
+    for page in [page for study in studies if (page := study / "report.html").exists()]:
+        print(f"Open {printable(page)}")
     return summary.complete
 
 

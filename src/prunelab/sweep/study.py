@@ -14,7 +14,7 @@ from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
 from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.signals import VARIABLE
-from prunelab.sweep.plan import refuse_impossible
+from prunelab.sweep.plan import refuse_impossible, unpruned
 
 
 class ValidateConfig(Callback):
@@ -30,6 +30,8 @@ class ValidateConfig(Callback):
             job = job_of(config, config.hydra)
             check_launcher(job.devices, config.hydra)
             planned = os.environ.get(VARIABLE)  # a job of a pool: its sweep has done this
+            if not planned:
+                print(f"{printable(config.hydra.run.dir)}{unpruned([job])}", flush=True)  # before seconds of imports
             if not planned and not RunDir(Path(config.hydra.run.dir)).result():
                 refuse_impossible([job], config.hydra)
         except (ValueError, OSError, RuntimeError) as error:

@@ -22,7 +22,7 @@ from prunelab.sweep.interpreter import SAFE
 from prunelab.sweep.plan import folder_of
 from prunelab.sweep.pool.devices import CPU, DeviceSlots, visible_gpus
 from prunelab.sweep.pool.pool import AGAIN, Pool, Task
-from prunelab.sweep.pool.progress import SweepProgress
+from prunelab.sweep.pool.progress import SweepProgress, time_left
 
 log = logging.getLogger(__name__)
 # Overrides of the sweep that are not passed to its jobs.
@@ -79,13 +79,14 @@ class PoolLauncher(Launcher):
 
     def _in_turn(self, jobs: list[list[str]], first: int, stop: StopRequest) -> list[JobReturn]:
         total = self.config.hydra.sweeper.get("n_trials") or len(jobs)  # a search hands out a few at a time
-        returns: dict[int, JobReturn] = {}
+        returns, began = dict[int, JobReturn](), time.monotonic()
         while len(returns) < len(jobs) and not stop:
             before = len(returns)
             for number, overrides in enumerate(jobs):
                 if number in returns or stop or is_held(self._folder(overrides).lock):
                     continue
-                log.info("#%d of %d: %s", first + number + 1, total, " ".join(filter_overrides(overrides)))
+                left = f", about {left} left" if (left := time_left(began, len(returns), total - first)) else ""
+                log.info("#%d of %d%s: %s", first + number + 1, total, left, " ".join(filter_overrides(overrides)))
                 returned = self._run(overrides, first + number)
                 if not isinstance(returned._return_value, Busy):
                     returns[number] = returned

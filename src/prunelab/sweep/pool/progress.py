@@ -57,12 +57,7 @@ class SweepProgress:
 
     def _left(self, pool: Pool) -> str:
         """The time left at the pace so far; "" before the first job has ended."""
-        ended, to_come = len(pool.done), self.total - len(pool.done)
-        if not ended or not to_come:
-            return ""
-        seconds = (time.monotonic() - self.began) / ended * to_come
-        minutes, hours = round(seconds / 60), seconds / 3600
-        return f"{hours:.1f} h" if hours >= 2 else f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"
+        return time_left(self.began, len(pool.done), self.total)
 
     def _picture(self, pool: Pool) -> Group:
         jobs = Table.grid(padding=(0, 2, 0, 0))
@@ -76,6 +71,15 @@ class SweepProgress:
         bar = Table.grid(padding=(0, 2, 0, 0))
         bar.add_row(ProgressBar(self.total, len(pool.done), width=40), self.summary(pool))
         return Group(jobs, bar)
+
+
+def time_left(began: float, ended: int, total: int) -> str:
+    """At the pace of the jobs that have `ended` since the moment `began`, of time.monotonic; "" before the first."""
+    if not ended or ended >= total:
+        return ""
+    seconds = (time.monotonic() - began) / ended * (total - ended)
+    minutes, hours = round(seconds / 60), seconds / 3600
+    return f"{hours:.1f} h" if hours >= 2 else f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
 def _state(task: Task) -> str:
