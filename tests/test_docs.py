@@ -80,7 +80,7 @@ def test_every_override_inside_a_sentence_exists(page: Path, configurations: lis
             continue
         for key, _, values in (word.lstrip("+").partition("=") for word in words):
             if key in groups:
-                for value in values.split(","):
+                for value in values.strip("[]").split(","):  # a list chooses several
                     assert (ROOT / "conf" / key / f"{value}.yaml").exists(), text
             elif key not in ARGUMENTS and not text.startswith("+"):
                 assert any(has_key(cfg, key) for cfg in configurations), text

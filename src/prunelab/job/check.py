@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from math import inf
 from typing import Any
 
@@ -27,6 +28,7 @@ CHOICES = {  # of Trainer arguments, besides null
     "benchmark": ("true", "false"),
     "detect_anomaly": ("true", "false"),
 }
+LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}  # and what they need
 SEEDS = 2**32  # NumPy takes no others
 # Numbers from 0 to below these, of which torch and Lightning take any, and ignore some or train nonsense with them.
 BELOW = {
@@ -73,8 +75,15 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
     _check_devices(cfg, cfg.trainer.devices)
     if cfg.pretrained not in (None, "auto"):
         weights_file(cfg.pretrained)
+    _check_loggers(cfg)
     _check_used(cfg)
     _check_retrain(cfg, overrides)
+
+
+def _check_loggers(cfg: DictConfig) -> None:
+    for name, package in LOGGERS.items():
+        if name in OmegaConf.to_yaml(cfg.get("logger") or {}) and find_spec(package) is None:
+            raise ValueError(f"logger={package} needs a package: pip install 'prunelab[{package}]'")
 
 
 def _only_evaluates(cfg: DictConfig) -> bool:

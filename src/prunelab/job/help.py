@@ -17,7 +17,7 @@ What can be set in an option: python -m train prune=rigl --help"""
 FOOT = """--cfg job prints the composed configuration, --info defaults its files,
 --hydra-help Hydra's own options; --traceback shows where an error arose."""
 LINE = r"^( *)(\w+):(?: +([^#\n]*[^#\s]))?(?: +# (.*))?$"  # of YAML: key, value and comment
-FIRST = ("prune", "retrain", "model", "data", "optim", "optim/schedule", "trainer", "logger", "experiment")
+FIRST = ("prune", "retrain", "model", "data", "optim", "optim/schedule", "trainer", "callbacks", "logger", "experiment")
 
 
 def is_asked(words: Sequence[str]) -> bool:

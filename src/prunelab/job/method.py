@@ -18,13 +18,14 @@ from prunelab.store.job import Job
 
 @dataclass(frozen=True)
 class Method:
-    """The callbacks of `conf/prune`, in their order."""
+    """The callbacks of `conf/prune`, in their order, then those of `conf/callbacks`."""
 
     callbacks: tuple[L.Callback, ...]
 
     @classmethod
     def of(cls, job: Job) -> "Method":
-        return cls(tuple(instantiate(callback) for callback in (job.config.get("prune") or {}).values()))
+        parts = [*(job.config.get("prune") or {}).values(), *(job.config.get("callbacks") or {}).values()]
+        return cls(tuple(instantiate(callback) for callback in parts))
 
     @property
     def pruning(self) -> list[Pruning]:

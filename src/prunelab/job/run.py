@@ -44,7 +44,8 @@ from prunelab.store.job import Job
 from prunelab.store.result import Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
 from prunelab.store.weights import weights_content
-from prunelab.tensorboard.hparams import write_event
+from prunelab.tensorboard.hparams import metrics, write_event
+from prunelab.tensorboard.logger import log_outcome
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,9 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
     trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak, twin)
-    return finish(measure(job, folder, method, splits, trained))
+    result = measure(job, folder, method, splits, trained)
+    log_outcome(trainer.loggers, metrics(result), trainer.global_step)
+    return finish(result)
 
 
 def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection[str]) -> Path:

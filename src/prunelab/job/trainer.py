@@ -75,7 +75,7 @@ def make_trainer(
             checkpoints,
             *([PhaseBar([c.pruner for c in callbacks if isinstance(c, Pruning)])] if sys.stderr.isatty() else []),
         ],
-        logger=_logger(job, start),
+        logger=_loggers(job, start),
         plugins=[AtomicCheckpointIO(), *environments(job.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
@@ -91,13 +91,19 @@ def _strategy(devices: int) -> str | Strategy:
     return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # BufferSync does it
 
 
-def _logger(job: Job, start: Path | None) -> Logger | bool:
-    """The job's logger; it purges events after the checkpoint `start`, which are logged again."""
-    logger = job.config.get("logger")
-    if not logger:
-        return False
-    if start is None or not logger["_target_"].endswith("EpochLogger"):
-        return instantiate(logger)
+def _loggers(job: Job, start: Path | None) -> list[Logger]:
+    """The job's loggers; its own purges events after the checkpoint `start`, which are logged again."""
+    loggers: list[Logger] = []
+    for logger in job.loggers:
+        own = logger["_target_"].endswith("EpochLogger")
+        loggers.append(instantiate(logger, **({"purge_step": _first_step(job, start)} if own and start else {})))
+        if not own:  # HParams are written at the end, with the results
+            loggers[-1].log_hyperparams(dict(job.settings))
+    return loggers
+
+
+def _first_step(job: Job, start: Path) -> int:
+    """The first epoch that is logged after the checkpoint `start`: all, where that is another job's."""
     callbacks = torch.load(start, map_location="cpu", mmap=True, weights_only=True)["callbacks"]
     own = callbacks.get(RecordJob.__name__, {}).get("identity", job.identity) == job.identity
-    return instantiate(logger, purge_step=len(callbacks[History().state_key]["epochs"]) + 1 if own else 1)
+    return len(callbacks[History().state_key]["epochs"]) + 1 if own else 1

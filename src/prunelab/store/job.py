@@ -104,8 +104,13 @@ class Job:
     @property
     def logs_events(self) -> bool:
         """Whether it writes event files for TensorBoard."""
-        logger = str((self.config.get("logger") or {}).get("_target_"))
-        return logger.endswith(("EpochLogger", "TensorBoardLogger"))
+        return any(str(logger["_target_"]).endswith(("EpochLogger", "TensorBoardLogger")) for logger in self.loggers)
+
+    @property
+    def loggers(self) -> list[dict[str, Any]]:
+        """What makes each of its loggers; 0.1.0 had one, without a name."""
+        node = self.config.get("logger") or {}
+        return [node] if "_target_" in node else list(node.values())
 
     def to_json(self) -> dict[str, Any]:
         head = {f.name: getattr(self, f.name) for f in fields(self)}

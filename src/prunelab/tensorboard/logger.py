@@ -1,9 +1,23 @@
 """TensorBoard logger whose steps are epochs."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+
+def log_outcome(loggers: Iterable[Logger], outcome: Mapping[str, float], step: int) -> None:
+    """Gives the results of a job to its loggers, and ends their runs; ours has the page HParams for results."""
+    plain = {f"result/{re.sub('[()]', '', name)}": value for name, value in outcome.items()}  # MLflow wants no brackets
+    for logger in loggers:
+        if not isinstance(logger, EpochLogger):
+            logger.log_metrics(plain, step)
+            logger.save()
+            if finish := getattr(
+                getattr(logger, "experiment", None), "finish", None
+            ):  # else the next job of a sweep goes on in its run
+                finish()
 
 
 class EpochLogger(TensorBoardLogger):

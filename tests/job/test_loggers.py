@@ -1,0 +1,72 @@
+"""Several loggers and callbacks of Lightning, chosen by name; each logger gets settings and results."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from compose import compose_job, job_from
+
+from prunelab.job import check
+
+ONE = ("prune=usp", "rate=0.5", "epochs=2")
+
+
+def test_each_logger_writes_curves_settings_and_results(job: Callable[..., Any], tmp_path: Path) -> None:
+    result = job(*ONE, "logger=[tensorboard,csv]", folder=tmp_path / "job")
+    assert list((tmp_path / "job").glob("events.out.tfevents.*"))
+    folder = tmp_path / "job" / "metrics" / "version_0"
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    table = {name: [row[i] for row in rows[1:] if row[i]] for i, name in enumerate(rows[0])}
+    assert [float(x) for x in table["test/acc"]] == pytest.approx([epoch["test_acc"] for epoch in result["history"]])
+    assert [float(x) for x in table["result/sparsity attained"]] == pytest.approx([0.5], abs=1e-3)
+    assert "rate: '0.5'" in (folder / "hparams.yaml").read_text()
+
+
+def test_callbacks_of_lightning_join_the_training(job: Callable[..., Any], tmp_path: Path) -> None:
+    alone = job(*ONE, folder=tmp_path / "alone")
+    both = job(*ONE, "callbacks=[ema,lr_monitor]", "callbacks.ema.decay=0.5", "logger=csv", folder=tmp_path / "both")
+    assert "lr-SGD" in (tmp_path / "both" / "metrics" / "version_0" / "metrics.csv").read_text()
+    name = next(name for name, tensor in alone["state_dict"].items() if tensor.dim() == 4)
+    weights, averaged = alone["state_dict"][name], both["state_dict"][name]
+    assert not torch.equal(weights, averaged)
+    assert (averaged == 0).sum() == (weights == 0).sum() > 0
+
+
+def test_a_job_without_callbacks_has_no_value_for_them(tmp_path: Path) -> None:
+    assert not [key for key in job_from(compose_job([], tmp_path)).values if key.startswith("callbacks")]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_whose_package_is_absent_is_refused(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(check, "find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=rf"logger={name} needs a package: pip install 'prunelab\[{name}\]'"):
+        job_from(compose_job([f"logger={name}"], tmp_path))
+
+
+def test_weights_and_biases_offline(job: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    job(*ONE, "logger=wandb", "logger.wandb.offline=true", folder=tmp_path / "job")
+    (run,) = (tmp_path / "job" / "wandb").glob("offline-run-*/*.wandb")
+    assert run.stat().st_size > 1000
+
+
+def test_mlflow_in_a_folder(job: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="MLflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    job(*ONE, "logger=mlflow", f"logger.mlflow.tracking_uri=file:{tmp_path}/runs", folder=tmp_path / "job")
+    (accuracy,) = (tmp_path / "runs").glob("*/*/metrics/test/acc")
+    assert len(accuracy.read_text().splitlines()) == 2
+    (attained,) = (tmp_path / "runs").glob("*/*/metrics/result/sparsity attained")
+    assert float(attained.read_text().split()[1]) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_old_jobs_had_one_logger_without_a_name(tmp_path: Path) -> None:
+    before = job_from(compose_job([], tmp_path))
+    raw = json.loads(json.dumps(before.to_json()))
+    raw["config"]["logger"] = raw["config"]["logger"]["tensorboard"]
+    after = type(before).from_json(raw)
+    assert after.logs_events
+    assert after.identity == before.identity
