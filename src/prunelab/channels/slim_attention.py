@@ -49,8 +49,10 @@ class SlimAttention(nn.MultiheadAttention):
             masks.append(positions.view(-1, self.num_heads, *positions.shape[1:]) if heads else positions)
         if padding is not None:
             masks.append(padding[..., None, None, :])
-        zeros = like.new_zeros(())
-        added = [m if m.is_floating_point() else zeros.expand(m.shape).masked_fill(m, -torch.inf) for m in masks]
+        added = [
+            mask if mask.is_floating_point() else like.new_zeros(mask.shape).masked_fill(mask, -torch.inf)
+            for mask in masks
+        ]
         return sum(added[1:], added[0]) if added else None
 
 

@@ -121,6 +121,9 @@ class ChannelTrace:
                 raise UnknownError("in place, of a constant")  # the constant may be used elsewhere
             ids = self.rules[packet](self, node)
         except UnknownError as error:
+            in_vain = _is_unread(node) and not packet.__name__.endswith("_")
+            if in_vain and not any(self.tensor_name(arg) for arg in node.all_input_nodes):
+                return None
             self._sited.clear()
             reason = f"{packet} {error}".strip() + f", called in {self.location(node)}"
             stays = self.coupling.new(1)
@@ -155,6 +158,11 @@ def first_names(net: nn.Module) -> dict[str, str]:
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
+
+
+def _is_unread(node: Node) -> bool:
+    """Whether the network computes it in vain, as attention weights that nobody asked for."""
+    return all(user.op == "call_function" and _is_unread(user) for user in node.users)
 
 
 def _filled(value: Any, channel: int) -> ChannelIds:

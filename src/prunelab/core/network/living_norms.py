@@ -40,7 +40,9 @@ class LivingNorm(nn.Module):
         normed = wide * (wide.square().sum(self.axis, keepdim=True) / count + eps).rsqrt() * weight
         if centred and self.bias is not None:
             normed = normed + self.bias.view(form)
-        return normed if torch.is_autocast_enabled(x.device.type) else normed.to(x.dtype)
+        # On GPUs autocast runs norms in float32.
+        wider = x.device.type == "cuda" and torch.is_autocast_enabled("cuda")
+        return normed if wider else normed.to(x.dtype)
 
     def _get_name(self) -> str:
         return self.plain.__name__
