@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from prunelab.channels.penalties import GroupLasso as GroupLasso
     from prunelab.channels.penalties import ScaleL1 as ScaleL1
     from prunelab.channels.units import Filter as Filter
+    from prunelab.channels.units import Head as Head
     from prunelab.channels.units import Neuron as Neuron
+    from prunelab.channels.units import Stream as Stream
     from prunelab.compact.file import load as load
     from prunelab.compact.file import save as save
     from prunelab.core.allocation import ERK as ERK
@@ -72,7 +74,9 @@ HOMES = {
     "GroupLasso": "prunelab.channels.penalties",
     "ScaleL1": "prunelab.channels.penalties",
     "Filter": "prunelab.channels.units",
+    "Head": "prunelab.channels.units",
     "Neuron": "prunelab.channels.units",
+    "Stream": "prunelab.channels.units",
     "load": "prunelab.compact.file",
     "save": "prunelab.compact.file",
     "ERK": "prunelab.core.allocation",

@@ -1,6 +1,7 @@
 """Prunes while any LightningModule trains."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +94,18 @@ class Pruning(L.Callback):
         if trainer.is_global_zero:
             for line in left_dense(pl_module):
                 log.warning(line)
+
+        self.check_outcome(of_kind(trainer, L.Callback))
+
+    def check_outcome(self, callbacks: Sequence[L.Callback]) -> None:
+        """Raises ValueError where norms would know of masks to the end: loaded again, the network would be another."""
+        norms = self.pruner.granularity.norms
+        if norms and not any(getattr(callback, "removes_units", False) for callback in callbacks):
+            raise ValueError(
+                f"{next(iter(norms))} and {len(norms) - 1} more are of norms that run over the channels left, which a "
+                "masked network does not tell when it is loaded: add the callback Shrink, or prune other units "
+                "(prune/granularity=filter, neuron or head)"
+            )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch

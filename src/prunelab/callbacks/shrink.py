@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -41,6 +41,8 @@ class Shrink(L.Callback):
     callback whose units can be removed; anything else is a ValueError before training. On several devices the network
     becomes small when training ends, as DistributedDataParallel cannot follow.
     """
+
+    removes_units: ClassVar[bool] = True
 
     def __init__(self, images: int = 16) -> None:
         self.images = images

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -89,6 +90,11 @@ class _OnePrecision(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if func in (Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16):
             return args[0].to(self.dtype)
+        if func is F.multi_head_attention_forward:
+            kwargs = {**kwargs, "training": False}
+        if func is F.scaled_dot_product_attention:  # (query, key, value, attn_mask, dropout_p, ...)
+            args, kwargs = [*args[:4], *[0.0 for _ in args[4:5]], *args[5:]], {**kwargs}
+            kwargs.pop("dropout_p", None)
         args, kwargs = tree_map(self._replace, (args, kwargs))
         return func(*args, **kwargs)
 

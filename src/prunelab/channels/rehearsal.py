@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure
+from prunelab.core.network.living_norms import take_notice
+from prunelab.core.network.masked_parameters import MaskedParameters
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Example, Masks
 
@@ -18,10 +20,11 @@ def rehearse(copied: nn.Module, structure: PrunableStructure, keep: Masks, examp
     Inputs are random, in the form of `example`. Raises EquivalenceError where the small network does not run or
     computes something else, and ValueError where it cannot be cut.
     """
-    with torch.no_grad():
-        for name, mask in structure.expand(keep).items():
-            parameter = copied.get_parameter(name)
-            parameter.mul_(mask.to(parameter.device))
+    masks = structure.expand(keep)
+    masked = MaskedParameters(dict(copied.named_parameters()))
+    masked.adopt(masks)
+    masked.zero()
+    take_notice(copied, structure.norms, masks)
     check = EquivalenceCheck(copied, _random_inputs(example))
     shrink(copied, structure.plan(keep))
     check.certify(copied)

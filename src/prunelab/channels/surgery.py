@@ -10,8 +10,11 @@ from torch.nn.modules.padding import _ConstantPadNd
 from torch.optim import Optimizer
 
 from prunelab.channels.plan import Plan
+from prunelab.channels.slim_attention import slim
+from prunelab.core.network.living_norms import forget
 
-RESIZED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU)  # modules whose sizes surgery updates
+# Modules whose sizes surgery updates.
+RESIZED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU, nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
 STAND_INS = {"Identity": nn.Identity, "ReLU": nn.ReLU}
 
 
@@ -32,6 +35,8 @@ def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> 
     _adjust_modules(net, cuts)
     for path, padding in plan.pads.items():
         net.get_submodule(path).padding = padding  # type: ignore[assignment]
+    for (path, name), count in plan.counts.items():
+        setattr(net.get_submodule(path), name, count)
     for tensor in {id(t): t for t in tensors.values() if id(t) in cuts}.values():
         shape = tensor.shape
         for optimizer in optimizers:
@@ -78,6 +83,10 @@ def _check(net: nn.Module, plan: Plan) -> None:
         module, attribute = _owner(modules, name)
         if (parts := _parts(module, attribute, axis)) > 1 and not _of_whole_parts(kept, size, parts):
             raise ValueError(f"the plan cuts {name} {shape} within a group: {type(module).__name__} has {parts}")
+    for (path, name), count in plan.counts.items():
+        now = vars(modules[path]).get(name) if path in modules else None
+        if type(now) is not int or not 0 < count <= now:
+            raise ValueError(f"the plan sets {path}.{name} to {count}, which is {now!r:.60} in {type(net).__name__}")
     for path, padding in plan.pads.items():
         pad = modules.get(path)
         if not isinstance(pad, _ConstantPadNd) or len(padding) != len(pad.padding) or min(padding) < 0:
@@ -153,6 +162,11 @@ def _adjust(module: nn.Module, tensor: str, axis: int, count: int) -> None:
         module.num_channels = count
     elif isinstance(module, nn.PReLU):
         module.num_parameters = count
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        forget(module)
+        module.normalized_shape = (count,)
+    elif isinstance(module, nn.MultiheadAttention):
+        slim(module)
 
 
 def _replace(net: nn.Module, path: str, stand_in: nn.Module, optimizers: Iterable[Optimizer]) -> None:

@@ -72,7 +72,7 @@ class Channels(PrunableStructure):
     """
 
     of_channels: ClassVar[bool] = True
-    of: tuple[str, ...] = ("conv", "linear")
+    of: tuple[str, ...] = ("conv", "linear", "head", "stream")
     summed: bool = True
     graph: ChannelGraph | None = field(default=None, compare=False)
     groups: tuple[Group, ...] = ()
@@ -104,7 +104,7 @@ class Channels(PrunableStructure):
         if not groups:
             coupled = {name: f"{', '.join(names)} skipped or frozen" for name, names in fixed.items() if names}
             why = "; ".join(f"{weight}: {why}" for weight, why in [*graph.stays.items(), *coupled.items()])
-            kinds = {"conv": "filters", "linear": "neurons"}
+            kinds = {"conv": "filters", "linear": "neurons", "head": "heads", "stream": "channels under LayerNorm"}
             wanted = " or ".join(kinds[kind] for kind in self.of)
             raise ValueError(f"{type(net).__name__}: no {wanted} to prune ({why or 'there is no such layer'})")
         shapes = {name: p.shape for name, p in net.named_parameters()}
@@ -164,6 +164,11 @@ class Channels(PrunableStructure):
         return {place: self._selected(units) for place, units in self._graph.places.items()}
 
     @property
+    def norms(self) -> Mapping[str, int]:
+        graph = self.graph
+        return {} if graph is None else {n: a for n, a in graph.norms.items() if (self.places[n, 0] >= 0).any()}
+
+    @property
     def makers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(maker for group in self.groups for maker in group.makers))
 
@@ -193,7 +198,11 @@ class Channels(PrunableStructure):
         kept = {place: alive[units].nonzero().flatten() for place, units in self._graph.places.items()}
         kept = {place: k for place, k in kept.items() if len(k) < len(self._graph.places[place])}
         pads = {module: pad.without(alive) for module, pad in self._graph.pads.items()}
-        return Plan(kept, {module: padding for module, padding in pads.items() if padding is not None})
+        return Plan(
+            kept,
+            {module: padding for module, padding in pads.items() if padding is not None},
+            counts={where: c.left(alive) for where, c in self._graph.counts.items() if not alive[c.units].all()},
+        )
 
 
 def _fixed(group: Group, graph: ChannelGraph, net: nn.Module, params: Mapping[str, Tensor]) -> list[str]:
@@ -224,3 +233,20 @@ class Neuron(Channels):
     """Channels that linear layers make."""
 
     of: tuple[str, ...] = ("linear",)
+
+
+@dataclass(frozen=True)
+class Head(Channels):
+    """Attention heads: the rows of queries, keys and values that make one, and what reads it."""
+
+    of: tuple[str, ...] = ("head",)
+
+
+@dataclass(frozen=True)
+class Stream(Channels):
+    """Channels that pass through LayerNorm or RMSNorm, such as those of a transformer's residual stream.
+
+    While they are masked, these norms take their statistics over the living channels, as the small network does.
+    """
+
+    of: tuple[str, ...] = ("stream",)

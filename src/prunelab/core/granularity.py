@@ -51,6 +51,11 @@ class Granularity(ABC):
     def expand(self, keep: Masks) -> Masks:
         """Masks in the shapes of the parameters, for every parameter that a unit covers."""
 
+    @property
+    def norms(self) -> Mapping[str, int]:
+        """Norms over channels of units, by the name of their scale -> the axis of channels in their input."""
+        return {}
+
     def layout(self, net: nn.Module) -> Layout:
         """The channels of the units in `net`. Raises ValueError for units that have no cost of their own."""
         raise ValueError(f"units of {type(self).__name__} have no cost of their own: use budget=units")

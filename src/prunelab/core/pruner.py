@@ -14,6 +14,7 @@ from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
 from prunelab.core.memory import Memory
+from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.masked_parameters import MaskedParameters
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.numbers.seeding import derived_generator
@@ -115,6 +116,7 @@ class Pruner:
         if not removed and not (bound and before == self._bound_to):
             self.granularity = self.granularity.bind(net, self._prunable, example)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
+        take_notice(net, self.granularity.norms, {})  # another pruner may have left its own
 
     @property
     def batches(self) -> int:
@@ -209,6 +211,8 @@ class Pruner:
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
         self._masked.adopt({} if self.removed else self.granularity.expand(keep))
+        assert self._net is not None
+        take_notice(self._net, self.granularity.norms, self.masks)
 
     @property
     def masks(self) -> Masks:
@@ -220,8 +224,9 @@ class Pruner:
         self._masked.zero(optimizer)
 
     def apply_to_copy(self, net: nn.Module) -> None:
-        """Zeroes the pruned weights of `net`, a copy of the attached network."""
+        """Masks `net`, a copy of the attached network: zeros in its weights, and its norms know of them."""
         self._masked_in(net).zero()
+        take_notice(net, self.granularity.norms, self.masks)
 
     def continues(self, net: nn.Module) -> bool:
         """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""

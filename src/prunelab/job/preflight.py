@@ -39,6 +39,7 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
         module.to(expected_device(job.accelerator))
     for pruning in method.pruning:
         pruning.check(module, EXAMPLE, run, timed)
+        pruning.check_outcome(method.callbacks)
         data.check_scoring(pruning.pruner.batches)
     if method.analyses and job.devices > 1:
         raise ValueError(

@@ -169,7 +169,7 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
     "softmax": (lambda m, y: y.softmax(1), "aten.softmax"),
     "cumsum": (lambda m, y: y.cumsum(1), "aten.cumsum"),
     "layer_norm": (lambda m, y: F.layer_norm(y, y.shape[1:]), "aten.layer_norm"),
-    "matmul": (lambda m, y: y @ y.transpose(2, 3), "aten.matmul"),
+    "matmul": (lambda m, y: (y.transpose(1, 3) @ y.transpose(1, 3)).transpose(1, 3), "aten.matmul of channels"),
     "sort": (lambda m, y: y.sort(1)[0], "aten.sort"),
     "sum over channels": (lambda m, y: y + y.sum(1, True), "aten.sum over channels"),
     "roll of channels": (lambda m, y: y.roll(1, 1), "aten.roll of channels by index"),

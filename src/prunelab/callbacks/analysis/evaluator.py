@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from prunelab.callbacks.neighbours import notify
+from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.snapshot import Snapshot
 from prunelab.core.pruner import Pruner
@@ -35,8 +36,10 @@ class MaskEvaluator:
         params = dict(self.module.named_parameters())
         try:
             with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-                for name, mask in self.pruner.granularity.expand(keep).items():
+                masks = self.pruner.granularity.expand(keep)
+                for name, mask in masks.items():
                     params[name].mul_(mask.to(params[name].device))
+                take_notice(self.module, self.pruner.granularity.norms, masks)
                 plain = accuracy(self.module, self._counted())
                 if not self.batches:
                     return plain, None
@@ -45,6 +48,7 @@ class MaskEvaluator:
                 return plain, accuracy(self.module, self._counted())
         finally:
             self.snapshot.restore_net(self.module)
+            take_notice(self.module, self.pruner.granularity.norms, {})
             for hook in HOOKS:
                 notify(self.trainer, hook, self.module)
 

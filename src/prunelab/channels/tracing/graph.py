@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
+from prunelab.core.network.living_norms import plain_norms
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
@@ -20,12 +21,15 @@ from prunelab.measure.latency import suited
 Place = tuple[str, int]  # (parameter or buffer, axis)
 
 
+Kind = Literal["conv", "linear", "head", "stream"]
+
+
 @dataclass(frozen=True)
 class Group:
     """Units that are removed individually and occupy the same axes of the same tensors."""
 
     name: str  # of the first weight that produces its channels
-    kind: Literal["conv", "linear"]
+    kind: Kind  # heads of attention; channels under LayerNorm or RMSNorm; else made by a convolution, or by none
     makers: tuple[str, ...]  # the weights that produce its channels, along axis 0
     units: Tensor  # their indices
 
@@ -46,6 +50,18 @@ class Pad:
 
 
 @dataclass(frozen=True)
+class Count:
+    """A number of a module's own that counts heads, or their channels."""
+
+    units: Tensor  # the heads; -1: no unit, it stays
+    each: int  # what one of them adds
+
+    def left(self, alive: Tensor) -> int:
+        """`alive` is by unit, its last entry for no unit."""
+        return self.each * int(alive[self.units].sum())
+
+
+@dataclass(frozen=True)
 class ChannelGraph:
     """Every unit of a network by index, and where its channels are."""
 
@@ -54,6 +70,8 @@ class ChannelGraph:
     scaling_modules: Mapping[str, Tensor]  # last module to scale its units -> the unit of each channel
     stays: Mapping[str, str]  # weights whose channels must stay -> why
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
+    norms: Mapping[str, int] = field(default_factory=dict)  # scales of norms over units -> their axis in the input
+    counts: Mapping[tuple[str, str], Count] = field(default_factory=dict)  # (module, attribute)
 
     @property
     def units(self) -> int:
@@ -76,8 +94,13 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
     """The program of `net` on `example`, with fixed shapes. Raises TracingError, a ValueError."""
     inputs = suited(net, example)
-    with preserve_state(net, training), torch.compiler.set_stance("force_eager"):
-        program = export_program(net, inputs)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a kernel for a whole layer would hide its operations
+    try:
+        with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
+            program = export_program(net, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     for node in program.graph.nodes:
         sizes = [size for x in tree_leaves(node.meta.get("val")) if isinstance(x, Tensor) for size in x.shape]
         if not all(isinstance(size, int) for size in sizes):
@@ -104,6 +127,8 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
     for channel in dict.fromkeys(c for channels in made.values() for c in channels):
         if channel not in stays:
             free.setdefault(tuple(footprints[channel]), []).append(channel)
+    heads = {c for channels in trace.heads for c in classes[channels].tolist()}
+    streams = {c for name in trace.norms for c in where[name, 0].tolist()}
     unit_of = torch.full((len(classes),), -1)
     groups: list[Group] = []
     names: Counter[str] = Counter()
@@ -112,7 +137,8 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
             stays[alike[0]] = "all its channels are coupled and form a single unit"
             continue
         makers = tuple(w for w in trace.makers if (w, 0) in footprint)
-        kind: Literal["conv", "linear"] = "conv" if any(trace.makers[w] == "conv" for w in makers) else "linear"
+        kind: Kind = "conv" if any(trace.makers[w] == "conv" for w in makers) else "linear"
+        kind = "head" if alike[0] in heads else "stream" if alike[0] in streams else kind
         first = sum(len(group.units) for group in groups)
         units = torch.arange(first, first + len(alike))
         unit_of[torch.tensor(alike)] = units
@@ -133,4 +159,19 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         {module: units for module, units in scaling_modules.items() if (units >= 0).any()},
         reasons,
         {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in trace.pads.items()},
+        {name: axis for name, axis in trace.norms.items() if (name, 0) in places},
+        _counts(trace, classes, unit_of),
     )
+
+
+def _counts(trace: ChannelTrace, classes: Tensor, unit_of: Tensor) -> dict[tuple[str, str], Count]:
+    """The numbers of modules that hold as many as there are heads, by name, or channels of heads."""
+    counts = {}
+    for path, heads, size in trace.sizes:
+        units, each, module = unit_of[classes[heads]], size // len(heads), trace.net.get_submodule(path)
+        for name, value in vars(module).items():
+            of_heads = "head" in name and not name.endswith(("dim", "size"))  # head_dim may be the same number
+            fits = of_heads if each == 1 else not isinstance(module, nn.MultiheadAttention)
+            if fits and type(value) is int and value == size and (units >= 0).any():
+                counts[path, name] = Count(units, each)
+    return counts

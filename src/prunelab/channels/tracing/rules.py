@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
+from prunelab.channels.tracing.attention import PRODUCTS, attention, free_axis, product, softmax
 from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, thin, varying
 from prunelab.channels.tracing.layers import convolution, linear, norm, prelu
+from prunelab.channels.tracing.norms import layer_norm
 from prunelab.channels.tracing.operations import CONVOLUTIONS, MOVEMENTS, NORMS, POOLINGS, POSITIONWISE, REDUCTIONS
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, Rule, UnknownError, argument
 
@@ -101,9 +103,15 @@ def _move(trace: ChannelTrace, node: Call) -> ChannelIds:
     if not isinstance(moved, Tensor):
         return [thin(part) for part in moved]
     moved = thin(moved)
-    for axis in varying(moved)[:-1]:  # what remains is rectangular only if all rows lose the same
-        trace.coupling.join(moved.narrow(axis, 0, 1), moved)
-        moved = moved.narrow(axis, 0, 1).expand_as(moved)
+    axes = varying(moved)
+    free = free_axis(node, moved) if len(axes) > 1 else None
+    for axis in axes:
+        if free not in (None, axis):  # what remains is rectangular only if all rows lose the same
+            trace.coupling.join(moved.narrow(axis, 0, 1), moved)
+            moved = moved.narrow(axis, 0, 1).expand_as(moved)
+    if free is not None and free != axes[-1]:
+        trace.heads.append(moved.unique())
+    trace.note_heads(node, moved)
     return moved
 
 
@@ -205,6 +213,10 @@ RULES: Mapping[Any, Rule] = {
     aten.channel_shuffle: _shuffle,
     aten._assert_tensor_metadata: lambda trace, node: None,  # part of a change of dtype; has no effect
     operator.getitem: _getitem,
+    **dict.fromkeys(PRODUCTS, product),
+    **dict.fromkeys((aten.layer_norm, aten.rms_norm), layer_norm),
+    aten.scaled_dot_product_attention: attention,
+    aten.softmax: softmax,
     aten.linear: linear,
     aten.prelu: prelu,
 }

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from prunelab.channels.surgery import RESIZED
-from prunelab.channels.tracing.channel_ids import thin
+from prunelab.channels.tracing.channel_ids import channels_of, thin, varying
 from prunelab.channels.tracing.coupling import OUTPUT, Coupling
 
 Call = Any  # a torch.fx.Node; its arguments may be anything
@@ -38,6 +38,9 @@ class ChannelTrace:
     makers: dict[str, Literal["conv", "linear"]] = field(default_factory=dict)  # weights that produce channels
     scaling_modules: dict[str, Tensor] = field(default_factory=dict)  # makers, or norms after them -> channels
     pads: dict[str, tuple[tuple[int, ...], int, Tensor]] = field(default_factory=dict)  # module -> padding, pair, zeros
+    norms: dict[str, int] = field(default_factory=dict)  # scales of norms over channels -> their axis in the input
+    heads: list[Tensor] = field(default_factory=list)  # the channels of attention heads, one a head
+    sizes: list[tuple[str, Tensor, int]] = field(default_factory=list)  # (module, heads, size of an axis of them)
     whole: dict[str, str] = field(default_factory=dict)  # tensors used by an unknown operation -> the reason
 
     def follow(self, program: ExportedProgram) -> None:
@@ -87,6 +90,15 @@ class ChannelTrace:
         """The channels that a weight produces; the same at each use."""
         return self.sites[weight, 0] if (weight, 0) in self.sites else self.coupling.new(count)
 
+    def note_heads(self, node: Call, ids: Tensor) -> None:
+        """Where heads lie along an axis after `node`: its module may hold the size of that axis."""
+        for axis in varying(ids):
+            heads, channels = ids.unique(), channels_of(ids, axis)
+            if channels is not None and any(torch.isin(heads, known).all() for known in self.heads):
+                each, rest = divmod(len(channels), len(heads))
+                if not rest and torch.equal(channels, channels[::each].repeat_interleave(each)):
+                    self.sizes.append((self.module(node)[0], heads, len(channels)))
+
     def module(self, node: Call) -> tuple[str, nn.Module]:
         """The innermost module that called an operation."""
         stack = node.meta.get("nn_module_stack") or {"": ("", None)}
@@ -109,6 +121,9 @@ class ChannelTrace:
                 raise UnknownError("in place, of a constant")  # the constant may be used elsewhere
             ids = self.rules[packet](self, node)
         except UnknownError as error:
+            in_vain = _is_unread(node) and not packet.__name__.endswith("_")
+            if in_vain and not any(self.tensor_name(arg) for arg in node.all_input_nodes):
+                return None
             self._sited.clear()
             reason = f"{packet} {error}".strip() + f", called in {self.location(node)}"
             stays = self.coupling.new(1)
@@ -143,6 +158,11 @@ def first_names(net: nn.Module) -> dict[str, str]:
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
+
+
+def _is_unread(node: Node) -> bool:
+    """Whether the network computes it in vain, as attention weights that nobody asked for."""
+    return all(user.op == "call_function" and _is_unread(user) for user in node.users)
 
 
 def _filled(value: Any, channel: int) -> ChannelIds:
