@@ -72,6 +72,7 @@ def parameters(width: float) -> Iterator[Row]:
 
     from prunelab.channels.plan import Plan
     from prunelab.channels.surgery import shrink
+    from prunelab.channels.tracing.graph import channel_graph
     from prunelab.channels.units import Channels
     from prunelab.compact import file
     from prunelab.core.allocation import Global, Uniform
@@ -97,8 +98,9 @@ def parameters(width: float) -> Iterator[Row]:
         args = {"width": width, "num_classes": 10}
         yield size, "compact file", seconds(lambda: file.save(path, net, Plan(), "vgg.vgg16", args))
     began = time.perf_counter()
-    units = Channels().bind(net, prunable_weights(net), x)
+    channel_graph(net, x)
     yield size, "channels found", time.perf_counter() - began
+    units = Channels().bind(net, prunable_weights(net), x)
     keep = Uniform()({name: torch.rand(len(numbers)) for name, numbers in units.numbers.items()}, 0.5)
     yield size, "half of the channels removed", seconds(lambda: shrink(net, units.plan(keep)))
 

@@ -3,7 +3,7 @@
 For tests of what is done with a channel graph; those of tracing itself are in tests/channels.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,12 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from prunelab.channels import units
+from prunelab.channels.proof import unremovable
 from prunelab.channels.tracing.graph import ChannelGraph, channel_graph
 
 OF_MODULES = vars(nn.Module()).keys()  # the mode, parameters, hooks and the like, which have their own look
 _graphs: dict[Hashable, ChannelGraph] = {}
+_refused: dict[Hashable, dict[str, str]] = {}  # what cannot be cut
 
 
 @contextmanager
@@ -26,8 +28,15 @@ def traced_once() -> Iterator[None]:
             _graphs[key] = channel_graph(net, example)
         return _graphs[key]
 
+    def refused(net: nn.Module, example: Any, groups: Mapping[str, int], *cut: Any) -> dict[str, str]:
+        key = (_kind(net, example), *groups)
+        if key not in _refused:
+            _refused[key] = unremovable(net, example, groups, *cut)
+        return _refused[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(units, "channel_graph", graph)
+        patch.setattr(units, "unremovable", refused)
         yield
 
 

@@ -1,6 +1,7 @@
 """Law 10 in a foreign Lightning project: surgery in the middle of training changes nothing else."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,19 +70,69 @@ class Foreign(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class HardCoded(Foreign):
-    """Flattens to a number of its own, which the small network does not have."""
+class Counting(Foreign):
+    """Counts its steps."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body[5:](self.body[:5](x).reshape(-1, 288))
-
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         self.steps += 1
         return super().training_step(batch, batch_idx)
+
+
+class HardCoded(Counting):
+    """Flattens to a number of its own, which the small network does not have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[5:](self.body[:5](x).reshape(-1, 288))
+
+
+class Wide(Counting):
+    """Runs with no fewer than three channels, which half of them are not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body[:3](x)
+        inner = torch.relu(self.body[3].bn_a(self.body[3].a(x)))
+        if inner.shape[1] < 3:
+            raise RuntimeError("too narrow")
+        return self.body[4:](torch.relu(x + self.body[3].bn_b(self.body[3].b(inner))))
+
+
+class Noisy(Foreign):
+    """Adds noise, and drops whole inputs, in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body[:3](x)
+        if self.training:
+            x = (x + 0.1 * torch.randn_like(x)) * torch.empty(len(x), 1, 1, 1).bernoulli_(0.9)
+        return self.body[3:](x)
+
+
+class HeadOutside(Counting):
+    """Has a second head, which training_step alone applies to the stem's channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Linear(8, 3)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        seen = self.aux(self.body[:3](batch[0]).mean((2, 3)))
+        self.log("seen", seen.mean())
+        return super().training_step(batch, batch_idx) + nn.functional.cross_entropy(seen, batch[1])
+
+
+class HeadBehind(Counting):
+    """Applies a head to what forward returns, which stays whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Linear(3, 3)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.steps += 1
+        return nn.functional.cross_entropy(self.aux(self(batch[0])), batch[1])
 
 
 def pruning(units: Any = None, schedule: Schedule | None = None) -> Pruning:
@@ -347,11 +398,84 @@ def test_a_fast_dev_run_cuts_the_net_as_well(fit: Callable, others: list[L.Callb
     assert module.body[0].out_channels == 4
 
 
-def test_a_network_that_cannot_be_cut_is_refused_before_the_first_step(fit) -> None:
-    module = HardCoded()
-    with pytest.raises(EquivalenceError, match="the shrunk network does not run"):
+def test_layers_that_cannot_be_cut_are_kept_and_named_with_the_line(fit, caplog) -> None:
+    module, shrink = HardCoded(), Shrink()
+    fit([pruning(), shrink], module)
+    assert module.body[0].out_channels == 8  # what the written-out number counts
+    assert module.body[3].a.out_channels == 4
+    assert shrink.certificate is not None
+    assert re.search(
+        r"channels of body\.0\.weight.* stay: .*shape '\[-1, 288\]' is invalid.*test_shrink.py:\d+, `ret", caplog.text
+    )
+
+
+def test_masks_alone_keep_what_surgery_could_not_cut(fit) -> None:
+    """Masked and shrunk studies compare."""
+    masked, shrunk = pruning(), pruning()
+    fit([masked], HardCoded())
+    fit([shrunk, Shrink()], HardCoded())
+    assert masked.pruner.keep.keys() == shrunk.pruner.keep.keys()
+    assert all(torch.equal(kept, shrunk.pruner.keep[name]) for name, kept in masked.pruner.keep.items())
+
+
+def test_the_same_layers_are_kept_after_a_resume(fit, tmp_path: Path) -> None:
+    def callbacks() -> list[L.Callback]:
+        saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=1, save_top_k=-1, save_last=False)
+        return [pruning(), Shrink(), saves]
+
+    whole, resumed = HardCoded(), HardCoded()
+    fit(callbacks(), whole, enable_checkpointing=True)
+    fit(callbacks(), resumed, tmp_path / "at-step=10.ckpt", enable_checkpointing=True)  # masked, and not cut yet
+    assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in whole.state_dict().items())
+
+
+def test_a_network_that_cannot_be_cut_as_far_is_refused_before_the_first_step_with_the_layer(fit) -> None:
+    module = Wide()
+    with pytest.raises(
+        EquivalenceError, match=r"the shrunk network does not run.*too narrow.*At fault: body.3.a.weight$"
+    ):
+        fit([pruning(schedule=Cubic(rate=0.75, end=0.5)), Shrink()], module)
+    assert module.steps == 0
+    fit([pruning(schedule=Cubic(rate=0.5, end=0.5)), Shrink()], module)
+
+
+def test_a_network_with_noise_is_certified(fit) -> None:
+    module, shrink = Noisy(), Shrink()
+    fit([pruning(), shrink], module)
+    assert shrink.certificate.train_float64 < 1e-9
+    assert module.body[0].out_channels == 4
+
+
+def test_a_network_that_diverged_is_no_fault_of_surgery(fit) -> None:
+    module = Foreign()
+
+    class Diverged(L.Callback):
+        def on_train_batch_start(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, index: int
+        ) -> None:
+            if trainer.global_step == 16:
+                pl_module.body[6].bias.data.fill_(torch.nan)
+
+    with pytest.raises(EquivalenceError, match=r"own outputs are not finite.*body\.6\.bias is not, training"):
+        fit([Diverged(), pruning(schedule=Cubic(rate=0.5, end=0.5, every="16it")), Shrink()], module)
+    assert module.body[0].out_channels == 8
+
+
+def test_a_head_that_reads_channels_outside_of_forward_is_refused_before_the_first_step(fit) -> None:
+    module = HeadOutside()
+    with pytest.raises(ValueError, match=r"test_shrink.py:\d+, `.*does not use aux.weight.*skip=\['body.0.weight'\]"):
         fit([pruning(), Shrink()], module)
     assert module.steps == 0
+    skipping = Pruner(Norm(), Channels(), Uniform(), Cubic(rate=0.5, end=0.5, every="1it"), skip=["body.0.weight"])
+    fit([Pruning(skipping), Shrink()], module)
+    assert module.steps == 32
+
+
+def test_a_head_on_what_forward_returns_is_trained(fit) -> None:
+    module = HeadBehind()
+    fit([pruning(), Shrink()], module)
+    assert module.steps == 32
+    assert module.body[0].out_channels == 4
 
 
 def test_a_rehearsal_changes_nothing(fit) -> None:

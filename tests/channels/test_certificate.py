@@ -1,15 +1,18 @@
 """Law 8: a shrunk network gets a certificate if and only if it computes what the masked one did."""
 
 import copy
+import random
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunelab.channels import units
 from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
@@ -35,13 +38,21 @@ class Net(nn.Module):
 
 def halve(net: nn.Module, inputs: Any = X) -> EquivalenceCheck:
     """Masks and cuts out every second channel of whatever can go."""
-    units = Channels().bind(net, prunable_weights(net), inputs)
-    keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in units.numbers.items()}
-    for name, mask in units.expand(keep).items():
+    channels = Channels().bind(net, prunable_weights(net), inputs)
+    keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in channels.numbers.items()}
+    for name, mask in channels.expand(keep).items():
         net.get_parameter(name).data.mul_(mask)
     check = EquivalenceCheck(net, inputs)
-    shrink(net, units.plan(keep))
+    shrink(net, channels.plan(keep))
     return check
+
+
+def noisy(m: nn.Module, x: Tensor) -> Tensor:
+    """In train mode; in eval mode the graph would keep the channels of an operation that it does not know."""
+    if not m.training:
+        return x
+    dropped = x.new_empty(x.shape[:2]).bernoulli_(0.5)[..., None, None]  # DropBlock, drop path
+    return x * dropped * torch.rand_like(x) + torch.normal(0.0, 1.0, x.shape) + F.rrelu(x, training=True)
 
 
 COMPARABLE: dict[str, tuple[Forward, Any]] = {
@@ -53,6 +64,9 @@ COMPARABLE: dict[str, tuple[Forward, Any]] = {
     "what the code makes in float32": (lambda m, x: m.head(m.a(x).mean((2, 3))) @ torch.eye(5, dtype=torch.float32), X),
     "whole numbers": (lambda m, x, i: m.head(m.a(x).mean((2, 3))) + torch.eye(5)[i], (X, torch.tensor([0, 3, 1, 4]))),
     "noise": (lambda m, x: m.head(m.a(x).mean((2, 3))) + torch.randn(5), X),
+    "noise in each channel": (lambda m, x: m.head(m.b(noisy(m, m.bn(m.a(x)))).mean((2, 3))), X),
+    "Python's and NumPy's random numbers": (
+        lambda m, x: m.head(m.a(x).mean((2, 3))) * random.random() + np.random.rand(), X),
     "a dictionary of outputs": (lambda m, x: {"y": [m.head(m.a(x).mean((2, 3)))], "n": 3, "none": None}, X),
     "in place on the input": (lambda m, x: m.head(m.a(x.mul_(2)).mean((2, 3))), X),
     "an output of zeros": (lambda m, x: m.head(m.a(x).mean((2, 3))) * 0, X),
@@ -120,8 +134,12 @@ def test_every_output_is_compared() -> None:
 
 def test_a_masked_network_that_returns_nan_gets_no_certificate() -> None:
     net = Net(lambda m, x: m.head(m.a(x).mean((2, 3)) / 0))
-    with pytest.raises(EquivalenceError, match="differs"):
-        EquivalenceCheck(net, X).certify(net)
+    with pytest.raises(EquivalenceError, match="own outputs are not finite in eval mode.*look at the inputs"):
+        EquivalenceCheck(net, X)
+    net = Net()
+    nudge(net.head.bias, float("nan"))
+    with pytest.raises(EquivalenceError, match=r"own outputs .* head\.bias is not, training has diverged"):
+        EquivalenceCheck(net, X)
 
 
 def test_rounding_amplified_by_the_network_is_tolerated_in_float32_only() -> None:
@@ -158,7 +176,9 @@ COUNTED: dict[str, tuple[Forward, str]] = {
 def test_hard_coded_channel_counts_are_refused_with_the_line_and_the_remedy(compute: Forward, why: str) -> None:
     """A graph of shapes cannot show where a number came from."""
     net = Net(compute)
-    check = halve(net)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "unremovable", lambda *_: {})  # which keeps them
+        check = halve(net)
     here = re.escape(f"(at {__file__}:{Net.forward.__code__.co_firstlineno + 1}, `")
     where = "differs" if why == "differs" else f"does not run in eval mode.*({why}).*{here}"
     with pytest.raises(

@@ -1,6 +1,5 @@
 """Removes masked units from the network, while any LightningModule trains."""
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,16 +12,18 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from prunelab.callbacks.averages import averages
+from prunelab.callbacks.heads import refuse_outside
+from prunelab.callbacks.inputs import training_batch, training_inputs
 from prunelab.callbacks.neighbours import of_kind
 from prunelab.callbacks.pruning import Pruning, continues
-from prunelab.callbacks.scoring import draw_batches, progress
+from prunelab.callbacks.scoring import progress
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.rehearsal import rehearse
 from prunelab.channels.surgery import shrink
-from prunelab.channels.units import prunable_structure
+from prunelab.channels.trial import copied
+from prunelab.channels.units import Channels, prunable_structure
 from prunelab.core.dry_run import dry_run
-from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 from prunelab.core.types import Example
@@ -37,9 +38,11 @@ class Shrink(L.Callback):
     Parameters keep their identity; the optimizer's state, averaged copies in other callbacks (EMA) and the compiled
     graph are adapted. Outputs of the small and the masked network are compared on `images` training images, and a
     difference ends the training in EquivalenceError; it is rehearsed on a copy, with random inputs, before the first
-    step. Checkpoints from before and after resume. Listed last among the callbacks of a method, beside one Pruning
-    callback whose units can be removed; anything else is a ValueError before training. On several devices the network
-    becomes small when training ends, as DistributedDataParallel cannot follow.
+    step. So is a training step, where layers are used outside of forward. Images are found in batches of any form by
+    the shapes of the example; where there are none, inputs are random, and the log says so. Checkpoints from before and
+    after resume. Listed last among the callbacks of a method, beside one Pruning callback whose units can be removed;
+    anything else is a ValueError before training. On several devices the network becomes small when training ends, as
+    DistributedDataParallel cannot follow.
     """
 
     removes_units: ClassVar[bool] = True
@@ -99,6 +102,7 @@ class Shrink(L.Callback):
         if self._rehearsed is not pl_module:
             self.rehearse(pl_module, example, pruners[0], progress(trainer, step=0))
         self._rehearsed = None
+        self._try_heads(trainer, pl_module, pruners[0])
 
     @staticmethod
     def check(pruners: Sequence[Pruner]) -> None:
@@ -117,16 +121,23 @@ class Shrink(L.Callback):
         `module` does not rehearse again.
         """
         self._rehearsed = module
-        structure, final = prunable_structure(pruner.granularity), pruner.schedule(replace(run, step=run.total))
-        if not final or pruner.removed:
+        structure, final = prunable_structure(pruner.granularity), self._final(pruner, run)
+        if not final:
             return
         assert structure is not None
-        try:
-            copied = copy.deepcopy(module, {id(module._trainer): module._trainer})
-        except Exception as error:  # the module's own attributes may raise anything
-            log.warning("surgery is not rehearsed, %s cannot be copied: %s", type(module).__name__, error)
-            return
-        rehearse(copied, structure, dry_run(pruner, final), example)
+        if small := copied(module):
+            small._trainer = module._trainer  # which a copy of a LightningModule has not
+            rehearse(small, structure, dry_run(pruner, final), example)
+
+    def _try_heads(self, trainer: L.Trainer, module: L.LightningModule, pruner: Pruner) -> None:
+        units, final = pruner.granularity, self._final(pruner, progress(trainer, step=0))
+        if isinstance(units, Channels) and final and units.unused and (batch := training_batch(trainer)) is not None:
+            refuse_outside(module, units, dry_run(pruner, final), batch)
+
+    @staticmethod
+    def _final(pruner: Pruner, run: Progress) -> float:
+        """The rate that is still to be met when the network is cut; 0 where that is done."""
+        return 0.0 if pruner.removed else pruner.schedule(replace(run, step=run.total)) or 0.0
 
     def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, pruner: Pruner, run: Progress) -> None:
         """Called by Pruning when it has changed the masks, before the next step."""
@@ -149,8 +160,8 @@ class Shrink(L.Callback):
         structure = prunable_structure(pruner.granularity)
         assert structure is not None
         plan = structure.plan(pruner.keep)
-        inputs = draw_batches(trainer, 1, derived_generator("shrink", 0))[0][0]
-        check = EquivalenceCheck(module, inputs[: self.images])
+        example: Any = module.example_input_array  # a tensor or a tuple: Pruning has refused others
+        check = EquivalenceCheck(module, training_inputs(trainer, example, self.images))
         before = _parameters(module)
         shrink(module, plan, trainer.optimizers)
         for average in averages(trainer, module):

@@ -1,6 +1,7 @@
 """Certificates that a shrunk network computes what the masked one did; required before any savings are reported."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from prunelab.channels.chance import WithoutChance
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.temporary import temporary_tensors
 from prunelab.core.network.torch_export import error_summary
 from prunelab.core.numbers.float32 import ieee_float32
 from prunelab.core.numbers.float64 import double, float64_device
+from prunelab.core.numbers.seeding import seeded_python
 from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
@@ -49,24 +52,28 @@ class Certificate:
 class EquivalenceCheck:
     """Stores the outputs of a network on `inputs`, to compare them with its outputs after surgery.
 
-    Dropout is off in both modes, since a smaller network draws other numbers; batch norms use the batch's statistics
-    in train mode. Parameters, buffers and random streams are not changed.
+    Dropout is off in both modes and random operations give constants, since a smaller network draws other numbers;
+    batch norms use the batch's statistics in train mode. Parameters, buffers and random streams are not changed. Raises
+    EquivalenceError where the network does not run, or its outputs are not finite.
     """
 
     def __init__(self, net: nn.Module, inputs: Example) -> None:
         self.inputs = inputs
-        self.before = _outputs(net, inputs, "masked")
+        self.before = outputs(net, inputs, "the masked network")
+        for (mode, dtype), tensors in self.before.items():
+            if not all(tensor.isfinite().all() for tensor in tensors):
+                raise EquivalenceError(f"the masked network's own outputs are not finite {_where(mode, dtype, net)}")
 
     def certify(self, net: nn.Module) -> Certificate:
         """Raises EquivalenceError unless the network runs and outputs agree within 1e-5 in float32, 1e-9 in float64."""
-        after = _outputs(net, self.inputs, "shrunk")
+        after = outputs(net, self.inputs, "the shrunk network", f". {REMEDY}")
         errors, exceeded = {}, []
-        for (mode, dtype), outputs in after.items():
+        for (mode, dtype), tensors in after.items():
             before = self.before[mode, dtype]
-            error = _difference(before, outputs)
+            error = difference(before, tensors)
             allowed = TOLERANCE[dtype]
             if dtype == torch.float32:
-                rounding = NOISE * _difference(self.before[mode, torch.float64], before)
+                rounding = NOISE * difference(self.before[mode, torch.float64], before)
                 allowed = max(allowed, min(rounding, CEILING))
             errors[f"{mode}_{str(dtype).removeprefix('torch.')}"] = error
             if not error <= allowed or error == float("inf"):
@@ -102,26 +109,41 @@ class _OnePrecision(TorchFunctionMode):
         return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
 
 
-def _outputs(net: nn.Module, inputs: Example, which: str) -> dict[tuple[str, torch.dtype], list[Tensor]]:
-    outputs = {}
+def _where(mode: str, dtype: torch.dtype, net: nn.Module) -> str:
+    """And the likely reason, with its remedy."""
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    names = [name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()]
+    if names:
+        return f"in {mode} mode in {dtype}: {names[0]} is not, training has diverged; lower the learning rate"
+    return f"in {mode} mode in {dtype}, and its weights are: look at the inputs, and at divisions and logarithms"
+
+
+def outputs(
+    net: nn.Module, inputs: Example, which: str, remedy: str = "", dtypes: Iterable[torch.dtype] = tuple(TOLERANCE)
+) -> dict[tuple[str, torch.dtype], list[Tensor]]:
+    """All tensors that `net` returns, by mode and precision.
+
+    Where it does not run, or returns none, raises EquivalenceError, which begins with `which` and ends with `remedy`.
+    """
+    found = {}
     for mode in ("eval", "train"):
-        for dtype in TOLERANCE:
+        for dtype in dtypes:
             with (
                 preserve_state(net, training=mode == "train"),
                 torch.no_grad(),
                 torch.compiler.set_stance("force_eager"),
                 ieee_float32(),
+                seeded_python(),
             ):
                 try:
-                    outputs[mode, dtype] = _forward(net, inputs, dtype)
+                    found[mode, dtype] = _forward(net, inputs, dtype)
                 except Exception as error:  # the network's own code may raise anything
-                    remedy = f". {REMEDY}" if which == "shrunk" else ""
                     raise EquivalenceError(
-                        f"the {which} network does not run in {mode} mode in {dtype}: {error_summary(error)}{remedy}"
+                        f"{which} does not run in {mode} mode in {dtype}: {error_summary(error)}{remedy}"
                     ) from error
-            if not outputs[mode, dtype]:
+            if not found[mode, dtype]:
                 raise EquivalenceError(f"{type(net).__name__} returns no tensor that could be compared")
-    return outputs
+    return found
 
 
 def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor]:
@@ -134,7 +156,12 @@ def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor
     inputs = tuple(_as(x.to(device, copy=True), dtype) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
     torch.set_default_dtype(dtype)  # for tensors that the network's code creates
     try:
-        with temporary_tensors(net, copies), torch.autocast(device.type, enabled=False), _OnePrecision(dtype):
+        with (
+            temporary_tensors(net, copies),
+            torch.autocast(device.type, enabled=False),
+            WithoutChance(),
+            _OnePrecision(dtype),
+        ):
             leaves = tree_leaves(net(*inputs))
     finally:
         torch.set_default_dtype(default)
@@ -145,7 +172,7 @@ def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _difference(a: list[Tensor], b: list[Tensor]) -> float:
+def difference(a: list[Tensor], b: list[Tensor]) -> float:
     """The largest, as a fraction of the largest value; infinite where shapes differ or a value is not finite."""
     if [x.shape for x in a] != [x.shape for x in b]:
         return float("inf")

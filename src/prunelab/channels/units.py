@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from prunelab.channels.plan import Plan
+from prunelab.channels.proof import unremovable
 from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
+from prunelab.channels.tracing.unmade import UNUSED
 from prunelab.core.granularity import Granularity, Layout
+from prunelab.core.network.prunable import layer_weights
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -90,10 +93,21 @@ class Channels(PrunableStructure):
         groups = tuple(group for group in of_kind if not fixed[group.name])
         if not self.summed:
             groups = tuple(group for group in groups if not _is_summed(group, graph, net))
+        shapes = {name: p.shape for name, p in net.named_parameters()}
+        bound = replace(self, graph=graph, groups=groups, shapes=shapes)
+        refused = unremovable(
+            net, example, {g.name: len(g.units) for g in groups}, bound.expand, bound.plan, bound.norms
+        )
+        refusals = {maker: refused[group.name] for group in groups if group.name in refused for maker in group.makers}
+        graph = replace(graph, stays={**refusals, **graph.stays})
+        groups = tuple(group for group in groups if group.name not in refused)
         reasons: dict[str, list[str]] = {}
+        layers = layer_weights(net)  # of which those that are not in `params` are skipped or frozen
         for weight, why in graph.stays.items():
-            if weight in params and why not in (INPUT, OUTPUT):
+            if (weight in params or weight not in layers) and why not in (INPUT, OUTPUT):
                 reasons.setdefault(why, []).append(weight)
+        for maker in dict.fromkeys(maker for group in of_kind for maker in group.makers if maker not in layers):
+            reasons.setdefault("no layer of a kind that is pruned holds them", []).append(maker)
         for why, weights in reasons.items():
             more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
             log.warning("channels of %s%s stay: %s", ", ".join(weights[:3]), more, why)
@@ -107,8 +121,7 @@ class Channels(PrunableStructure):
             kinds = {"conv": "filters", "linear": "neurons", "head": "heads", "stream": "channels under LayerNorm"}
             wanted = " or ".join(kinds[kind] for kind in self.of)
             raise ValueError(f"{type(net).__name__}: no {wanted} to prune ({why or 'there is no such layer'})")
-        shapes = {name: p.shape for name, p in net.named_parameters()}
-        return replace(self, graph=graph, groups=groups, shapes=shapes)
+        return replace(bound, graph=graph, groups=groups)
 
     @property
     def _graph(self) -> ChannelGraph:
@@ -171,6 +184,11 @@ class Channels(PrunableStructure):
     @property
     def makers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(maker for group in self.groups for maker in group.makers))
+
+    @property
+    def unused(self) -> list[str]:
+        """Weights that forward does not use."""
+        return [name for name, why in self._graph.stays.items() if why == UNUSED]
 
     def _selected(self, units: Tensor) -> Tensor:
         """-1 for units of the graph that belong to none of the groups."""

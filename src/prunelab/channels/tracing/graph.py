@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
+from prunelab.channels.tracing.unmade import unmade
 from prunelab.core.network.living_norms import plain_norms
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.torch_export import TracingError, export_program
@@ -88,7 +89,9 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
     programs = [export(net, example, training=False)]
     if _unused(net, programs[0]):
         programs.append(export(net, example, training=True))
-    return _resolve(couple(net, programs, RULES))
+    trace = couple(net, programs, RULES)
+    graph = _resolve(trace)
+    return replace(graph, stays={**unmade(trace, programs), **graph.stays})
 
 
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:

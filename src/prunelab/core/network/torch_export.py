@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
 
 
 def error_summary(error: BaseException) -> str:
-    """One line: what a network's code raised, and where in the innermost forward outside of torch."""
+    """One line: what a network's code raised, and where in the innermost forward or training_step outside of torch."""
     if type(error).__name__ == "GuardOnDataDependentSymNode":
         reason = "the code needs the value of a tensor, as in `if x.sum() > 0` or `.item()`"
     else:
@@ -52,7 +52,7 @@ def _place(error: BaseException) -> str:
     traceback, place = error.__traceback__, ""
     while traceback is not None:
         code, line = traceback.tb_frame.f_code, traceback.tb_lineno
-        if code.co_name == "forward" and TORCH not in Path(code.co_filename).parents:
+        if code.co_name in ("forward", "training_step") and TORCH not in Path(code.co_filename).parents:
             source = linecache.getline(code.co_filename, line).strip()
             place = f" (at {code.co_filename}:{line}{f', `{source}`' if source else ''})"
         traceback = traceback.tb_next

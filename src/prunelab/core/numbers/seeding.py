@@ -1,7 +1,11 @@
-"""Random generators derived from a purpose and the seed."""
+"""Random generators derived from a purpose and the seed, and the streams of Python and NumPy."""
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -12,3 +16,16 @@ def derived_generator(purpose: str, seed: int) -> torch.Generator:
     """
     digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4]))
+
+
+@contextmanager
+def seeded_python() -> Iterator[None]:
+    """Within this block the global streams of Python's `random` and of NumPy begin at seed 0; then as before."""
+    before, before_numpy = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_numpy)
