@@ -75,7 +75,7 @@ def test_the_groups_at_fault_are_kept_with_the_reason_and_the_others_can_be_cut(
     for i in faulty:
         assert sum(f"convolutions.{i}.weight" in line and bool(re.search(why, line)) for line in lines) == 1
     keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in units.numbers.items()}
-    mask(net, units.expand(keep))
+    mask(net, units.expand(keep), units.norms)
     check = EquivalenceCheck(net, X)
     shrink(net, units.plan(keep))
     check.certify(net)
@@ -86,7 +86,7 @@ def test_the_line_of_the_networks_code_is_named(caplog: pytest.LogCaptureFixture
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.convolutions[0](x).mean((2, 3)).view(-1, 8))  # the line
 
-    with pytest.raises(ValueError, match="no filters or neurons to prune"):
+    with pytest.raises(ValueError, match="no filters or neurons or heads or channels under LayerNorm to prune"):
         bound(View())
     assert "(at " in caplog.text
     assert "# the line`)" in caplog.text

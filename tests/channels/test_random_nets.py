@@ -230,11 +230,14 @@ KNOWN: dict[str, Piece] = {
         a=lambda dice, c: dice.conv(c, c)),
     "groups over a sum": same(lambda m, x: m.b(torch.cat([x, m.a(x)], 1)), a=lambda dice, c: dice.conv(c, c),
                               b=lambda dice, c: nn.Sequential(nn.GroupNorm(4, 2 * c), dice.conv(2 * c, c))),
+    "layer norm": same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
+    "attention of torch": same(
+        lambda m, x: m.mha(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2).unflatten(2, x.shape[2:]),
+        mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
 }  # fmt: skip
 UNKNOWN: dict[str, Piece] = {
     "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
     "softmax": same(lambda m, x: x.softmax(1)),
-    "layer norm": same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
     "attention": same(lambda m, x: ((y := x.flatten(2)) @ y.transpose(1, 2) @ y).unflatten(2, x.shape[2:])),
     "cumulative sum": same(lambda m, x: x.cumsum(1)),
     "roll of channels": same(lambda m, x: x.roll(1, 1)),
@@ -265,9 +268,6 @@ UNKNOWN: dict[str, Piece] = {
         a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
     "transposed": same(lambda m, x: F.gelu(m.conv(x)),
                        conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
-    "attention of torch": same(
-        lambda m, x: m.mha(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2).unflatten(2, x.shape[2:]),
-        mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
     "negative padding": same(lambda m, x: F.pad(x, (0, 0) * len(space(x)) + (-2, 2))),
 }  # fmt: skip
 ODD: list[Piece] = [  # weights with another use: their channels stay

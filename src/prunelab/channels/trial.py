@@ -19,16 +19,19 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def copied(net: N) -> N | None:
-    """A copy of `net`; None, which the log says, where attributes of its modules cannot be copied.
+    """A copy of `net`, none of whose norms knows a mask; None where attributes of its modules cannot be copied.
 
     What it has kept of a step's graph, as the loss or a weight that a hook computes, is copied without the graph.
     """
     kept = [x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and not x.is_leaf]
     try:
-        return copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
+        small = copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
     except Exception as error:  # the network's own attributes may raise anything
         log.warning("surgery is not rehearsed, %s cannot be copied: %s", type(net).__name__, error)
         return None
+    for module in small.modules():
+        forget(module)
+    return small
 
 
 def mask(net: nn.Module, masks: Masks, norms: Mapping[str, int]) -> None:
