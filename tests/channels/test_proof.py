@@ -1,8 +1,9 @@
 """What a network cannot lose is found before training, and kept; the rest can be cut."""
 
 import copy
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels import proof
+from prunelab.channels.budget import Budget
 from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.trial import mask
 from prunelab.channels.units import Channels
+from prunelab.core.allocation import Uniform
 from prunelab.core.network.prunable import prunable_weights
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -79,6 +82,20 @@ def test_the_groups_at_fault_are_kept_with_the_reason_and_the_others_can_be_cut(
     check = EquivalenceCheck(net, X)
     shrink(net, units.plan(keep))
     check.certify(net)
+
+
+def test_a_budget_beyond_the_groups_that_are_kept_is_refused_with_the_largest_rate() -> None:
+    def largest(net: nn.Module, skip: Sequence[str] = ()) -> float:
+        units = Channels().bind(net, prunable_weights(net, skip), X)
+        budget = Budget("params").bind(net, units, X)
+        scores = units.reduce({name: torch.rand_like(weight) for name, weight in prunable_weights(net).items()})
+        with pytest.raises(ValueError, match=f"at most {math.floor(1e4 * budget.reachable) / 1e4} can be removed"):
+            budget(Uniform(), scores, 0.95)
+        assert budget.attained(budget(Uniform(), scores, 0.4)) == pytest.approx(0.4, abs=0.02)
+        return budget.reachable
+
+    kept_by_proof = largest(Net(lambda m, x, i: x.reshape(-1, 8, 8, 8) if i in (0, 3) else x))
+    assert kept_by_proof == largest(Net(), ["convolutions.0.weight", "convolutions.3.weight"])
 
 
 def test_the_line_of_the_networks_code_is_named(caplog: pytest.LogCaptureFixture) -> None:

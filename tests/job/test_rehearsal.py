@@ -31,9 +31,9 @@ FLAT = f"model._target_={__name__}.Flat"
     [
         (["optim.batch_size=141"], "batch_size=141: more than the 140 images; lower it"),
         (["prune=nm", "rate=0.3"], r"rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75"),
-        (["prune=sp", "rate=0.5", FLAT], "the shrunk network does not run"),
-        (["prune=sp", "rate=0.5", "budget=latency", FLAT], "the shrunk network does not run"),
-        (["prune=l1_filter", "rate=0.5", "pretrained=auto", FLAT], "the shrunk network does not run"),
+        (["prune=sp", "rate=0.5", FLAT], "a copy without some of them does not run"),
+        (["prune=sp", "rate=0.5", "budget=latency", FLAT], "a copy without some of them does not run"),
+        (["prune=l1_filter", "rate=0.5", "pretrained=auto", FLAT], "a copy without some of them does not run"),
         (["trainer=gpu"], "trainer.accelerator=gpu: there is none here; use trainer=auto or trainer=cpu"),
         (["precision=16-mixed"], "precision=16-mixed on a CPU, where Lightning trains bfloat16 instead"),
         (["+optim.optimizer.beta=1"], "optim: .* unexpected keyword argument 'beta'"),

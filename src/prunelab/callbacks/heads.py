@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 def refuse_outside(module: L.LightningModule, units: Channels, keep: Masks, batch: Any) -> None:
     """Raises ValueError where a training step on `batch` does not run without the units that are False in `keep`.
 
-    Tried on copies, which log nothing, with no step of an optimizer. Where the module's optimization is manual, so that
-    training_step itself would step, and where it does not run on an uncut copy, the log says that it was not tried.
+    Tried on copies, whose `log` does nothing, with no step of an optimizer. Where the module's optimization is manual,
+    so that training_step itself would step, and where it does not run on an uncut copy, the log says that it was not
+    tried.
     """
     heads = ", ".join(units.unused[:3]) + (f" and {len(units.unused) - 3} more" if len(units.unused) > 3 else "")
 
@@ -41,7 +42,7 @@ def refuse_outside(module: L.LightningModule, units: Channels, keep: Masks, batc
     bisect((), tuple(keep), failure, faults)
     raise ValueError(
         f"training_step does not run after surgery: {why}. Forward does not use {heads}, so what that reads is not "
-        f"known: let forward call it, or keep the channels by skip={list(faults)}"
+        f"known: let forward call it, or keep the channels by skip={[name.partition('#')[0] for name in faults]}"
     )
 
 

@@ -125,7 +125,7 @@ class Shrink(L.Callback):
         if not final:
             return
         assert structure is not None
-        if small := copied(module):
+        if (small := copied(module)) is not None:
             small._trainer = module._trainer  # which a copy of a LightningModule has not
             rehearse(small, structure, dry_run(pruner, final), example)
 
