@@ -277,11 +277,17 @@ class Budget(Protocol):
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
         """This budget for one network and a granularity that is bound to it."""
 
-    def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
-        """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do."""
+    def __call__(self, allocation: Allocation, units: Scores, rate: float, last: bool = True) -> Masks:
+        """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do.
+
+        `last`: no pruning follows.
+        """
 
     def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
         """Masks like those of a call, whose ValueErrors it raises; one that must be timed only if `timed`."""
 
     def attained(self, keep: Masks) -> float:
         """The fraction of the resource removed with the units that are False in `keep`."""
+
+    def rounded(self, allocation: Allocation, units: Scores, rate: float, keep: Masks) -> dict[str, tuple[int, int]]:
+        """Where widths are rounded: the units of a group that would be left without it, and those in `keep`."""

@@ -99,7 +99,7 @@ def _check_used(cfg: DictConfig) -> None:
                 f"prune.{name} has settings, but neither prune= nor retrain= adds this callback: choose others"
             )
     used = OmegaConf.to_yaml(parts)
-    for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units")):
+    for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units"), ("round_to", 1)):
         if cfg[knob] != default and f"${{{knob}}}" not in used:
             raise ValueError(f"{knob}={cfg[knob]}: this method does not use it; drop it, or choose another method")
 

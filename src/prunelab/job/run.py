@@ -255,7 +255,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         seconds=sum(epoch["seconds"] for epoch in trained.epochs),
         peak_memory=trained.peak_memory,
         surgery=method.surgery(),
-        budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()},
+        budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()} | method.rounded(),
         rounds=tuple(trained.rounds),
         analyses=method.results(),
         trained_in=str(trained.twin.folder) if trained.twin else None,

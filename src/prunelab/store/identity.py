@@ -18,7 +18,9 @@ NOT_RESULT = (
     "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
-METHOD = ("rate", "seed", "rounds", "rewind", "retrain")  # with prune, what a study varies
+METHOD = ("rate", "seed", "rounds", "rewind", "retrain", "round_to")  # with prune, what a study varies
+# Values that older jobs do not have, whose results are those of these.
+SINCE = {"round_to": 1, "prune.pruning.pruner.budget.round_to": 1}
 CHECKOUT = Path(__file__).parents[3] / "conf"
 
 
@@ -29,7 +31,8 @@ def changes_result(key: str) -> bool:
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Every value of a resolved configuration that can change the result, by dotted key."""
-    return {key: value for key, value in _leaves(config, "") if changes_result(key)}
+    leaves = [(key, value) for key, value in _leaves(config, "") if changes_result(key)]
+    return {key: value for key, value in leaves if key not in SINCE or value != SINCE[key]}
 
 
 def _leaves(node: Any, path: str) -> list[tuple[str, Any]]:
