@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from prunelab.criteria.synflow import SynFlow as SynFlow
     from prunelab.criteria.taylor import Taylor as Taylor
     from prunelab.criteria.wanda import Wanda as Wanda
+    from prunelab.lit.distillation import Distillation as Distillation
     from prunelab.measure.profiler import profile as profile
 
 HOMES = {
@@ -106,6 +107,7 @@ HOMES = {
     "SynFlow": "prunelab.criteria.synflow",
     "Taylor": "prunelab.criteria.taylor",
     "Wanda": "prunelab.criteria.wanda",
+    "Distillation": "prunelab.lit.distillation",
     "profile": "prunelab.measure.profiler",
 }
 __all__ = list(HOMES)

@@ -75,6 +75,11 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
         weights_file(cfg.pretrained)
     _check_used(cfg)
     _check_retrain(cfg, overrides)
+    if cfg.get("distill") and cfg.pretrained is None:
+        raise ValueError(
+            "distill: the teacher is the dense network that training starts from, and it starts from scratch; add "
+            "pretrained=auto for a method that retrains, or pretrained=PATH"
+        )
 
 
 def _only_evaluates(cfg: DictConfig) -> bool:

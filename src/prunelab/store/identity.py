@@ -67,8 +67,8 @@ def overrides_digest(overrides: Sequence[str], conf: str) -> str:
 
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree before two results may stand in one table: all but method, rate and seed."""
-    return {k: v for k, v in values.items() if k not in METHOD and not k.startswith("prune")}
+    """What must agree before two results may stand in one table: all but method, teacher, rate and seed."""
+    return {k: v for k, v in values.items() if k not in METHOD and not k.startswith(("prune", "distill"))}
 
 
 @cache
