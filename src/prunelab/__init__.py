@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prunelab.core.granularity import Granularity as Granularity
     from prunelab.core.granularity import Weight as Weight
     from prunelab.core.held import Held as Held
+    from prunelab.core.isomorphic import Isomorphic as Isomorphic
     from prunelab.core.pruner import Pruner as Pruner
     from prunelab.core.regrow import Regrow as Regrow
     from prunelab.core.schedule import Cubic as Cubic
@@ -89,6 +90,7 @@ HOMES = {
     "Granularity": "prunelab.core.granularity",
     "Weight": "prunelab.core.granularity",
     "Held": "prunelab.core.held",
+    "Isomorphic": "prunelab.core.isomorphic",
     "Pruner": "prunelab.core.pruner",
     "Regrow": "prunelab.core.regrow",
     "Cubic": "prunelab.core.schedule",

@@ -112,9 +112,9 @@ class Pruner:
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
         self._context = Context(net, self._prunable, self._generator, example, draw, loss, average=average)
-        self.allocation = self.allocation.bind(net)
         if not removed and not (bound and before == self._bound_to):
             self.granularity = self.granularity.bind(net, self._prunable, example)
+            self.allocation = self.allocation.bind(net, self.granularity)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
 
     @property

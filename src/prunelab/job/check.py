@@ -75,6 +75,7 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
         weights_file(cfg.pretrained)
     _check_used(cfg)
     _check_retrain(cfg, overrides)
+    _check_rates(cfg, overrides)
     if cfg.get("distill") and cfg.pretrained is None:
         raise ValueError(
             "distill: the teacher is the dense network that training starts from, and it starts from scratch; add "
@@ -93,6 +94,18 @@ def _check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
     retrain = [override for override in overrides if override.startswith("retrain=")]
     if retrain and "training" not in schedule:
         raise ValueError(f"{retrain[0]}: this method does not prune in rounds, so nothing is trained again; drop it")
+
+
+def _check_rates(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses rates by pattern that nothing takes, or that a rate of 0 switches off unasked."""
+    rates = OmegaConf.select(cfg, "prune.pruning.pruner.allocation.rates")
+    if "rates" in cfg and rates is None:
+        raise ValueError("rates: only prune/allocation=explicit takes rates by pattern; add it")
+    if rates and cfg.rate == 0 and not any(override.startswith("rate=") for override in overrides):
+        raise ValueError(
+            "rates: at rate=0 nothing is pruned, whatever they say; give rate=, that of the other layers, or rate=0.01 "
+            "and end rates with *:0"
+        )
 
 
 def _check_used(cfg: DictConfig) -> None:

@@ -18,7 +18,8 @@ NOT_RESULT = (
     "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
-METHOD = ("rate", "seed", "rounds", "rewind", "retrain", "round_to")  # with prune, what a study varies
+# With prune, what a study varies.
+METHOD = ("rate", "rates", "seed", "rounds", "rewind", "retrain", "round_to", "distill")
 # Values that older jobs do not have, whose results are those of these.
 SINCE = {"round_to": 1, "prune.pruning.pruner.budget.round_to": 1}
 CHECKOUT = Path(__file__).parents[3] / "conf"
@@ -68,7 +69,7 @@ def overrides_digest(overrides: Sequence[str], conf: str) -> str:
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
     """What must agree before two results may stand in one table: all but method, teacher, rate and seed."""
-    return {k: v for k, v in values.items() if k not in METHOD and not k.startswith(("prune", "distill"))}
+    return {k: v for k, v in values.items() if k.partition(".")[0] not in METHOD and not k.startswith("prune")}
 
 
 @cache
