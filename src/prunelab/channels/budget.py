@@ -383,9 +383,12 @@ def _next(score: Tensor, kept: Tensor, remove: bool) -> int | None:
 @contextmanager
 def _quiet(allocation: Allocation) -> Iterator[None]:
     """Silences warnings about rates that are only tried."""
-    logger = logging.getLogger(type(allocation).__module__)
-    before, logger.disabled = logger.disabled, True
+    loggers = [logging.getLogger(module) for module in {kind.__module__ for kind in type(allocation).__mro__}]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:  # an allocation may use another one
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
