@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prunelab.channels.budget import Budget as Budget
     from prunelab.channels.penalties import GroupLasso as GroupLasso
     from prunelab.channels.penalties import ScaleL1 as ScaleL1
+    from prunelab.channels.tracing.own_rules import register_rule as register_rule
     from prunelab.channels.units import Filter as Filter
     from prunelab.channels.units import Head as Head
     from prunelab.channels.units import Neuron as Neuron
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from prunelab.core.granularity import Granularity as Granularity
     from prunelab.core.granularity import Weight as Weight
     from prunelab.core.held import Held as Held
+    from prunelab.core.isomorphic import Isomorphic as Isomorphic
     from prunelab.core.pruner import Pruner as Pruner
     from prunelab.core.regrow import Regrow as Regrow
     from prunelab.core.schedule import Cubic as Cubic
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from prunelab.criteria.synflow import SynFlow as SynFlow
     from prunelab.criteria.taylor import Taylor as Taylor
     from prunelab.criteria.wanda import Wanda as Wanda
+    from prunelab.lit.distillation import Distillation as Distillation
     from prunelab.measure.profiler import profile as profile
 
 HOMES = {
@@ -73,6 +76,7 @@ HOMES = {
     "Budget": "prunelab.channels.budget",
     "GroupLasso": "prunelab.channels.penalties",
     "ScaleL1": "prunelab.channels.penalties",
+    "register_rule": "prunelab.channels.tracing.own_rules",
     "Filter": "prunelab.channels.units",
     "Head": "prunelab.channels.units",
     "Neuron": "prunelab.channels.units",
@@ -92,6 +96,7 @@ HOMES = {
     "Granularity": "prunelab.core.granularity",
     "Weight": "prunelab.core.granularity",
     "Held": "prunelab.core.held",
+    "Isomorphic": "prunelab.core.isomorphic",
     "Pruner": "prunelab.core.pruner",
     "Regrow": "prunelab.core.regrow",
     "Cubic": "prunelab.core.schedule",
@@ -110,6 +115,7 @@ HOMES = {
     "SynFlow": "prunelab.criteria.synflow",
     "Taylor": "prunelab.criteria.taylor",
     "Wanda": "prunelab.criteria.wanda",
+    "Distillation": "prunelab.lit.distillation",
     "profile": "prunelab.measure.profiler",
 }
 __all__ = list(HOMES)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from prunelab.channels.tracing.own_rules import with_own_rules
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
 from prunelab.channels.tracing.unmade import unmade
@@ -89,7 +90,7 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
     programs = [export(net, example, training=False)]
     if _unused(net, programs[0]):
         programs.append(export(net, example, training=True))
-    trace = couple(net, programs, RULES)
+    trace = couple(net, programs, with_own_rules(RULES))
     graph = _resolve(trace)
     return replace(graph, stays={**unmade(trace, programs), **graph.stays})
 
