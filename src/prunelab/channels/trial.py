@@ -1,0 +1,48 @@
+"""What surgery is tried on: a copy of the network, with masked weights, and random inputs."""
+
+import copy
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.core.numbers.seeding import derived_generator
+from prunelab.core.types import Example
+
+log = logging.getLogger(__name__)
+LEAST = 2  # inputs: batch norm has no variance of one
+
+
+def copied(net: nn.Module) -> nn.Module | None:
+    """A copy of `net`; None, which the log says, where attributes of its modules cannot be copied.
+
+    What it has kept of a step's graph, as the loss or a weight that a hook computes, is copied without the graph.
+    """
+    kept = [x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and not x.is_leaf]
+    try:
+        return copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
+    except Exception as error:  # the network's own attributes may raise anything
+        log.warning("surgery is not rehearsed, %s cannot be copied: %s", type(net).__name__, error)
+        return None
+
+
+@torch.no_grad()
+def mask(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Sets what is False in `masks` to 0."""
+    for name, kept in masks.items():
+        parameter = net.get_parameter(name)
+        parameter.mul_(kept.to(parameter.device))
+
+
+def random_inputs(example: Example) -> Example:
+    """In the form of `example`, at least LEAST, the same in every call."""
+    generator = derived_generator("rehearsal", 0)
+
+    def random(x: Tensor) -> Tensor:
+        """In [0, 1), as of images; numbers of tokens and the like stay what they are."""
+        if x.dim() and len(x) < LEAST:
+            x = x.expand(LEAST, *x.shape[1:])
+        return torch.rand(x.shape, generator=generator, dtype=x.dtype) if x.is_floating_point() else x
+
+    return tuple(map(random, example)) if isinstance(example, tuple) else random(example)
