@@ -256,6 +256,15 @@ def test_a_network_that_the_certificate_refuses_is_left_as_it_was(net: nn.Module
     assert same(net.state_dict(), before)
 
 
+def test_at_rate_0_nothing_goes() -> None:
+    net = Net()
+    small, report = prune(net, EXAMPLE, rate=0.0)
+    assert same(small.state_dict(), net.state_dict())
+    assert report.units == {"a.weight": (0, 8), "b.weight": (0, 6)}
+    assert not report.plan
+    assert "removed 0 of units" in str(report)
+
+
 def test_no_channel_of_a_single_layer_can_be_removed() -> None:
     with pytest.raises(ValueError, match=r"no filters to prune \(weight: the output of the network\)"):
         prune(nn.Conv2d(3, 4, 1), EXAMPLE, rate=0.5)

@@ -2,7 +2,9 @@
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,10 @@ from prunelab.core.types import Example
 
 log = logging.getLogger(__name__)
 LEAST = 2  # inputs: batch norm has no variance of one
+N = TypeVar("N", bound=nn.Module)
 
 
-def copied(net: nn.Module) -> nn.Module | None:
+def copied(net: N) -> N | None:
     """A copy of `net`; None, which the log says, where attributes of its modules cannot be copied.
 
     What it has kept of a step's graph, as the loss or a weight that a hook computes, is copied without the graph.
@@ -27,12 +30,25 @@ def copied(net: nn.Module) -> nn.Module | None:
         return None
 
 
-@torch.no_grad()
 def mask(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Sets what is False in `masks` to 0."""
     for name, kept in masks.items():
         parameter = net.get_parameter(name)
-        parameter.mul_(kept.to(parameter.device))
+        parameter.data = parameter.data * kept.to(parameter.device)
+
+
+@contextmanager
+def undone(net: nn.Module) -> Iterator[None]:
+    """Takes back `mask`, and `shrink` of channels, after the block; not that of blocks."""
+    tensors = [(tensor, tensor.data) for tensor in [*net.parameters(), *net.buffers()]]
+    sizes = [(m, {k: v for k, v in vars(m).items() if isinstance(v, int | tuple)}) for m in net.modules()]
+    try:
+        yield
+    finally:
+        for tensor, data in tensors:
+            tensor.data = data
+        for module, own in sizes:
+            vars(module).update(own)
 
 
 def random_inputs(example: Example) -> Example:

@@ -8,9 +8,10 @@ from torch.optim import Optimizer
 
 from prunelab.channels.budget import Budget
 from prunelab.channels.certificate import Certificate, EquivalenceCheck
+from prunelab.channels.plan import Plan
 from prunelab.channels.reasons import stays
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import LEAST, copied, mask, random_inputs
+from prunelab.channels.trial import LEAST, copied, random_inputs
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
 from prunelab.core.context import Loss
@@ -20,7 +21,8 @@ from prunelab.core.network.prunable import layer_weights
 from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
-from prunelab.core.types import Example, Masks
+from prunelab.core.time import Progress
+from prunelab.core.types import Example
 from prunelab.core.unknown import unknown
 from prunelab.measure.compile_time import drop_graphs
 from prunelab.measure.profiler import network_cost
@@ -76,20 +78,19 @@ def prune(
     )
     _check_one_call(pruner, parts, data is not None)
     batches = take(data, max(1, pruner.batches), net, example) if data is not None else []
-    pruner.attach(net, example, lambda count, _: batches[:count], loss)
-    keep = pruner.masks_at(rate)
-    structure = _structure(pruner)
     small = copied(net)
     if small is None:
         raise ValueError(f"{type(net).__name__} cannot be copied, as the log says, and surgery is tried on a copy")
+    pruner.attach(small, example, lambda count, _: batches[:count], loss)
+    pruner.update(Progress(step=0, total=1, epoch=1))
+    plan = _structure(pruner).plan(pruner.keep)
     real = batches[0][0][:IMAGES] if batches else None
-    certificate = _cut_certified(
-        small, structure, keep, real if real is not None and len(real) >= LEAST else random_inputs(example)
-    )
-    report = _report(pruner, net, small, example, rate, keep, certificate)
+    check = EquivalenceCheck(small, real if real is not None and len(real) >= LEAST else random_inputs(example))
+    shrink(small, plan)
+    report = _report(pruner, net, small, example, plan, check.certify(small))
     if not inplace:
         return small, report
-    shrink(net, report.plan, [optimizer] if optimizer else [])
+    shrink(net, plan, [optimizer] if optimizer else [])
     drop_graphs()  # which torch.compile has made of the large network
     return net, report
 
@@ -129,34 +130,21 @@ def _structure(pruner: Pruner) -> PrunableStructure:
     return structure
 
 
-def _cut_certified(small: nn.Module, structure: PrunableStructure, keep: Masks, inputs: Example) -> Certificate:
-    """Masks a copy, cuts it, and compares. Raises EquivalenceError where it computes something else."""
-    mask(small, structure.expand(keep))
-    check = EquivalenceCheck(small, inputs)
-    shrink(small, structure.plan(keep))
-    return check.certify(small)
-
-
 def _report(
-    pruner: Pruner,
-    net: nn.Module,
-    small: nn.Module,
-    example: Example,
-    rate: float,
-    keep: Masks,
-    certificate: Certificate,
+    pruner: Pruner, net: nn.Module, small: nn.Module, example: Example, plan: Plan, certificate: Certificate
 ) -> Report:
-    structure, budget, left = _structure(pruner), pruner.budget, dict(small.named_parameters())
-    assert isinstance(budget, Budget)
+    left = dict(small.named_parameters())
+    assert isinstance(pruner.budget, Budget)
+    assert isinstance(pruner.schedule, Rounds)
     return Report(
-        rate=rate,
-        budget=budget.of,
-        attained=budget.attained(keep),
-        units={name: (int((~kept).sum()), kept.numel()) for name, kept in keep.items()},
+        rate=pruner.schedule.rate,
+        budget=pruner.budget.of,
+        attained=pruner.attained,
+        units=pruner.unit_counts(),
         shapes={name: (w.shape, left[name].shape if name in left else None) for name, w in layer_weights(net).items()},
-        stays=stays(net, structure, pruner.skip),
+        stays=stays(net, _structure(pruner), pruner.skip),
         certificate=certificate,
         before=network_cost(net, example),
         after=network_cost(small, example),
-        plan=structure.plan(keep),
+        plan=plan,
     )
