@@ -9,10 +9,13 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import torchvision
 from pages import PAGES, ROOT, snippets
+from small_nets import option_b
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import prunelab
 import prunelab.core.pruner
 from prunelab import Context, Criterion, Progress
 from prunelab.channels.plan import Plan
@@ -72,17 +75,18 @@ def test_the_readme_has_a_row_for_every_method() -> None:
     assert named == methods - {"scan", "sensitivity"}  # which are analyses
 
 
+def test_the_example_of_one_call_prunes(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"net": option_b(), "example": torch.zeros(1, 3, 32, 32)}
+    exec(snippets(README)[0], names)
+    assert names["small"].conv1.out_channels == 8
+    assert "removed 0.5 of units" in capsys.readouterr().out
+
+
 def test_the_example_of_another_lightning_project_runs_and_prunes() -> None:
     module = Linear()
     loader = DataLoader(TensorDataset(torch.randn(40, 10)), 10)
-    exec(snippets(README)[0], {"your_module": module, "your_loader": loader})
+    exec(snippets(README)[1], {"your_module": module, "your_loader": loader})
     assert module.layer.weight.eq(0).sum() == 80
-
-
-def test_the_example_of_a_plain_module_prunes() -> None:
-    net = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 10))
-    exec(snippets(README)[1], {"net": net})
-    assert sum(int(p.eq(0).sum()) for p in net.parameters() if p.dim() == 2) == 320
 
 
 def test_the_pruners_own_example_holds() -> None:
@@ -105,6 +109,25 @@ def test_the_engineers_own_training_loop_prunes() -> None:
     names: dict[str, Any] = {}
     exec(snippets(DOCS / "engineer.md")[2], names)
     assert names["net"].weight.eq(0).sum() == 80
+
+
+@pytest.mark.parametrize("size", [pytest.param(224, marks=pytest.mark.slow), 32])
+def test_the_page_of_one_call_runs_as_it_stands(
+    size: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a smaller network and images in place of ResNet-50 at 224x224, which takes minutes."""
+    pytest.importorskip("onnxruntime", reason="ONNX needs onnxruntime: pip install 'prunelab[export]'")
+    if size == 32:
+        monkeypatch.setattr(torchvision.models, "resnet50", option_b)
+    *plain, one_line, methods = snippets(DOCS / "one_call.md")
+    names: dict[str, Any] = {}
+    for example in plain:
+        exec(example.replace("224", str(size)), names)
+    assert "Certificate: on 2 inputs" in capsys.readouterr().out
+    assert [names[name][0].out_channels for name in ("net", "again")] == [4, 2]  # of 16: a fifth thrice, half, half
+    exec(one_line, names)
+    assert [type(callback) for callback in names["callbacks"]] == [prunelab.Pruning]
+    exec(methods, names)
 
 
 def test_the_profile_example_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +205,5 @@ def test_the_contributors_criterion_of_activations_is_the_one_that_there_is() ->
 def test_every_example_is_run_by_a_test_above() -> None:
     counts = {page.name: len(snippets(page)) for page in PAGES if snippets(page)}
     once = ("methods.md", "profile.md", "export.md", "compact.md", "channels.md", "scan.md")
-    assert counts == {"README.md": 2, "CONTRIBUTING.md": 2, "engineer.md": 3, "own_parts.md": 2} | dict.fromkeys(
-        once, 1
-    )
+    several = {"README.md": 2, "CONTRIBUTING.md": 2, "engineer.md": 3, "own_parts.md": 2, "one_call.md": 9}
+    assert counts == several | dict.fromkeys(once, 1)

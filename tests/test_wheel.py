@@ -28,6 +28,16 @@ def test_a_wheel_contains_the_configuration_and_trains_from_any_folder(tmp_path:
         check=True,
     )
     assert str(site / "prunelab" / "conf") in process.stdout
+    named = "import prunelab; print(prunelab.method('rigl', rate=0.9)[0].pruner.schedule.rate, prunelab.__file__)"
+    process = subprocess.run(
+        [sys.executable, "-c", named],
+        cwd=elsewhere,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.split() == ["0.9", str(site / "prunelab" / "__init__.py")]
     assert (site / "hydra_plugins" / "prunelab.py").exists()
     assert not (site / "hydra_plugins" / "__init__.py").exists()  # other distributions share this namespace
     assert (site / "prunelab" / "conf" / "hydra" / "sweeper" / "optuna.yaml").exists()

@@ -1,4 +1,4 @@
-"""prunelab for other Lightning projects: callbacks, the parts of a pruning method, `load` and `profile`.
+"""prunelab for other projects: `prune`, `groups`, `method`; callbacks, the parts of a method, `load` and `profile`.
 
 Each name is imported when it is first used, so that composing a configuration does not wait for torch.
 """
@@ -59,8 +59,11 @@ if TYPE_CHECKING:
     from prunelab.criteria.synflow import SynFlow as SynFlow
     from prunelab.criteria.taylor import Taylor as Taylor
     from prunelab.criteria.wanda import Wanda as Wanda
+    from prunelab.job.named_method import method as method
     from prunelab.lit.distillation import Distillation as Distillation
     from prunelab.measure.profiler import profile as profile
+    from prunelab.oneshot.groups import groups as groups
+    from prunelab.oneshot.prune import prune as prune
 
 HOMES = {
     "Binarize": "prunelab.callbacks.binarize",
@@ -116,7 +119,10 @@ HOMES = {
     "Taylor": "prunelab.criteria.taylor",
     "Wanda": "prunelab.criteria.wanda",
     "Distillation": "prunelab.lit.distillation",
+    "method": "prunelab.job.named_method",
     "profile": "prunelab.measure.profiler",
+    "groups": "prunelab.oneshot.groups",
+    "prune": "prunelab.oneshot.prune",
 }
 __all__ = list(HOMES)
 

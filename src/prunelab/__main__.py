@@ -1,4 +1,4 @@
-"""Commands for finished jobs: `python -m prunelab report outputs/demo`, `ls`, `export`."""
+"""Commands: `python -m prunelab report outputs/demo`, `ls` and `export` for finished jobs, `prune` for any network."""
 
 import argparse
 import sys
@@ -15,6 +15,8 @@ from prunelab.report.publish import publish
 from prunelab.report.results import NothingToReport
 
 COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # here, as compact/ imports torch, which takes seconds
+SAFETENSORS, BUDGETS = "safetensors", ("units", "params", "macs", "bops", "latency")
+SETTINGS = ("rate", "budget", "criterion", "granularity", "allocation", "skip", "seed")  # of `prunelab.prune`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,8 +63,26 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def prune(args: argparse.Namespace) -> int:
+    from prunelab.oneshot import command  # imports torch, which takes seconds
+
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    report, path = command.run(args.net, args.example, args.to, args.output, settings)
+    print(f"{report}\n\n{path}")
+    return 0
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape: expected sizes such as 1,3,224,224")
+    return tuple(map(int, sizes))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunelab", description="Report on, list and export finished jobs.")
+    parser = argparse.ArgumentParser(
+        prog="prunelab", description="Report on, list and export finished jobs; prune any network."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="called")
     reporting = commands.add_parser("report", help="write the tables and figures of a sweep, and print the tables")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="a sweep's folder, such as outputs/demo")
@@ -83,7 +103,19 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FILE", help="default: RUN/model.onnx, .pt2, -int8.safetensors"
     )
     exporting.set_defaults(command=export, mistakes=(ExportError, ValueError, OSError))
-    for command in (reporting, listed, exporting):
+    pruning = commands.add_parser("prune", help="make any network smaller, without training, and write it to a file")
+    pruning.add_argument("net", metavar="NET", help="module:function that returns a network, or a model.safetensors")
+    pruning.add_argument("--example", type=_sizes, required=True, metavar="SIZES", help="its input, as 1,3,224,224")
+    pruning.add_argument("--rate", type=float, required=True, help="fraction to remove, in [0, 1)")
+    pruning.add_argument("--budget", choices=BUDGETS, default="units", help="what it is a fraction of; default: units")
+    for part, default in (("criterion", "l1"), ("granularity", "filter"), ("allocation", "uniform")):
+        pruning.add_argument(f"--{part}", default=default, metavar="NAME", help=f"of conf/prune; default: {default}")
+    pruning.add_argument("--skip", nargs="+", default=(), metavar="PATTERN", help="weights whose units stay: 'head*'")
+    pruning.add_argument("--seed", type=int, default=0, help="of criteria that draw at random")
+    pruning.add_argument("--to", choices=[*FORMATS, SAFETENSORS], required=True, help="the kind of file")
+    pruning.add_argument("--output", type=Path, metavar="FILE", help="default: <function>-pruned.onnx, .pt2 ...")
+    pruning.set_defaults(command=prune, mistakes=(ExportError, ValueError, OSError))
+    for command in (reporting, listed, exporting, pruning):
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 

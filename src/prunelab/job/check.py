@@ -10,6 +10,7 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.time import seconds
 from prunelab.store.weights import weights_file
 
@@ -46,7 +47,7 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
     Raises ValueError, naming the value and the remedy, or FileNotFoundError for a missing `pretrained`.
     """
-    _check_rate(cfg.rate)
+    check_rate(cfg.rate)
     for knob, least, below in (
         ("epochs", 0 if _only_evaluates(cfg) else 1, inf),
         ("rounds", 1, inf),
@@ -76,8 +77,8 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if cfg.pretrained not in (None, "auto"):
         weights_file(cfg.pretrained)
     _check_loggers(cfg)
-    _check_used(cfg)
-    _check_retrain(cfg, overrides)
+    check_used(cfg)
+    check_retrain(cfg, overrides)
     _check_rates(cfg, overrides)
     if cfg.get("distill") and cfg.pretrained is None:
         raise ValueError(
@@ -97,7 +98,7 @@ def _only_evaluates(cfg: DictConfig) -> bool:
     return cfg.pretrained not in (None, "auto") and "${rate}" not in OmegaConf.to_yaml(cfg.get("prune") or {})
 
 
-def _check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
+def check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Refuses `retrain=` for a method that does not prune in rounds."""
     schedule = OmegaConf.select(cfg, "prune.pruning.pruner.schedule") or {}
     retrain = [override for override in overrides if override.startswith("retrain=")]
@@ -117,7 +118,7 @@ def _check_rates(cfg: DictConfig, overrides: Sequence[str]) -> None:
         )
 
 
-def _check_used(cfg: DictConfig) -> None:
+def check_used(cfg: DictConfig) -> None:
     """Refuses knobs that the method ignores: they would seem to have no effect."""
     parts = cfg.get("prune") or {}
     for name, part in parts.items():
@@ -129,13 +130,6 @@ def _check_used(cfg: DictConfig) -> None:
     for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units"), ("round_to", 1)):
         if cfg[knob] != default and f"${{{knob}}}" not in used:
             raise ValueError(f"{knob}={cfg[knob]}: this method does not use it; drop it, or choose another method")
-
-
-def _check_rate(rate: object) -> None:
-    number = rate if isinstance(rate, int | float) and not isinstance(rate, bool) else float("nan")
-    if not 0 <= number < 1:  # also refuses nan
-        hint = f"; for {number:g} % write rate={number / 100:g}" if 2 <= number < 100 else ""
-        raise ValueError(f"rate={rate}: expected a fraction in [0, 1){hint}")
 
 
 def _check_numbers(cfg: DictConfig) -> None:

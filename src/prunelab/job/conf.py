@@ -1,12 +1,12 @@
 """Turns Hydra's composed configuration into a `Job`; finds the YAML files and registers their resolvers."""
 
 from functools import cache
-from pathlib import Path
 
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
+from prunelab.core.conf_dir import conf_dir as conf_dir
 from prunelab.job.check import check_values
 from prunelab.job.mistakes import refuse_unread
 from prunelab.store.identity import config_digest, flat
@@ -52,12 +52,6 @@ def _known() -> set[str]:
 def yaml_digest(hydra: HydraConf) -> str:
     """A digest of every YAML file that a configuration may be composed from."""
     return config_digest([source.path for source in hydra.runtime.config_sources if source.schema == "file"])
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: inside an installed wheel, or beside `src` in a checkout."""
-    package = Path(__file__).parents[1]
-    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
 
 
 def register_resolvers() -> None:
