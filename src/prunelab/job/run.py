@@ -171,7 +171,7 @@ def build_net(job: Job, classes: int) -> nn.Module:
 
 def start_from(net: nn.Module, pretrained: str | None) -> Plan:
     """Loads the weights of a file into `net`; returns the channels that this has removed."""
-    return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
+    return load_weights(net, pretrained) if pretrained not in (None, "auto") else Plan()
 
 
 def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
