@@ -158,5 +158,5 @@ def test_the_contributors_criterion_of_activations_is_the_one_that_there_is() ->
 
 def test_every_example_is_run_by_a_test_above() -> None:
     counts = {page.name: len(snippets(page)) for page in PAGES if snippets(page)}
-    once = ("profile.md", "export.md", "compact.md", "channels.md", "scan.md")
+    once = ("profile.md", "export.md", "compact.md", "channels.md", "scan.md", "your_own.md")  # tests/test_your_own.py
     assert counts == {"README.md": 2, "CONTRIBUTING.md": 2, "engineer.md": 3} | dict.fromkeys(once, 1)

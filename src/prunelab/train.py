@@ -1,5 +1,6 @@
 """The commands `python -m train`, `prunelab-train` and `python -m prunelab.train`: one job, or with -m a study."""
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def main() -> None:
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
 
+    sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
     share_structured_configs()
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
