@@ -1,6 +1,6 @@
 """Which values make two jobs the same, and which make two results comparable."""
 
-from prunelab.store.identity import changes_result, comparable
+from prunelab.store.identity import changes_result, comparable, flat
 
 
 def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
@@ -13,3 +13,9 @@ def test_a_key_is_left_out_by_its_whole_name() -> None:
     assert not changes_result("logger.save_dir")
     assert changes_result("data.root_of_all")
     assert changes_result("names")
+
+
+def test_a_key_that_was_added_later_leaves_earlier_jobs_as_they_were() -> None:
+    before = {"data": {"val": 5000}, "rate": 0.5}
+    assert flat({"data": {"val": 5000, "size": None}, "rate": 0.5}) == flat(before)
+    assert flat({"data": {"val": 5000, "size": 64}, "rate": 0.5}) != flat(before)

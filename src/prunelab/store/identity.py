@@ -18,6 +18,8 @@ NOT_RESULT = (
     "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
+# Keys that a later version added: with these values a job is the one that earlier versions had without them.
+ADDED = {"data.size": None}
 METHOD = ("rate", "seed", "rounds", "rewind", "retrain")  # with prune, what a study varies
 CHECKOUT = Path(__file__).parents[3] / "conf"
 
@@ -29,7 +31,8 @@ def changes_result(key: str) -> bool:
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Every value of a resolved configuration that can change the result, by dotted key."""
-    return {key: value for key, value in _leaves(config, "") if changes_result(key)}
+    leaves = {key: value for key, value in _leaves(config, "") if changes_result(key)}
+    return {key: value for key, value in leaves.items() if key not in ADDED or value != ADDED[key]}
 
 
 def _leaves(node: Any, path: str) -> list[tuple[str, Any]]:
