@@ -18,6 +18,12 @@ def snippets(page: Path, language: str = "python") -> list[str]:
     return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, _, code in blocks]
 
 
+def files(page: Path) -> dict[str, str]:
+    """The fenced blocks of a page that stand after the name of a file, at the start of a paragraph, by that name."""
+    named = re.findall(r"^`([\w/]+\.\w+)`: (?:.+\n)+\n```\w+\n([\s\S]*?)^```$", page.read_text(), re.MULTILINE)
+    return dict(named)
+
+
 def code(page: Path) -> list[str]:
     """Every line of shell code, continued lines joined, and every piece of code inside a sentence."""
     prose = FENCE.sub("", page.read_text())

@@ -33,7 +33,7 @@ FRAMEWORKS = {
     "core": {"torch", "numpy"},
     "criteria": {"torch"},
     "measure": {"torch", "rich"},
-    "models": {"torch"},
+    "models": {"torch", "torchvision", "timm"},
     "data": {"torch", "torchvision", "numpy", "PIL", "safetensors"},
     "export": {"torch", "onnxruntime"},
     "channels": {"torch"},

@@ -7,8 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from pages import ROOT, files
 
 
 @pytest.mark.slow
@@ -38,6 +37,17 @@ def test_a_wheel_contains_the_configuration_and_trains_from_any_folder(tmp_path:
         check=True,
     )
     assert process.stdout.split() == ["0.9", str(site / "prunelab" / "__init__.py")]
+    for name, content in files(ROOT / "docs" / "your_own.md").items():
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_text(content)
+    quick = ["hydra.launcher.jobs=2", "trainer=cpu", "logger=none", "precision=32-true"]
+    subprocess.run(
+        [sys.executable, "-m", "prunelab.train", "-m", "--config-dir", "mine", "experiment=first", *quick],
+        cwd=elsewhere,
+        env=os.environ | {"PYTHONPATH": str(site), "PRUNELAB_CACHE": str(tmp_path / "cache")},
+        check=True,
+    )
+    assert len(list(elsewhere.glob("outputs/first/*/result.json"))) == 2
     assert (site / "hydra_plugins" / "prunelab.py").exists()
     assert not (site / "hydra_plugins" / "__init__.py").exists()  # other distributions share this namespace
     assert (site / "prunelab" / "conf" / "hydra" / "sweeper" / "optuna.yaml").exists()

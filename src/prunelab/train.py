@@ -29,6 +29,7 @@ def main() -> None:
     if is_asked(sys.argv[1:]):
         print(help_text(conf_dir(), sys.argv[1:]))
         return
+    sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
     share_structured_configs()
     shown = os.environ.get(FULL_ERROR) == "1" or "--traceback" in sys.argv

@@ -231,15 +231,44 @@ def test_state_that_is_not_a_tensor_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_with_non_persistent_state_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shifted(nn.Linear):
-        def __init__(self) -> None:
-            super().__init__(2, 2)
-            self.register_buffer("shift", torch.ones(2), persistent=False)
+class Shifted(nn.Linear):
+    """As attention in Swin has: a constant that is in no state_dict."""
 
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.register_buffer("shift", torch.ones(2), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.shift
+
+
+def test_a_constant_that_is_not_saved_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunelab.models.registry.nets", lambda: {"own.Shifted": Shifted})
-    with pytest.raises(ValueError, match="own.Shifted has shift, .*persistent"):
-        save(tmp_path / "net", Shifted(), Plan(), "own.Shifted", {})
+    net = Shifted()
+    save(tmp_path / "net", net, Plan(), "own.Shifted", {})
+    before = torch.get_rng_state()
+    assert torch.equal(prunelab.load(tmp_path / "net")(torch.ones(1, 2)), net(torch.ones(1, 2)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_state_that_is_not_saved_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunelab.models.registry.nets", lambda: {"own.Shifted": Shifted})
+    net = Shifted()
+    net.shift += 1
+    with pytest.raises(ValueError, match="Shifted has shift, .*persistent"):
+        save(tmp_path / "net", net, Plan(), "own.Shifted", {})
+
+
+def test_a_small_file_of_a_network_too_large_to_build_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelab.models.registry.nets", lambda: {"own.Shifted": Shifted})
+    net, plan = Shifted(), Plan({("weight", 1): torch.tensor([0])})
+    shrink(net, plan)
+    save(tmp_path / "net", net, plan, "own.Shifted", {})
+    monkeypatch.setattr("prunelab.compact.description.MOST", 4)
+    with pytest.raises(ValueError, match="its unpruned network has 6 values, expected at most 4"):
+        prunelab.load(tmp_path / "net")
 
 
 # --- refusals

@@ -68,3 +68,8 @@ def test_input_images_stay_unchanged(augment: PadCropFlip) -> None:
 def test_negative_sizes_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected a number of pixels, 0 or more"):
         PadCropFlip(**bad)
+
+
+def test_pixels_of_32_are_more_in_larger_images() -> None:
+    assert PadCropFlip(2, True, 8).at(224) == PadCropFlip(14, True, 56)
+    assert PadCropFlip(2, False, 8).at(32) == PadCropFlip(2, False, 8)

@@ -1,5 +1,6 @@
 """Files of weights that cannot be where training starts are refused in a line, and their code is never run."""
 
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from prunelab.job.pretrained import load_weights
-from prunelab.store.weights import weights_file
+from prunelab.store.weights import weights_content, weights_file
 
 
 def net() -> nn.Module:
@@ -23,16 +24,16 @@ def with_value(value: float) -> dict[str, torch.Tensor]:
 
 
 BROKEN: dict[str, tuple[Any, str]] = {
-    "other": (nn.Linear(2, 3).state_dict(), "does not fit Sequential: 0.weight is missing"),
+    "other": (nn.Linear(2, 3).state_dict(), "cannot be loaded into Sequential: it lacks 0.weight, 0.bias, 1.weight"),
     "classes": (net().state_dict() | {"0.bias": torch.zeros(4)}, r"0.bias is \(4,\), expected \(3,\)"),
     "nan": (with_value(float("nan")), "1.running_var is not finite"),
     "inf": (with_value(float("inf")), "1.running_var is not finite"),
-    "module": (net(), "it holds Python objects beside tensors, whose code is never run"),
-    "numpy": ({"state_dict": net().state_dict(), "acc": np.float64(93.2)}, "it holds Python objects beside tensors"),
+    "module": (net(), "it holds torch.nn.modules.container.Sequential beside tensors, and code in a file is never run"),
+    "numpy": ({"state_dict": net().state_dict(), "acc": np.float64(93.2)}, r"it holds numpy[\w.]+ beside tensors"),
     "list": ([torch.zeros(3)], "it holds no state_dict"),
     "tensor": (torch.zeros(3), "it holds no state_dict"),
-    "nothing": ({}, "0.weight is missing"),
-    "wrapped": ({"model": net().state_dict(), "epoch": 3}, "it holds no state_dict"),
+    "nothing": ({}, "it holds no state_dict"),
+    "two": ({"net": net().state_dict(), "ema": net().state_dict()}, "fit, net, ema: choose one, as in PATH::net"),
 }
 
 
@@ -51,7 +52,7 @@ def test_a_file_that_is_cut_empty_or_something_else_is_refused(suffix: str, tmp_
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], whole[:9], b"<!DOCTYPE html><html>Virus scan warning</html>"):
         path.write_bytes(content)
-        refused(path, "empty|damaged|not a complete safetensors file")
+        refused(path, "empty|damaged|it is a text|not a complete safetensors file")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -72,6 +73,44 @@ def refused(path: Path, message: str) -> None:
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_program_of_torchscript_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(net().eval(), torch.zeros(1, 2)), tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "it is a program of TorchScript")
+
+
+def test_a_compressed_file_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    torch.save(net().state_dict(), tmp_path / "w.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pt") as plain,
+        zipfile.ZipFile(tmp_path / "z.pt", "w", zipfile.ZIP_DEFLATED) as z,
+    ):
+        for entry in plain.namelist():
+            z.writestr(entry, plain.read(entry))
+    refused(tmp_path / "z.pt", "compressed archive")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_larger_than_its_file_takes_no_memory(zipped: bool, tmp_path: Path) -> None:
+    huge = torch.zeros(1).expand(1 << 40)  # 4 TB if it were copied
+    saved = net().state_dict() | {"0.weight": huge, "weight_orig": huge, "weight_mask": huge}
+    torch.save(saved, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    refused(tmp_path / "w.pt", r"0.weight is \(1099511627776,\), expected \(3, 2\)")
+
+
+def test_one_of_several_networks_is_chosen_and_is_another_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path, source, target = tmp_path / "w.pt", net(), net()
+    torch.save({"state_dict": net().state_dict(), "ema": source.state_dict()}, path)
+    load_weights(target, f"{path}::ema")
+    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
+    assert "names begin with ema." in caplog.text
+    assert len({weights_content(f"{path}{which}") for which in ("", "::ema", "::state_dict")}) == 3
+    path.rename(tmp_path / "w::ema")
+    with pytest.raises(ValueError, match="fit, state_dict, ema"):
+        load_weights(target, tmp_path / "w::ema")
 
 
 @pytest.mark.parametrize("prefix", ["", "net."])

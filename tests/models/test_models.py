@@ -38,10 +38,22 @@ PARAMETERS = {
     "conv4": 2_425_930,  # same: 2.4M
     "conv6": 2_262_602,  # 1,145,408 in convolutions (same: 1.1M) + 1,048,832 + 65,792 + 2570
     "mobilenet_v2": 2_236_682,  # torchvision's 3,504,872 - 990 * 1281 head
+    "torchvision": 11_173_962,  # its resnet18 with the small stem, which is ours
 }
 
 # Than another of their family, which runs in their place
-DEEPER = {"resnet18", "resnet20", "resnet32", "resnet56", "resnet110", "vgg16", "vgg19", "conv4", "conv6"}
+DEEPER = {
+    "torchvision",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet56",
+    "resnet110",
+    "vgg16",
+    "vgg19",
+    "conv4",
+    "conv6",
+}
 RUN = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in PARAMETERS]
 
 
@@ -76,7 +88,7 @@ def assert_same_logits(net: nn.Module, oracle: nn.Module) -> None:
 
 
 def test_every_network_in_conf_has_a_published_count() -> None:
-    assert {file.stem for file in MENU.glob("*.yaml")} == set(PARAMETERS)
+    assert {file.stem for file in MENU.glob("*.yaml")} == {*PARAMETERS, "timm"}  # tests/models/test_timm.py
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

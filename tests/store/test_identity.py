@@ -20,3 +20,9 @@ def test_jobs_from_before_a_value_keep_their_identity() -> None:
     config = {"rate": 0.5, "round_to": 1, "prune": {"pruning": {"pruner": {"budget": of | {"round_to": 1}}}}}
     assert flat(config) == flat({"rate": 0.5, "prune": {"pruning": {"pruner": {"budget": of}}}})
     assert flat(config | {"round_to": 8})["round_to"] == 8
+
+
+def test_a_key_that_was_added_later_leaves_earlier_jobs_as_they_were() -> None:
+    before = {"data": {"val": 5000}, "rate": 0.5}
+    assert flat({"data": {"val": 5000, "size": None}, "rate": 0.5}) == flat(before)
+    assert flat({"data": {"val": 5000, "size": 64}, "rate": 0.5}) != flat(before)

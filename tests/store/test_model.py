@@ -16,7 +16,7 @@ import prunelab
 from prunelab.__main__ import VALUES, main
 from prunelab.compact import quantize
 from prunelab.data.normalise import Normalise
-from prunelab.store.model import load_run
+from prunelab.store.model import load_run, with_example
 
 Trained = Callable[..., Path]
 Compose = Callable[..., Any]
@@ -44,6 +44,28 @@ def test_the_network_has_the_loss_and_accuracy_of_the_result(method: str, traine
         logits = net(x)
     assert F.cross_entropy(logits, y).item() == pytest.approx(last["test_loss"], rel=1e-5)
     assert (logits.argmax(1) == y).float().mean().item() == pytest.approx(last["test_acc"])
+
+
+def test_images_of_another_size_are_those_of_the_whole_job(trained: Trained) -> None:
+    folder = trained("prune=sp", "rate=0.5", "data.size=48")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["data"]["shape"] == [3, 48, 48]
+    assert result["surgery"]["certificate"]
+    net, example = with_example(folder)
+    assert example.shape == (2, 3, 48, 48)
+    head = sum(p.numel() for p in net.fc.parameters()) - len(net.fc.bias)
+    square = json.loads((trained("prune=sp", "rate=0.5") / "result.json").read_text())
+    assert (result["cost"]["pruned"]["macs"] - head) == (square["cost"]["pruned"]["macs"] - head) * 9 // 4
+
+
+@pytest.mark.parametrize("shape", [[3, 32], [3, 32, 10**9], [3, 0, 32], "big", [3, 32.0, 32]])
+def test_a_result_that_claims_impossible_images_is_refused(shape: Any, trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained("prune=sp", "rate=0.5"), tmp_path / "job")
+    result = json.loads((tmp_path / "job" / "result.json").read_text())
+    result["data"]["shape"] = shape
+    (tmp_path / "job" / "result.json").write_text(json.dumps(result))
+    with pytest.raises(ValueError, match="its images have the shape .*; expected three sizes"):
+        with_example(tmp_path / "job")
 
 
 @pytest.mark.parametrize(("method", "form"), [("prune=usp", "pt2"), ("prune=sp", "onnx")])

@@ -76,11 +76,22 @@ def _new(about: Mapping[str, Any], shapes: Shapes, read: Read) -> nn.Module:
         raise ValueError(f"its tensors have {values:,} values, expected at most {MOST:,}")
     with torch.device("meta"):
         net = registry.build(about["net"], about["args"])
+    whole = sum(tensor.numel() for tensor in net.state_dict().values())
     _shrink(net, unpack_plan(about["plan"]), shapes)
+    if _unsaved(net):  # by no file: its constructor computes them, now that its size is known
+        if whole > MOST:
+            raise ValueError(f"its unpruned network has {whole:,} values, expected at most {MOST:,}")
+        with torch.random.fork_rng(devices=[]):
+            net = registry.build(about["net"], about["args"])
+        _shrink(net, unpack_plan(about["plan"]), shapes)
     net.load_state_dict(_in_format(about, read()), assign=True)
-    if empty := [name for name, t in [*net.named_parameters(), *net.named_buffers()] if t.is_meta]:
-        raise ValueError(f"{about['net']} has {empty[0]}, which is not in its state_dict: make it a persistent buffer")
     return net
+
+
+def _unsaved(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers that are not in its state_dict."""
+    tensors = dict([*net.named_parameters(), *net.named_buffers()])
+    return {name: tensor for name, tensor in tensors.items() if name not in net.state_dict()}
 
 
 def _in_format(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -123,6 +134,13 @@ def _compare(rebuilt: nn.Module, net: nn.Module) -> None:
     for new, old in zip_longest(str(rebuilt).splitlines(), str(net).splitlines()):
         if new != old:
             raise ValueError(f"name, args and plan give {str(new).strip()} where the network has {str(old).strip()}")
+    again = _unsaved(rebuilt)
+    for name, tensor in _unsaved(net).items():
+        if name not in again or not torch.equal(again[name], tensor.to("cpu")):
+            raise ValueError(
+                f"{type(net).__name__} has {name}, which is not in its state_dict and differs in a new one: "
+                "make it a persistent buffer"
+            )
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:

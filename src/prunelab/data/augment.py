@@ -8,7 +8,7 @@ uninterrupted one, and the ranks of a distributed epoch agree.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ class Augment(ABC):
     @abstractmethod
     def apply(self, x: Tensor, parameters: Tensor) -> Tensor:
         """New uint8 images from `x` (n, 3, h, w) and `parameters` (n, k), all on the same device."""
+
+    def at(self, size: int) -> Augment:
+        """The same for images of `size` pixels, where it is given in pixels of images of 32."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class PadCropFlip(Augment):
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"pad={self.pad}, cutout={self.cutout}: expected a number of pixels, 0 or more")
+
+    def at(self, size: int) -> PadCropFlip:
+        return replace(self, pad=round(self.pad * size / 32), cutout=round(self.cutout * size / 32))
 
     def draw(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """int64 (n, 5): the crop's first row and column, whether to flip, the square's centre."""

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
+from prunelab.core.network.preserve import preserve_state
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
-from prunelab.lit.classifier import EXAMPLE, Classifier
+from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import expected_device
+from prunelab.store.failure import one_line
 from prunelab.store.folder import refuse_unwritable
 from prunelab.store.job import Job
 from prunelab.store.result import KEYS
@@ -34,11 +36,14 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
     `timed`: on the training device, where a rate of latency is measured to be within reach.
     """
     method, _, _, data, run, module = parts
+    example = module.example_input_array
+    assert isinstance(example, Tensor)
+    check_forward(module.net, example, len(data.splits.classes))
     check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch)
     if timed and job.config["budget"] == "latency":
         module.to(expected_device(job.accelerator))
     for pruning in method.pruning:
-        pruning.check(module, EXAMPLE, run, timed)
+        pruning.check(module, example, run, timed)
         pruning.check_outcome(method.callbacks)
         data.check_scoring(pruning.pruner.batches)
     if method.analyses and job.devices > 1:
@@ -47,7 +52,7 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
             "and others would repeat its work; drop it"
         )
     for analysis in method.analyses:
-        analysis.check(module, EXAMPLE)
+        analysis.check(module, example)
         if analysis.name in KEYS:
             raise ValueError(
                 f"{type(analysis).__name__}.name={analysis.name!r}: result.json has that key; choose another"
@@ -58,7 +63,7 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
         raise ValueError("StochasticWeightAveraging ends with weights that no epoch has tested: use WeightAveraging")
     if method.shrink:
         method.shrink.check(method.pruners)
-        method.shrink.rehearse(module, EXAMPLE, method.pruners[0], run)
+        method.shrink.rehearse(module, example, method.pruners[0], run)
     if sum(pruner.schedule.in_rounds for pruner in method.pruners) > 1:
         raise ValueError("two callbacks of this method prune in rounds, which would mix: keep one")
     if method.rewind and method.pruners and not method.rounds:
@@ -72,6 +77,22 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
     elif job.pretrained not in (None, "auto") and (rewind := method.rewind) and (rewind.parameters or rewind.to != 0):
         raise ValueError(
             f"pretrained={job.pretrained} has no snapshot of step {rewind.to}: use pretrained=auto to rewind there"
+        )
+
+
+def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
+    """Raises ValueError unless `net` gives a logit per class for images of this size."""
+    size = "x".join(map(str, example.shape[2:]))
+    try:
+        with preserve_state(net):
+            logits = net(example)
+    except Exception as error:  # of any network
+        raise ValueError(f"{type(net).__name__} cannot take images of {size} pixels: {one_line(error)}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (len(example), classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"{type(net).__name__} gives {found} for {len(example)} images of {classes} classes: expected "
+            f"{(len(example), classes)}"
         )
 
 

@@ -1,62 +1,90 @@
 """Loads the weights that a job starts from."""
 
+import logging
+import re
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
-from prunelab.core.network.snapshot import state_dict_mismatch
-from prunelab.store.weights import weights_file
+from prunelab.store import foreign
+from prunelab.store.weights import path_and_choice, weights_file
 
+log = logging.getLogger(__name__)
+COMPRESSED = "it is a program of TorchScript, or another compressed archive"
 REMEDY = "expected weights as torch.save(net.state_dict(), path) or safetensors write them"
 
 
-def load_weights(net: nn.Module, path: Path) -> Plan:
-    """Loads a state_dict from .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
+def load_weights(net: nn.Module, pretrained: str | Path) -> Plan:
+    """Loads the weights in .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
 
-    The model.safetensors of a job that removed channels shrinks `net` alike; returns what was removed.
-    Raises FileNotFoundError, and ValueError for a file that is damaged, holds anything but a state_dict of finite
-    numbers, or has tensors that are missing, unknown or of another shape.
+    The model.safetensors of a job that removed channels shrinks `net` alike; returns what was removed. Of other files
+    `foreign.read` finds the tensors; the log says how. `PATH::NAME` chooses one of several networks.
+    Raises FileNotFoundError, and ValueError for a file that is damaged, holds code or numbers that are not finite, or
+    has tensors that are missing, unknown or of another shape.
     """
-    path = weights_file(path)
-    if path.suffix == ".safetensors" and (origin := file.origin_of(path)) is not None:
+    path, (_, which) = weights_file(pretrained), path_and_choice(pretrained)
+    if path.suffix == ".safetensors" and not which and (origin := file.origin_of(path)) is not None:
         was_training = net.training
         file.load(path, into=net).train(was_training)
         plan = origin.plan
     else:
-        saved, plan = _read(path), Plan()
-        if wrong := state_dict_mismatch(net, saved):
-            raise ValueError(f"pretrained={path} does not fit {type(net).__name__}: {wrong}")
-        net.load_state_dict(saved)
+        _load_foreign(net, path, which)
+        plan = Plan()
     if broken := [name for name, t in net.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]:
         raise ValueError(f"pretrained={path}: {broken[0]} is not finite: its training diverged, choose another file")
     return plan
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _load_foreign(net: nn.Module, path: Path, which: str) -> None:
+    saved = _saved(path)
+    try:
+        tensors, notes = foreign.read(saved, {name: t.shape for name, t in net.state_dict().items()}, which)
+    except ValueError as error:
+        raise ValueError(f"pretrained={path} cannot be loaded into {type(net).__name__}: {error}") from None
+    net.load_state_dict(tensors)
+    if notes:
+        log.info("pretrained=%s: %s", path, "; ".join(notes))
+
+
+def _saved(path: Path) -> Any:
+    """What a file holds; its tensors are mapped from it, not copied, so that it cannot ask for memory."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except OSError:
         raise
     # A damaged file provokes any error in torch, which advises to run the code of one that holds objects.
     except Exception as error:
         raise ValueError(f"pretrained={path}: {_fault(path, error)}; {REMEDY}") from None
-    if isinstance(saved, dict) and isinstance(nested := saved.get("state_dict"), dict):  # a training's checkpoint
-        inside = {name.removeprefix("net."): t for name, t in nested.items() if str(name).startswith("net.")}
-        saved = inside or nested
-    if not isinstance(saved, dict) or not all(isinstance(k, str) and isinstance(t, Tensor) for k, t in saved.items()):
-        raise ValueError(f"pretrained={path}: it holds no state_dict; {REMEDY}")
-    return saved
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether it is an archive, as torch writes them. Raises ValueError for one that may be of any size inside."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type for entry in archive.infolist()):
+            raise ValueError(COMPRESSED)
+    return True
 
 
 def _fault(path: Path, error: Exception) -> str:
-    if path.stat().st_size == 0:
+    with path.open("rb") as start:
+        head = start.read(64)
+    if not head:
         return "the file is empty"
-    if any(word in str(error) for word in ("GLOBAL", "TorchScript")):
-        return "it holds Python objects beside tensors, whose code is never run"
+    if head.isascii() and b"\0" not in head:
+        return "it is a text, as a web page or Git LFS leave it in place of a download"
+    if str(error) == COMPRESSED:
+        return COMPRESSED
+    if "GLOBAL" in str(error):
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return f"it holds {named[1] if named else 'objects'} beside tensors, and code in a file is never run"
     return "the file is damaged, or no file of weights"

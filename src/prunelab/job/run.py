@@ -13,7 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
@@ -32,7 +32,7 @@ from prunelab.job.shared_training import dense_training
 from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
-from prunelab.lit.classifier import Classifier
+from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
 from prunelab.lit.history import History
@@ -163,11 +163,13 @@ def assemble(job: Job, splits: Splits, compiled: bool) -> Parts:
     """All that a job trains with, before its first step. Raises ValueError where parts do not fit the data."""
     method, net = Method.of(job), build_net(job, len(splits.classes))
     plan = start_from(net, job.pretrained)
+    example = torch.zeros(2, *splits.test.pool.shape[1:])
     augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
+    augment = augment and augment.at(example.shape[-1])
     data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     epochs = method.schedule_epochs(job.epochs, run.epoch)
-    return Parts(method, net, plan, data, run, build_module(job, net, len(splits.classes), compiled, epochs))
+    return Parts(method, net, plan, data, run, build_module(job, net, len(splits.classes), compiled, epochs, example))
 
 
 def build_net(job: Job, classes: int) -> nn.Module:
@@ -178,10 +180,12 @@ def build_net(job: Job, classes: int) -> nn.Module:
 
 def start_from(net: nn.Module, pretrained: str | None) -> Plan:
     """Loads the weights of a file into `net`; returns the channels that this has removed."""
-    return load_weights(net, Path(pretrained)) if pretrained not in (None, "auto") else Plan()
+    return load_weights(net, pretrained) if pretrained not in (None, "auto") else Plan()
 
 
-def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
+def build_module(
+    job: Job, net: nn.Module, classes: int, compiled: bool, epochs: int, example: Tensor = EXAMPLE
+) -> Classifier:
     """The network and all that trains it; the learning-rate schedule takes `epochs`, fine-tuning follows.
 
     A teacher has the weights that `net` has now; with pretrained=auto those of the dense training, later.
@@ -197,6 +201,7 @@ def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs:
         epochs,
         optim["finetune"],
         instantiate(distill)(copy.deepcopy(net)) if distill else None,
+        example,
     )
 
 
@@ -254,7 +259,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         folder=folder.path,
         job=job,
         device=str(trained.device),
-        data={"fingerprint": splits.fingerprint, "classes": len(splits.classes)}
+        data={"fingerprint": splits.fingerprint, "classes": len(splits.classes), "shape": list(example.shape[1:])}
         | {"mean": list(splits.mean), "std": list(splits.std)}  # an image is normalised by these
         | {split: len(getattr(splits, split)) for split in ("train", "val", "test")},
         sparsity=Sparsity.from_json(sparsity),

@@ -53,7 +53,7 @@ class EpochMetrics(nn.Module):
 
 
 class Classifier(L.LightningModule):
-    """Cross-entropy on any network that maps (n, 3, 32, 32) images to (n, classes) logits.
+    """Cross-entropy on any network that maps images, such as `example`, (2, 3, h, w), to (n, classes) logits.
 
     `optimizer` takes parameters; `schedule` takes the optimizer and a number of steps, those of `epochs` epochs
     or of the whole run, and is updated at every step. Training beyond it uses a constant learning rate, the fraction
@@ -72,6 +72,7 @@ class Classifier(L.LightningModule):
         epochs: int | None = None,
         finetune: float = 0.01,
         distillation: Distillation | None = None,
+        example: Tensor = EXAMPLE,
     ) -> None:
         super().__init__()
         self.net = net
@@ -83,7 +84,7 @@ class Classifier(L.LightningModule):
         self.finetune = finetune
         self.distillation = distillation
         self.epoch_metrics = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
-        self.example_input_array = EXAMPLE
+        self.example_input_array = example
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: tensor.cpu() for name, tensor in self._metrics("train").sums().items()}

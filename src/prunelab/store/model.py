@@ -10,6 +10,8 @@ from prunelab.lit.classifier import EXAMPLE
 from prunelab.store.folder import RunDir
 from prunelab.store.result import read
 
+LARGEST = 4096  # pixels of a side, of which 64 images still fit into memory
+
 
 def load_run(path: Path) -> nn.Module:
     """The network of a job's folder, in eval mode, on the CPU: masked, or small where channels were removed.
@@ -34,7 +36,7 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     origin = file.origin_of(model)
     assert origin is not None
     written = file.save(to, net, *origin, values, signed_zeros=False)
-    noise = torch.randn(64, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(64, *_shape(path), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before, after = net(noise), file.load(to)(noise)
     error = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
@@ -43,8 +45,16 @@ def save_compact(path: Path, to: Path, values: str) -> str:
 
 
 def with_example(path: Path) -> tuple[nn.Module, Tensor]:
-    """The network of a job's folder, and example images, (2, 3, 32, 32)."""
-    return load_run(path), EXAMPLE
+    """The network of a job's folder, and example images, (2, 3, h, w)."""
+    return load_run(path), torch.zeros(2, *_shape(path))
+
+
+def _shape(path: Path) -> list[int]:
+    """Channels, height and width of its images; before 0.2.0 all had those of EXAMPLE, and results say none."""
+    shape = read(path).data.get("shape", list(EXAMPLE.shape[1:]))
+    if len(shape) != 3 or not all(type(side) is int and 0 < side <= LARGEST for side in shape):
+        raise ValueError(f"{path / 'result.json'}: its images have the shape {shape!r:.80}; expected three sizes")
+    return shape
 
 
 def _check(folder: RunDir) -> None:

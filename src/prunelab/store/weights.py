@@ -5,12 +5,20 @@ from pathlib import Path
 from prunelab.store.identity import content
 
 
-def weights_file(path: str | Path) -> Path:
+def path_and_choice(pretrained: str | Path) -> tuple[Path, str]:
+    """The path in PATH::NAME, and the name, which chooses one of several networks in that file; "" without one."""
+    if Path(pretrained).exists():  # its own name may have ::
+        return Path(pretrained), ""
+    path, _, which = str(pretrained).partition("::")
+    return Path(path), which
+
+
+def weights_file(pretrained: str | Path) -> Path:
     """The file that `pretrained=` names: itself, or the model or last checkpoint in a finished job's folder.
 
     Raises FileNotFoundError for anything else.
     """
-    path = Path(path)
+    path, _ = path_and_choice(pretrained)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -27,4 +35,7 @@ def weights_file(path: str | Path) -> Path:
 
 def weights_content(pretrained: str | None) -> str | None:
     """A digest of the weights; None for "auto" too, which trains the same bits, only shared by several jobs."""
-    return None if pretrained in (None, "auto") else content(weights_file(pretrained))
+    if pretrained in (None, "auto"):
+        return None
+    _, which = path_and_choice(pretrained)
+    return content(weights_file(pretrained)) + (f"::{which}" if which else "")

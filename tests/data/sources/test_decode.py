@@ -32,8 +32,34 @@ def test_images_keep_the_order_of_the_files(tmp_path: Path) -> None:
 
 def test_error_names_the_file_and_its_wrong_size(tmp_path: Path) -> None:
     Image.new("RGB", (48, 32)).save(tmp_path / "wide.png")
-    with pytest.raises(ValueError, match=r"wide\.png: 48x32 pixels; expected 32x32"):
+    with pytest.raises(ValueError, match=r"wide\.png: 48x32 pixels; expected 32x32; data.size=32, or another, resizes"):
         decode_files([(str(tmp_path / "wide.png"), 0)])
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 96), (96, 48), (24, 24), (31, 200)])
+def test_a_size_scales_the_shorter_side_and_keeps_the_middle(width: int, height: int, tmp_path: Path) -> None:
+    image = Image.new("RGB", (width, height), (0, 0, 0))
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    image.paste(RED, (left, top, left + side, top + side))
+    image.save(tmp_path / "a.png")
+    x, _ = decode_files([(str(tmp_path / "a.png"), 0)], size=24)
+    assert x.shape == (1, 3, 24, 24)
+    middle = x[0, :, 1:-1, 1:-1]  # the border may mix with what lies beside the square
+    assert (middle == torch.tensor(RED)[:, None, None]).all()
+
+
+def test_an_image_of_the_right_size_stays_as_it_is(tmp_path: Path) -> None:
+    Image.effect_noise((48, 48), 90).convert("RGB").save(tmp_path / "a.png")
+    x, _ = decode_files([(str(tmp_path / "a.png"), 0)], size=48)
+    assert torch.equal(x[0], torch.from_numpy(np.array(Image.open(tmp_path / "a.png"))).permute(2, 0, 1))
+
+
+def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"bomb\.png: not a readable image .*limit"):
+        decode_files([(str(tmp_path / "bomb.png"), 0)], size=32)
 
 
 def test_sixteen_bits_per_channel_are_refused(tmp_path: Path) -> None:

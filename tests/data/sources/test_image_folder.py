@@ -1,6 +1,7 @@
 """An image folder as a data set."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from prunelab.data.sources import size
 from prunelab.data.sources.image_folder import ImageFolder
 
 REAL = os.environ.get("PRUNELAB_CIFAR10")
@@ -40,6 +42,20 @@ def test_images_are_decoded_once_and_again_after_a_file_changes(tree: Path) -> N
     assert len(list((tree.parent / "cache").iterdir())) == 2
     source(tree).load()
     assert len(list((tree.parent / "cache").iterdir())) == 2
+
+
+def test_a_size_is_another_cache_entry_and_other_images(tree: Path) -> None:
+    plain, large = source(tree).load(), replace(source(tree), size=48).load()
+    assert large.test.x.shape == (4, 3, 48, 48)
+    assert source(tree).load().fingerprint == plain.fingerprint != large.fingerprint
+    with pytest.raises(ValueError, match="data.size=-3: expected a number of pixels"):
+        replace(source(tree), size=-3).load()
+
+
+def test_a_folder_that_does_not_fit_into_memory_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size, "memory", lambda: 2 * 16 * 3 * 32 * 32 - 1)
+    with pytest.raises(ValueError, match="data.size=32: 16 x 3 x 32 x 32 bytes"):
+        source(tree).load()
 
 
 @pytest.mark.parametrize("root", [None, ""])

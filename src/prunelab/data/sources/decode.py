@@ -10,25 +10,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 log = logging.getLogger(__name__)
-SIZE = 32  # pixels; the models are CIFAR models
+SIZE = 32  # pixels of images that are not resized; the models are CIFAR models
 CHUNK = 500  # files per task: enough to hide the pool's overhead, few enough for progress messages
 LOG_INTERVAL = 5.0  # seconds between progress messages
 
 
-def decode_files(files: Sequence[tuple[str, int]]) -> tuple[Tensor, Tensor]:
-    """The images, uint8 (n, 3, 32, 32), and the labels, int64 (n,), of (path, label) pairs.
+def decode_files(files: Sequence[tuple[str, int]], size: int | None = None) -> tuple[Tensor, Tensor]:
+    """The images, uint8 (n, 3, size, size), and the labels, int64 (n,), of (path, label) pairs.
 
-    Grey, palette and transparent images become RGB. Raises ValueError at the first unusable file.
+    The shorter side becomes `size`, and the middle is cut out; of None, images must have 32x32 pixels. Grey, palette
+    and transparent images become RGB. Raises ValueError at the first unusable file.
     """
-    x = np.empty((len(files), 3, SIZE, SIZE), dtype=np.uint8)
+    x = np.empty((len(files), 3, size or SIZE, size or SIZE), dtype=np.uint8)
 
     def fill(start: int) -> int:
         for i, (path, _) in enumerate(files[start : start + CHUNK], start):
-            x[i] = decode(path).transpose(2, 0, 1)
+            x[i] = decode(path, size).transpose(2, 0, 1)
         return min(start + CHUNK, len(files))
 
     last = time.monotonic()
@@ -40,17 +41,26 @@ def decode_files(files: Sequence[tuple[str, int]]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x), torch.tensor([label for _, label in files])
 
 
-def decode(path: str) -> np.ndarray:
-    """uint8 (32, 32, 3)."""
+def decode(path: str, size: int | None) -> np.ndarray:
+    """uint8 (size, size, 3)."""
     try:
         with Image.open(path) as image:
-            size = image.size
-            pixels = np.asarray(rgb(image)) if size == (SIZE, SIZE) else None
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on a broken PNG
+            width, height = image.size
+            pixels = rgb(image) if size or (width, height) == (SIZE, SIZE) else None
+            if pixels and size:
+                pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # PIL raises SyntaxError on a broken PNG
         raise ValueError(f"{path}: not a readable image ({error}); remove or replace it") from error
     if pixels is None:
-        raise ValueError(f"{path}: {size[0]}x{size[1]} pixels; expected {SIZE}x{SIZE}, resize it first")
-    return pixels
+        raise ValueError(
+            f"{path}: {width}x{height} pixels; expected {SIZE}x{SIZE}; data.size={SIZE}, or another, resizes all images"
+        )
+    return np.asarray(pixels)
 
 
 def rgb(image: Image.Image) -> Image.Image:

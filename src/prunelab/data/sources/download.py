@@ -38,7 +38,7 @@ def probe(url: str, seconds: float = 5.0) -> None:
     except queue.Empty:
         failure = TimeoutError("timed out")
     if failure is not None:
-        raise RuntimeError(f"data.url={url}: no answer within {seconds:g} s ({failure})") from failure
+        raise RuntimeError(f"{url}: no answer within {seconds:g} s ({failure})") from failure
 
 
 def fetch(url: str, path: Path, md5: str) -> None:
@@ -48,9 +48,9 @@ def fetch(url: str, path: Path, md5: str) -> None:
         with atomic_write(path) as file:
             actual = stream(url, file)
             if actual != md5:
-                raise RuntimeError(f"data.url={url}: MD5 {actual}, expected {md5}; the download was removed")
+                raise RuntimeError(f"{url}: MD5 {actual}, expected {md5}; the download was removed")
     except FAILURES as error:
-        raise RuntimeError(f"data.url={url}: the download failed ({error}); run the command again") from error
+        raise RuntimeError(f"{url}: the download failed ({error}); run the command again") from error
 
 
 def stream(url: str, file: IO[bytes]) -> str:

@@ -1,0 +1,36 @@
+"""Any classifier of torchvision, by its name there, with new weights."""
+
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from prunelab.models.nearest import refuse_unknown
+from prunelab.models.stem import fit_stem
+
+AUXILIARY = ("googlenet", "inception_v3")  # have more outputs than one in training, unless told
+
+
+def torchvision(
+    num_classes: int = 10, name: str = "resnet18", stem: str = "auto", size: int | None = None
+) -> nn.Module:
+    """(n, 3, size, size) -> (n, num_classes); `stem` as for `fit_stem`, `size` of None is 32.
+
+    Raises ValueError for a name that torchvision does not have, with the nearest ones.
+    """
+    from torchvision import models  # only here: it takes seconds
+
+    refuse_unknown("torchvision", name, models.list_models(module=models))
+    pixels = size or 32
+    own: dict[str, object] = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
+    own |= {"image_size": pixels} if name.startswith("vit_") else {}
+    own |= {"input_size": (pixels, pixels)} if name.startswith("maxvit") else {}
+    # RegNet computes its widths with tensors, which have no values on the meta device.
+    where = torch.device("cpu") if name.startswith("regnet") else nullcontext()
+    try:
+        with where:
+            net: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **own)
+    except (AssertionError, ValueError) as error:  # of a size that it cannot have
+        raise ValueError(f"model.name={name} at {pixels} pixels: {error}; set data.size") from error
+    fit_stem(net, stem, pixels, name)
+    return net.to(torch.get_default_device())

@@ -1,0 +1,43 @@
+"""A network must take the images and give a logit per class."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunelab.job.preflight import check_forward
+
+IMAGES = torch.zeros(2, 3, 40, 40)
+
+
+class Two(nn.Flatten):
+    """As with an auxiliary head in training."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)),
+            "^Sequential cannot take images of 40x40 pixels: Runtime",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4800, 7)), r"^Sequential gives \(2, 7\) for 2 images of 10 classes: "),
+        (nn.Conv2d(3, 10, 1), r"^Conv2d gives \(2, 10, 40, 40\) for 2 images"),
+        (Two(), "^Two gives tuple for 2 images"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images_is_refused(net: nn.Module, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        check_forward(net, IMAGES, 10)
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_that_fits_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(4800, 10))
+    before, stream = {name: t.clone() for name, t in net.state_dict().items()}, torch.get_rng_state()
+    check_forward(net, IMAGES, 10)
+    assert net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), stream)
