@@ -90,8 +90,8 @@ def _new(about: Mapping[str, Any], shapes: Shapes, read: Read) -> nn.Module:
 
 def _unsaved(net: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers that are not in its state_dict."""
-    tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    return {name: tensor for name, tensor in tensors.items() if name not in net.state_dict()}
+    tensors, saved = dict([*net.named_parameters(), *net.named_buffers()]), net.state_dict()
+    return {name: tensor for name, tensor in tensors.items() if name not in saved}
 
 
 def _in_format(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
