@@ -54,6 +54,11 @@ class ChannelGraph:
     scaling_modules: Mapping[str, Tensor]  # last module to scale its units -> the unit of each channel
     stays: Mapping[str, str]  # weights whose channels must stay -> why
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
+    axes: Mapping[str, int] = field(default_factory=dict)  # of makers whose channels do not lie along axis 0
+
+    def makes(self, place: Place) -> bool:
+        """Whether the channels there are what the tensor makes, scales or shifts, not what it reads."""
+        return place[1] == self.axes.get(place[0], 0)
 
     @property
     def units(self) -> int:
@@ -96,7 +101,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
     where = {place: classes[channels] for place, channels in trace.sites.items()}
     pads = {module: classes[channels] for module, (_, _, channels) in trace.pads.items()}
     footprints: dict[int, list[Place]] = {}
-    made: dict[str, list[int]] = {weight: where[weight, 0].unique().tolist() for weight in trace.makers}
+    made: dict[str, list[int]] = {w: where[w, trace.axes.get(w, 0)].unique().tolist() for w in trace.makers}
     for place, channels in [*where.items(), *(((module, -1), c) for module, c in pads.items())]:
         for channel in channels.unique().tolist():
             footprints.setdefault(channel, []).append(place)
@@ -111,7 +116,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         if len(alike) == 1:  # without its only unit the layer would be dead
             stays[alike[0]] = "all its channels are coupled and form a single unit"
             continue
-        makers = tuple(w for w in trace.makers if (w, 0) in footprint)
+        makers = tuple(w for w in trace.makers if (w, trace.axes.get(w, 0)) in footprint)
         kind: Literal["conv", "linear"] = "conv" if any(trace.makers[w] == "conv" for w in makers) else "linear"
         first = sum(len(group.units) for group in groups)
         units = torch.arange(first, first + len(alike))
@@ -133,4 +138,5 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         {module: units for module, units in scaling_modules.items() if (units >= 0).any()},
         reasons,
         {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in trace.pads.items()},
+        trace.axes,
     )
