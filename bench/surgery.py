@@ -90,14 +90,27 @@ def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
 
 
 def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
-    """Seconds, and whether the network runs. It must be told to keep the last layer; our graph finds that out."""
-    last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+    """Seconds, and whether the network runs. It must be told the last layer, which stays; our graph finds that out.
+
+    Attention in timm's form holds sizes of its own, which are mended afterwards, as in Torch-Pruning's examples.
+    """
+    last = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    attention = [m for m in net.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
     began = time.process_time()
     pruner = torch_pruning.pruner.MagnitudePruner(
-        net, x, torch_pruning.importance.RandomImportance(), pruning_ratio=0.5, ignored_layers=[last]
+        net,
+        x,
+        torch_pruning.importance.RandomImportance(),
+        pruning_ratio=0.5,
+        ignored_layers=[last],
+        num_heads={m.qkv: m.num_heads for m in attention},
     )
     pruner.step()
     took = time.process_time() - began
+    for module in attention:
+        module.num_heads = pruner.num_heads[module.qkv]
+        module.attn_dim = module.qkv.out_features // 3
+        module.head_dim = module.attn_dim // module.num_heads
     net(x)
     return took, "runs"
 

@@ -234,9 +234,31 @@ KNOWN: dict[str, Piece] = {
     "attention of torch": same(
         lambda m, x: m.mha(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2).unflatten(2, x.shape[2:]),
         mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
+    "scale that is moved": same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))),
+                                scale=lambda dice, c: torch.randn(c)),
+    "transposed": same(lambda m, x: F.gelu(m.conv(x)),
+                       conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
+    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
+    "softsign": same(lambda m, x: F.softsign(x) + F.normalize(x, dim=-1)),
+    "transposed in groups": same(lambda m, x: m.conv(x), conv=lambda dice, c: getattr(
+        nn, f"ConvTranspose{dice.d}d")(c, c, 1, groups=dice.choice([2, 4, c]))),
+    "gated linear unit": same(lambda m, x: F.glu(m.a(x), 1), a=lambda dice, c: dice.conv(c, 2 * c)),
+    "even and odd": same(lambda m, x: torch.cat([m.a(x[:, ::2]), x[:, 1::2]], 1),
+                         a=lambda dice, c: dice.conv(c // 2, c // 2)),
+    "from an index on": same(lambda m, x: torch.cat([x[:, 3:], m.a(x[:, :3])], 1),
+                             a=lambda dice, c: dice.conv(3, 3)),
+    "softmax in space": same(lambda m, x: x.softmax(-1) + x.cumsum(2) + x.std(space(x), keepdim=True)),
+    "matmul in space": same(lambda m, x: x @ torch.ones(x.shape[-1], x.shape[-1])),
+    "compared": same(lambda m, x: torch.erf(x).masked_fill(x < m.a(x), 0.5), a=lambda dice, c: dice.conv(c, c)),
+    "constants beside": same(lambda m, x: m.a(torch.cat([torch.ones(x.shape[0], 1, *x.shape[2:]), x], 1)),
+                             a=lambda dice, c: dice.conv(c + 1, c)),
+    "tokens": same(
+        lambda m, x: (torch.cat([m.token.abs().expand(x.shape[0], -1, -1), x.flatten(2).mT + m.place[1:]], 1)
+                      * m.place)[:, 1:].mT.unflatten(2, x.shape[2:]),
+        token=lambda dice, c: torch.randn(1, 1, c), place=lambda dice, c: torch.randn(4**dice.d + 1, c)),
 }  # fmt: skip
 UNKNOWN: dict[str, Piece] = {
-    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
+    "one over it": same(lambda m, x: x / (x.exp() - 1)),
     "softmax": same(lambda m, x: x.softmax(1)),
     "attention": same(lambda m, x: ((y := x.flatten(2)) @ y.transpose(1, 2) @ y).unflatten(2, x.shape[2:])),
     "cumulative sum": same(lambda m, x: x.cumsum(1)),
@@ -259,15 +281,11 @@ UNKNOWN: dict[str, Piece] = {
     "into zeros": same(lambda m, x: into(x, torch.zeros(x.shape))),
     "a part is written": same(lambda m, x: (y := x.clone(), y.__setitem__((slice(None), slice(2)), x[:, :2]), y)[-1]),
     "norm without scale": same(lambda m, x: m.inst(x), inst=lambda dice, c: INSTANCE[dice.d](c)),
-    "scale that is moved": same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))),
-                                scale=lambda dice, c: torch.randn(c)),
     "batch of channels": same(lambda m, x: m.a(x.flatten(0, 1).flatten(1).unsqueeze(1)).view(x.shape),
                               a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
     "convolution over channels": same(
         lambda m, x: x * m.a(x.flatten(2).mean(2).unsqueeze(1)).mT[(...,) + (None,) * (len(space(x)) - 1)],
         a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
-    "transposed": same(lambda m, x: F.gelu(m.conv(x)),
-                       conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
     "negative padding": same(lambda m, x: F.pad(x, (0, 0) * len(space(x)) + (-2, 2))),
 }  # fmt: skip
 ODD: list[Piece] = [  # weights with another use: their channels stay

@@ -49,7 +49,7 @@ class PrunableStructure(Granularity):
 
     @property
     def makers(self) -> tuple[str, ...]:
-        """Where units are channels: the weights whose rows make them."""
+        """Where units are channels: the weights that make them."""
         return ()
 
     def structures(self, net: nn.Module) -> Mapping[str, Structure]:
@@ -63,6 +63,10 @@ class PrunableStructure(Granularity):
             for i in group_of[units[units >= 0]].unique().tolist():
                 layers[names[i]].append((type(net.get_submodule(path)).__name__, axis))
         return {name: tuple(sorted(found)) for name, found in layers.items()}
+
+    def makes(self, place: tuple[str, int]) -> bool:
+        """Whether the channels at a place are made there, scaled or shifted, not read."""
+        return place[1] == 0
 
     @abstractmethod
     def plan(self, keep: Masks) -> Plan:
@@ -145,8 +149,9 @@ class Channels(PrunableStructure):
         total = torch.zeros(self._graph.units, device=device)
         makers = torch.zeros(self._graph.units, device=device)
         for (name, axis), units in self._graph.places.items():
-            if axis == 0 and name in scores:
-                rows = scores[name].flatten(1) if scores[name].dim() > 1 else scores[name][:, None]
+            if self._graph.makes((name, axis)) and name in scores:
+                rows = scores[name].movedim(axis, 0)
+                rows = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
                 removed = (rows == -torch.inf).all(1)  # removed inputs of a remaining filter do not count
                 sums = rows.masked_fill(rows == -torch.inf, 0).sum(1).masked_fill(removed, -torch.inf).float()
                 numbers = units[units >= 0].to(device)
@@ -201,6 +206,9 @@ class Channels(PrunableStructure):
     def unused(self) -> list[str]:
         """Weights that forward does not use."""
         return [name for name, why in self._graph.stays.items() if why == UNUSED]
+
+    def makes(self, place: tuple[str, int]) -> bool:
+        return self._graph.makes(place)
 
     def _selected(self, units: Tensor) -> Tensor:
         """-1 for units of the graph that belong to none of the groups."""

@@ -1,4 +1,4 @@
-"""Rules of users: an operation becomes known, and a wrong rule is found out by the certificate."""
+"""Rules of users: an operation becomes known, and channels for which a rule is wrong are kept."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels.certificate import EquivalenceError
 from prunelab.channels.rehearsal import rehearse
 from prunelab.channels.tracing import own_rules
 from prunelab.channels.tracing.channel_ids import along
+from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.tracing.own_rules import register_rule
 from prunelab.channels.tracing.trace import UnknownError
 from prunelab.channels.units import Filter
@@ -61,12 +61,10 @@ def test_an_operation_with_a_rule_is_known(operation) -> None:
     rehearse(net, filters, keep, IMAGES)
 
 
-def test_a_wrong_rule_is_refused_by_the_certificate() -> None:
+def test_channels_for_which_a_rule_is_wrong_are_kept(caplog: pytest.LogCaptureFixture) -> None:
     register_rule(torch.ops.prunelab_tests.backwards)(lambda trace, node: trace.require(node.args[0]))
-    net = Net()
-    filters = Filter().bind(net, prunable_weights(net), IMAGES)
-    with pytest.raises(EquivalenceError):
-        rehearse(net, filters, {"first.weight": torch.tensor([True, False, False, True, True, True])}, IMAGES)
+    assert units() == ["known.weight"]
+    assert "channels of first.weight stay: a copy without some of them differs from the masked one" in caplog.text
 
 
 def test_a_rule_may_leave_a_call_to_the_default(caplog: pytest.LogCaptureFixture) -> None:
@@ -84,8 +82,9 @@ def test_a_rule_goes_before_one_of_ours() -> None:
         return along(trace.coupling.new(node.args[0].meta["val"].shape[1]), 1, node.meta["val"].shape)
 
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    filters = Filter().bind(net, prunable_weights(net), IMAGES)
-    assert "2.weight" not in filters.expand({"0.weight": torch.arange(4) > 0})
+    places = channel_graph(net, IMAGES).places
+    assert ("0.weight", 0) in places
+    assert ("2.weight", 1) not in places
 
 
 def test_ids_in_another_shape_are_refused() -> None:

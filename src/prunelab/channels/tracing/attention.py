@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from prunelab.channels.tracing.channel_ids import along, concatenate, thin, varying
+from prunelab.channels.tracing.channel_ids import along, concatenate, narrowed, thin, varying
 from prunelab.channels.tracing.operations import MOVEMENTS, POSITIONWISE
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, UnknownError, argument
 
@@ -29,7 +29,10 @@ def attention(trace: ChannelTrace, node: Call) -> ChannelIds:
 
 
 def product(trace: ChannelTrace, node: Call) -> ChannelIds:
-    """A matrix product for each head."""
+    """A matrix product for each head, or what a probe finds of one without heads."""
+    operands = [trace.ids(arg) for arg in node.args[:2]]
+    if not all(isinstance(ids, Tensor) and max(varying(ids), default=0) < ids.dim() - 2 for ids in operands):
+        return trace.rules[None](trace, node)
     first, second = (_by_head(trace.require(arg)) for arg in node.args[:2])
     _meet(trace, first, second)
     widest = max(first, second, key=lambda ids: len(varying(ids)))
@@ -59,9 +62,7 @@ def _of_mask(trace: ChannelTrace, mask: Node, value: Tensor) -> Tensor:
     ids = trace.ids(mask)
     if isinstance(ids, Tensor):
         return _by_head(ids)
-    shape = mask.meta["val"].shape
-    if any(shape[axis - value.dim()] > 1 for axis in varying(value) if value.dim() - axis <= len(shape)):
-        raise UnknownError("with a constant mask for each head")
+    trace.meet(mask, narrowed(value, mask.meta["val"].shape))  # a constant, or made of a parameter as a table of biases
     return value[..., :1, :1]
 
 

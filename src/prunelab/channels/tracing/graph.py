@@ -74,6 +74,11 @@ class ChannelGraph:
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
     norms: Mapping[str, int] = field(default_factory=dict)  # scales of norms over units -> their axis in the input
     counts: Mapping[tuple[str, str], Count] = field(default_factory=dict)  # (module, attribute)
+    axes: Mapping[str, int] = field(default_factory=dict)  # of makers whose channels do not lie along axis 0
+
+    def makes(self, place: Place) -> bool:
+        """Whether the channels there are what the tensor makes, scales or shifts, not what it reads."""
+        return place[1] == self.axes.get(place[0], 0)
 
     @property
     def units(self) -> int:
@@ -123,7 +128,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
     where = {place: classes[channels] for place, channels in trace.sites.items()}
     pads = {module: classes[channels] for module, (_, _, channels) in trace.pads.items()}
     footprints: dict[int, list[Place]] = {}
-    made: dict[str, list[int]] = {weight: where[weight, 0].unique().tolist() for weight in trace.makers}
+    made: dict[str, list[int]] = {w: where[w, trace.axes.get(w, 0)].unique().tolist() for w in trace.makers}
     for place, channels in [*where.items(), *(((module, -1), c) for module, c in pads.items())]:
         for channel in channels.unique().tolist():
             footprints.setdefault(channel, []).append(place)
@@ -140,7 +145,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         if len(alike) == 1:  # without its only unit the layer would be dead
             stays[alike[0]] = "all its channels are coupled and form a single unit"
             continue
-        makers = tuple(w for w in trace.makers if (w, 0) in footprint)
+        makers = tuple(w for w in trace.makers if (w, trace.axes.get(w, 0)) in footprint)
         kind: Kind = "conv" if any(trace.makers[w] == "conv" for w in makers) else "linear"
         kind = "head" if alike[0] in heads else "stream" if alike[0] in streams else kind
         first = sum(len(group.units) for group in groups)
@@ -165,6 +170,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in trace.pads.items()},
         {name: axis for name, axis in trace.norms.items() if (name, 0) in places},
         _counts(trace, classes, unit_of),
+        trace.axes,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from prunelab.channels.tracing.attention import PRODUCTS
 from prunelab.channels.tracing.operations import CONVOLUTIONS, aten
 from prunelab.channels.tracing.trace import ChannelTrace, first_names
 from prunelab.core.network.prunable import layer_weights
@@ -55,7 +56,7 @@ def _constants(trace: ChannelTrace, program: ExportedProgram) -> dict[Node, set[
 def _weighs(trace: ChannelTrace, node: Node) -> bool:
     """Whether it is a layer, or an operation without a rule, which may be one."""
     packet = _packet(node)
-    return packet in CONVOLUTIONS or packet is aten.linear or packet not in trace.rules
+    return packet in {*CONVOLUTIONS, *PRODUCTS, aten.linear} or packet not in trace.rules
 
 
 def _packet(node: Node) -> Any:
