@@ -12,7 +12,7 @@ from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
-from prunelab.core.time import Progress
+from prunelab.core.time import Progress, to_step
 from prunelab.store.job import Job
 
 
@@ -64,14 +64,28 @@ class Method:
 
     @property
     def trains_dense(self) -> bool:
-        """Whether training ends in the bits of training without a method; subclasses of others may do anything."""
-        idle = all(
+        """Whether training ends in the bits of training without a method."""
+        return self._idle and all(pruner.schedule.rate == 0 for pruner in self.pruners)  # type: ignore[attr-defined]
+
+    def dense_epochs(self, run: Progress) -> int:
+        """The whole epochs before the first pruning, in which the bits are those of training without a method.
+
+        0 where something of the method is kept from these epochs, and where nothing but they is trained.
+        """
+        keeps = self.rewind is not None or any(pruner.watches for pruner in self.pruners)
+        if keeps or not self._idle:
+            return 0
+        first = min((to_step(p.schedule.start, run) for p in self.pruners), default=0)  # type: ignore[attr-defined]
+        return first // run.epoch if first < run.total else 0
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing acts on training before the first pruning; subclasses of others may do anything."""
+        return all(type(pruner.schedule) in (Rounds, Cubic) for pruner in self.pruners) and all(
             type(callback) in (Pruning, Rewind, Shrink)
             or (isinstance(callback, PostTrainingAnalysis) and type(callback).__module__.startswith("prunelab."))
             for callback in self.callbacks
         )
-        schedules = [pruner.schedule for pruner in self.pruners]
-        return idle and all(type(s) in (Rounds, Cubic) and s.rate == 0 for s in schedules)  # type: ignore[attr-defined]
 
     def run(self, epochs: int, epoch: int) -> Progress:
         """The whole run; one training has `epochs` epochs of `epoch` steps."""

@@ -27,6 +27,7 @@ from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
+from prunelab.job.shared_prefix import shared_prefix
 from prunelab.job.shared_training import dense_training
 from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
@@ -91,23 +92,25 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
         start = RunDir(twin.folder).checkpoint
     elif start is None and job.pretrained == "auto":
         start = pretrain(job, splits, stop, parameters)
-    history = History(method.units if twin else None)
-    records, tested = RoundRecords(folder.masks), Tested(method.pruners)
-    trainer = make_trainer(
-        job,
-        folder,
-        [CheckRanksAgree(job.identity, job.devices), RecordJob(job), *method.callbacks, records, tested, history],
-        run.total // run.epoch,
-        stop,
-        start,
-        lambda: folder.write_job(job),
-    )
-    before = memory.begin_training_peak(trainer.strategy.root_device)
-    if run.total:
-        trainer.fit(module, data, ckpt_path=start)
-    else:  # weights of a file are evaluated as they are
-        folder.write_job(job)
-        trainer.validate(module, data, verbose=False)
+    with shared_prefix(job, parts, folder, stop, start) as prefix:
+        history = History(method.units if twin or prefix.taken else None)
+        records, tested = RoundRecords(folder.masks), Tested(method.pruners)
+        first, recorders = [CheckRanksAgree(job.identity, job.devices), RecordJob(job)], [records, tested, history]
+        trainer = make_trainer(
+            job,
+            folder,
+            [*first, *method.callbacks, *recorders, prefix],
+            run.total // run.epoch,
+            stop,
+            prefix.start,
+            lambda: folder.write_job(job),
+        )
+        before = memory.begin_training_peak(trainer.strategy.root_device)
+        if run.total:
+            trainer.fit(module, data, ckpt_path=prefix.start)
+        else:  # weights of a file are evaluated as they are
+            folder.write_job(job)
+            trainer.validate(module, data, verbose=False)
     peak = memory.training_peak(trainer.strategy.root_device, before)
     if twin:
         peak = twin.peak_memory
@@ -128,7 +131,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
         plan = plan.then(method.shrink.plan_below("net"))
     save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
-    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak, twin)
+    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak, twin, prefix.trained)
     return finish(measure(job, folder, method, splits, trained))
 
 
@@ -229,6 +232,7 @@ class Trained:
     device: torch.device
     peak_memory: int | None  # bytes
     twin: Result | None  # of the job that trained it, if that was another one
+    prefix: dict[str, Any]  # which other job trained the first epochs
 
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
@@ -259,6 +263,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         rounds=tuple(trained.rounds),
         analyses=method.results(),
         trained_in=str(trained.twin.folder) if trained.twin else None,
+        shared_epochs=None if trained.twin else trained.prefix or None,
     )
 
 

@@ -29,11 +29,11 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
     training for one seed, with the same settings, data and versions of software, on the same kind of device.
     Raises Interrupted if a stop is requested while waiting.
     """
-    if not _may_share(job) or not _writable(Path(job.config["parents"])):
+    dense = not job.rate and may_share(job) and Method.of(job).trains_dense
+    if not dense or not writable(Path(job.config["parents"])):
         yield None
         return
-    same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
-    record = Path(job.config["parents"]) / "rate0" / f"{digest(same | dict(job.versions))}.json"
+    record = Path(job.config["parents"]) / "rate0" / f"{same_training(job)}.json"
     twin = _finished(record, job)
     if not twin:
         with in_turn(record.with_suffix(".lock"), str(folder.path), lambda: bool(stop)):
@@ -52,16 +52,22 @@ def _note(record: Path, folder: RunDir) -> None:
         log.warning("%s: other methods will train this network again: %s", record, error)
 
 
-def _may_share(job: Job) -> bool:
-    """Whether it trains the dense network from scratch, on one device, by code that its versions name; no rerun."""
-    scratch = not job.rate and not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
+def same_training(job: Job, **more: int) -> str:
+    """A digest that is equal for jobs that train the same dense network to the bit."""
+    same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
+    return digest(same | more | dict(job.versions))
+
+
+def may_share(job: Job) -> bool:
+    """Whether it trains from scratch, on one device, by code that its versions name; no rerun."""
+    scratch = not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
     changed = str(job.versions["commit"]).endswith("+")
     targets = [str(value) for key, value in job.values.items() if key.endswith("_target_")]
     known = all(target.partition(".")[0] in KNOWN for target in targets)
-    return scratch and known and not changed and Method.of(job).trains_dense
+    return scratch and known and not changed
 
 
-def _writable(parents: Path) -> bool:
+def writable(parents: Path) -> bool:
     try:
         refuse_unwritable(parents)
     except PermissionError as error:

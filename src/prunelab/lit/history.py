@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
@@ -27,7 +27,7 @@ class History(Checkpoint):
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
     metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
 
-    With `adopts`, the epochs of a checkpoint at the end of a training that pruned nothing become those of a method
+    With `adopts`, the epochs of a checkpoint of another job, which has pruned nothing so far, become those of a method
     with units in the layers that `adopts` gives once the network is set up, and are logged again.
     """
 
@@ -41,6 +41,7 @@ class History(Checkpoint):
         self._begin()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._adopt(trainer)
         self._begin()
         self._start -= self._spent
 
@@ -86,11 +87,15 @@ class History(Checkpoint):
             self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, "seconds": self._end - self._start}]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.adopts:  # here, as the loggers are closed after fit: another event file would purge the first one
-            self._adopt([name.removesuffix(".weight") for name in self.adopts()], trainer)
+        # For a checkpoint that leaves nothing to train. Loggers are closed after fit, and another event file would
+        # purge the first one.
+        self._adopt(trainer)
 
-    def _adopt(self, layers: Sequence[str], trainer: L.Trainer) -> None:
-        removed = dict.fromkeys(layers, 0.0)
+    def _adopt(self, trainer: L.Trainer) -> None:
+        if not self.adopts:
+            return
+        removed = {name.removesuffix(".weight"): 0.0 for name in self.adopts()}
+        self.adopts = None
         for entry in self.epochs:
             entry.pop("layers", None)
             values = {name: entry[name.replace("/", "_")] for name in METRICS}

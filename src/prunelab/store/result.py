@@ -15,7 +15,7 @@ BATCH = 128  # batch size at which reports compare latency
 # The keys of result.json; any other holds the result of an analysis.
 KEYS = {f.name for f in fields(Job)} | {
     "device", "data", "sparsity", "cost", "peak_memory", "surgery", "budget", "rounds", "history", "accuracy",
-    "seconds", "trained_in",
+    "seconds", "trained_in", "shared_epochs",
 }  # fmt: skip
 
 
@@ -147,6 +147,7 @@ class Result:
     rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
     trained_in: str | None = None  # the folder of the job that trained the network, if that was another one
+    shared_epochs: Mapping[str, Any] | None = None  # the first, of another job: {"in": its folder, "epochs": how many}
     title: str = ""  # what reports call its method, where it is not the job's `variant`
 
     @property
@@ -211,6 +212,8 @@ class Result:
         }
         if self.trained_in:
             measured["trained_in"] = self.trained_in
+        if self.shared_epochs:
+            measured["shared_epochs"] = self.shared_epochs
         return self.job.to_json() | dict(self.analyses) | measured
 
     @classmethod
@@ -235,8 +238,13 @@ class Result:
             budget=raw.get("budget"),
             rounds=tuple(raw.get("rounds", ())),
             trained_in=printable(raw["trained_in"]) if raw.get("trained_in") else None,
+            shared_epochs=_shared_epochs(raw.get("shared_epochs")),
             analyses={name: raw[name] for name in raw.keys() - KEYS},
         )
+
+
+def _shared_epochs(raw: Any) -> Mapping[str, Any] | None:
+    return {"in": printable(raw["in"]), "epochs": int(number("epochs", raw["epochs"]))} if raw else None
 
 
 def _measured(name: str, raw: Mapping[str, Any]) -> Any:
