@@ -48,7 +48,7 @@ class Prefix(Checkpoint):
         if self.path is None or not is_intact(self.path, parameters):
             return False
         saved = torch.load(self.path, map_location="cpu", mmap=True, weights_only=True)
-        if saved["callbacks"][RecordJob.__name__]["identity"] != self._same:
+        if saved.get("callbacks", {}).get(RecordJob.__name__, {}).get("identity") != self._same:
             return False
         self.start, self.taken = self.path, True
         return True

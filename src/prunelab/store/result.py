@@ -147,9 +147,7 @@ class Result:
     rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
     trained_in: str | None = None  # the folder of the job that trained the network, if that was another one
-    shared_epochs: Mapping[str, Any] | None = (
-        None  # {"in": folder, "epochs": n}: the first n, if another job trained them
-    )
+    shared_epochs: Mapping[str, Any] | None = None  # the first, of another job: {"in": its folder, "epochs": how many}
     title: str = ""  # what reports call its method, where it is not the job's `variant`
 
     @property
