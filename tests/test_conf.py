@@ -9,7 +9,7 @@ from prunelab.job.conf import conf_dir
 
 GROUPS = {str(path.parent.relative_to(conf_dir())) for path in conf_dir().rglob("*.yaml")} - {"."}
 OPTIONS = [
-    sorted(f"{group}={path.stem}" for path in (conf_dir() / group).glob("*.yaml"))
+    sorted(f"{'+' if group == 'distill' else ''}{group}={path.stem}" for path in (conf_dir() / group).glob("*.yaml"))
     for group in sorted(GROUPS)
     if group.partition("/")[0] != "prune"
 ]

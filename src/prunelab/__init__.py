@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prunelab.core.granularity import Granularity as Granularity
     from prunelab.core.granularity import Weight as Weight
     from prunelab.core.held import Held as Held
+    from prunelab.core.isomorphic import Isomorphic as Isomorphic
     from prunelab.core.pruner import Pruner as Pruner
     from prunelab.core.regrow import Regrow as Regrow
     from prunelab.core.schedule import Cubic as Cubic
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from prunelab.criteria.taylor import Taylor as Taylor
     from prunelab.criteria.wanda import Wanda as Wanda
     from prunelab.job.named_method import method as method
+    from prunelab.lit.distillation import Distillation as Distillation
     from prunelab.measure.profiler import profile as profile
     from prunelab.oneshot.groups import groups as groups
     from prunelab.oneshot.prune import prune as prune
@@ -91,6 +93,7 @@ HOMES = {
     "Granularity": "prunelab.core.granularity",
     "Weight": "prunelab.core.granularity",
     "Held": "prunelab.core.held",
+    "Isomorphic": "prunelab.core.isomorphic",
     "Pruner": "prunelab.core.pruner",
     "Regrow": "prunelab.core.regrow",
     "Cubic": "prunelab.core.schedule",
@@ -110,6 +113,7 @@ HOMES = {
     "Taylor": "prunelab.criteria.taylor",
     "Wanda": "prunelab.criteria.wanda",
     "method": "prunelab.job.named_method",
+    "Distillation": "prunelab.lit.distillation",
     "profile": "prunelab.measure.profiler",
     "groups": "prunelab.oneshot.groups",
     "prune": "prunelab.oneshot.prune",

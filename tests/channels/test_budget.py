@@ -21,6 +21,7 @@ from prunelab.channels.tracing.graph import ChannelGraph, Group
 from prunelab.channels.units import Channels, Filter, Neuron, PrunableStructure
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, Zeros
 from prunelab.core.granularity import NM, Granularity, Weight
+from prunelab.core.isomorphic import Isomorphic
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
@@ -258,10 +259,11 @@ def test_no_group_is_emptied_whatever_the_allocation_does() -> None:
     assert keep[first][units[first].argmax()]
 
 
+@pytest.mark.parametrize("allocation", [Global(), Isomorphic()], ids=lambda a: type(a).__name__)
 def test_a_group_with_a_single_unit_left_is_named_and_no_rate_that_was_only_tried(
-    caplog: pytest.LogCaptureFixture,
+    allocation: Allocation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made(option_a, Filter, "params")(Global(), scores(option_a, Filter), 0.3)
+    made(option_a, Filter, "params")(allocation, scores(option_a, Filter), 0.3)
     (record,) = [record for record in caplog.records if record.name.startswith("prunelab")]
     assert "0.3 of params leaves a single unit of" in record.getMessage()
     assert "layer2.0.conv1.weight" in record.getMessage()

@@ -4,10 +4,11 @@ import logging
 
 import pytest
 import torch
-from small_nets import mobile, narrow_vgg
+from small_nets import mobile, narrow_vgg, option_b
 from torch import Tensor, nn
 
 from prunelab.channels.units import Channels, Filter, Neuron
+from prunelab.core.granularity import Weight
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8
 
@@ -197,3 +198,15 @@ def test_what_stays_because_of_an_unknown_operation_is_named(caplog: pytest.LogC
     assert list(filters.numbers) == ["b.weight"]
     assert "a.weight" in caplog.text
     assert "aten.cumsum" in caplog.text
+
+
+def test_groups_are_alike_where_the_same_layers_are_cut_whatever_their_size() -> None:
+    net = option_b()
+    structures = bound(net, torch.zeros(2, 3, 32, 32)).structures(net)
+    inner = {structures[f"layer{stage}.{block}.conv1.weight"] for stage in (1, 2, 3) for block in (0, 1)}
+    assert inner == {(("BatchNorm2d", 0), ("Conv2d", 0), ("Conv2d", 1))}  # 16, 32 and 64 filters, norm and reader
+    stream = structures["layer3.0.conv2.weight"]  # of two blocks and a projection, read by a block and the head
+    assert stream == (*[("BatchNorm2d", 0)] * 3, *[("Conv2d", 0)] * 3, ("Conv2d", 1), ("Linear", 1))
+    weights = Weight().structures(net)
+    assert weights["fc.weight"] == (("Linear", 0),)
+    assert {weights[name] for name in prunable_weights(net) if name != "fc.weight"} == {(("Conv2d", 0),)}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from prunelab.core.allocation import ERK, Allocation, Explicit, Global, Uniform, UniformPlus, Zeros, erk_counts
+from prunelab.core.isomorphic import Isomorphic
 
 
 def gone(masks: dict[str, torch.Tensor]) -> dict[str, int]:
@@ -71,7 +72,36 @@ def test_an_explicit_rate_for_no_layer_is_refused_with_what_there_is() -> None:
         Explicit({"fc2": 0.5}, target=0.5)({"fc1": torch.ones(3)}, 0.5)
 
 
-@pytest.mark.parametrize("allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK(), UniformPlus(), Zeros()])
+def test_rates_without_effect_are_refused() -> None:
+    units = {"conv1.weight": torch.ones(3), "fc.weight": torch.ones(3)}
+    with pytest.raises(
+        ValueError, match=r"rates\['conv\*'\] matches only layers that one before it matches; there are"
+    ):
+        Explicit({"*1*": 0.5, "conv*": 0.2}, target=0.5)(units, 0.5)
+    for rate in (1.0, -0.1, "half"):
+        with pytest.raises(ValueError, match=rf"rates\['fc\*'\]={rate}: expected a fraction"):
+            Explicit({"fc*": rate}, target=0.5)(units, 0.5)
+
+
+def test_isomorphic_compares_like_with_like_by_hand() -> None:
+    structures = {"a": (("Conv2d", 0),), "b": (("Linear", 0),), "c": (("Conv2d", 0),)}
+    units = {
+        "a": torch.tensor([1.0, 6.0, 5.0]),
+        "b": torch.tensor([[70.0, 90.0], [80.0, 60.0]]),
+        "c": torch.tensor([2.0]),
+    }
+    keep = Isomorphic(structures)(units, 0.25)  # one of 4 in a and c, one of 4 in b, whose scores are larger
+    assert {name: kept.tolist() for name, kept in keep.items()} == {
+        "a": [False, True, True],
+        "b": [[True, True], [True, False]],
+        "c": [True],
+    }
+    assert list(keep) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "allocation", [Uniform(), Global(), Explicit({}, 0.5), ERK(), UniformPlus(), Zeros(), Isomorphic()]
+)
 def test_nan_scores_are_refused_by_layer(allocation: Allocation) -> None:
     with pytest.raises(ValueError, match="sick: its scores contain NaN"):
         allocation({"well": torch.ones(4), "sick": torch.tensor([1.0, torch.nan]), "last": torch.ones(4)}, 0.5)

@@ -74,6 +74,10 @@ def test_an_impossible_value_is_refused_by_name(override: str, message: str, com
     ("overrides", "message"),
     [
         (["trainer.devices=3"], "optim.batch_size=20: expected a multiple of trainer.devices=3"),
+        (["prune=sp", "rate=0.5", "+rates={fc:0.5}"], "rates: only prune/allocation=explicit takes rates by pattern"),
+        (["prune=sp", "prune/allocation=explicit", "+rates={*:0.5}"], "rates: at rate=0 nothing is pruned"),
+        (["prune=usp", "round_to=8", "rate=0.5", "+distill=logits"], "distill: the teacher is the dense network"),
+        (["prune=none", "round_to=8"], "round_to=8: this method does not use it"),
         (["prune=sp", "budget=latency", "trainer.devices=2"], "2 devices would each time their own network; use macs"),
     ],
 )

@@ -86,6 +86,16 @@ def test_the_channels_of_a_network_are_traced_once_a_job(budget: str, job, monke
     assert len(traced) == 1
 
 
+def test_widths_are_rounded_and_what_changed_is_in_the_result(job) -> None:
+    result = job("prune=sp", "rate=0.36", "round_to=4", "epochs=1")  # of 44 units 16 go
+    widths = {tuple(t.shape[:1]) for name, t in result["state_dict"].items() if name.endswith("conv1.weight")}
+    assert all(width % 4 == 0 for (width,) in widths)
+    assert result["budget"]["attained"] == pytest.approx(0.36, abs=0.01)
+    # Of 16 units 10 would be left, as near to 8 as to 12; at 12, only 12 units would go in all.
+    assert result["budget"]["rounded"]["layer3.0.conv1.weight"] == [10, 8]
+    assert result["config"]["prune"]["pruning"]["pruner"]["budget"]["round_to"] == 4
+
+
 def test_what_auto_was_when_a_job_began_it_stays_on_another_machine(job, composed, monkeypatch) -> None:
     def found(precision: str) -> None:
         monkeypatch.setattr("prunelab.job.run.precision_for", lambda _: precision)

@@ -1,6 +1,6 @@
 """Which values make two jobs the same, and which make two results comparable."""
 
-from prunelab.store.identity import changes_result, comparable
+from prunelab.store.identity import changes_result, comparable, flat
 
 
 def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
@@ -13,3 +13,10 @@ def test_a_key_is_left_out_by_its_whole_name() -> None:
     assert not changes_result("logger.save_dir")
     assert changes_result("data.root_of_all")
     assert changes_result("names")
+
+
+def test_jobs_from_before_a_value_keep_their_identity() -> None:
+    of = {"of": "units"}
+    config = {"rate": 0.5, "round_to": 1, "prune": {"pruning": {"pruner": {"budget": of | {"round_to": 1}}}}}
+    assert flat(config) == flat({"rate": 0.5, "prune": {"pruning": {"pruner": {"budget": of}}}})
+    assert flat(config | {"round_to": 8})["round_to"] == 8

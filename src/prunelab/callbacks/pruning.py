@@ -124,11 +124,19 @@ class Pruning(L.Callback):
             return
         self.pruner.apply(trainer.optimizers[0])
         distributed.check_same(masks := self.pruner.masks, pl_module.device)
+        if self.pruner.schedule.is_last(run):
+            self._say_rounded()
         if self.pruner.rate > before:
             notify(trainer, "on_pruned", pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
         self._mask_averages(trainer, pl_module)
+
+    def _say_rounded(self) -> None:
+        if changed := self.pruner.rounded:
+            log.info(
+                "units left, with widths rounded: %s", ", ".join(f"{n} {b} (else {a})" for n, (a, b) in changed.items())
+            )
 
     def _mask_averages(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Only when masks change: an average of zeros stays 0."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.channels.cost_model import CostModel
+from prunelab.channels.rounding import Rounding
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
@@ -23,7 +24,8 @@ from prunelab.measure.latency import resized, timings_within
 from prunelab.measure.macs import applications
 
 log = logging.getLogger(__name__)
-KINDS = ("units", "filters", "params", "macs", "bops", "latency")
+UNITS = ("units", "filters")
+KINDS = (*UNITS, "params", "macs", "bops", "latency")
 PRECISION = 1e-4  # of the dense cost: a rate this near is met
 NEAR = 1e-3  # a rate not met within this takes units of groups that the allocation leaves whole
 TOLERANCE = 1e-2  # a rate not met within this is a warning; of latency, within five times this
@@ -42,6 +44,14 @@ class Candidate(NamedTuple):
     removed: float
 
 
+class Step(NamedTuple):
+    """Units of a group that go (-1), or come back (1)."""
+
+    group: str
+    numbers: list[int]
+    change: int
+
+
 @dataclass(frozen=True)
 class Stopwatch:
     """Measures the latency on `example` that surgery saves, on a copy of the network."""
@@ -49,6 +59,7 @@ class Stopwatch:
     net: nn.Module
     units: PrunableStructure
     example: Example
+    least: Masks  # that may be left
 
     def saved(self, keep: Masks) -> float:
         """The fraction saved, by the fastest run of each network, as disturbances only add time."""
@@ -64,8 +75,8 @@ class Stopwatch:
 
     @cached_property
     def reachable(self) -> float:
-        """The fraction saved where each group keeps a single unit."""
-        return self.saved({name: torch.arange(len(units)) == 0 for name, units in self.units.numbers.items()})
+        """The most that can be saved."""
+        return self.saved(self.least)
 
 
 @dataclass(frozen=True)
@@ -80,11 +91,16 @@ class Budget:
     weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured on the
     network made small, in its own precision and not compiled, for a batch of BATCH examples (BATCH_ON_CPU) on the
     network's device, so it is noisy, and too slow for schedules of many prunings.
+
+    With `round_to` each group keeps a multiple of that many channels: the nearest width, then as many steps from width
+    to width as it takes, so that units too are met within TOLERANCE instead of exactly.
     """
 
     of: str = "units"
+    round_to: int = 1
     cost_model: CostModel | None = field(default=None, compare=False)
     stopwatch: Stopwatch | None = field(default=None, compare=False)
+    rounding: Rounding | None = field(default=None, compare=False)
 
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
         """This budget for one network and a granularity bound to it; `example` is a batch of inputs.
@@ -95,8 +111,10 @@ class Budget:
             raise ValueError(f"budget={self.of}: expected one of {', '.join(KINDS)}")
         if self.of == "filters" and not granularity.of_channels:
             raise ValueError(f"budget=filters: the units are {type(granularity).__name__}s; use budget=units")
-        if self.of in ("units", "filters"):
-            return self
+        rounding = Rounding.of(self.round_to, net, granularity) if self.round_to != 1 else None
+        if self.of in UNITS:
+            counted = CostModel.of_units(net, granularity) if rounding else None
+            return replace(self, cost_model=counted, rounding=rounding)
         if granularity.in_groups:
             raise ValueError(
                 f"budget={self.of}: N of every m weights are removed, whatever they cost: use budget=units"
@@ -108,12 +126,16 @@ class Budget:
                     "budget=latency: only removed filters, neurons or blocks save time, measured on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
-            return replace(self, stopwatch=Stopwatch(net, structure, example))
-        return replace(self, cost_model=CostModel.of(net, granularity, self._prices(net, example)))
+            single = {name: torch.arange(len(units)) == 0 for name, units in structure.numbers.items()}
+            least = rounding.least() if rounding else single
+            return replace(self, stopwatch=Stopwatch(net, structure, example, least), rounding=rounding)
+        return replace(self, cost_model=CostModel.of(net, granularity, self._prices(net, example)), rounding=rounding)
 
     @property
     def reachable(self) -> float:
         """The largest fraction that can be removed. Latency is measured, once."""
+        if self.cost_model and self.rounding:
+            return self.attained(self.rounding.least())
         counted = self.cost_model or self.stopwatch
         return counted.reachable if counted else 1.0
 
@@ -137,18 +159,22 @@ class Budget:
             return self.stopwatch.saved(keep)
         return 1 - sum(int(kept.count_nonzero()) for kept in keep.values()) / sum(k.numel() for k in keep.values())
 
-    def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
+    def __call__(self, allocation: Allocation, units: Scores, rate: float, last: bool = True) -> Masks:
         """Bool masks in the shapes of `units`; removed units score -inf.
 
-        Raises ValueError for a rate beyond reach, and for an allocation with rates of its own.
+        Before the `last` pruning groups are rounded up, so that none is too small for the last one. Raises ValueError
+        for a rate beyond reach, and for an allocation with rates of its own.
         """
-        if self.of in ("units", "filters"):
-            return allocation(units, rate)
-        self._check(allocation, rate)
-        self._check_reachable(rate)
-        with _quiet(allocation):
-            keep = self._meet(allocation, units, rate)
-        if thin := [name for name, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]:
+        if self.of not in UNITS:
+            self._check(allocation, rate)
+        if self.cost_model or self.stopwatch:
+            self._check_reachable(rate, allocation)
+        keep = self._freely(allocation, units, rate)
+        if self.rounding and self.cost_model:
+            return self._round(allocation, units, rate, keep, last)
+        if self.of not in UNITS and (
+            thin := [n for n, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]
+        ):
             log.warning("%g of %s leaves a single unit of %s", rate, self.of, ", ".join(thin))
         return keep
 
@@ -158,11 +184,13 @@ class Budget:
         Nothing is searched by latency: half the rate of units is removed, and only if `timed` is it found out whether
         the rate is within reach.
         """
+        if self.rounding and self.cost_model:
+            return self._dry_round(allocation, units, rate)
         if self.of != "latency":
             return self(allocation, units, rate)
         self._check(allocation, rate)
         if timed:
-            self._check_reachable(rate)
+            self._check_reachable(rate, allocation)
         with _quiet(allocation):
             return self._sparing(allocation, units, rate / 2)
 
@@ -174,19 +202,49 @@ class Budget:
             )
         pruned_count(0, rate)  # rejects a rate outside [0, 1)
 
-    def _check_reachable(self, rate: float) -> None:
-        if rate > self.reachable:
+    def _check_reachable(self, rate: float, allocation: Allocation) -> None:
+        if not allocation.own_rates and rate > self.reachable:
             raise ValueError(
                 f"rate={rate} of {self.of}: at most {math.floor(1e4 * self.reachable) / 1e4} can be removed, where "
-                "each group keeps one unit; lower the rate, or let more be pruned (prune/granularity=channels, no skip)"
+                f"each group keeps {f'{self.round_to} channels' if self.rounding else 'one unit'}; lower the rate, or "
+                "let more be pruned (prune/granularity=channels, no skip)"
             )
 
+    def _dry_round(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
+        """The last pruning, after one before it at this rate. Raises ValueError where it comes not near enough."""
+        before = self(allocation, units, rate, last=False)
+        left = {name: score.masked_fill(~before[name], -torch.inf) for name, score in units.items()}
+        keep = self(allocation, left, rate)
+        if not allocation.own_rates and abs(rate - (nearest := self.attained(keep))) > TOLERANCE:
+            raise ValueError(
+                f"rate={rate} of {self.of}: with widths in multiples of round_to={self.round_to} it comes to "
+                f"{nearest:.4f}; ask for that, or lower round_to"
+            )
+        return keep
+
+    def rounded(self, allocation: Allocation, units: Scores, rate: float, keep: Masks) -> dict[str, tuple[int, int]]:
+        """What rounding changes, by group: the units that would be left without it, and those in `keep`."""
+        if not self.rounding or self.of == "latency":  # which would be timed again
+            return {}
+        with _quiet(allocation):
+            before = self._freely(allocation, units, rate)
+        counts = {name: (int(before[name].count_nonzero()), int(kept.count_nonzero())) for name, kept in keep.items()}
+        return {name: (free, left) for name, (free, left) in counts.items() if free != left}
+
+    def _freely(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
+        """The masks of `rate` before widths are rounded; where they are timed, already rounded."""
+        if self.of in UNITS:
+            return allocation(units, rate)
+        with _quiet(allocation):
+            return (self if self.stopwatch else replace(self, rounding=None))._meet(allocation, units, rate)
+
     def _sparing(self, allocation: Allocation, units: Scores, inner: float) -> Masks:
-        """The allocation's masks at a rate of units, but each group keeps its best unit."""
-        return {
+        """The allocation's masks at a rate of units, but each group keeps its best unit; of timed ones, rounded."""
+        keep = {
             name: kept & (units[name] > -torch.inf) | _best(units[name])
             for name, kept in allocation(units, inner).items()
         }
+        return self.rounding.nearest(units, keep) if self.rounding and self.stopwatch else keep
 
     def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
         def candidate(inner: float) -> Candidate:
@@ -201,7 +259,7 @@ class Budget:
             level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO
             log.log(level, "removed %.3f of %s, as measured, instead of %g", nearest.removed, self.of, rate)
             return nearest.keep
-        touched = [name for name, kept in above.keep.items() if not kept.all()]
+        touched = _touched(above.keep)
         keep, removed = self._adjust(self.cost_model, nearest.keep, units, rate, touched)
         if abs(rate - removed) > NEAR:
             keep, removed = self._adjust(self.cost_model, keep, units, rate, list(units))
@@ -238,20 +296,71 @@ class Budget:
     def _adjust(
         self, cost_model: CostModel, keep: Masks, units: Scores, rate: float, names: Sequence[str]
     ) -> tuple[Masks, float]:
-        """Removes or spares units of these groups one by one, each time the one that comes nearest to `rate`."""
+        """Removes or spares units of these groups step by step, each time the one that comes nearest to `rate`."""
         keep, left = dict(keep), cost_model.left(keep)
         removed = float(cost_model.removed(left[:, None]))
         while abs(gap := rate - removed) > PRECISION:
-            moves = [(name, i) for name in names if (i := _next(units[name], keep[name], gap > 0)) is not None]
-            lefts = [cost_model.moved(left, name, unit, -1 if gap > 0 else 1) for name, unit in moves]
-            results = cost_model.removed(torch.stack(lefts, 1)) if moves else torch.empty(0)
-            if not (abs(rate - results) < abs(gap)).any():
+            forth = self._steps(units, keep, names, -1 if gap > 0 else 1)
+            found = _nearest(cost_model, left, [(step,) for step in forth], rate, gap)
+            if not found and self.rounding and abs(gap) > TOLERANCE:  # widths are coarse: two groups at once
+                back = self._steps(units, keep, names, 1 if gap > 0 else -1)
+                pairs = [(step, other) for step in forth for other in back if step.group != other.group]
+                found = _nearest(cost_model, left, pairs, rate, gap)
+            if not found:
                 break
-            best = int((rate - results).abs().argmin())
-            (name, unit), left, removed = moves[best], lefts[best], float(results[best])
-            keep[name] = keep[name].clone(memory_format=torch.contiguous_format)
-            keep[name].view(-1)[unit] = gap < 0
+            steps, left, removed = found
+            for group, numbers, change in steps:
+                keep[group] = keep[group].clone(memory_format=torch.contiguous_format)
+                keep[group].view(-1)[numbers] = change > 0
         return keep, removed
+
+    def _steps(self, units: Scores, keep: Masks, names: Sequence[str], change: int) -> list[Step]:
+        steps = ((name, self._step(name, units[name], keep[name], change < 0)) for name in names)
+        return [Step(name, numbers, change) for name, numbers in steps if numbers]
+
+    def _round(self, allocation: Allocation, units: Scores, rate: float, keep: Masks, last: bool) -> Masks:
+        """Before the last pruning the next larger widths, then the nearest, which go to the rate by steps."""
+        assert self.rounding
+        assert self.cost_model
+        keep = {name: kept & (units[name] > -torch.inf) | _best(units[name]) for name, kept in keep.items()}
+        larger, nearest = self.rounding.more(units, keep), self.rounding.nearest(units, keep)
+        if not last or allocation.own_rates:
+            return nearest if last else larger
+        within = {name: score.masked_fill(~larger[name], -torch.inf) for name, score in units.items()}
+        keep, removed = self._adjust(self.cost_model, nearest, within, rate, _touched(keep))
+        if abs(rate - removed) > TOLERANCE:
+            keep, removed = self._adjust(self.cost_model, keep, units, rate, list(units))
+        if abs(rate - removed) > TOLERANCE:
+            log.warning("removed %.4f of %s instead of %g: widths come no nearer", removed, self.of, rate)
+        return keep
+
+    def _step(self, name: str, score: Tensor, kept: Tensor, remove: bool) -> list[int] | None:
+        """The units of a group that go next, or come back."""
+        if self.rounding:
+            return self.rounding.step(name, score, kept, remove)
+        unit = _next(score, kept, remove)
+        return None if unit is None else [unit]
+
+
+def _nearest(
+    cost_model: CostModel, left: Tensor, tries: Sequence[tuple[Step, ...]], rate: float, gap: float
+) -> tuple[tuple[Step, ...], Tensor, float] | None:
+    """What comes nearest to `rate`, the units that it leaves, and what these remove; None where nothing is nearer."""
+    lefts = []
+    for steps in tries:
+        after = left
+        for step in steps:
+            after = cost_model.moved(after, *step)
+        lefts.append(after)
+    results = cost_model.removed(torch.stack(lefts, 1)) if lefts else torch.empty(0)
+    if not (abs(rate - results) < abs(gap)).any():
+        return None
+    best = int((rate - results).abs().argmin())
+    return tries[best], lefts[best], float(results[best])
+
+
+def _touched(keep: Masks) -> list[str]:
+    return [name for name, kept in keep.items() if not kept.all()]
 
 
 def _best(score: Tensor) -> Tensor:
@@ -274,9 +383,12 @@ def _next(score: Tensor, kept: Tensor, remove: bool) -> int | None:
 @contextmanager
 def _quiet(allocation: Allocation) -> Iterator[None]:
     """Silences warnings about rates that are only tried."""
-    logger = logging.getLogger(type(allocation).__module__)
-    before, logger.disabled = logger.disabled, True
+    loggers = [logging.getLogger(module) for module in {kind.__module__ for kind in type(allocation).__mro__}]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:  # an allocation may use another one
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was

@@ -1,6 +1,6 @@
 """The cost of a network with some of its units removed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -42,6 +42,15 @@ class CostModel:
         price /= (fixed + per @ whole)[axes].prod(1)
         return cls(kinds, whole, per, fixed, axes, price, sum(full.values()))
 
+    @classmethod
+    def of_units(cls, net: nn.Module, granularity: Granularity) -> Self:
+        """Each unit costs 1."""
+        layout = granularity.layout(net)
+        ones = torch.ones_like(layout.whole)[None]
+        price = torch.ones(1, dtype=torch.float64)
+        end = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        return cls(layout.kinds, layout.whole, torch.cat([ones, 0 * ones]), end, torch.tensor([[0, 1]]), price, 0.0)
+
     def left(self, keep: Masks) -> Tensor:
         """(kinds,): units of each kind that are left."""
         left = self.whole.clone()
@@ -53,10 +62,11 @@ class CostModel:
                 left[kinds] -= kept.numel() - int(kept.count_nonzero())  # far faster than a sum of bools
         return left
 
-    def moved(self, left: Tensor, group: str, unit: int, change: int) -> Tensor:
-        """`left` with `change` more of the kind of that unit."""
+    def moved(self, left: Tensor, group: str, units: Sequence[int], change: int) -> Tensor:
+        """`left` with `change` more of the kind of each of these units."""
         kinds, left = self.kinds[group], left.clone()
-        left[kinds[unit] if kinds.dim() else kinds] += change
+        for unit in units:
+            left[kinds[unit] if kinds.dim() else kinds] += change
         return left
 
     def cost(self, left: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from prunelab.channels.plan import Plan
 from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
-from prunelab.core.granularity import Granularity, Layout
+from prunelab.core.granularity import Granularity, Layout, Structure
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,18 @@ class PrunableStructure(Granularity):
     def makers(self) -> tuple[str, ...]:
         """Where units are channels: the weights whose rows make them."""
         return ()
+
+    def structures(self, net: nn.Module) -> Mapping[str, Structure]:
+        names, numbers = list(self.numbers), list(self.numbers.values())
+        group_of = torch.cat(numbers).new_full((1 + max(int(n.max()) for n in numbers),), -1)
+        for i, units in enumerate(numbers):
+            group_of[units] = i
+        cut = {(tensor.rpartition(".")[0], axis): units for (tensor, axis), units in self.places.items()}
+        layers: dict[str, list[tuple[str, int]]] = {name: [] for name in names}
+        for (path, axis), units in cut.items():
+            for i in group_of[units[units >= 0]].unique().tolist():
+                layers[names[i]].append((type(net.get_submodule(path)).__name__, axis))
+        return {name: tuple(sorted(found)) for name, found in layers.items()}
 
     @abstractmethod
     def plan(self, keep: Masks) -> Plan:

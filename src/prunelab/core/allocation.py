@@ -29,8 +29,11 @@ class Allocation(ABC):
     own_rates: ClassVar[bool] = False  # whether it decides itself how much is removed, so that a rate cannot be tried
     as_found: ClassVar[bool] = False  # whether the weights before training decide, so that these can be tried
 
-    def bind(self, net: nn.Module) -> Self:
-        """This allocation for one network, which may have layers that are no units, as they are skipped."""
+    def bind(self, net: nn.Module, granularity: Granularity) -> Self:
+        """This allocation for one network, which may have layers that are no units, as they are skipped.
+
+        `granularity` is bound to it.
+        """
         return self
 
     @abstractmethod
@@ -70,7 +73,7 @@ class Uniform(Allocation):
 
 @dataclass(frozen=True)
 class Explicit(Allocation):
-    """A rate of its own for each layer that matches a pattern of `rates`; `rate` for the others.
+    """A rate of its own for each layer that matches a pattern of `rates`, the first that does; `rate` for the others.
 
     While a schedule ramps up to `target`, the layers' own rates ramp up with it; at 0 nothing is pruned anywhere.
     """
@@ -81,15 +84,17 @@ class Explicit(Allocation):
     target: float
 
     def __call__(self, units: Scores, rate: float) -> Masks:
-        for pattern in self.rates:
-            if not any(fnmatch(name, pattern) for name in units):
-                raise ValueError(f"rates[{pattern!r}] matches no layer; there are: {', '.join(units)}")
+        found = {name: next((p for p in self.rates if fnmatch(name, p)), None) for name in units}
+        for pattern, own in self.rates.items():
+            if not (isinstance(own, int | float) and 0 <= own < 1):
+                raise ValueError(f"rates[{pattern!r}]={own}: expected a fraction in [0, 1)")
+            if pattern not in found.values():
+                before = any(fnmatch(name, pattern) for name in units)
+                why = "matches only layers that one before it matches" if before else "matches no layer"
+                raise ValueError(f"rates[{pattern!r}] {why}; there are: {', '.join(units)}")
         share = rate / self.target if self.target else 0.0
-        layer_rates = {
-            name: next((r * share for pattern, r in self.rates.items() if fnmatch(name, pattern)), rate)
-            for name in units
-        }
-        return {name: _keep_in_layer(name, score, layer_rates[name]) for name, score in units.items()}
+        rates = {name: rate if pattern is None else share * self.rates[pattern] for name, pattern in found.items()}
+        return {name: _keep_in_layer(name, score, rates[name]) for name, score in units.items()}
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class ERK(Allocation):
     dense_first: bool = False
     ends: Ends | None = field(default=None, repr=False, compare=False)  # of the network; unbound, of the units
 
-    def bind(self, net: nn.Module) -> Self:
+    def bind(self, net: nn.Module, granularity: Granularity) -> Self:
         return replace(self, ends=_trained_ends(net))
 
     def __call__(self, units: Scores, rate: float) -> Masks:
@@ -168,7 +173,7 @@ class UniformPlus(Allocation):
 
     ends: Ends | None = field(default=None, repr=False, compare=False)  # of the network; unbound, of the units
 
-    def bind(self, net: nn.Module) -> Self:
+    def bind(self, net: nn.Module, granularity: Granularity) -> Self:
         return replace(self, ends=_trained_ends(net))
 
     def __call__(self, units: Scores, rate: float) -> Masks:
@@ -277,11 +282,17 @@ class Budget(Protocol):
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
         """This budget for one network and a granularity that is bound to it."""
 
-    def __call__(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
-        """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do."""
+    def __call__(self, allocation: Allocation, units: Scores, rate: float, last: bool = True) -> Masks:
+        """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do.
+
+        `last`: no pruning follows.
+        """
 
     def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
         """Masks like those of a call, whose ValueErrors it raises; one that must be timed only if `timed`."""
 
     def attained(self, keep: Masks) -> float:
         """The fraction of the resource removed with the units that are False in `keep`."""
+
+    def rounded(self, allocation: Allocation, units: Scores, rate: float, keep: Masks) -> dict[str, tuple[int, int]]:
+        """Where widths are rounded: the units of a group that would be left without it, and those in `keep`."""

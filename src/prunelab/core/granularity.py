@@ -13,6 +13,7 @@ from prunelab.core.numbers.selection import refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
 log = logging.getLogger(__name__)
+Structure = tuple[tuple[str, int], ...]  # sorted: a type of layers, and the axis along which units lie in one of them
 
 
 class Layout(NamedTuple):
@@ -50,6 +51,11 @@ class Granularity(ABC):
     @abstractmethod
     def expand(self, keep: Masks) -> Masks:
         """Masks in the shapes of the parameters, for every parameter that a unit covers."""
+
+    def structures(self, net: nn.Module) -> Mapping[str, Structure]:
+        """The structure of each group: equal for groups whose units lie alike in layers of the same types."""
+        modules = {name: net.get_submodule(name.rpartition(".")[0]) for name, _ in net.named_parameters()}
+        return {name: ((type(module).__name__, 0),) for name, module in modules.items()}
 
     def layout(self, net: nn.Module) -> Layout:
         """The channels of the units in `net`. Raises ValueError for units that have no cost of their own."""

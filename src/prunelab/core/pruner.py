@@ -77,6 +77,7 @@ class Pruner:
     def _forget(self) -> None:
         self.rate = 0.0  # that the masks meet now
         self.attained = 0.0  # the same in the budget's resource
+        self.rounded: dict[str, tuple[int, int]] = {}  # by group: the units left without rounding, and with it
         self.keep: Masks = {}  # by unit
         self._prunable: dict[str, nn.Parameter] = {}
         self._masked = MaskedParameters({})  # of the whole network: norms and biases may be masked too
@@ -111,9 +112,9 @@ class Pruner:
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
         self._context = Context(net, self._prunable, self._generator, example, draw, loss, average=average)
-        self.allocation = self.allocation.bind(net)
         if not removed and not (bound and before == self._bound_to):
             self.granularity = self.granularity.bind(net, self._prunable, example)
+            self.allocation = self.allocation.bind(net, self.granularity)
             self.budget = self.budget.bind(net, self.granularity, example) if self.budget else None
 
     @property
@@ -137,7 +138,7 @@ class Pruner:
         """
         due = self.schedule(p)
         if due is not None and due > self.rate:
-            self._prune(due)
+            self._prune(due, self.schedule.is_last(p))
             return True
         share = self.regrow.due(p) if self.regrow and self.keep else None
         if share is None or self._regrown == p.step:
@@ -150,17 +151,19 @@ class Pruner:
         self.apply()
         return True
 
-    def _prune(self, due: float) -> None:
+    def _prune(self, due: float, last: bool) -> None:
         before, after = 1 - self.rate, 1 - due
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
-            keep = self.masks_at(rate)
+            units = self._units_now()
+            keep = self._masks_of(units, rate, last and done == self.passes)
             for name, kept in self.keep.items():  # which may be fewer than `rate` keeps, beside a thawed layer
                 keep[name] = keep[name] & kept.to(keep[name].device)
             self._adopt(keep)
             self.apply()
         self.rate = due
         self.attained = self.budget.attained(self.keep) if self.budget else due
+        self.rounded = self.budget.rounded(self.allocation, units, due, self.keep) if self.budget else {}
 
     def unit_scores(self) -> Scores:
         """The current score of each unit; -inf for pruned ones."""
@@ -172,9 +175,15 @@ class Pruner:
 
     def masks_at(self, rate: float) -> Masks:
         """The units to keep by the scores of now; nothing is pruned."""
+        return self._masks_of(self._units_now(), rate, last=True)
+
+    def _units_now(self) -> Scores:
         with torch.no_grad():
-            units = self.unit_scores()
-            return self.budget(self.allocation, units, rate) if self.budget else self.allocation(units, rate)
+            return self.unit_scores()
+
+    def _masks_of(self, units: Scores, rate: float, last: bool) -> Masks:
+        with torch.no_grad():
+            return self.budget(self.allocation, units, rate, last) if self.budget else self.allocation(units, rate)
 
     def set_scores(self, scores: Scores) -> None:
         """Passes `scores` found by a callback to the criterion, as its memory."""
@@ -259,6 +268,7 @@ class Pruner:
         return {
             "rate": self.rate,
             "attained": self.attained,
+            "rounded": self.rounded,
             "keep": self.keep,
             "removed": self.removed,
             "generator": self._generator.get_state(),
@@ -279,6 +289,7 @@ class Pruner:
                 shape = tuple(units[name].shape) if name in units else "no such units, or frozen"
                 raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
         self.rate, self.attained = state["rate"], state["attained"]
+        self.rounded = state.get("rounded", {})  # absent until 0.2.0
         self._regrown = state["regrown"]
         device = next(iter(self._masked.params.values())).device
         self._memory = Memory({name: kept.to(device) for name, kept in state["memory"].items()})

@@ -76,6 +76,12 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
         weights_file(cfg.pretrained)
     check_used(cfg)
     check_retrain(cfg, overrides)
+    _check_rates(cfg, overrides)
+    if cfg.get("distill") and cfg.pretrained is None:
+        raise ValueError(
+            "distill: the teacher is the dense network that training starts from, and it starts from scratch; add "
+            "pretrained=auto for a method that retrains, or pretrained=PATH"
+        )
 
 
 def _only_evaluates(cfg: DictConfig) -> bool:
@@ -91,6 +97,18 @@ def check_retrain(cfg: DictConfig, overrides: Sequence[str]) -> None:
         raise ValueError(f"{retrain[0]}: this method does not prune in rounds, so nothing is trained again; drop it")
 
 
+def _check_rates(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses rates by pattern that nothing takes, or that a rate of 0 switches off unasked."""
+    rates = OmegaConf.select(cfg, "prune.pruning.pruner.allocation.rates")
+    if "rates" in cfg and rates is None:
+        raise ValueError("rates: only prune/allocation=explicit takes rates by pattern; add it")
+    if rates and cfg.rate == 0 and not any(override.startswith("rate=") for override in overrides):
+        raise ValueError(
+            "rates: at rate=0 nothing is pruned, whatever they say; give rate=, that of the other layers, or rate=0.01 "
+            "and end rates with *:0"
+        )
+
+
 def check_used(cfg: DictConfig) -> None:
     """Refuses knobs that the method ignores: they would seem to have no effect."""
     parts = cfg.get("prune") or {}
@@ -100,7 +118,7 @@ def check_used(cfg: DictConfig) -> None:
                 f"prune.{name} has settings, but neither prune= nor retrain= adds this callback: choose others"
             )
     used = OmegaConf.to_yaml(parts)
-    for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units")):
+    for knob, default in (("rate", 0), ("rounds", 1), ("rewind", 0), ("budget", "units"), ("round_to", 1)):
         if cfg[knob] != default and f"${{{knob}}}" not in used:
             raise ValueError(f"{knob}={cfg[knob]}: this method does not use it; drop it, or choose another method")
 

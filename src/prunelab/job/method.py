@@ -96,6 +96,11 @@ class Method:
         """The fraction removed of what the budget counts; 0 without pruning."""
         return max((pruner.attained for pruner in self.pruners), default=0.0)
 
+    def rounded(self) -> dict[str, Any]:
+        """By layer, where widths were rounded: the units that would be left without it, and those that are."""
+        changed = {name.removeprefix("net."): n for pruner in self.pruners for name, n in pruner.rounded.items()}
+        return {"rounded": changed} if changed else {}
+
     def units(self) -> dict[str, tuple[int, int]]:
         """(removed, all) units of each layer, by its name inside the network."""
         counts = {name: n for pruner in self.pruners for name, n in pruner.unit_counts().items()}

@@ -1,5 +1,6 @@
 """One job from its configuration to its result."""
 
+import copy
 import logging
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -89,8 +90,11 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     if twin:  # and not a checkpoint of its own, which may be one that it has taken, and was killed
         log.info("the same training is finished in %s", twin.folder)
         start = RunDir(twin.folder).checkpoint
-    elif start is None and job.pretrained == "auto":
-        start = pretrain(job, splits, stop, parameters)
+    elif job.pretrained == "auto" and (start is None or module.distillation):
+        dense = pretrain(job, splits, stop, parameters)
+        start = start or dense
+        if module.distillation:
+            load_weights(module.distillation.teacher, dense)
     history = History(method.units if twin else None)
     records, tested = RoundRecords(folder.masks), Tested(method.pruners)
     trainer = make_trainer(
@@ -175,8 +179,11 @@ def start_from(net: nn.Module, pretrained: str | None) -> Plan:
 
 
 def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs: int) -> Classifier:
-    """The network and all that trains it; the learning-rate schedule takes `epochs`, fine-tuning follows."""
-    optim = job.config["optim"]
+    """The network and all that trains it; the learning-rate schedule takes `epochs`, fine-tuning follows.
+
+    A teacher has the weights that `net` has now; with pretrained=auto those of the dense training, later.
+    """
+    optim, distill = job.config["optim"], job.config.get("distill")
     return Classifier(
         net,
         instantiate(optim["optimizer"]),
@@ -186,6 +193,7 @@ def build_module(job: Job, net: nn.Module, classes: int, compiled: bool, epochs:
         compiled,
         epochs,
         optim["finetune"],
+        instantiate(distill)(copy.deepcopy(net)) if distill else None,
     )
 
 
@@ -255,7 +263,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         seconds=sum(epoch["seconds"] for epoch in trained.epochs),
         peak_memory=trained.peak_memory,
         surgery=method.surgery(),
-        budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()},
+        budget={"of": job.config["budget"], "asked": job.rate, "attained": method.attained()} | method.rounded(),
         rounds=tuple(trained.rounds),
         analyses=method.results(),
         trained_in=str(trained.twin.folder) if trained.twin else None,

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from prunelab.core import distributed
 from prunelab.lit.device import fuse
+from prunelab.lit.distillation import Distillation
 from prunelab.measure.compile_time import drop_graphs
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -56,8 +57,8 @@ class Classifier(L.LightningModule):
 
     `optimizer` takes parameters; `schedule` takes the optimizer and a number of steps, those of `epochs` epochs
     or of the whole run, and is updated at every step. Training beyond it uses a constant learning rate, the fraction
-    `finetune` of the optimizer's own. Logs loss and accuracy of train, val and test once per epoch; test selects
-    nothing.
+    `finetune` of the optimizer's own. `distillation` is of training alone; criteria see cross-entropy. Logs loss and
+    accuracy of train, val and test once per epoch; test selects nothing.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Classifier(L.LightningModule):
         compiled: bool = False,
         epochs: int | None = None,
         finetune: float = 0.01,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -79,6 +81,7 @@ class Classifier(L.LightningModule):
         self.compiled = compiled
         self.epochs = epochs
         self.finetune = finetune
+        self.distillation = distillation
         self.epoch_metrics = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
         self.example_input_array = EXAMPLE
 
@@ -91,6 +94,8 @@ class Classifier(L.LightningModule):
             self._metrics("train").restore(checkpoint["tally"][distributed.rank()])
 
     def on_fit_start(self) -> None:
+        if self.distillation:
+            self.distillation.teacher.to(self.device)
         if self.compiled:
             drop_graphs()  # the jobs of a sweep share torch's limit on compiled graphs
             self.net.compile()  # in place: names, parameters and checkpoints do not change
@@ -108,11 +113,13 @@ class Classifier(L.LightningModule):
         x, y = batch
         logits = self.net(x)
         loss = self.scoring_loss(logits, y)
+        if self.distillation:
+            loss = self.distillation(x, logits, loss)
         self._metrics("train").add(logits.detach(), loss.detach(), y)
         return loss
 
     def scoring_loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The training loss, which criteria differentiate too."""
+        """The training loss without a teacher's, which criteria differentiate too."""
         return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     def on_train_epoch_end(self) -> None:

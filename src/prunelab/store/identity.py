@@ -18,7 +18,10 @@ NOT_RESULT = (
     "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
-METHOD = ("rate", "seed", "rounds", "rewind", "retrain")  # with prune, what a study varies
+# With prune, what a study varies.
+METHOD = ("rate", "rates", "seed", "rounds", "rewind", "retrain", "round_to", "distill")
+# Values that older jobs do not have, whose results are those of these.
+SINCE = {"round_to": 1, "prune.pruning.pruner.budget.round_to": 1}
 CHECKOUT = Path(__file__).parents[3] / "conf"
 
 
@@ -29,7 +32,8 @@ def changes_result(key: str) -> bool:
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Every value of a resolved configuration that can change the result, by dotted key."""
-    return {key: value for key, value in _leaves(config, "") if changes_result(key)}
+    leaves = [(key, value) for key, value in _leaves(config, "") if changes_result(key)]
+    return {key: value for key, value in leaves if key not in SINCE or value != SINCE[key]}
 
 
 def _leaves(node: Any, path: str) -> list[tuple[str, Any]]:
@@ -64,8 +68,8 @@ def overrides_digest(overrides: Sequence[str], conf: str) -> str:
 
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree before two results may stand in one table: all but method, rate and seed."""
-    return {k: v for k, v in values.items() if k not in METHOD and not k.startswith("prune")}
+    """What must agree before two results may stand in one table: all but method, teacher, rate and seed."""
+    return {k: v for k, v in values.items() if k.partition(".")[0] not in METHOD and not k.startswith("prune")}
 
 
 @cache

@@ -67,6 +67,7 @@ class Job:
             "logger": None,  # it would write into the folder of whichever job comes first
             "prune": {"rewind": rewind},
         }
+        config.pop("distill", None)  # which it is the teacher of
         return replace(self, method="none", rate=0.0, config=config, values=flat(config))
 
     @property

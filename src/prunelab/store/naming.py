@@ -50,6 +50,6 @@ def variant(method: str, overrides: Sequence[str]) -> str:
 
     Jobs with other settings of their method are other methods: their mean would describe neither.
     """
-    inside = re.compile(r"[+~]*(prune[./](pruning\.pruner\.)?|(?=(retrain|rewind|rounds)=))")
+    inside = re.compile(r"[+~]*(prune[./](pruning\.pruner\.)?|(?=(rates|retrain|rewind|rounds|round_to|distill)[=.]))")
     settings = sorted(inside.sub("", o, count=1) for o in overrides if inside.match(o))
     return f"{method} ({', '.join(settings)})" if settings else method
