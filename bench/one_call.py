@@ -1,7 +1,7 @@
 """`prunelab.prune` on networks of torchvision and timm at their full size: seconds, and how much faster the ONNX is.
 
-python bench/one_call.py                       # ResNet-50 of torchvision, and efficientnet_b0 of timm
-python bench/one_call.py --nets regnety_008    # others, by their names there
+python bench/one_call.py                           # ResNet-50 and EfficientNet-B0 of torchvision
+python bench/one_call.py --nets timm:regnety_008   # others, by their names there
 
 Both ONNX files run in onnxruntime on one thread, in turns. Weights are random: nothing here depends on their values
 but which channels go.
@@ -24,11 +24,11 @@ import prunelab.export
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    if name in torchvision.models.list_models():
+    if not name.startswith("timm:"):
         return torchvision.models.get_model(name)
     import timm
 
-    return timm.create_model(name)
+    return timm.create_model(name.removeprefix("timm:"))
 
 
 def session(path: Path) -> Callable[[torch.Tensor], object]:
@@ -52,7 +52,7 @@ def measure(name: str, size: int, rate: float, budget: str, round_to: int, round
     start = time.perf_counter()
     small, report = prunelab.prune(net, example, rate=rate, budget=budget, round_to=round_to)
     took = time.perf_counter() - start
-    files = [folder / f"{name}-{which}.onnx" for which in ("dense", "small")]
+    files = [folder / f"{which}.onnx" for which in ("dense", "small")]
     exported = [
         seconds(lambda n=n, f=f: prunelab.export.onnx(n, example, f)) for n, f in zip((net, small), files, strict=True)
     ]

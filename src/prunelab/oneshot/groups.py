@@ -93,4 +93,4 @@ def _group(name: str, numbers: Tensor, units: PrunableStructure, layers: Mapping
 
 def _shortened(names: Sequence[str], most: int = 4) -> str:
     left = [f"and {len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *left])
+    return ", ".join([*(name.removesuffix(".weight") for name in names[:most]), *left])
