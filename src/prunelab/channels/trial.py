@@ -26,7 +26,7 @@ def copied(net: N) -> N | None:
     try:
         return copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
     except Exception as error:  # the network's own attributes may raise anything
-        log.warning("surgery is not rehearsed, %s cannot be copied: %s", type(net).__name__, error)
+        log.warning("%s cannot be copied, so surgery is not tried on it: %s", type(net).__name__, error)
         return None
 
 
