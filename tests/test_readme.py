@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab
 import prunelab.core.pruner
-from prunelab import Context, Criterion
+from prunelab import Context, Criterion, Progress
 from prunelab.channels.plan import Plan
+from prunelab.channels.surgery import shrink
 from prunelab.compact.file import save
 from prunelab.models.resnet import resnet18
 from prunelab.models.vgg import vgg11
@@ -158,6 +159,28 @@ def test_the_channels_example_loads_the_file_of_a_job() -> None:
     assert isinstance(names["net"], nn.Module)
 
 
+def test_the_rule_and_the_criterion_of_ones_own_prune() -> None:
+    names: dict[str, Any] = {}
+    for example in snippets(DOCS / "own_parts.md"):
+        exec(example, names)
+    net, pruner = names["Net"](), names["pruning"].pruner
+    pruner.attach(net, torch.randn(2, 3, 8, 8))
+    pruner.update(Progress(step=99, total=100, epoch=10))
+    assert {name: int(kept.sum()) for name, kept in pruner.keep.items()} == {"first.weight": 8}
+    images = torch.randn(2, 3, 8, 8)
+    masked = net(images)
+    shrink(net, pruner.granularity.plan(pruner.keep))
+    assert net.second.weight.shape[1] == 8
+    torch.testing.assert_close(net(images), masked)
+
+
+def test_the_distillation_example_runs() -> None:
+    x, net, teacher = torch.randn(4, 10), nn.Linear(10, 5), nn.Linear(10, 5)
+    names: dict[str, Any] = {"x": x, "net": net, "teacher": teacher, "y": torch.arange(4)}
+    exec(next(code for code in snippets(DOCS / "methods.md") if "Distillation" in code), names)
+    assert names["loss"].requires_grad
+
+
 def test_the_scan_example_finds_a_knee() -> None:
     (example,) = snippets(DOCS / "scan.md")
     names: dict[str, Any] = {"your_module": Linear(), "your_datamodule": RandomData()}
@@ -181,5 +204,6 @@ def test_the_contributors_criterion_of_activations_is_the_one_that_there_is() ->
 
 def test_every_example_is_run_by_a_test_above() -> None:
     counts = {page.name: len(snippets(page)) for page in PAGES if snippets(page)}
-    once = ("profile.md", "export.md", "compact.md", "channels.md", "scan.md")
-    assert counts == {"README.md": 2, "CONTRIBUTING.md": 2, "engineer.md": 3, "one_call.md": 9} | dict.fromkeys(once, 1)
+    once = ("methods.md", "profile.md", "export.md", "compact.md", "channels.md", "scan.md")
+    several = {"README.md": 2, "CONTRIBUTING.md": 2, "engineer.md": 3, "own_parts.md": 2, "one_call.md": 9}
+    assert counts == several | dict.fromkeys(once, 1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prunelab.channels.budget import Budget as Budget
     from prunelab.channels.penalties import GroupLasso as GroupLasso
     from prunelab.channels.penalties import ScaleL1 as ScaleL1
+    from prunelab.channels.tracing.own_rules import register_rule as register_rule
     from prunelab.channels.units import Filter as Filter
     from prunelab.channels.units import Neuron as Neuron
     from prunelab.compact.file import load as load
@@ -76,6 +77,7 @@ HOMES = {
     "Budget": "prunelab.channels.budget",
     "GroupLasso": "prunelab.channels.penalties",
     "ScaleL1": "prunelab.channels.penalties",
+    "register_rule": "prunelab.channels.tracing.own_rules",
     "Filter": "prunelab.channels.units",
     "Neuron": "prunelab.channels.units",
     "load": "prunelab.compact.file",

@@ -9,6 +9,7 @@ import torch
 from small_nets import dense, mobile, narrow_vgg, option_a
 from torch import Tensor, nn
 
+from prunelab.channels import budget as budget_module
 from prunelab.channels.budget import Budget
 from prunelab.channels.rounding import Rounding
 from prunelab.channels.surgery import shrink
@@ -183,6 +184,23 @@ def test_a_layer_that_is_too_narrow_stays_whole_and_is_named(caplog: pytest.LogC
     assert "no smaller width is a multiple of round_to=32: conv1.weight (16 units)" in caplog.text
     pruned_on_a_ramp(pruner)
     assert {len(kept): int(kept.sum()) for kept in pruner.keep.values()} == {16: 16, 32: 32, 64: 32}
+
+
+def test_networks_that_are_timed_have_rounded_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+
+    def timings_within(nets: list[nn.Module], *_: object) -> list[list[float]]:  # as long as they have parameters
+        timed.extend(len(nets[1].get_parameter("layer3.0.conv1.weight")) for _ in nets[1:])
+        return [[float(sum(p.numel() for p in net.parameters()))] for net in nets]
+
+    monkeypatch.setattr(budget_module, "timings_within", timings_within)
+    pruner = made(resnet8, Uniform(), 0.6, "latency")
+    pruned_on_a_ramp(pruner)
+    assert pruner.attained == pytest.approx(0.6, abs=0.05)
+    assert {width % 8 for width in timed} == {0}
+    assert {int(kept.sum()) % 8 for kept in pruner.keep.values()} == {0}
+    with pytest.raises(ValueError, match=r"rate=0.95 of latency: at most 0.9151 can be removed, where"):
+        dry_run(made(resnet8, Uniform(), 0.95, "latency"), 0.95, timed=True)
 
 
 def test_what_cannot_be_rounded_is_refused() -> None:

@@ -15,6 +15,8 @@ from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.run import resolve_auto
 from prunelab.lit.classifier import Classifier
 
+LATER = ("prune=l2_filter", "prune/allocation=explicit", "+rates={*:0.3}", "round_to=4", "+distill=logits")
+
 
 @pytest.mark.parametrize("overrides", [("prune=magnitude_global",), ("prune=lottery", "rewind=1ep"), ("prune=reinit",)])
 def test_shared_pretraining_gives_the_bits_of_training_in_the_job(
@@ -47,7 +49,7 @@ def test_what_affects_the_pretraining_makes_another_and_what_does_not_shares_it(
         return dense.settled(resolve_auto(dense, SimpleNamespace(fingerprint="", train=range(140))), "").identity
 
     one = pretraining()
-    for same in (("prune=lr_rewind",), ("rate=0.9",), ("optim.finetune=0.1",), ("logger=csv",), ("rounds=2",)):
+    for same in (("prune=lr_rewind",), ("rate=0.9",), ("optim.finetune=0.1",), ("logger=csv",), ("rounds=2",), LATER):
         assert pretraining(*same) == one, same
     others = ["seed=1", "epochs=1", "optim=adamw", "augment.pad=3", "data.val=30", "rewind=1ep"]
     assert len({one, *map(pretraining, others)}) == 7

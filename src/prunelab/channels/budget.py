@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.cost_model import CostModel
 from prunelab.channels.rounding import Rounding
+from prunelab.channels.steps import PRECISION, TOLERANCE, Steps
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
@@ -26,9 +27,7 @@ from prunelab.measure.macs import applications
 log = logging.getLogger(__name__)
 UNITS = ("units", "filters")
 KINDS = (*UNITS, "params", "macs", "bops", "latency")
-PRECISION = 1e-4  # of the dense cost: a rate this near is met
 NEAR = 1e-3  # a rate not met within this takes units of groups that the allocation leaves whole
-TOLERANCE = 1e-2  # a rate not met within this is a warning; of latency, within five times this
 TRIES = 60  # rates; exact costs take some twenty
 TIMED = 6  # the same for measured latency, besides the two ends
 BATCH = 128  # as reports compare latency: of a few inputs a GPU's time is that of the launches alone
@@ -42,14 +41,6 @@ class Candidate(NamedTuple):
     inner: float
     keep: Masks
     removed: float
-
-
-class Step(NamedTuple):
-    """Units of a group that go (-1), or come back (1)."""
-
-    group: str
-    numbers: list[int]
-    change: int
 
 
 @dataclass(frozen=True)
@@ -236,7 +227,7 @@ class Budget:
         if self.of in UNITS:
             return allocation(units, rate)
         with _quiet(allocation):
-            return (self if self.stopwatch else replace(self, rounding=None))._meet(allocation, units, rate)
+            return self._meet(allocation, units, rate)
 
     def _sparing(self, allocation: Allocation, units: Scores, inner: float) -> Masks:
         """The allocation's masks at a rate of units, but each group keeps its best unit; of timed ones, rounded."""
@@ -259,10 +250,10 @@ class Budget:
             level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO
             log.log(level, "removed %.3f of %s, as measured, instead of %g", nearest.removed, self.of, rate)
             return nearest.keep
-        touched = _touched(above.keep)
-        keep, removed = self._adjust(self.cost_model, nearest.keep, units, rate, touched)
+        touched, steps = _touched(above.keep), Steps(self.cost_model)
+        keep, removed = steps.adjust(nearest.keep, units, rate, touched)
         if abs(rate - removed) > NEAR:
-            keep, removed = self._adjust(self.cost_model, keep, units, rate, list(units))
+            keep, removed = steps.adjust(keep, units, rate, list(units))
         if abs(rate - removed) > TOLERANCE:
             log.warning("removed %.4f of %s instead of %g: these units come no nearer", removed, self.of, rate)
         return keep
@@ -293,31 +284,6 @@ class Budget:
                 lack, last = lack / 2 if last > 0 else lack, 1
         return below, above
 
-    def _adjust(
-        self, cost_model: CostModel, keep: Masks, units: Scores, rate: float, names: Sequence[str]
-    ) -> tuple[Masks, float]:
-        """Removes or spares units of these groups step by step, each time the one that comes nearest to `rate`."""
-        keep, left = dict(keep), cost_model.left(keep)
-        removed = float(cost_model.removed(left[:, None]))
-        while abs(gap := rate - removed) > PRECISION:
-            forth = self._steps(units, keep, names, -1 if gap > 0 else 1)
-            found = _nearest(cost_model, left, [(step,) for step in forth], rate, gap)
-            if not found and self.rounding and abs(gap) > TOLERANCE:  # widths are coarse: two groups at once
-                back = self._steps(units, keep, names, 1 if gap > 0 else -1)
-                pairs = [(step, other) for step in forth for other in back if step.group != other.group]
-                found = _nearest(cost_model, left, pairs, rate, gap)
-            if not found:
-                break
-            steps, left, removed = found
-            for group, numbers, change in steps:
-                keep[group] = keep[group].clone(memory_format=torch.contiguous_format)
-                keep[group].view(-1)[numbers] = change > 0
-        return keep, removed
-
-    def _steps(self, units: Scores, keep: Masks, names: Sequence[str], change: int) -> list[Step]:
-        steps = ((name, self._step(name, units[name], keep[name], change < 0)) for name in names)
-        return [Step(name, numbers, change) for name, numbers in steps if numbers]
-
     def _round(self, allocation: Allocation, units: Scores, rate: float, keep: Masks, last: bool) -> Masks:
         """Before the last pruning the next larger widths, then the nearest, which go to the rate by steps."""
         assert self.rounding
@@ -327,36 +293,13 @@ class Budget:
         if not last or allocation.own_rates:
             return nearest if last else larger
         within = {name: score.masked_fill(~larger[name], -torch.inf) for name, score in units.items()}
-        keep, removed = self._adjust(self.cost_model, nearest, within, rate, _touched(keep))
+        steps = Steps(self.cost_model, self.rounding)
+        keep, removed = steps.adjust(nearest, within, rate, _touched(keep))
         if abs(rate - removed) > TOLERANCE:
-            keep, removed = self._adjust(self.cost_model, keep, units, rate, list(units))
+            keep, removed = steps.adjust(keep, units, rate, list(units))
         if abs(rate - removed) > TOLERANCE:
             log.warning("removed %.4f of %s instead of %g: widths come no nearer", removed, self.of, rate)
         return keep
-
-    def _step(self, name: str, score: Tensor, kept: Tensor, remove: bool) -> list[int] | None:
-        """The units of a group that go next, or come back."""
-        if self.rounding:
-            return self.rounding.step(name, score, kept, remove)
-        unit = _next(score, kept, remove)
-        return None if unit is None else [unit]
-
-
-def _nearest(
-    cost_model: CostModel, left: Tensor, tries: Sequence[tuple[Step, ...]], rate: float, gap: float
-) -> tuple[tuple[Step, ...], Tensor, float] | None:
-    """What comes nearest to `rate`, the units that it leaves, and what these remove; None where nothing is nearer."""
-    lefts = []
-    for steps in tries:
-        after = left
-        for step in steps:
-            after = cost_model.moved(after, *step)
-        lefts.append(after)
-    results = cost_model.removed(torch.stack(lefts, 1)) if lefts else torch.empty(0)
-    if not (abs(rate - results) < abs(gap)).any():
-        return None
-    best = int((rate - results).abs().argmin())
-    return tries[best], lefts[best], float(results[best])
 
 
 def _touched(keep: Masks) -> list[str]:
@@ -367,17 +310,6 @@ def _best(score: Tensor) -> Tensor:
     best = torch.zeros_like(score, dtype=torch.bool).flatten()
     best[score.flatten().argmax()] = True
     return best.view_as(score)
-
-
-def _next(score: Tensor, kept: Tensor, remove: bool) -> int | None:
-    """The lowest scored unit that is left, or the highest scored one that this pruning removes."""
-    score, kept = score.flatten(), kept.flatten()
-    choice = (kept if remove else ~kept & (score > -torch.inf)).nonzero().flatten()
-    if len(choice) <= remove:  # a group keeps its best unit
-        return None
-    if remove:  # of equals the last, as allocations do
-        return int(choice[len(choice) - 1 - score[choice].flip(0).argmin()])
-    return int(choice[score[choice].argmax()])
 
 
 @contextmanager

@@ -62,12 +62,14 @@ class Job:
             **self.config,
             "rate": 0.0,
             "rounds": 1,
+            "round_to": 1,
             "pretrained": None,
             "optim": {**self.config["optim"], "finetune": 0.0},  # comes after it
             "logger": None,  # it would write into the folder of whichever job comes first
             "prune": {"rewind": rewind},
         }
-        config.pop("distill", None)  # which it is the teacher of
+        for later in ("distill", "rates"):
+            config.pop(later, None)
         return replace(self, method="none", rate=0.0, config=config, values=flat(config))
 
     @property

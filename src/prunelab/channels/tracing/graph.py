@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from prunelab.channels.tracing.own_rules import with_own_rules
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
 from prunelab.core.network.preserve import preserve_state
@@ -70,7 +71,7 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
     programs = [export(net, example, training=False)]
     if _unused(net, programs[0]):
         programs.append(export(net, example, training=True))
-    return _resolve(couple(net, programs, RULES))
+    return _resolve(couple(net, programs, with_own_rules(RULES)))
 
 
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:

@@ -1,0 +1,99 @@
+"""Rules of users: an operation becomes known, and a wrong rule is found out by the certificate."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunelab.channels.certificate import EquivalenceError
+from prunelab.channels.rehearsal import rehearse
+from prunelab.channels.tracing import own_rules
+from prunelab.channels.tracing.channel_ids import along
+from prunelab.channels.tracing.own_rules import register_rule
+from prunelab.channels.tracing.trace import UnknownError
+from prunelab.channels.units import Filter
+from prunelab.core.network.prunable import prunable_weights
+
+IMAGES = torch.zeros(2, 3, 6, 6)
+
+
+@torch.library.custom_op("prunelab_tests::backwards", mutates_args=())
+def backwards(x: Tensor) -> Tensor:
+    return x.flip(1)
+
+
+@backwards.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(backwards(self.first(self.known(x)))))
+
+
+@pytest.fixture(autouse=True)
+def _no_rules_are_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(own_rules, "_RULES", {})
+        yield
+
+
+def units() -> list[str]:
+    net = Net()
+    return list(Filter().bind(net, prunable_weights(net), IMAGES).numbers)
+
+
+@pytest.mark.parametrize("operation", [torch.ops.prunelab_tests.backwards, torch.ops.prunelab_tests.backwards.default])
+def test_an_operation_with_a_rule_is_known(operation) -> None:
+    assert units() == ["known.weight"]
+    register_rule(operation)(lambda trace, node: trace.require(node.args[0]).flip(1))
+    net = Net()
+    filters = Filter().bind(net, prunable_weights(net), IMAGES)
+    assert list(filters.numbers) == ["known.weight", "first.weight"]
+    keep = {"first.weight": torch.tensor([True, False, False, True, True, True])}
+    assert filters.expand(keep)["last.weight"][0, :, 0, 0].tolist() == [True, True, True, False, False, True]
+    rehearse(net, filters, keep, IMAGES)
+
+
+def test_a_wrong_rule_is_refused_by_the_certificate() -> None:
+    register_rule(torch.ops.prunelab_tests.backwards)(lambda trace, node: trace.require(node.args[0]))
+    net = Net()
+    filters = Filter().bind(net, prunable_weights(net), IMAGES)
+    with pytest.raises(EquivalenceError):
+        rehearse(net, filters, {"first.weight": torch.tensor([True, False, False, True, True, True])}, IMAGES)
+
+
+def test_a_rule_may_leave_a_call_to_the_default(caplog: pytest.LogCaptureFixture) -> None:
+    @register_rule(torch.ops.prunelab_tests.backwards)
+    def rule(trace, node) -> None:
+        raise UnknownError("of channels by index")
+
+    assert units() == ["known.weight"]
+    assert "prunelab_tests.backwards of channels by index, called in the network (Net)" in caplog.text
+
+
+def test_a_rule_goes_before_one_of_ours() -> None:
+    @register_rule(torch.ops.aten.relu)
+    def rule(trace, node) -> Tensor:
+        return along(trace.coupling.new(node.args[0].meta["val"].shape[1]), 1, node.meta["val"].shape)
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    filters = Filter().bind(net, prunable_weights(net), IMAGES)
+    assert "2.weight" not in filters.expand({"0.weight": torch.arange(4) > 0})
+
+
+def test_ids_in_another_shape_are_refused() -> None:
+    register_rule(torch.ops.prunelab_tests.backwards)(lambda trace, node: trace.require(node.args[0])[:, :2])
+    with pytest.raises(ValueError, match=r"backwards returns ids of shape \[\(2, 2, 6, 6\)\], its result"):
+        units()
+
+
+def test_only_operations_of_torch_take_a_rule() -> None:
+    with pytest.raises(TypeError, match=r"register_rule\(.*relu.*\): expected an operation of torch.ops"):
+        register_rule(torch.relu)  # type: ignore[arg-type]
