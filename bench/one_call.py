@@ -49,9 +49,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(name: str, size: int, rate: float, budget: str, round_to: int, rounds: int, folder: Path) -> None:
     net, example = network(name).eval(), torch.zeros(1, 3, size, size)
-    options = {"round_to": round_to} if round_to > 1 else {}
     start = time.perf_counter()
-    small, report = prunelab.prune(net, example, rate=rate, budget=budget, **options)
+    small, report = prunelab.prune(net, example, rate=rate, budget=budget, round_to=round_to)
     took = time.perf_counter() - start
     files = [folder / f"{which}.onnx" for which in ("dense", "small")]
     exported = [

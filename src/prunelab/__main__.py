@@ -16,7 +16,16 @@ from prunelab.report.results import NothingToReport
 
 COMPACT, VALUES = "compact", ("float32", "float16", "int8")  # here, as compact/ imports torch, which takes seconds
 SAFETENSORS, BUDGETS = "safetensors", ("units", "params", "macs", "bops", "latency")
-SETTINGS = ("rate", "budget", "criterion", "granularity", "allocation", "skip", "seed")  # of `prunelab.prune`
+SETTINGS = (
+    "rate",
+    "budget",
+    "criterion",
+    "granularity",
+    "allocation",
+    "skip",
+    "round_to",
+    "seed",
+)  # of `prunelab.prune`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     for part, default in (("criterion", "l1"), ("granularity", "filter"), ("allocation", "uniform")):
         pruning.add_argument(f"--{part}", default=default, metavar="NAME", help=f"of conf/prune; default: {default}")
     pruning.add_argument("--skip", nargs="+", default=(), metavar="PATTERN", help="weights whose units stay: 'head*'")
+    pruning.add_argument(
+        "--round-to", type=int, default=1, metavar="N", help="channels left are a multiple; default: 1"
+    )
     pruning.add_argument("--seed", type=int, default=0, help="of criteria that draw at random")
     pruning.add_argument("--to", choices=[*FORMATS, SAFETENSORS], required=True, help="the kind of file")
     pruning.add_argument("--output", type=Path, metavar="FILE", help="default: <function>-pruned.onnx, .pt2 ...")

@@ -109,6 +109,16 @@ def test_a_budget_is_met(budget: str) -> None:
     assert report.attained == pytest.approx(1 - left[budget], abs=1e-6)
 
 
+def test_widths_are_rounded() -> None:
+    net, example = option_b(), torch.zeros(1, 3, 32, 32)
+    small, report = prune(net, example, rate=0.4, budget="macs", allocation="global", round_to=4)
+    widths = [module.out_channels for module in small.modules() if isinstance(module, nn.Conv2d)]
+    assert all(width % 4 == 0 for width in widths)
+    assert report.attained == pytest.approx(0.4, abs=0.01)
+    with pytest.raises(ValueError, match="round_to=128: no layer has as many channels"):
+        prune(net, example, rate=0.4, round_to=128)
+
+
 def test_in_place_parameters_keep_their_identity_and_momentum_is_cut_with_them() -> None:
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)

@@ -30,6 +30,7 @@ def method(
     rounds: int = 1,
     rewind: str | int = 0,
     budget: str = "units",
+    round_to: int = 1,
     seed: int = 0,
     skip: Sequence[str] = (),
     **options: Any,
@@ -51,7 +52,8 @@ def method(
     cfg = _composed(name, {key: value for key, value in options.items() if "__" not in key})
     if epochs is None and "${epochs}" in OmegaConf.to_yaml(cfg.prune):
         raise ValueError(f"method {name!r} retrains after pruning: give epochs=, those of one training")
-    for knob, value in {"rounds": rounds, "rewind": rewind, "budget": budget, "rate": rate, "seed": seed}.items():
+    knobs = {"rate": rate, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to, "seed": seed}
+    for knob, value in knobs.items():
         cfg[knob] = value
     if epochs is not None:
         cfg.epochs = epochs

@@ -45,6 +45,7 @@ def prune(
     data: Iterable[Any] | None = None,
     loss: Loss = cross_entropy,
     skip: Sequence[str] = (),
+    round_to: int = 1,
     optimizer: Optimizer | None = None,
     inplace: bool = False,
     seed: int = 0,
@@ -57,7 +58,8 @@ def prune(
     `criterion`, `granularity` and `allocation` are objects, or names of files in conf/prune, whose options are written
     as `criterion__batches=4`. `data` is an iterable of batches, (inputs, targets) or inputs, for criteria that score on
     training data; only the first ones are read. `loss` is a function of (outputs, targets), the mean over a batch.
-    `skip` has patterns of weights whose units stay ("head*"). `seed` is for criteria that draw at random.
+    `skip` has patterns of weights whose units stay ("head*"). With `round_to` groups keep a multiple of that many
+    channels, as kernels are fast at. `seed` is for criteria that draw at random.
 
     `net` is left as it is, and a copy is cut. With `inplace` the network itself is cut and returned: its parameters
     keep their identity, and the state of `optimizer` (momentum, Adam's moments) is cut with them.
@@ -74,7 +76,7 @@ def prune(
         schedule=Rounds(rate, start=0.0),
         skip=skip,
         seed=seed,
-        budget=Budget(budget or "units"),
+        budget=Budget(budget or "units", round_to),
     )
     _check_one_call(pruner, parts, data is not None)
     batches = take(data, max(1, pruner.batches), net, example) if data is not None else []
