@@ -73,6 +73,19 @@ class Encoder(nn.Module):
         return self.head(self.norm(self.blocks(self.embed(x))).mean(1))
 
 
+class Patches(nn.Module):
+    """An encoder of patches of images, with a class for each of its outputs."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 12, 8, 8)
+        self.blocks = nn.Sequential(*(Block(12, Fused(12, 4)) for _ in range(2)))
+        self.head = nn.Linear(12, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.patch(x).flatten(2).transpose(1, 2)).mean(1))
+
+
 def fused() -> Encoder:
     return Encoder(Block(12, Fused(12, 3)), Block(12, Fused(12, 2)))
 

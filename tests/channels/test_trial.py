@@ -22,7 +22,7 @@ def test_a_cut_is_taken_back_whole_also_after_an_exception() -> None:
     keep = {name: torch.arange(len(numbers)) % 2 == 0 for name, numbers in units.numbers.items()}
     before, sizes, owned = copy.deepcopy(net.state_dict()), repr(net), [id(p) for p in net.parameters()]
     with pytest.raises(KeyError), undone(net):
-        mask(net, units.expand(keep))
+        mask(net, units.expand(keep), units.norms)
         shrink(net, units.plan(keep))
         assert repr(net) != sizes
         raise KeyError

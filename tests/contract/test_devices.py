@@ -64,7 +64,7 @@ def test_a_job_keeps_to_its_device_and_waits_only_at_ends_of_epochs(
         monkeypatch.setattr(datamodule, "EVALUATION_BATCH_ON_GPU", 1)  # 60 batches, of which none waits
     with lightning_on("cuda") as gpu:
         count = CountWaits(gpu)
-        monkeypatch.setattr(job_module, "History", lambda: count)
+        monkeypatch.setattr(job_module, "History", lambda *_: count)
         job(*short(method))
     assert count.steps >= 7
     assert not count.waits

@@ -202,7 +202,9 @@ def test_every_part_on_the_menu_fits_into_a_method(part: str, base: list[str], t
             continue
         overrides += ["prune/granularity=filter"] if pruner.criterion.of_channels else []
         extra = ["prune.pruning.pruner.schedule.every=4it", "optim.batch_size=10"] if part == "criterion" else []
-        short = [*base, *short_job("usp", *overrides, rate=0.5), *extra, "epochs=1"]
+        transformer = option.stem in ("head", "stream")
+        extra += ["model=patches"] if transformer else []
+        short = [*base, *short_job("sp" if transformer else "usp", *overrides, rate=0.5), *extra, "epochs=1"]
         result = run_job(short, tmp_path / option.stem)
         if nothing_removed(pruner.allocation):
             assert result["sparsity"]["removed"] == 0  # as no penalty has driven any weight to 0

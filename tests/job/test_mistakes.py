@@ -25,7 +25,7 @@ from prunelab.job.mistakes import explain
         ),
         ("hydra.launcher.job=2", "hydra.launcher.job: there is no such value; did you mean hydra.launcher.jobs?"),
         ("prune=ups", "prune=ups: there is none; did you mean usp?"),
-        ("logger=wandbb", "logger=wandbb: there is none; expected one of csv, none, tensorboard"),
+        ("logger=wandbb", "logger=wandbb: there is none; did you mean wandb?"),
         ("rate=0,0.5", "rate=0,0.5: several values; add -m to run a job for each, or write [...] for a list"),
         ("+prune=usp", "prune: it is chosen already; write prune=..., without +"),
         ("seed=[", "seed=[: "),

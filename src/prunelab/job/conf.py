@@ -22,8 +22,8 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     `pretrained`. HydraConfig must hold `hydra`, because interpolations may read it.
     """
     overrides = tuple(hydra.overrides.task)
-    refuse_unread(cfg, _known())
     check_values(cfg, overrides)
+    refuse_unread(cfg, _known())
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         config = with_current_paths(OmegaConf.to_container(settings, resolve=True, throw_on_missing=True))

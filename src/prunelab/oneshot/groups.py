@@ -84,8 +84,8 @@ def groups(
 
 def _group(name: str, numbers: Tensor, units: PrunableStructure, layers: Mapping[str, nn.Parameter]) -> UnitGroup:
     touched = [place for place, unit in units.places.items() if torch.isin(unit, numbers).any()]
-    makers = tuple(tensor for tensor, axis in touched if axis == 0 and tensor in units.makers)
-    readers = tuple(tensor for tensor, axis in touched if axis == 1 and tensor in layers)
+    makers = tuple(place[0] for place in touched if units.makes(place) and place[0] in units.makers)
+    readers = tuple(place[0] for place in touched if not units.makes(place) and place[0] in layers)
     others = tuple(dict.fromkeys(tensor for tensor, _ in touched if tensor not in layers))
     members = tuple(tensor for tensor in units.members if tensor in layers)
     return UnitGroup(name, len(numbers), makers or members, readers, others)
