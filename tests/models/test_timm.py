@@ -24,6 +24,12 @@ def test_class_count_and_size_reach_every_kind_of_network(name: str) -> None:
 
 
 @pytest.mark.usefixtures("library")
+def test_patches_are_as_small_as_asked() -> None:
+    with torch.device("meta"):
+        assert timm(name="test_vit", patch=4).patch_embed.num_patches == 64
+
+
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("name", "first"), [("resnet18", "conv1"), ("resnet18d", "conv1.0")])
 def test_a_resnet_gets_the_small_stem(name: str, first: str) -> None:
     with torch.device("meta"):
