@@ -23,6 +23,7 @@ from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
+from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.measure.profiler import network_cost
 from prunelab.models import cifar_resnet, densenet, mobilenet_v2, resnet, vgg
@@ -62,9 +63,11 @@ def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
     keep = Uniform()({name: torch.rand(len(numbers)) for name, numbers in units.numbers.items()}, 0.5)
     plan = units.plan(keep)
     took = time.process_time() - began
+    masks = units.expand(keep)
     with torch.no_grad():
-        for name, mask in units.expand(keep).items():
+        for name, mask in masks.items():
             net.get_parameter(name).mul_(mask)
+    take_notice(net, units.norms, masks)
     check = EquivalenceCheck(net, x)
     began = time.process_time()
     shrink(net, plan)
@@ -76,14 +79,27 @@ def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
 
 
 def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
-    """Seconds, and whether the network runs. It must be told to keep the last layer; our graph finds that out."""
-    last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+    """Seconds, and whether the network runs. It must be told the last layer, which stays; our graph finds that out.
+
+    Attention in timm's form holds sizes of its own, which are mended afterwards, as in Torch-Pruning's examples.
+    """
+    last = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    attention = [m for m in net.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
     began = time.process_time()
     pruner = torch_pruning.pruner.MagnitudePruner(
-        net, x, torch_pruning.importance.RandomImportance(), pruning_ratio=0.5, ignored_layers=[last]
+        net,
+        x,
+        torch_pruning.importance.RandomImportance(),
+        pruning_ratio=0.5,
+        ignored_layers=[last],
+        num_heads={m.qkv: m.num_heads for m in attention},
     )
     pruner.step()
     took = time.process_time() - began
+    for module in attention:
+        module.num_heads = pruner.num_heads[module.qkv]
+        module.attn_dim = module.qkv.out_features // 3
+        module.head_dim = module.attn_dim // module.num_heads
     net(x)
     return took, "runs"
 

@@ -15,6 +15,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
+from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.prunable import prunable_weights
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -230,11 +231,36 @@ KNOWN: dict[str, Piece] = {
         a=lambda dice, c: dice.conv(c, c)),
     "groups over a sum": same(lambda m, x: m.b(torch.cat([x, m.a(x)], 1)), a=lambda dice, c: dice.conv(c, c),
                               b=lambda dice, c: nn.Sequential(nn.GroupNorm(4, 2 * c), dice.conv(2 * c, c))),
+    "scale that is moved": same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))),
+                                scale=lambda dice, c: torch.randn(c)),
+    "transposed": same(lambda m, x: F.gelu(m.conv(x)),
+                       conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
+    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
+    "softsign": same(lambda m, x: F.softsign(x) + F.normalize(x, dim=-1)),
+    "transposed in groups": same(lambda m, x: m.conv(x), conv=lambda dice, c: getattr(
+        nn, f"ConvTranspose{dice.d}d")(c, c, 1, groups=dice.choice([2, 4, c]))),
+    "gated linear unit": same(lambda m, x: F.glu(m.a(x), 1), a=lambda dice, c: dice.conv(c, 2 * c)),
+    "even and odd": same(lambda m, x: torch.cat([m.a(x[:, ::2]), x[:, 1::2]], 1),
+                         a=lambda dice, c: dice.conv(c // 2, c // 2)),
+    "from an index on": same(lambda m, x: torch.cat([x[:, 3:], m.a(x[:, :3])], 1),
+                             a=lambda dice, c: dice.conv(3, 3)),
+    "layer norm": same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
+    "attention of torch": same(
+        lambda m, x: m.mha(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2).unflatten(2, x.shape[2:]),
+        mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
+    "softmax in space": same(lambda m, x: x.softmax(-1) + x.cumsum(2) + x.std(space(x), keepdim=True)),
+    "matmul in space": same(lambda m, x: x @ torch.ones(x.shape[-1], x.shape[-1])),
+    "compared": same(lambda m, x: torch.erf(x).masked_fill(x < m.a(x), 0.5), a=lambda dice, c: dice.conv(c, c)),
+    "constants beside": same(lambda m, x: m.a(torch.cat([torch.ones(x.shape[0], 1, *x.shape[2:]), x], 1)),
+                             a=lambda dice, c: dice.conv(c + 1, c)),
+    "tokens": same(
+        lambda m, x: (torch.cat([m.token.abs().expand(x.shape[0], -1, -1), x.flatten(2).mT + m.place[1:]], 1)
+                      * m.place)[:, 1:].mT.unflatten(2, x.shape[2:]),
+        token=lambda dice, c: torch.randn(1, 1, c), place=lambda dice, c: torch.randn(4**dice.d + 1, c)),
 }  # fmt: skip
 UNKNOWN: dict[str, Piece] = {
-    "root mean square": same(lambda m, x: x / (x.square().mean(space(x), keepdim=True) + 1e-3).sqrt()),
+    "one over it": same(lambda m, x: x / (x.exp() - 1)),
     "softmax": same(lambda m, x: x.softmax(1)),
-    "layer norm": same(lambda m, x: m.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda dice, c: nn.LayerNorm(c)),
     "attention": same(lambda m, x: ((y := x.flatten(2)) @ y.transpose(1, 2) @ y).unflatten(2, x.shape[2:])),
     "cumulative sum": same(lambda m, x: x.cumsum(1)),
     "roll of channels": same(lambda m, x: x.roll(1, 1)),
@@ -256,18 +282,11 @@ UNKNOWN: dict[str, Piece] = {
     "into zeros": same(lambda m, x: into(x, torch.zeros(x.shape))),
     "a part is written": same(lambda m, x: (y := x.clone(), y.__setitem__((slice(None), slice(2)), x[:, :2]), y)[-1]),
     "norm without scale": same(lambda m, x: m.inst(x), inst=lambda dice, c: INSTANCE[dice.d](c)),
-    "scale that is moved": same(lambda m, x: x * m.scale.view(-1, *[1] * len(space(x))),
-                                scale=lambda dice, c: torch.randn(c)),
     "batch of channels": same(lambda m, x: m.a(x.flatten(0, 1).flatten(1).unsqueeze(1)).view(x.shape),
                               a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
     "convolution over channels": same(
         lambda m, x: x * m.a(x.flatten(2).mean(2).unsqueeze(1)).mT[(...,) + (None,) * (len(space(x)) - 1)],
         a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
-    "transposed": same(lambda m, x: F.gelu(m.conv(x)),
-                       conv=lambda dice, c: getattr(nn, f"ConvTranspose{dice.d}d")(c, c, 1)),
-    "attention of torch": same(
-        lambda m, x: m.mha(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2).unflatten(2, x.shape[2:]),
-        mha=lambda dice, c: nn.MultiheadAttention(c, 2, batch_first=True)),
     "negative padding": same(lambda m, x: F.pad(x, (0, 0) * len(space(x)) + (-2, 2))),
 }  # fmt: skip
 ODD: list[Piece] = [  # weights with another use: their channels stay
@@ -332,9 +351,11 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
     g = torch.Generator().manual_seed(seed)
     scores = {name: torch.rand(len(numbers), generator=g) for name, numbers in units.numbers.items()}
     keep = Uniform()(scores, 0.3 + 0.5 * float(torch.rand(1, generator=g)))
+    masks = units.expand(keep)
     with torch.no_grad():
-        for name, mask in units.expand(keep).items():
+        for name, mask in masks.items():
             net.get_parameter(name).mul_(mask)
+    take_notice(net, units.norms, masks)
     witness = EquivalenceCheck(net, example)
     shrink(net, units.plan(keep))
     witness.certify(net)

@@ -139,6 +139,28 @@ def test_modules_have_their_new_sizes() -> None:
     assert (net.head[2].in_features, net.head[2].out_features) == (3, 4)
 
 
+SIZES: dict[str, tuple[nn.Module, dict[int, list[int]], str, tuple[int, ...]]] = {
+    "positions of each group": (
+        nn.Conv2d(8, 8, 1, groups=2), {0: [0, 3, 4, 7], 1: [1, 2]}, "Conv2d(4, 4, {}, groups=2)", (4, 2, 1, 1)),
+    "positions of the groups that are left": (
+        nn.Conv2d(9, 9, 1, groups=3), {0: [1, 2, 7, 8]}, "Conv2d(6, 4, {}, groups=2)", (4, 3, 1, 1)),
+    "transposed": (
+        nn.ConvTranspose2d(4, 6, 1), {0: [1, 3], 1: [0, 1, 5]}, "ConvTranspose2d(2, 3, {})", (2, 3, 1, 1)),
+    "groups, transposed": (
+        nn.ConvTranspose2d(4, 6, 1, groups=2, bias=False), {0: [2, 3]}, "ConvTranspose2d(2, 3, {}, bias=False)",
+        (2, 3, 1, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "cuts", "shown", "shape"), SIZES.values(), ids=SIZES)
+def test_convolutions_in_groups_and_transposed_have_their_new_sizes(
+    layer: nn.Module, cuts: dict[int, list[int]], shown: str, shape: tuple[int, ...]
+) -> None:
+    shrink(net := nn.Sequential(layer), Plan({("0.weight", axis): kept(*indices) for axis, indices in cuts.items()}))
+    assert str(net[0]) == shown.format("kernel_size=(1, 1), stride=(1, 1)")
+    assert tuple(net[0].weight.shape) == shape
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_layout_mode_gradient_and_requires_grad_are_preserved(last: bool) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1), nn.Dropout(), nn.Conv2d(8, 4, 1))
@@ -196,6 +218,7 @@ BAD: dict[str, tuple[Plan, str]] = {
     "a number": (Plan({("bn.num_batches_tracked", 0): kept(0)}), "axis 0"),
     "a mask": (Plan({("stem.weight", 0): torch.ones(8).bool()}), "stem.weight"),
     "half a group": (Plan({("grouped.weight", 0): kept(0, 1, 2)}), "within a group: Conv2d has 4"),
+    "other positions of each group": (Plan({("grouped.weight", 0): kept(0, 3)}), "within a group: Conv2d has 4"),
     "half a norm's group": (Plan({("group_norm.weight", 0): kept(0)}), "within a group: GroupNorm has 4"),
     "a tie in two ways": (
         Plan({("grouped.weight", 0): kept(0, 1), ("tied.weight", 0): kept(2, 3)}), "tied.weight in two ways"),

@@ -7,6 +7,7 @@ import torch
 from small_nets import mobile, narrow_vgg
 from torch import Tensor, nn
 
+from prunelab.channels.groups import CUTS
 from prunelab.channels.units import Channels, Filter, Neuron
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.models.cifar_resnet import resnet8
@@ -156,6 +157,19 @@ class GroupedResidual(nn.Module):
 def test_a_grouped_convolution_makes_channels_and_a_depthwise_one_does_not() -> None:
     filters = bound(GroupedResidual(), torch.zeros(1, 3, 8, 8), Filter(summed=False))
     assert filters.makers == ("inner.weight",)
+
+
+def test_channels_of_a_transposed_convolution_are_scored_cut_and_set_to_zero_along_its_second_axis() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 2, 1))
+    filters = bound(net, torch.zeros(1, 3, 4, 4), Filter())
+    weights = {name: p.detach() for name, p in net.named_parameters() if p.dim() > 1}
+    scores = filters.reduce(weights)
+    torch.testing.assert_close(scores["1.weight"], weights["1.weight"].sum((0, 2, 3)))
+    masks = filters.expand({"1.weight": torch.tensor([True, False, True])})
+    assert masks["1.weight"].all((0, 2, 3)).tolist() == [True, False, True]
+    assert [(cut.name, cut.axes) for cut in CUTS["channels"](net, filters)] == [("1.weight", (0,)), ("2.weight", (1,))]
+    assert [(cut.name, cut.axes) for cut in CUTS["shapes"](net, filters)] == [
+        ("0.weight", (1, 2, 3)), ("1.weight", (0, 2, 3))]  # fmt: skip
 
 
 def test_a_group_with_a_frozen_maker_stays_and_is_named(caplog: pytest.LogCaptureFixture) -> None:

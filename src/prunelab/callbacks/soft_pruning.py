@@ -58,6 +58,6 @@ def _channels(pruner: Pruner) -> PrunableStructure:
 def _set_to_zero(net: L.LightningModule, units: PrunableStructure, keep: Masks) -> None:
     gone = torch.cat([units.numbers[group][~kept.cpu()] for group, kept in keep.items()])
     for (name, axis), numbers in units.places.items():
-        if axis == 0 and name in units.makers:
+        if name in units.makers and units.makes((name, axis)):
             weight = net.get_parameter(name)
-            weight.data[torch.isin(numbers, gone).to(weight.device)] = 0
+            weight.data.movedim(axis, 0)[torch.isin(numbers, gone).to(weight.device)] = 0

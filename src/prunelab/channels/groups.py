@@ -1,5 +1,6 @@
 """Groups of parameters that a penalty pulls at: pieces of weights and norms, numbered by unit."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,29 +83,29 @@ def _members(group: Tensor) -> Tensor:
 
 def filters(net: nn.Module, granularity: Granularity) -> list[Cut]:
     """What makes a unit and belongs to it, without what reads it."""
-    layers, params = layer_weights(net), dict(net.named_parameters())
+    layers, params, structure = layer_weights(net), dict(net.named_parameters()), _channel_units(granularity)
     return [
         Cut(name, params[name], (axis,), units)
-        for (name, axis), units in _channel_units(granularity).places.items()
-        if name in params and not (name in layers and axis == 1)
+        for (name, axis), units in structure.places.items()
+        if name in params and (name not in layers or structure.makes((name, axis)))
     ]
 
 
 def _channels(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    layers, places = layer_weights(net), _channel_units(granularity).places
-    read = {name: units for (name, axis), units in places.items() if axis == 1 and name in layers}
+    layers, structure = layer_weights(net), _channel_units(granularity)
+    read = {p: units for p, units in structure.places.items() if p[0] in layers and not structure.makes(p)}
     most = max((int(units.max()) for units in read.values()), default=0) + 1
     return [  # separate numbers for each layer
-        Cut(name, layers[name], (1,), units.where(units < 0, units + i * most))
-        for i, (name, units) in enumerate(read.items())
+        Cut(name, layers[name], (axis,), units.where(units < 0, units + i * most))
+        for i, ((name, axis), units) in enumerate(read.items())
     ]
 
 
 def _shapes(net: nn.Module, granularity: Granularity) -> list[Cut]:
-    layers, cuts, first = layer_weights(net), list[Cut](), 0
-    for name in _channel_units(granularity).makers:
-        positions = layers[name][0].numel()
-        axes = tuple(range(1, layers[name].dim()))
+    layers, structure, cuts, first = layer_weights(net), _channel_units(granularity), list[Cut](), 0
+    for name in structure.makers:
+        axes = tuple(axis for axis in range(layers[name].dim()) if not structure.makes((name, axis)))
+        positions = math.prod(layers[name].shape[axis] for axis in axes)
         cuts.append(Cut(name, layers[name], axes, torch.arange(first, first + positions)))
         first += positions
     return cuts

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.padding import _ConstantPadNd
 from torch.optim import Optimizer
 
@@ -14,7 +14,10 @@ from prunelab.channels.slim_attention import slim
 from prunelab.core.network.living_norms import forget
 
 # Modules whose sizes surgery updates.
-RESIZED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU, nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
+RESIZED = (
+    nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.PReLU, nn.Embedding,
+    nn.MultiheadAttention,
+)  # fmt: skip
 STAND_INS = {"Identity": nn.Identity, "ReLU": nn.ReLU}
 
 
@@ -81,7 +84,7 @@ def _check(net: nn.Module, plan: Plan) -> None:
         if not torch.equal(cuts.setdefault((id(tensors[name]), axis), kept), kept):
             raise ValueError(f"the plan cuts {name} in two ways: it has another name, by which it is cut differently")
         module, attribute = _owner(modules, name)
-        if (parts := _parts(module, attribute, axis)) > 1 and not _of_whole_parts(kept, size, parts):
+        if (parts := _parts(module, attribute, axis)) > 1 and not _fits_parts(module, _alive(kept, size, parts)):
             raise ValueError(f"the plan cuts {name} {shape} within a group: {type(module).__name__} has {parts}")
     for (path, name), count in plan.counts.items():
         now = vars(modules[path]).get(name) if path in modules else None
@@ -111,7 +114,7 @@ def _owner(modules: dict[str, nn.Module], name: str) -> tuple[nn.Module, str]:
 
 
 def _parts(module: nn.Module, attribute: str, axis: int) -> int:
-    """The number of groups along an axis that a module holds, of which only whole ones can be removed."""
+    """The number of groups along an axis that a module holds."""
     if attribute == "weight" and axis == 0:
         if isinstance(module, _ConvNd):
             return module.groups
@@ -120,9 +123,15 @@ def _parts(module: nn.Module, attribute: str, axis: int) -> int:
     return 1
 
 
-def _of_whole_parts(kept: Tensor, size: int, parts: int) -> bool:
-    alive = torch.zeros(size, dtype=torch.bool).index_fill(0, kept.cpu(), True).view(parts, -1)
-    return torch.equal(alive.any(1), alive.all(1))
+def _alive(kept: Tensor, size: int, parts: int) -> Tensor:
+    """(parts, channels in each), bool."""
+    return torch.zeros(size, dtype=torch.bool).index_fill(0, kept.cpu(), True).view(parts, -1)
+
+
+def _fits_parts(module: nn.Module, alive: Tensor) -> bool:
+    """Groups go whole, or all that are left lose the same positions: but a norm's keep theirs."""
+    left = alive[alive.any(1)]
+    return bool(left.all() if isinstance(module, nn.GroupNorm) else (left == left[:1]).all())
 
 
 def _check_state(optimizer: Optimizer, tensors: dict[str, Tensor], cuts: dict[int, dict[int, Tensor]]) -> None:
@@ -137,24 +146,19 @@ def _check_state(optimizer: Optimizer, tensors: dict[str, Tensor], cuts: dict[in
 
 
 def _adjust_modules(net: nn.Module, cuts: dict[int, dict[int, Tensor]]) -> None:
-    """Updates the sizes of modules. A grouped convolution loses whole groups, so `groups` shrinks with its filters."""
+    """Updates the sizes of modules."""
     for module in net.modules():  # tied weights belong to several
         for tensor, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             for axis, kept in cuts.get(id(value), {}).items():
-                _adjust(module, tensor, axis, len(kept))
+                _adjust(module, tensor, axis, kept)
 
 
-def _adjust(module: nn.Module, tensor: str, axis: int, count: int) -> None:
+def _adjust(module: nn.Module, tensor: str, axis: int, kept: Tensor) -> None:
+    count = len(kept)
     if isinstance(module, nn.Linear) and tensor == "weight":
         setattr(module, ("out_features", "in_features")[axis], count)
     elif isinstance(module, _ConvNd) and tensor == "weight":
-        if axis == 1:
-            module.in_channels = count
-        else:
-            if module.groups > 1:
-                module.groups = module.groups * count // module.out_channels
-                module.in_channels = module.groups * module.weight.shape[1]
-            module.out_channels = count
+        _adjust_convolution(module, axis, kept)
     elif isinstance(module, _NormBase):
         module.num_features = count
     elif isinstance(module, nn.GroupNorm) and tensor == "weight":
@@ -165,8 +169,24 @@ def _adjust(module: nn.Module, tensor: str, axis: int, count: int) -> None:
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
         forget(module)
         module.normalized_shape = (count,)
+    elif isinstance(module, nn.Embedding) and axis == 1:
+        module.embedding_dim = count
     elif isinstance(module, nn.MultiheadAttention):
         slim(module)
+
+
+def _adjust_convolution(module: _ConvNd, axis: int, kept: Tensor) -> None:
+    """Its weight is (out, in / groups, ...), or transposed (in, out / groups, ...)."""
+    first, second = "out_channels", "in_channels"
+    if isinstance(module, _ConvTransposeNd):
+        first, second = second, first
+    if axis == 0:
+        alive, width = _alive(kept, getattr(module, first), module.groups), getattr(module, second) // module.groups
+        setattr(module, first, len(kept))
+        module.groups = int(alive.any(1).sum())
+        setattr(module, second, module.groups * width)
+    elif axis == 1:
+        setattr(module, second, module.groups * len(kept))
 
 
 def _replace(net: nn.Module, path: str, stand_in: nn.Module, optimizers: Iterable[Optimizer]) -> None:

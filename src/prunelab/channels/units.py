@@ -46,8 +46,12 @@ class PrunableStructure(Granularity):
 
     @property
     def makers(self) -> tuple[str, ...]:
-        """Where units are channels: the weights whose rows make them."""
+        """Where units are channels: the weights that make them."""
         return ()
+
+    def makes(self, place: tuple[str, int]) -> bool:
+        """Whether the channels at a place are made there, scaled or shifted, not read."""
+        return place[1] == 0
 
     @abstractmethod
     def plan(self, keep: Masks) -> Plan:
@@ -120,8 +124,9 @@ class Channels(PrunableStructure):
         total = torch.zeros(self._graph.units, device=device)
         makers = torch.zeros(self._graph.units, device=device)
         for (name, axis), units in self._graph.places.items():
-            if axis == 0 and name in scores:
-                rows = scores[name].flatten(1) if scores[name].dim() > 1 else scores[name][:, None]
+            if self._graph.makes((name, axis)) and name in scores:
+                rows = scores[name].movedim(axis, 0)
+                rows = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
                 removed = (rows == -torch.inf).all(1)  # removed inputs of a remaining filter do not count
                 sums = rows.masked_fill(rows == -torch.inf, 0).sum(1).masked_fill(removed, -torch.inf).float()
                 numbers = units[units >= 0].to(device)
@@ -166,11 +171,16 @@ class Channels(PrunableStructure):
     @property
     def norms(self) -> Mapping[str, int]:
         graph = self.graph
-        return {} if graph is None else {n: a for n, a in graph.norms.items() if (self.places[n, 0] >= 0).any()}
+        if graph is None:
+            return {}
+        return {n: a for n, a in graph.norms.items() if (self._selected(graph.places[n, 0]) >= 0).any()}
 
     @property
     def makers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(maker for group in self.groups for maker in group.makers))
+
+    def makes(self, place: tuple[str, int]) -> bool:
+        return self._graph.makes(place)
 
     def _selected(self, units: Tensor) -> Tensor:
         """-1 for units of the graph that belong to none of the groups."""
@@ -201,7 +211,7 @@ class Channels(PrunableStructure):
         return Plan(
             kept,
             {module: padding for module, padding in pads.items() if padding is not None},
-            counts={where: c.left(alive) for where, c in self._graph.counts.items() if not alive[c.units].all()},
+            counts={where: int(alive[u].sum()) for where, u in self._graph.counts.items() if not alive[u].all()},
         )
 
 

@@ -1,5 +1,6 @@
 """Channel graphs worked out by hand. A letter is a unit; a dot is a position that stays."""
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunelab.channels.certificate import EquivalenceCheck
+from prunelab.channels.plan import Plan
+from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import ChannelGraph, channel_graph
 
 Forward = Callable[..., Any]
@@ -21,7 +25,8 @@ class Net(nn.Module):
         super().__init__()
         self.compute = forward
         for name, part in parts.items():
-            setattr(self, name, nn.Parameter(part) if isinstance(part, Tensor) else part)
+            is_parameter = isinstance(part, Tensor) and not isinstance(part, nn.Buffer)
+            setattr(self, name, nn.Parameter(part) if is_parameter else part)
 
     def forward(self, x: Tensor) -> Any:
         return self.compute(self, x)
@@ -61,6 +66,18 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
         Net(lambda m, x: m.out(m.wide(m.a(x))), a=conv(3, 4), wide=conv(4, 6, 2), out=conv(6, 2)),
         {"a.weight 0": "AABB", "wide.weight 0": "AAABBB", "out.weight 1": "AAABBB"},
     ),
+    "wide groups": (  # the same positions of each
+        Net(lambda m, x: m.out(m.wide(m.a(x))), a=conv(3, 6), wide=conv(6, 4, 2), out=conv(4, 2)),
+        {"a.weight 0": "ABCABC", "wide.weight 1": "ABC", "wide.weight 0": "DEDE", "out.weight 1": "DEDE"},
+    ),
+    "transposed convolution": (
+        Net(lambda m, x: m.out(m.up(m.a(x))), a=conv(3, 2), up=nn.ConvTranspose2d(2, 3, 2), out=conv(3, 2)),
+        {"a.weight 0": "AB", "up.weight 0": "AB", "up.weight 1": "CDE", "up.bias 0": "CDE", "out.weight 1": "CDE"},
+    ),
+    "transposed convolution in groups": (
+        Net(lambda m, x: m.out(m.up(m.a(x))), a=conv(3, 4), up=nn.ConvTranspose2d(4, 6, 2, groups=2), out=conv(6, 2)),
+        {"a.weight 0": "AABB", "up.weight 0": "AABB", "up.bias 0": "AAABBB", "out.weight 1": "AAABBB"},
+    ),
     "squeeze and excite": (
         Net(lambda m, x: m.out((y := m.a(x)) * m.up(m.down(y.mean((2, 3), keepdim=True)).relu()).sigmoid()),
             a=conv(3, 4), down=conv(4, 2), up=conv(2, 4), out=conv(4, 2)),
@@ -95,7 +112,7 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
         {"a.weight 0": "AABBCC", "norm.weight 0": "AABBCC", "norm.bias 0": "AABBCC", "out.weight 1": "AABBCC"},
     ),
     "halves": (
-        Net(lambda m, x: m.out(torch.cat([m.b((y := m.a(x))[:, :2]), y[:, 2:]], 1)),
+        Net(lambda m, x: m.out(torch.cat([m.b((y := m.a(x))[:, : (n := y.shape[1] // 2)]), y[:, n:]], 1)),
             a=conv(3, 4), b=conv(2, 3), out=conv(5, 2)),
         {"a.weight 0": "ABAB", "b.weight 1": "AB", "b.weight 0": "CDE", "out.weight 1": "CDEAB"},
     ),
@@ -108,6 +125,72 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
         Net(lambda m, x: m.out(m.act(m.a(x) * m.scale)), a=conv(3, 2), scale=torch.ones(1, 2, 1, 1),
             act=nn.PReLU(2), out=conv(2, 2)),
         {"a.weight 0": "AB", "scale 1": "AB", "act.weight 0": "AB", "out.weight 1": "AB"},
+    ),
+    "every second channel": (  # neighbours go together, so that the others stay even or odd
+        Net(lambda m, x: m.out(torch.cat([(y := m.a(x))[:, 1::2], y[:, ::2]], 1)), a=conv(3, 5), out=conv(5, 2)),
+        {"a.weight 0": "AABBC", "out.weight 1": "ABABC"},
+    ),
+    "up to an index": (  # those before it stay, so that it counts the same
+        Net(lambda m, x: m.out(torch.cat([(y := m.a(x))[:, 2:], y[:, :2]], 1)), a=conv(3, 5), out=conv(5, 2)),
+        {"a.weight 0": "..ABC", "out.weight 1": "ABC.."},
+    ),
+    "the last by index": (
+        Net(lambda m, x: m.out(torch.cat([(y := m.a(x))[:, :-2], y[:, -2:]], 1)), a=conv(3, 5), out=conv(5, 2)),
+        {"a.weight 0": "ABC..", "out.weight 1": "ABC.."},
+    ),
+    "a shorter last part": (
+        Net(lambda m, x: m.out(torch.cat(m.a(x).split(3, 1)[::-1], 1)), a=conv(3, 5), out=conv(5, 2)),
+        {"a.weight 0": "...AB", "out.weight 1": "AB..."},
+    ),
+    "pixel shuffle": (
+        Net(lambda m, x: m.out(F.pixel_shuffle(m.a(x), 2)), a=conv(3, 8), out=conv(2, 2)),
+        {"a.weight 0": "AAAABBBB", "out.weight 1": "AB"},
+    ),
+    "pixel unshuffle": (
+        Net(lambda m, x: m.out(F.pixel_unshuffle(m.a(x), 2)), a=conv(3, 2), out=conv(8, 2)),
+        {"a.weight 0": "AB", "out.weight 1": "AAAABBBB"},
+    ),
+    "gated linear unit": (
+        Net(lambda m, x: m.out(F.glu(m.a(x), 1)), a=conv(3, 4), out=conv(2, 2)),
+        {"a.weight 0": "ABAB", "out.weight 1": "AB"},
+    ),
+    "repeated": (
+        Net(lambda m, x: m.out(m.a(x).repeat(1, 2, 2, 1)), a=conv(3, 2), out=conv(4, 2)),
+        {"a.weight 0": "AB", "out.weight 1": "ABAB"},
+    ),
+    "behind a constant": (
+        Net(lambda m, x: m.out(torch.cat([torch.ones(2, 1, 4, 4), m.a(x)], 1)), a=conv(3, 2), out=conv(3, 2)),
+        {"a.weight 0": "AB", "out.weight 1": ".AB"},
+    ),
+    "parameters that are changed and moved": (
+        Net(lambda m, x: m.out(m.a(x) * (m.scale * m.mean.rsqrt()).abs()[:, None, None] + m.shift.view(1, -1, 1, 1)),
+            a=conv(3, 2), scale=torch.ones(2), shift=torch.ones(2), mean=nn.Buffer(torch.ones(2)), out=conv(2, 2)),
+        {"a.weight 0": "AB", "scale 0": "AB", "mean 0": "AB", "shift 0": "AB", "out.weight 1": "AB"},
+    ),
+    "tokens": (  # with a token of their own, and places
+        Net(lambda m, x: m.out(torch.cat([m.token.expand(2, -1, -1), m.a(x).flatten(2).mT + m.place[:, 1:]], 1)
+                               + m.place),
+            a=conv(3, 2), token=torch.ones(1, 1, 2), place=torch.ones(1, 17, 2), out=nn.Linear(2, 2)),
+        {"a.weight 0": "AB", "token 2": "AB", "place 2": "AB", "out.weight 1": "AB"},
+    ),
+    "a table": (  # of one row for each place, and a column for each channel
+        Net(lambda m, x: m.out(m.a(x) + m.table[m.index.view(-1)].view(4, 4, -1).permute(2, 0, 1)),
+            a=conv(3, 2), table=torch.ones(7, 2), index=nn.Buffer(torch.arange(16).view(4, 4) % 7), out=conv(2, 2)),
+        {"a.weight 0": "AB", "table 1": "AB", "out.weight 1": "AB"},
+    ),
+    "of the type of a weight": (
+        Net(lambda m, x: m.out(m.a(x).type_as(m.a.weight)), a=conv(3, 2), out=conv(2, 2)),
+        {"a.weight 0": "AB", "out.weight 1": "AB"},
+    ),
+    "embedded places": (
+        Net(lambda m, x: m.out(m.a(x) + m.place(torch.arange(16)).T.view(-1, 4, 4)),
+            a=conv(3, 2), place=nn.Embedding(20, 2), out=conv(2, 2)),
+        {"a.weight 0": "AB", "place.weight 1": "AB", "out.weight 1": "AB"},
+    ),
+    "a bias of two parts": (
+        Net(lambda m, x: m.out(F.conv2d(x, m.weight, torch.cat([m.low, m.high]))),
+            weight=torch.ones(5, 3, 1, 1), low=torch.ones(2), high=torch.ones(3), out=conv(5, 2)),
+        {"weight 0": "ABCDE", "low 0": "AB", "high 0": "CDE", "out.weight 1": "ABCDE"},
     ),
     "tied weights": (
         Net(lambda m, x: m.out(m.b(m.a(m.stem(x)).relu())), stem=conv(3, 2), a=(tied := conv(2, 2)),
@@ -125,8 +208,29 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
 def test_units_are_those_worked_out_by_hand(net: nn.Module, expected: dict[str, str]) -> None:
     graph = graph_of(net)
     assert drawn(graph) == expected
-    assert graph.stays.keys() <= {"out.weight", "b.weight"}
+    assert graph.stays.keys() <= {"out.weight", "b.weight", "a.weight"}
     assert graph.stays["out.weight"] == "the output of the network"
+
+
+@pytest.mark.parametrize("net", [net for net, _ in NETS.values()], ids=NETS)
+def test_without_some_units_a_network_computes_what_it_does_with_them_masked(net: nn.Module) -> None:
+    net, graph = copy.deepcopy(net), graph_of(net)
+    g = torch.Generator().manual_seed(3)
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5, generator=g)
+    alive = torch.ones(graph.units + 1, dtype=torch.bool)  # the last for no unit
+    for group in graph.groups:
+        alive[group.units[torch.randint(len(group.units), (1,), generator=g)]] = False
+    keep = {place: alive[units].nonzero().flatten() for place, units in graph.places.items()}
+    for (name, axis), kept in keep.items():
+        if name in dict(net.named_parameters()):
+            gone = torch.ones(net.get_parameter(name).shape[axis], dtype=torch.bool).index_fill(0, kept, False)
+            net.get_parameter(name).data.movedim(axis, 0)[gone] = 0
+    pads = {module: padding for module, pad in graph.pads.items() if (padding := pad.without(alive))}
+    check = EquivalenceCheck(net, torch.rand(2, 3, 4, 4, generator=g))
+    shrink(net, Plan({place: kept for place, kept in keep.items() if len(kept) < len(graph.places[place])}, pads))
+    check.certify(net)
 
 
 def test_units_on_the_same_axes_are_a_group_named_after_its_first_weight() -> None:
@@ -169,20 +273,30 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
     "softmax": (lambda m, y: y.softmax(1), "aten.softmax"),
     "cumsum": (lambda m, y: y.cumsum(1), "aten.cumsum"),
     "layer_norm": (lambda m, y: F.layer_norm(y, y.shape[1:]), "aten.layer_norm"),
-    "matmul": (lambda m, y: (y.transpose(1, 3) @ y.transpose(1, 3)).transpose(1, 3), "aten.matmul of channels"),
+    "matmul": (lambda m, y: (y.flatten(2) @ y.flatten(2).mT).unsqueeze(3), "aten.matmul"),
     "sort": (lambda m, y: y.sort(1)[0], "aten.sort"),
     "sum over channels": (lambda m, y: y + y.sum(1, True), "aten.sum over channels"),
     "roll of channels": (lambda m, y: y.roll(1, 1), "aten.roll of channels by index"),
     "unequal parts": (lambda m, y: torch.cat(y.split([1, 3], 1)[::-1], 1), "aten.split_with_sizes of channels"),
-    "every second channel": (lambda m, y: y[:, ::2].repeat(1, 2, 1, 1), "aten.slice of channels"),
+    "some channels": (lambda m, y: torch.cat([y[:, 2:3], y[:, :1], y[:, 1:3]], 1), "aten.slice of channels by index"),
+    "every second of some": (lambda m, y: torch.cat([y[:, :3:2]] * 2, 1), "aten.slice of channels by index"),
+    "permuted": (lambda m, y: y[:, [1, 0, 3, 2]], "aten.index"),
+    "noise": (lambda m, y: torch.bernoulli(y.sigmoid()), "aten.bernoulli"),
+    "infinite at 0": (lambda m, y: y * y.rsqrt(), "aten.rsqrt"),
+    "infinitely steep at 0": (lambda m, y: y.abs().pow(0.5).cos() * y.sign().add(1).xlogy(y.abs()), "aten.xlogy"),
+    "a softmax of a parameter": (lambda m, y: y * m.a.softmax(0).view(4, 1, 1), "aten.mul with a tensor that is comp"),
+    "with a constant": (lambda m, y: y * torch.arange(4.0)[:, None, None], "aten.mul with a tensor that is not"),
+    "by a parameter": (lambda m, y: y / m.a.view(4, 1, 1), "aten.div by a parameter"),
+    "a bias with a single one": (
+        lambda m, y: y + torch.cat([m.one, m.three]).view(4, 1, 1), "aten.add with a tensor that is not"),
+    "part of a parameter": (lambda m, y: y * m.long[:4].view(4, 1, 1), "aten.mul with a part of a parameter"),
     "pooling of channels": (
         lambda m, y: F.max_pool2d(y.transpose(1, 3), 3, 1, 1).transpose(1, 3), "aten.max_pool2d over channels"),
     "an empty list of axes": (lambda m, y: y * y.amax(()), "aten.amax over everything"),
     "log": (lambda m, y: y.log(), "aten.log"),
-    "transposed convolution": (lambda m, y: F.conv_transpose2d(y, m.other), "aten.conv_transpose2d"),
     "parametrised": (lambda m, y: F.conv2d(y, m.other * 2), "aten.conv2d with computed weights"),
     "groups of nobody": (lambda m, y: F.conv2d(y, m.other[:, :1] + 0, groups=4), "aten.conv2d with computed weights"),
-    "instance norm without scale": (lambda m, y: F.instance_norm(y), "aten.instance_norm without a scale"),
+    "instance norm without scale": (lambda m, y: m.inst(y), "aten.instance_norm without a scale"),
     "group norm of no module": (lambda m, y: F.group_norm(y, 2, m.ones), "aten.group_norm without a scale, outside"),
     "a second use of a weight": (lambda m, y: y + m.first.weight.mean(), "aten.mean of it"),
     "a number computed from all": (lambda m, y: y * y.sum().item(), "aten.sum over everything"),
@@ -192,12 +306,19 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
 
 @pytest.mark.parametrize(("compute", "op"), UNKNOWN.values(), ids=UNKNOWN)
 def test_channels_of_unknown_operations_stay_with_the_reason_and_no_others(compute: Forward, op: str) -> None:
-    odd = Net(compute, other=torch.randn(4, 4, 1, 1), ones=torch.ones(4))
+    more = {
+        "a": torch.ones(4),
+        "long": torch.ones(8),
+        "inst": nn.InstanceNorm2d(4),
+        "one": torch.ones(1),
+        "three": torch.ones(3),
+    }
+    odd = Net(compute, other=torch.randn(4, 4, 1, 1), ones=torch.ones(4), **more)
     odd.__dict__["first"] = first = conv(3, 4)  # not registered as a submodule: it has another name
     net = nn.Sequential(first, nn.Sequential(nn.ReLU(), odd), conv(4, 5), conv(5, 2))
     graph = graph_of(net)
     assert drawn(graph) == {"2.weight 0": "ABCDE", "3.weight 1": "ABCDE"}
-    assert re.match(rf"{re.escape(op)}.*, called in 1\.1 \(Net\)", graph.stays["0.weight"])
+    assert re.match(rf"{re.escape(op)}.*, called in 1\.1", graph.stays["0.weight"])
     assert graph.stays.keys() == {"0.weight", "3.weight"}
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from prunelab.channels.tracing.channel_ids import along, concatenate, thin, varying
+from prunelab.channels.tracing.channel_ids import along, concatenate, narrowed, thin, varying
 from prunelab.channels.tracing.operations import MOVEMENTS, POSITIONWISE
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, UnknownError, argument
 
@@ -24,7 +24,10 @@ def attention(trace: ChannelTrace, node: Call) -> ChannelIds:
     shape = node.meta["val"].shape
     _meet(trace, query, key, value)
     if isinstance(mask := argument(node, 3, "attn_mask"), Node):
-        _meet(trace, value, _of_mask(trace, mask, value))
+        if isinstance(ids := trace.ids(mask), Tensor):
+            _meet(trace, value, _by_head(ids))
+        else:
+            trace.meet(mask, narrowed(value.expand(shape), mask.meta["val"].shape))
     return value.expand(shape)
 
 
@@ -53,16 +56,6 @@ def _by_head(ids: Tensor) -> Tensor:
 def _meet(trace: ChannelTrace, *operands: Tensor) -> None:
     for other in operands[1:]:
         trace.coupling.join(operands[0], other)
-
-
-def _of_mask(trace: ChannelTrace, mask: Node, value: Tensor) -> Tensor:
-    ids = trace.ids(mask)
-    if isinstance(ids, Tensor):
-        return _by_head(ids)
-    shape = mask.meta["val"].shape
-    if any(shape[axis - value.dim()] > 1 for axis in varying(value) if value.dim() - axis <= len(shape)):
-        raise UnknownError("with a constant mask for each head")
-    return value[..., :1, :1]
 
 
 def free_axis(node: Node, ids: Tensor) -> int:

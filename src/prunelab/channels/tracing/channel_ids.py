@@ -30,6 +30,16 @@ def varying(ids: Tensor) -> list[int]:
     return [axis for axis in range(ids.dim()) if ids.shape[axis] > 1 and ids.stride(axis) != 0]
 
 
+def narrowed(ids: Tensor, shape: torch.Size) -> Tensor:
+    """The part of `ids` that a tensor of `shape` meets, which is broadcast to theirs."""
+    for _ in range(ids.dim() - len(shape)):
+        ids = ids.select(0, 0)
+    for axis, size in enumerate(shape):
+        if size == 1:
+            ids = ids.narrow(axis, 0, 1)
+    return ids
+
+
 def channels_of(ids: Tensor, axis: int) -> Tensor | None:
     """The channels along `axis`, or None where they vary along another axis too."""
     axis %= ids.dim()

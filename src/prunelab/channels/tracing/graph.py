@@ -18,6 +18,7 @@ from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 
+WIDTHS = ("dim", "head_size", "hidden", "channels", "features", "planes", "embd")  # in names of numbers of channels
 Place = tuple[str, int]  # (parameter or buffer, axis)
 
 
@@ -50,18 +51,6 @@ class Pad:
 
 
 @dataclass(frozen=True)
-class Count:
-    """A number of a module's own that counts heads, or their channels."""
-
-    units: Tensor  # the heads; -1: no unit, it stays
-    each: int  # what one of them adds
-
-    def left(self, alive: Tensor) -> int:
-        """`alive` is by unit, its last entry for no unit."""
-        return self.each * int(alive[self.units].sum())
-
-
-@dataclass(frozen=True)
 class ChannelGraph:
     """Every unit of a network by index, and where its channels are."""
 
@@ -71,7 +60,12 @@ class ChannelGraph:
     stays: Mapping[str, str]  # weights whose channels must stay -> why
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
     norms: Mapping[str, int] = field(default_factory=dict)  # scales of norms over units -> their axis in the input
-    counts: Mapping[tuple[str, str], Count] = field(default_factory=dict)  # (module, attribute)
+    counts: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)  # (module, attribute) -> units it counts
+    axes: Mapping[str, int] = field(default_factory=dict)  # of makers whose channels do not lie along axis 0
+
+    def makes(self, place: Place) -> bool:
+        """Whether the channels there are what the tensor makes, scales or shifts, not what it reads."""
+        return place[1] == self.axes.get(place[0], 0)
 
     @property
     def units(self) -> int:
@@ -94,13 +88,8 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
     """The program of `net` on `example`, with fixed shapes. Raises TracingError, a ValueError."""
     inputs = suited(net, example)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a kernel for a whole layer would hide its operations
-    try:
-        with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
-            program = export_program(net, inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
+        program = export_program(net, inputs)
     for node in program.graph.nodes:
         sizes = [size for x in tree_leaves(node.meta.get("val")) if isinstance(x, Tensor) for size in x.shape]
         if not all(isinstance(size, int) for size in sizes):
@@ -119,7 +108,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
     where = {place: classes[channels] for place, channels in trace.sites.items()}
     pads = {module: classes[channels] for module, (_, _, channels) in trace.pads.items()}
     footprints: dict[int, list[Place]] = {}
-    made: dict[str, list[int]] = {weight: where[weight, 0].unique().tolist() for weight in trace.makers}
+    made: dict[str, list[int]] = {w: where[w, trace.axes.get(w, 0)].unique().tolist() for w in trace.makers}
     for place, channels in [*where.items(), *(((module, -1), c) for module, c in pads.items())]:
         for channel in channels.unique().tolist():
             footprints.setdefault(channel, []).append(place)
@@ -136,7 +125,7 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         if len(alike) == 1:  # without its only unit the layer would be dead
             stays[alike[0]] = "all its channels are coupled and form a single unit"
             continue
-        makers = tuple(w for w in trace.makers if (w, 0) in footprint)
+        makers = tuple(w for w in trace.makers if (w, trace.axes.get(w, 0)) in footprint)
         kind: Kind = "conv" if any(trace.makers[w] == "conv" for w in makers) else "linear"
         kind = "head" if alike[0] in heads else "stream" if alike[0] in streams else kind
         first = sum(len(group.units) for group in groups)
@@ -160,18 +149,30 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         reasons,
         {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in trace.pads.items()},
         {name: axis for name, axis in trace.norms.items() if (name, 0) in places},
-        _counts(trace, classes, unit_of),
+        _counts(trace, heads, classes, unit_of),
+        trace.axes,
     )
 
 
-def _counts(trace: ChannelTrace, classes: Tensor, unit_of: Tensor) -> dict[tuple[str, str], Count]:
-    """The numbers of modules that hold as many as there are heads, by name, or channels of heads."""
-    counts = {}
-    for path, heads, size in trace.sizes:
-        units, each, module = unit_of[classes[heads]], size // len(heads), trace.net.get_submodule(path)
+def _counts(trace: ChannelTrace, heads: set[int], classes: Tensor, unit_of: Tensor) -> dict[tuple[str, str], Tensor]:
+    """By module and attribute, the units that a number counts by which the module's code shapes a tensor."""
+    counts: dict[tuple[str, str], Tensor] = {}
+    for path, channels in trace.sizes:
+        units, module = unit_of[classes[channels]], trace.net.get_submodule(path)
+        of_heads = len(units.unique()) == len(units) and not heads.isdisjoint(classes[channels].tolist())
         for name, value in vars(module).items():
-            of_heads = "head" in name and not name.endswith(("dim", "size"))  # head_dim may be the same number
-            fits = of_heads if each == 1 else not isinstance(module, nn.MultiheadAttention)
-            if fits and type(value) is int and value == size and (units >= 0).any():
-                counts[path, name] = Count(units, each)
+            if (
+                type(value) is int
+                and value == len(units)
+                and (units >= 0).any()
+                and _counts_such(module, name, of_heads)
+            ):
+                counts.setdefault((path, name), units)
     return counts
+
+
+def _counts_such(module: nn.Module, name: str, of_heads: bool) -> bool:
+    """By its name, as two numbers may be the same by chance."""
+    if of_heads:
+        return "head" in name and not name.endswith(("dim", "size"))
+    return any(word in name for word in WIDTHS) and not isinstance(module, nn.MultiheadAttention)

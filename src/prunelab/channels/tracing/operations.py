@@ -28,7 +28,12 @@ REDUCTIONS = {aten.mean, aten.sum, aten.amax, aten.amin}
 MOVEMENTS = {
     aten.view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose, aten.t, aten.movedim,
     aten.unsqueeze, aten.squeeze, aten.expand, aten.expand_as, aten.select, aten.narrow, aten.flip, aten.roll,
-    aten.stack, aten.unbind,
+    aten.stack, aten.unbind, aten.reshape_as, aten.view_as, aten.swapaxes, aten.swapdims, aten.moveaxis, aten.ravel,
+    aten.repeat, aten.tile, aten.numpy_T, aten.mT,
 }  # fmt: skip
+LIKE = {aten.expand_as, aten.reshape_as, aten.view_as, aten.type_as, aten.to}  # the second input: only its form counts
+BY_TENSORS = {aten.index, aten.embedding}  # the second input holds indices
+INDEXING = {aten.slice, aten.cat, aten.concat, *BY_TENSORS}  # movements too, of parameters
 CONVOLUTIONS = {aten.conv1d, aten.conv2d, aten.conv3d}
+TRANSPOSED = {aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d}
 NORMS = {aten.batch_norm, aten.group_norm, aten.instance_norm}

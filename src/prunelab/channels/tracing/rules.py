@@ -8,66 +8,80 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from prunelab.channels.tracing.attention import PRODUCTS, attention, free_axis, product, softmax
-from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, thin, varying
-from prunelab.channels.tracing.layers import convolution, linear, norm, prelu
+from prunelab.channels.tracing.bounds import least
+from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, narrowed, thin, varying
+from prunelab.channels.tracing.elements import inputs_of
+from prunelab.channels.tracing.layers import convolution, embedding, linear, norm, prelu, transposed_convolution
 from prunelab.channels.tracing.norms import layer_norm
-from prunelab.channels.tracing.operations import CONVOLUTIONS, MOVEMENTS, NORMS, POOLINGS, POSITIONWISE, REDUCTIONS
+from prunelab.channels.tracing.operations import (
+    CONVOLUTIONS,
+    MOVEMENTS,
+    NORMS,
+    POOLINGS,
+    POSITIONWISE,
+    REDUCTIONS,
+    TRANSPOSED,
+)
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, Rule, UnknownError, argument
 
 aten = torch.ops.aten
+RESHAPES = {aten.view, aten.reshape, aten.unflatten}
 PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 
 
 def _divide(trace: ChannelTrace, node: Call) -> ChannelIds:
-    """Division by a masked channel, or its negative power, would be a division by 0."""
-    if trace.ids(node.args[1]) is not None or (isinstance(node.args[1], int | float) and node.args[1] < 0):
-        raise UnknownError(f"{node.target} by channels")
-    return _positionwise(trace, node)
+    """Division by a masked channel, or its negative power, may be a division by 0."""
+    packet, by = node.target.overloadpacket, node.args[1]
+    if packet is aten.pow:
+        impossible = trace.ids(by) is not None or (isinstance(by, int | float) and by < 0)
+    else:
+        impossible = trace.ids(by) is not None and least(by) <= 0
+    if impossible:
+        raise UnknownError("by channels")
+    result = _positionwise(trace, node)
+    if trace.sited & trace.parameters:  # masked like the channels, with zeros
+        raise UnknownError("by a parameter with channels")
+    return result
 
 
 def _positionwise(trace: ChannelTrace, node: Call) -> ChannelIds:
     shape = node.meta["val"].shape
-    with_channels = [trace.require(arg) for arg in node.all_input_nodes if trace.ids(arg) is not None]
-    others = [arg for arg in node.all_input_nodes if trace.ids(arg) is None]
-    tensors = (_elementwise_tensor(trace, arg, with_channels) for arg in others)
-    operands = [*with_channels, *(ids for ids in tensors if ids is not None)]
-    operands.sort(key=lambda ids: -len(varying(ids)))
-    result = operands[0].expand(shape)
-    for ids in operands[1:]:
+    inputs = [arg for arg in inputs_of(node) if isinstance(arg.meta.get("val"), Tensor)]
+    operands = {arg: trace.require(arg) for arg in inputs if trace.ids(arg) is not None}
+    others = [arg for arg in inputs if arg not in operands]
+    own = {arg: ids for arg in others if (ids := _own_channels(trace, arg, list(operands.values()))) is not None}
+    ordered = sorted([*operands.values(), *own.values()], key=lambda ids: -len(varying(ids)))
+    result = ordered[0].expand(shape)
+    for ids in ordered[1:]:
         wide = ids.view([1] * (len(shape) - ids.dim()) + list(ids.shape))
         if any(wide.shape[axis] == 1 < shape[axis] for axis in varying(result)):
             reason = f"{node.target.overloadpacket} of one channel with many, called in {trace.location(node)}"
             trace.coupling.keep(thin(ids), reason)
         else:
             trace.coupling.join(result, wide)
+    for arg in others:
+        if arg not in own:
+            trace.meet(arg, narrowed(result, arg.meta["val"].shape))
     return result
 
 
-def _elementwise_tensor(trace: ChannelTrace, arg: Call, operands: list[Tensor]) -> Tensor | None:
-    """The ids of a parameter or constant that is combined with channels; None where it has no axis of channels."""
-    if not isinstance(arg.meta.get("val"), Tensor):  # a computed number
-        return None
-    shape = arg.meta["val"].shape
-    wide = [
-        axis for axis, size in enumerate(shape) if size > 1 and not _without_channels(operands, axis - len(shape), size)
+def _own_channels(trace: ChannelTrace, arg: Call, operands: list[Tensor]) -> Tensor | None:
+    """New channels of a parameter with an axis along which all else is broadcast."""
+    shape, name = arg.meta["val"].shape, trace.tensor_name(arg)
+    new = [
+        axis
+        for axis, size in enumerate(shape, -len(shape))
+        if size > 1 and all(ids.dim() < -axis or ids.shape[axis] == 1 for ids in operands)
     ]
-    if not wide:  # a scalar, or one value per input of the batch or per position in an image
+    if name is None or len(new) != 1:
         return None
-    name = trace.tensor_name(arg)
-    if name is None or len(wide) > 1:
-        raise UnknownError("with a tensor that is not a parameter, or has several axes")
-    axis = wide[0]
+    axis = new[0] + len(shape)
     channels = trace.sites[name, axis] if (name, axis) in trace.sites else trace.coupling.new(shape[axis])
     trace.assign(arg, axis, channels)
     return along(channels, axis, shape)
-
-
-def _without_channels(operands: list[Tensor], axis: int, size: int) -> bool:
-    """Whether operands have this axis, counted from the last, and no channels along it."""
-    matching = [ids for ids in operands if ids.dim() >= -axis and ids.shape[axis] == size]
-    return bool(matching) and not any(ids.dim() + axis in varying(ids) for ids in matching)
 
 
 def _pool(trace: ChannelTrace, node: Call) -> ChannelIds:
@@ -111,21 +125,34 @@ def _move(trace: ChannelTrace, node: Call) -> ChannelIds:
             moved = moved.narrow(axis, 0, 1).expand_as(moved)
     if free is not None and free != axes[-1]:
         trace.heads.append(moved.unique())
-    trace.note_heads(node, moved)
+    if packet in RESHAPES:
+        trace.note_size(node, moved)
     return moved
 
 
 def _cat(trace: ChannelTrace, node: Call) -> ChannelIds:
-    parts = [trace.require(part) for part in node.args[0]]
-    axis = argument(node, 1, "dim", 0) % parts[0].dim()
-    if all(varying(part) in ([], [axis]) for part in parts):
-        return thin(concatenate(parts, axis))
-    if any(axis in varying(part) for part in parts):
+    parts = {part: trace.require(part) for part in node.args[0] if trace.ids(part) is not None}
+    others = [part for part in node.args[0] if part not in parts]
+    first, *more = parts.values()
+    axis = argument(node, 1, "dim", 0) % first.dim()
+    if all(varying(part) in ([], [axis]) for part in parts.values()):
+        fixed = {part: _stays(trace, node, part) for part in others}
+        return thin(concatenate([parts[part] if part in parts else fixed[part] for part in node.args[0]], axis))
+    if any(axis in varying(part) for part in parts.values()):
         raise UnknownError("of channels that lie along different axes")
-    for part in parts:  # concatenated along another axis: all parts must lose the same
-        trace.coupling.join(parts[0].narrow(axis, 0, 1), part)
-    widest = max(parts, key=lambda part: len(varying(part)))
-    return widest.narrow(axis, 0, 1).expand(node.meta["val"].shape)
+    for part in more:  # concatenated along another axis: all parts must lose the same
+        trace.coupling.join(first.narrow(axis, 0, 1), part)
+    widest = max(parts.values(), key=lambda part: len(varying(part))).narrow(axis, 0, 1)
+    for part in others:
+        trace.meet(part, widest.expand(part.meta["val"].shape))
+    return widest.expand(node.meta["val"].shape)
+
+
+def _stays(trace: ChannelTrace, node: Call, constant: Call) -> Tensor:
+    """Ids for channels that no layer makes."""
+    channel = trace.coupling.new(1)
+    trace.coupling.keep(channel, f"{node.target.overloadpacket} with a constant, called in {trace.location(node)}")
+    return channel.expand(constant.meta["val"].shape)
 
 
 def _shuffle(trace: ChannelTrace, node: Call) -> ChannelIds:
@@ -145,9 +172,12 @@ def _split(trace: ChannelTrace, node: Call) -> ChannelIds:
     axis = argument(node, 2, "dim", 0) % ids.dim()
     if axis in varying(ids):
         if len({part.shape for part in parts}) > 1:
-            raise UnknownError("of channels into unequal parts")
-        for part in parts[1:]:
-            trace.coupling.join(parts[0], part)
+            if node.target is not aten.split.Tensor:
+                raise UnknownError("of channels into unequal parts")
+            _keep_positions(trace, node, ids, axis, slice(ids.shape[axis] - parts[-1].shape[axis]))
+        else:
+            for part in parts[1:]:
+                trace.coupling.join(parts[0], part)
     return [thin(part) for part in parts]
 
 
@@ -157,13 +187,87 @@ def _slice(trace: ChannelTrace, node: Call) -> ChannelIds:
     axis = argument(node, 1, "dim", 0) % ids.dim()
     size, count = ids.shape[axis], part.shape[axis]
     if axis in varying(ids) and count != size:
-        start = argument(node, 2, "start", 0) or 0
-        start += size if start < 0 else 0
-        if argument(node, 4, "step", 1) != 1 or not count or size % count or start % count:
-            raise UnknownError("of channels that are not an n-th part of all")
-        blocks = ids.unfold(axis, count, count)  # (..., n, ..., count)
-        trace.coupling.join(blocks.narrow(axis, 0, 1), blocks)
+        start, end = argument(node, 2, "start") or 0, argument(node, 3, "end")
+        end, step = size if end is None else min(end, size), argument(node, 4, "step", 1)
+        first = start + size if start < 0 else start
+        if step == 1 and count and size % count == first % count == 0:  # an n-th part, as of code that divides a size
+            blocks = ids.unfold(axis, count, count)  # (..., n, ..., count)
+            trace.coupling.join(blocks.narrow(axis, 0, 1), blocks)
+        elif step == 1:
+            _keep_positions(trace, node, ids, axis, slice(start, None) if start < 0 else slice(start))
+            _keep_positions(trace, node, ids, axis, slice(end, None) if end < 0 else slice(end if end < size else 0))
+        elif 0 <= start < step and end == size:  # strides go whole, so that the others keep their phase
+            for stride in ids.split(step, axis):
+                trace.coupling.join(stride.narrow(axis, 0, 1), stride)
+        else:
+            raise UnknownError("of channels by index")
     return thin(part)
+
+
+def _keep_positions(trace: ChannelTrace, node: Call, ids: Tensor, axis: int, positions: slice) -> None:
+    """Those up to an index that the code counts from the same end stay: it would count others."""
+    indices = torch.arange(ids.shape[axis])[positions]
+    if not len(indices):
+        return
+    reason = f"{node.target.overloadpacket} of channels by index, called in {trace.location(node)}"
+    trace.coupling.keep(thin(ids.index_select(axis, indices)), reason)
+
+
+def _pixel_shuffle(trace: ChannelTrace, node: Call) -> ChannelIds:
+    """Channels become places: those of one result go together."""
+    rows = _channels_of_images(trace, node).view(-1, node.args[1] ** 2)
+    trace.coupling.join_rows(rows)
+    return along(rows[:, 0], -3, node.meta["val"].shape)
+
+
+def _pixel_unshuffle(trace: ChannelTrace, node: Call) -> ChannelIds:
+    """Places become channels."""
+    return along(_channels_of_images(trace, node).repeat_interleave(node.args[1] ** 2), -3, node.meta["val"].shape)
+
+
+def _channels_of_images(trace: ChannelTrace, node: Call) -> Tensor:
+    channels = channels_of(trace.require(node.args[0]), -3)
+    if channels is None:
+        raise UnknownError("of channels that lie along another axis")
+    return channels
+
+
+def _glu(trace: ChannelTrace, node: Call) -> ChannelIds:
+    """One half times a function of the other."""
+    value, gate = trace.require(node.args[0]).chunk(2, argument(node, 1, "dim", -1))
+    trace.coupling.join(value, gate)
+    return thin(value)
+
+
+def _product(trace: ChannelTrace, node: Call) -> ChannelIds:
+    of_two = all(trace.ids(arg) is not None for arg in node.args[:2])
+    return product(trace, node) if of_two else _any(trace, node)
+
+
+def _any(trace: ChannelTrace, node: Call) -> ChannelIds:
+    """An operation without a rule: what a probe finds out."""
+    ids = {arg: trace.require(arg) for arg in node.all_input_nodes if trace.ids(arg) is not None}
+    if any(len(varying(one)) > 1 for one in ids.values()):
+        raise UnknownError("of channels along several axes")
+    axes = {arg: varying(one)[0] for arg, one in ids.items() if varying(one)}
+    if not axes or len({ids[arg].shape[axis] for arg, axis in axes.items()}) > 1:
+        raise UnknownError
+    found = trace.law(node, [axes.get(arg) for arg in node.all_input_nodes])
+    if found is None:
+        raise UnknownError
+    channels = next(channels_of(ids[arg], axis) for arg, axis in axes.items())
+    assert channels is not None
+    for arg, axis in zip(node.all_input_nodes, found.inputs, strict=True):
+        if axis is not None and arg in ids:
+            trace.coupling.join(along(channels, axis, ids[arg].shape), ids[arg])
+        elif axis is not None:
+            trace.assign(arg, axis, channels)
+        elif arg in ids:
+            reason = f"{node.target.overloadpacket} of one channel with many, called in {trace.location(node)}"
+            trace.coupling.keep(thin(ids[arg]), reason)
+    values = tree_leaves(node.meta["val"])
+    results = [along(channels, axis, value.shape) for axis, value in zip(found.outputs, values, strict=True)]
+    return results[0] if isinstance(node.meta["val"], Tensor) else results
 
 
 def _getitem(trace: ChannelTrace, node: Call) -> ChannelIds:
@@ -198,25 +302,31 @@ def _pad(trace: ChannelTrace, node: Call) -> ChannelIds:
     return ids
 
 
-RULES: Mapping[Any, Rule] = {
+RULES: Mapping[Any, Rule] = {  # None: of all others
     **dict.fromkeys(POSITIONWISE, _positionwise),
     **dict.fromkeys((aten.div, aten.div_, aten.pow), _divide),
     **dict.fromkeys(POOLINGS, _pool),
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(MOVEMENTS, _move),
     **dict.fromkeys(CONVOLUTIONS, convolution),
+    **dict.fromkeys(TRANSPOSED, transposed_convolution),
     **dict.fromkeys(NORMS, norm),
     **dict.fromkeys((aten.cat, aten.concat), _cat),
     **dict.fromkeys((aten.split, aten.chunk, aten.split_with_sizes), _split),
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), _pad),
     aten.slice: _slice,
+    aten.pixel_shuffle: _pixel_shuffle,
+    aten.pixel_unshuffle: _pixel_unshuffle,
+    aten.glu: _glu,
     aten.channel_shuffle: _shuffle,
     aten._assert_tensor_metadata: lambda trace, node: None,  # part of a change of dtype; has no effect
     operator.getitem: _getitem,
-    **dict.fromkeys(PRODUCTS, product),
+    **dict.fromkeys(PRODUCTS, _product),
+    aten.embedding: embedding,
     **dict.fromkeys((aten.layer_norm, aten.rms_norm), layer_norm),
     aten.scaled_dot_product_attention: attention,
     aten.softmax: softmax,
     aten.linear: linear,
     aten.prelu: prelu,
+    None: _any,
 }

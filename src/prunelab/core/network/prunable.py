@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from torch import Tensor, nn
 
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # (in, out / groups, ...)
 SEVERAL = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # layers with more than one weight
 
 
@@ -22,7 +23,7 @@ def _weights(module: nn.Module) -> list[Tensor]:
     """All but those of its submodules."""
     if isinstance(module, SEVERAL):
         return [p for name, p in module.named_parameters(recurse=False) if "weight" in name]
-    return [module.weight] if isinstance(module, PRUNABLE) else []
+    return [module.weight] if isinstance(module, (*PRUNABLE, *TRANSPOSED)) else []
 
 
 def prunable_weights(net: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Parameter]:
