@@ -73,7 +73,7 @@ class Encoder(nn.Module):
         return self.head(self.norm(self.blocks(self.embed(x))).mean(1))
 
 
-class Patches(nn.Module):
+class Images(nn.Module):
     """An encoder of patches of images, with a class for each of its outputs."""
 
     def __init__(self, num_classes: int) -> None:
@@ -103,8 +103,38 @@ def with_weights() -> Encoder:
 
 
 def encoder_layers() -> Encoder:
-    layer = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+    layer = nn.TransformerEncoderLayer(12, 4, 16, batch_first=True)
     return Encoder(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+
+
+class Patches(nn.Module):
+    """A vision transformer's beginning: a class token, position embeddings, and a size written into a reshape."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.image_size = self.hidden_dim = width  # the same number by chance
+        self.conv, self.cls_token = nn.Conv2d(3, width, 4, 4), nn.Parameter(torch.randn(1, 1, width))
+        self.pos_embed, self.encoder = nn.Parameter(torch.randn(1, 10, width)), Block(width, Torchs(width, 3))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).reshape(len(x), self.hidden_dim, -1).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        return self.head(self.norm(self.encoder(x))[:, 0])
+
+
+class Tokens(nn.Module):
+    """As BERT begins: embeddings of tokens, and of their positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(20, 12), nn.Embedding(9, 12)
+        self.register_buffer("position_ids", torch.arange(9)[None], persistent=False)
+        self.norm, self.encoder, self.head = nn.LayerNorm(12), Block(12, Separate(12, 3)), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.tokens(x) + self.positions(self.position_ids[:, : x.shape[1]]))
+        return self.head(self.encoder(x)[:, 0])
 
 
 class ChannelNorm(nn.LayerNorm):

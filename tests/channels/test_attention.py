@@ -13,6 +13,8 @@ from attention_nets import (
     ChannelNorm,
     Encoder,
     Fused,
+    Patches,
+    Tokens,
     encoder_layers,
     fused,
     scrambled,
@@ -101,6 +103,26 @@ def test_a_head_removed_by_hand_leaves_the_same_network() -> None:
     assert torch.equal(net(x), by_hand(x))
 
 
+EMBEDDED = {"patches": (Patches, torch.randn(2, 3, 12, 12)), "tokens": (Tokens, torch.randint(0, 20, (2, 7)))}
+
+
+@pytest.mark.parametrize(("make", "x"), EMBEDDED.values(), ids=EMBEDDED)
+def test_embeddings_and_class_tokens_are_cut_with_their_stream(make: Callable[[], nn.Module], x: Tensor) -> None:
+    net = scrambled(make())
+    units = bound(net, Channels(), x)
+    assert {group.kind for group in units.groups} == {"stream", "head", "linear"}
+    keep = some(units)
+    mask(net, units, keep)
+    check = EquivalenceCheck(net, x)
+    shrink(net, units.plan(keep))
+    check.certify(net)
+    if isinstance(net, Patches):
+        assert (net.cls_token.shape, net.pos_embed.shape) == ((1, 1, 6), (1, 10, 6))
+        assert (net.hidden_dim, net.image_size) == (6, 12)
+    else:
+        assert (net.tokens.embedding_dim, net.positions.weight.shape) == (6, (9, 6))
+
+
 def test_a_number_that_happens_to_be_that_of_the_heads_is_left_alone() -> None:
     net = Encoder(Block(12, Fused(12, 4)))
     net.blocks[0].attn.depth = 4  # type: ignore[union-attr]
@@ -145,6 +167,24 @@ def test_slim_attention_is_torchs_with_fewer_heads(batch_first: bool, mask_of: s
         assert (found is None) == (weights is None)
         if weights is not None:
             torch.testing.assert_close(found, weights)
+
+
+@torch.no_grad()
+def test_in_eval_mode_a_fused_kernel_computes_the_same_or_is_left_out() -> None:
+    def without_kernel() -> Tensor:
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            return net(x)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+
+    net, x = scrambled(encoder_layers()).eval(), torch.randn(2, 5, 3)
+    units = bound(net, Channels())
+    keep = some(units)
+    mask(net, units, keep)
+    torch.testing.assert_close(net(x), without_kernel())
+    shrink(net, units.plan(keep))
+    torch.testing.assert_close(net(x), without_kernel())
 
 
 def test_slim_attention_of_two_values_is_refused() -> None:
@@ -251,6 +291,7 @@ def test_plans_without_counts_read_as_before_and_others_survive_json() -> None:
     assert plan
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert plan.below("net").counts == {("attn", "num_heads"): 2}
+    assert plan.below("net.attn").counts == {("", "num_heads"): 2}  # of the submodule itself
     assert plan.then(Plan(counts={("net.attn", "num_heads"): 1})).counts == {("net.attn", "num_heads"): 1}
     with pytest.raises(ValueError, match="not a plan"):
         Plan.from_json({**old, "counts": {"attn": {"num_heads": "2"}}})

@@ -15,6 +15,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
+from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.prunable import prunable_weights
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -350,9 +351,11 @@ def cut_at_random(net: nn.Module, example: tuple[Tensor, ...], seed: int) -> flo
     g = torch.Generator().manual_seed(seed)
     scores = {name: torch.rand(len(numbers), generator=g) for name, numbers in units.numbers.items()}
     keep = Uniform()(scores, 0.3 + 0.5 * float(torch.rand(1, generator=g)))
+    masks = units.expand(keep)
     with torch.no_grad():
-        for name, mask in units.expand(keep).items():
+        for name, mask in masks.items():
             net.get_parameter(name).mul_(mask)
+    take_notice(net, units.norms, masks)
     witness = EquivalenceCheck(net, example)
     shrink(net, units.plan(keep))
     witness.certify(net)

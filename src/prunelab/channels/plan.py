@@ -15,14 +15,14 @@ class Plan:
     keep: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)  # (tensor, axis) -> kept indices, ascending
     pads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # ConstantPad modules -> their new padding
     blocks: Mapping[str, str] = field(default_factory=dict)  # removed modules -> "Identity" or "ReLU"
-    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (module, attribute) -> number left
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (module, attribute) -> the number it gets
 
     def __bool__(self) -> bool:
         return bool(self.keep or self.pads or self.blocks or self.counts)
 
     def below(self, prefix: str) -> "Plan":
         """The same plan for the submodule `prefix`, which must contain all of it."""
-        names = [*(name for name, _ in self.keep), *self.pads, *self.blocks, *(m for m, _ in self.counts)]
+        names = [*(name for name, _ in self.keep), *self.pads, *self.blocks, *(f"{m}." for m, _ in self.counts)]
         if outside := [name for name in names if not name.startswith(f"{prefix}.")]:
             raise ValueError(f"{outside[0]} is not part of {prefix}")
         cut = len(prefix) + 1

@@ -15,7 +15,7 @@ from prunelab.core.network.living_norms import forget
 
 # Modules whose sizes surgery updates.
 RESIZED = (
-    nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.PReLU, nn.Embedding, nn.LayerNorm, nn.RMSNorm,
+    nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.PReLU, nn.Embedding,
     nn.MultiheadAttention,
 )  # fmt: skip
 STAND_INS = {"Identity": nn.Identity, "ReLU": nn.ReLU}
@@ -169,10 +169,10 @@ def _adjust(module: nn.Module, tensor: str, axis: int, kept: Tensor) -> None:
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
         forget(module)
         module.normalized_shape = (count,)
-    elif isinstance(module, nn.MultiheadAttention):
-        slim(module)
     elif isinstance(module, nn.Embedding) and axis == 1:
         module.embedding_dim = count
+    elif isinstance(module, nn.MultiheadAttention):
+        slim(module)
 
 
 def _adjust_convolution(module: _ConvNd, axis: int, kept: Tensor) -> None:

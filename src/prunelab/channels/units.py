@@ -196,7 +196,9 @@ class Channels(PrunableStructure):
     @property
     def norms(self) -> Mapping[str, int]:
         graph = self.graph
-        return {} if graph is None else {n: a for n, a in graph.norms.items() if (self.places[n, 0] >= 0).any()}
+        if graph is None:
+            return {}
+        return {n: a for n, a in graph.norms.items() if (self._selected(graph.places[n, 0]) >= 0).any()}
 
     @property
     def makers(self) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ class Channels(PrunableStructure):
         return Plan(
             kept,
             {module: padding for module, padding in pads.items() if padding is not None},
-            counts={where: c.left(alive) for where, c in self._graph.counts.items() if not alive[c.units].all()},
+            counts={where: int(alive[u].sum()) for where, u in self._graph.counts.items() if not alive[u].all()},
         )
 
 

@@ -24,7 +24,10 @@ def attention(trace: ChannelTrace, node: Call) -> ChannelIds:
     shape = node.meta["val"].shape
     _meet(trace, query, key, value)
     if isinstance(mask := argument(node, 3, "attn_mask"), Node):
-        _meet(trace, value, _of_mask(trace, mask, value))
+        if isinstance(ids := trace.ids(mask), Tensor):
+            _meet(trace, value, _by_head(ids))
+        else:
+            trace.meet(mask, narrowed(value.expand(shape), mask.meta["val"].shape))
     return value.expand(shape)
 
 
@@ -56,14 +59,6 @@ def _by_head(ids: Tensor) -> Tensor:
 def _meet(trace: ChannelTrace, *operands: Tensor) -> None:
     for other in operands[1:]:
         trace.coupling.join(operands[0], other)
-
-
-def _of_mask(trace: ChannelTrace, mask: Node, value: Tensor) -> Tensor:
-    ids = trace.ids(mask)
-    if isinstance(ids, Tensor):
-        return _by_head(ids)
-    trace.meet(mask, narrowed(value, mask.meta["val"].shape))  # a constant, or made of a parameter as a table of biases
-    return value[..., :1, :1]
 
 
 def free_axis(node: Node, ids: Tensor) -> int:

@@ -20,6 +20,7 @@ from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.measure.latency import suited
 
+WIDTHS = ("dim", "head_size", "hidden", "channels", "features", "planes", "embd")  # in names of numbers of channels
 Place = tuple[str, int]  # (parameter or buffer, axis)
 
 
@@ -52,18 +53,6 @@ class Pad:
 
 
 @dataclass(frozen=True)
-class Count:
-    """A number of a module's own that counts heads, or their channels."""
-
-    units: Tensor  # the heads; -1: no unit, it stays
-    each: int  # what one of them adds
-
-    def left(self, alive: Tensor) -> int:
-        """`alive` is by unit, its last entry for no unit."""
-        return self.each * int(alive[self.units].sum())
-
-
-@dataclass(frozen=True)
 class ChannelGraph:
     """Every unit of a network by index, and where its channels are."""
 
@@ -73,7 +62,7 @@ class ChannelGraph:
     stays: Mapping[str, str]  # weights whose channels must stay -> why
     pads: Mapping[str, Pad] = field(default_factory=dict)  # by module
     norms: Mapping[str, int] = field(default_factory=dict)  # scales of norms over units -> their axis in the input
-    counts: Mapping[tuple[str, str], Count] = field(default_factory=dict)  # (module, attribute)
+    counts: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)  # (module, attribute) -> units it counts
     axes: Mapping[str, int] = field(default_factory=dict)  # of makers whose channels do not lie along axis 0
 
     def makes(self, place: Place) -> bool:
@@ -103,13 +92,8 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
     """The program of `net` on `example`, with fixed shapes. Raises TracingError, a ValueError."""
     inputs = suited(net, example)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a kernel for a whole layer would hide its operations
-    try:
-        with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
-            program = export_program(net, inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
+        program = export_program(net, inputs)
     for node in program.graph.nodes:
         sizes = [size for x in tree_leaves(node.meta.get("val")) if isinstance(x, Tensor) for size in x.shape]
         if not all(isinstance(size, int) for size in sizes):
@@ -169,19 +153,30 @@ def _resolve(trace: ChannelTrace) -> ChannelGraph:
         reasons,
         {module: Pad(padding, pair, unit_of[pads[module]]) for module, (padding, pair, _) in trace.pads.items()},
         {name: axis for name, axis in trace.norms.items() if (name, 0) in places},
-        _counts(trace, classes, unit_of),
+        _counts(trace, heads, classes, unit_of),
         trace.axes,
     )
 
 
-def _counts(trace: ChannelTrace, classes: Tensor, unit_of: Tensor) -> dict[tuple[str, str], Count]:
-    """The numbers of modules that hold as many as there are heads, by name, or channels of heads."""
-    counts = {}
-    for path, heads, size in trace.sizes:
-        units, each, module = unit_of[classes[heads]], size // len(heads), trace.net.get_submodule(path)
+def _counts(trace: ChannelTrace, heads: set[int], classes: Tensor, unit_of: Tensor) -> dict[tuple[str, str], Tensor]:
+    """By module and attribute, the units that a number counts by which the module's code shapes a tensor."""
+    counts: dict[tuple[str, str], Tensor] = {}
+    for path, channels in trace.sizes:
+        units, module = unit_of[classes[channels]], trace.net.get_submodule(path)
+        of_heads = len(units.unique()) == len(units) and not heads.isdisjoint(classes[channels].tolist())
         for name, value in vars(module).items():
-            of_heads = "head" in name and not name.endswith(("dim", "size"))  # head_dim may be the same number
-            fits = of_heads if each == 1 else not isinstance(module, nn.MultiheadAttention)
-            if fits and type(value) is int and value == size and (units >= 0).any():
-                counts[path, name] = Count(units, each)
+            if (
+                type(value) is int
+                and value == len(units)
+                and (units >= 0).any()
+                and _counts_such(module, name, of_heads)
+            ):
+                counts.setdefault((path, name), units)
     return counts
+
+
+def _counts_such(module: nn.Module, name: str, of_heads: bool) -> bool:
+    """By its name, as two numbers may be the same by chance."""
+    if of_heads:
+        return "head" in name and not name.endswith(("dim", "size"))
+    return any(word in name for word in WIDTHS) and not isinstance(module, nn.MultiheadAttention)

@@ -71,6 +71,17 @@ def linear(trace: ChannelTrace, node: Call) -> ChannelIds:
     return _produce(trace, node, name, "linear", produced, bias, along(produced, -1, node.meta["val"].shape))
 
 
+def embedding(trace: ChannelTrace, node: Call) -> ChannelIds:
+    """Rows of a weight by the numbers of tokens."""
+    weight = node.args[0]
+    name = trace.tensor_name(weight)
+    if name is None or trace.ids(weight) is not None:
+        raise UnknownError("with computed weights")
+    channels = trace.outputs(name, weight.meta["val"].shape[1], 1)
+    trace.assign(weight, 1, channels)
+    return along(channels, -1, node.meta["val"].shape)
+
+
 def _inputs(trace: ChannelTrace, node: Call, axis: int, made: int = 0) -> tuple[Tensor, str]:
     """The input channels of a layer, along `axis`, and the name of its weight, which makes channels along `made`."""
     inputs, name = channels_of(trace.require(node.args[0]), axis), trace.tensor_name(node.args[1])

@@ -14,7 +14,7 @@ from prunelab.channels.tracing.attention import PRODUCTS, attention, free_axis, 
 from prunelab.channels.tracing.bounds import least
 from prunelab.channels.tracing.channel_ids import along, channels_of, concatenate, narrowed, thin, varying
 from prunelab.channels.tracing.elements import inputs_of
-from prunelab.channels.tracing.layers import convolution, linear, norm, prelu, transposed_convolution
+from prunelab.channels.tracing.layers import convolution, embedding, linear, norm, prelu, transposed_convolution
 from prunelab.channels.tracing.norms import layer_norm
 from prunelab.channels.tracing.operations import (
     CONVOLUTIONS,
@@ -28,6 +28,7 @@ from prunelab.channels.tracing.operations import (
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, Rule, UnknownError, argument
 
 aten = torch.ops.aten
+RESHAPES = {aten.view, aten.reshape, aten.unflatten}
 PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 
 
@@ -124,7 +125,8 @@ def _move(trace: ChannelTrace, node: Call) -> ChannelIds:
             moved = moved.narrow(axis, 0, 1).expand_as(moved)
     if free is not None and free != axes[-1]:
         trace.heads.append(moved.unique())
-    trace.note_heads(node, moved)
+    if packet in RESHAPES:
+        trace.note_size(node, moved)
     return moved
 
 
@@ -237,6 +239,11 @@ def _glu(trace: ChannelTrace, node: Call) -> ChannelIds:
     return thin(value)
 
 
+def _product(trace: ChannelTrace, node: Call) -> ChannelIds:
+    of_two = all(trace.ids(arg) is not None for arg in node.args[:2])
+    return product(trace, node) if of_two else _any(trace, node)
+
+
 def _any(trace: ChannelTrace, node: Call) -> ChannelIds:
     """An operation without a rule: what a probe finds out."""
     ids = {arg: trace.require(arg) for arg in node.all_input_nodes if trace.ids(arg) is not None}
@@ -314,7 +321,8 @@ RULES: Mapping[Any, Rule] = {  # None: of all others
     aten.channel_shuffle: _shuffle,
     aten._assert_tensor_metadata: lambda trace, node: None,  # part of a change of dtype; has no effect
     operator.getitem: _getitem,
-    **dict.fromkeys(PRODUCTS, product),
+    **dict.fromkeys(PRODUCTS, _product),
+    aten.embedding: embedding,
     **dict.fromkeys((aten.layer_norm, aten.rms_norm), layer_norm),
     aten.scaled_dot_product_attention: attention,
     aten.softmax: softmax,

@@ -45,7 +45,7 @@ class ChannelTrace:
     pads: dict[str, tuple[tuple[int, ...], int, Tensor]] = field(default_factory=dict)  # module -> padding, pair, zeros
     norms: dict[str, int] = field(default_factory=dict)  # scales of norms over channels -> their axis in the input
     heads: list[Tensor] = field(default_factory=list)  # the channels of attention heads, one a head
-    sizes: list[tuple[str, Tensor, int]] = field(default_factory=list)  # (module, heads, size of an axis of them)
+    sizes: list[tuple[str, Tensor]] = field(default_factory=list)  # (module, channels along an axis that it shaped)
     whole: dict[str, str] = field(default_factory=dict)  # tensors used by an unknown operation -> the reason
     laws: dict[str, Law | None] = field(default_factory=dict)  # what probes of operations found
 
@@ -145,14 +145,12 @@ class ChannelTrace:
         """The channels that a weight produces; the same at each use."""
         return self.sites[weight, axis] if (weight, axis) in self.sites else self.coupling.new(count)
 
-    def note_heads(self, node: Call, ids: Tensor) -> None:
-        """Where heads lie along an axis after `node`: its module may hold the size of that axis."""
+    def note_size(self, node: Call, ids: Tensor) -> None:
+        """Records a reshaped axis of channels: its size may be a number that the module around `node` holds."""
         for axis in varying(ids):
-            heads, channels = ids.unique(), channels_of(ids, axis)
-            if channels is not None and any(torch.isin(heads, known).all() for known in self.heads):
-                each, rest = divmod(len(channels), len(heads))
-                if not rest and torch.equal(channels, channels[::each].repeat_interleave(each)):
-                    self.sizes.append((self.module(node)[0], heads, len(channels)))
+            channels = channels_of(ids, axis)
+            if channels is not None and len(channels.unique_consecutive()) == len(channels.unique()):
+                self.sizes.append((self.module(node)[0], channels))
 
     def module(self, node: Call) -> tuple[str, nn.Module]:
         """The innermost module that called an operation."""
@@ -166,7 +164,7 @@ class ChannelTrace:
     def _call(self, node: Call) -> ChannelIds:
         packet = _packet(node)
         self.sited: set[str] = set()
-        if all(self._values.get(arg) is None for arg in inputs_of(node)):
+        if packet is not torch.ops.aten.embedding and all(self._values.get(arg) is None for arg in inputs_of(node)):
             self._elements[node] = self._follow_elements(node)
             return None
         try:
@@ -230,7 +228,14 @@ def first_names(net: nn.Module) -> dict[str, str]:
 
 def _is_unread(node: Node) -> bool:
     """Whether the network computes it in vain, as attention weights that nobody asked for."""
-    return all(user.op == "call_function" and _is_unread(user) for user in node.users)
+    ahead, seen = list(node.users), set(node.users)
+    while ahead:
+        if (user := ahead.pop()).op != "call_function":
+            return False
+        new = user.users.keys() - seen
+        ahead.extend(new)
+        seen |= new
+    return True
 
 
 def _packet(node: Call) -> Any:
