@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ def main() -> None:
     from prunelab.job.help import help_text, is_asked
 
     if is_asked(sys.argv[1:]):
-        print(help_text(conf_dir(), sys.argv[1:]))
+        with suppress(BrokenPipeError):  # as of `| head`
+            print(help_text(conf_dir(), sys.argv[1:]), flush=True)
         return
     sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
@@ -44,19 +46,15 @@ def main() -> None:
 
 
 def _in_a_line(error: Exception) -> str:
-    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from prunelab.job.mistakes import explain
     from prunelab.store.failure import one_line
-    from prunelab.store.folder import RunDir
 
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain(error)
-    if HydraConfig.initialized() and (folder := RunDir(Path(HydraConfig.get().runtime.output_dir))).failure():
-        return f"{one_line(error)}; the traceback is in {folder.path / 'failure.json'}"
-    return f"{one_line(error)}; --traceback shows where"
+    return f"{one_line(error)}; {getattr(error, '__notes__', ['--traceback shows where'])[-1]}"
 
 
 def task(cfg: "DictConfig") -> float:
@@ -74,6 +72,11 @@ def task(cfg: "DictConfig") -> float:
                 raise
             print(f"train: {printable(outcome)}", file=sys.stderr)
             sys.exit(BUSY if isinstance(outcome, Busy) else stop.status)
+        except Exception as error:
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            if (folder / "failure.json").exists():
+                error.add_note(f"the traceback is in {folder / 'failure.json'}")
+            raise
         except (SystemExit, KeyboardInterrupt):
             if stop:  # a second Ctrl-C, for which Lightning has another status
                 sys.exit(stop.status)

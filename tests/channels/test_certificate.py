@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.channels import units
-from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
+from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError, difference
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.network.prunable import prunable_weights
@@ -237,3 +237,12 @@ def test_float32_is_exact_in_a_comparison_whatever_training_allows() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("constant", [-1e9, torch.finfo(torch.float32).min, 0.0])
+def test_a_constant_that_both_return_hides_no_difference(constant: float) -> None:
+    before = torch.tensor([[1.0, 2.0, constant]], dtype=torch.float64)
+    after = before + torch.tensor([[0.0, 1e-3, 0.0]], dtype=torch.float64)
+    assert difference([before], [after]) > 1e-8
+    assert difference([before], [before.clone()]) == 0
+    assert difference([before[:, :0]], [before[:, :0]]) == 0

@@ -67,6 +67,16 @@ FAULTS: dict[str, tuple[Forward, set[int], str]] = {
 }  # fmt: skip
 
 
+def test_neither_a_gate_at_0_nor_a_large_constant_beside_hides_a_difference() -> None:
+    wrong = only(2, lambda x: x * (1 + 0.1 * (x.shape[1] != 8)))
+    gated = Net(lambda m, x, i: x + m.gate * wrong(m, x, i))
+    gated.gate = nn.Parameter(torch.zeros(1))
+    assert kept(gated) == {2}
+    ruled_out = Net(wrong)
+    ruled_out.head.register_forward_hook(lambda m, args, out: out.masked_fill(torch.arange(5) > 2, -1e9))
+    assert kept(ruled_out) == {2}
+
+
 @pytest.mark.parametrize(("between", "faulty", "why"), FAULTS.values(), ids=FAULTS)
 def test_the_groups_at_fault_are_kept_with_the_reason_and_the_others_can_be_cut(
     between: Forward, faulty: set[int], why: str, caplog: pytest.LogCaptureFixture

@@ -37,6 +37,7 @@ def test_an_option_tells_what_can_be_set_in_it_and_in_its_parts() -> None:
     assert "prune/regrow=gradient\n" in text
     assert "  prune.pruning.pruner.regrow.every=100it" in text
     assert "seed=" not in text  # the command's own
+    assert "  distill.weight=0.9 " in help_text(conf_dir(), ["+distill=logits", "--help"])
     assert "  optim.optimizer.lr=0.1 " in help_text(conf_dir(), ["optim=sgd", "-h"])
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from compose import compose_job, job_from
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from prunelab.job import check
+from prunelab.lit.classifier import Classifier
 
 ONE = ("prune=usp", "rate=0.5", "epochs=2")
 
@@ -44,6 +46,33 @@ def test_a_logger_whose_package_is_absent_is_refused(name: str, tmp_path: Path, 
     monkeypatch.setattr(check, "find_spec", lambda package: None)
     with pytest.raises(ValueError, match=rf"logger={name} needs a package: pip install 'prunelab\[{name}\]'"):
         job_from(compose_job([f"logger={name}"], tmp_path))
+
+
+def test_a_folder_of_the_name_of_a_package_is_none(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mlflow").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if getattr(check.find_spec("mlflow"), "origin", None):
+        pytest.skip("MLflow is installed")
+    with pytest.raises(ValueError, match="logger=mlflow needs a package"):
+        job_from(compose_job(["logger=mlflow"], tmp_path))
+
+
+def test_an_observer_without_a_logger_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="callbacks=lr_monitor writes to a logger, and there is none; add logger=csv"):
+        job_from(compose_job(["callbacks=lr_monitor", "logger=none"], tmp_path))
+
+
+def test_runs_end_whether_the_job_succeeds_or_fails(
+    job: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(ExperimentWriter, "finish", lambda self: ended.append("run"), raising=False)
+    job(*ONE, "logger=csv", folder=tmp_path / "ends")
+    assert ended == ["run"]
+    monkeypatch.setattr(Classifier, "training_step", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        job(*ONE, "logger=csv", folder=tmp_path / "fails")
+    assert ended == ["run"] * 2
 
 
 def test_weights_and_biases_offline(job: Callable[..., Any], tmp_path: Path) -> None:

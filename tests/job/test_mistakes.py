@@ -53,6 +53,7 @@ def test_a_value_that_nothing_reads_is_refused(typed: str, message: str, tmp_pat
     assert str(caught.value).startswith(message)
 
 
-def test_a_value_that_an_interpolation_reads_is_taken(tmp_path: Path) -> None:
-    job = job_from(compose_job(["+peak=0.3", "optim.optimizer.lr=${peak}"], tmp_path))
+@pytest.mark.parametrize("read", ["${peak}", "${ peak }", "${oc.select:peak}", "${oc.select: peak,1}"])
+def test_a_value_that_an_interpolation_reads_is_taken(read: str, tmp_path: Path) -> None:
+    job = job_from(compose_job(["+peak=0.3", f"optim.optimizer.lr='{read}'"], tmp_path))
     assert job.config["optim"]["optimizer"]["lr"] == 0.3

@@ -1,6 +1,7 @@
 """The train command: a sweep up to its table, and mistakes reported in one line before any job."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,14 @@ def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
     assert message in output
     assert "Traceback" not in output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_path: Path) -> None:
+    status, output = train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", cwd=tmp_path)
+    assert status == 1
+    assert re.search(r"^train: ValueError: epoch 1: .* the traceback is in outputs/tiny/.*/failure.json$", output, re.M)
+    assert "Traceback" not in output
+    assert "Traceback" in train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", "--traceback", cwd=tmp_path)[1]
 
 
 def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:

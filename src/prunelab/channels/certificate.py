@@ -21,6 +21,7 @@ from prunelab.core.numbers.seeding import seeded_python
 from prunelab.core.types import Example
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
+CONSTANT = 1e4  # times the largest value that differs: what is larger sets no scale
 CEILING = 1e-2  # of the tolerance
 NOISE = 16  # times the masked network's own rounding error is tolerated: deep networks in train mode amplify it
 
@@ -176,5 +177,14 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
     """The largest, as a fraction of the largest value; infinite where shapes differ or a value is not finite."""
     if [x.shape for x in a] != [x.shape for x in b]:
         return float("inf")
-    differences = [float((x - y).abs().max() / x.abs().max().clamp_min(1e-30)) for x, y in zip(a, b, strict=True)]
-    return max(differences) if all(math.isfinite(error) for error in differences) else float("inf")
+    differences = [_relative(x, y) for x, y in zip(a, b, strict=True) if x.numel()]
+    return max(differences, default=0.0) if all(map(math.isfinite, differences)) else float("inf")
+
+
+def _relative(x: Tensor, y: Tensor) -> float:
+    """A constant that both have, as -1e9 for what is ruled out, makes no difference small."""
+    differ = x != y
+    if not differ.any():
+        return 0.0
+    largest = torch.minimum(x.abs().max(), CONSTANT * x.abs()[differ].max())
+    return float((x - y).abs()[differ].max() / largest.clamp_min(1e-30))

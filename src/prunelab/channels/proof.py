@@ -119,12 +119,17 @@ def _about_half(name: str, units: int) -> Tensor:
 
 @torch.no_grad()
 def _randomise(net: nn.Module) -> None:
-    """Weights of variance 1 / fan-in; scales, shifts and running statistics in [0.5, 1.5); single numbers stay."""
+    """Weights of variance 1 / fan-in; scales, shifts and running statistics in [0.5, 1.5); single numbers stay.
+
+    But not at 0, where a gate, as of ReZero, would hide its branch.
+    """
     for name, parameter in net.named_parameters():
         if parameter.is_floating_point() and parameter.numel() > 1:
             values = torch.rand(parameter.shape, generator=derived_generator(f"proof {name}", 0))
             wide = (2 * values - 1) * math.sqrt(3 / max(1, parameter[0].numel()))
             parameter.copy_(wide if parameter.dim() > 1 else values + 0.5)
+        elif parameter.numel() == 1 and parameter == 0:
+            parameter.fill_(0.5)
     for name, module in net.named_modules():
         if isinstance(module, _NormBase) and module.running_mean is not None and module.running_var is not None:
             generator = derived_generator(f"proof {name}", 0)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from prunelab.channels.plan import Plan
 from prunelab.channels.slim_attention import slim
-from prunelab.core.network.living_norms import forget
+from prunelab.core.network.living_norms import call_layers, forget
 
 # Modules whose sizes surgery updates.
 RESIZED = (
@@ -36,6 +36,8 @@ def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> 
     for optimizer in optimizers:
         _check_state(optimizer, tensors, cuts)
     _adjust_modules(net, cuts)
+    if plan.keep:
+        call_layers(net)
     for path, padding in plan.pads.items():
         net.get_submodule(path).padding = padding  # type: ignore[assignment]
     for (path, name), count in plan.counts.items():

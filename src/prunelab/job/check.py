@@ -35,6 +35,7 @@ SEEDS = 2**32  # NumPy takes no others
 BELOW = {
     "optim.label_smoothing": 1,
     "optim.finetune": inf,
+    "distill.temperature": inf,
     "optim.optimizer.lr": inf,
     "optim.optimizer.momentum": 1,
     "optim.optimizer.weight_decay": inf,
@@ -77,6 +78,7 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if cfg.pretrained not in (None, "auto"):
         weights_file(cfg.pretrained)
     _check_loggers(cfg)
+    _check_observers(cfg)
     check_used(cfg)
     check_retrain(cfg, overrides)
     _check_rates(cfg, overrides)
@@ -89,8 +91,17 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def _check_loggers(cfg: DictConfig) -> None:
     for name, package in LOGGERS.items():
-        if name in OmegaConf.to_yaml(cfg.get("logger") or {}) and find_spec(package) is None:
+        spec = find_spec(package) if name in OmegaConf.to_yaml(cfg.get("logger") or {}) else True
+        if spec is None or getattr(spec, "origin", "") is None:  # absent, or a mere folder of that name
             raise ValueError(f"logger={package} needs a package: pip install 'prunelab[{package}]'")
+
+
+def _check_observers(cfg: DictConfig) -> None:
+    """Refuses callbacks of Lightning that only log, without a logger."""
+    callbacks = OmegaConf.to_yaml(cfg.get("callbacks") or {})
+    for name, option in (("LearningRateMonitor", "lr_monitor"), ("DeviceStatsMonitor", "device_stats")):
+        if name in callbacks and not cfg.get("logger"):
+            raise ValueError(f"callbacks={option} writes to a logger, and there is none; add logger=csv")
 
 
 def _only_evaluates(cfg: DictConfig) -> bool:

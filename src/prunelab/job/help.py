@@ -27,7 +27,7 @@ def is_asked(words: Sequence[str]) -> bool:
 def help_text(conf: Path, words: Sequence[str]) -> str:
     """Of the options that `words` choose, else of the whole command. `conf` is the folder of YAML files."""
     folders = [conf, *_of_the_user(words)]
-    files = [file for word in words if (file := _file(folders, *word.partition("=")[::2]))]
+    files = [file for word in words if (file := _file(folders, *word.lstrip("+").partition("=")[::2]))]
     return "\n\n".join(_option(folders, file) for file in files) or _command(folders)
 
 
@@ -80,9 +80,7 @@ def _values(file: Path) -> list[tuple[str, str]]:
     """`path.to.value=default` and the comment of each value in a file, but for those that it takes from others."""
     text = re.sub(r"\n#", " #", file.read_text())  # a comment may go on in the next line
     top, path, found = _top(file), list[tuple[int, str]](), []
-    for indent, key, value, comment in re.findall(
-        r"^( *)(\w+):(?: +([^#\n]*[^#\s]))?(?: +# (.*))?$", text, re.MULTILINE
-    ):
+    for indent, key, value, comment in re.findall(LINE, text, re.MULTILINE):
         path = [(depth, name) for depth, name in path if depth < len(indent)] + [(len(indent), key)]
         full = ".".join([*top, *(name for _, name in path)])
         taken = "${" in value

@@ -43,7 +43,7 @@ def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
     for section, keys in SECTIONS.items():
         names += [f"{section}.{key}" for key in cfg.get(section) or () if key not in keys]
     for name in names:
-        if not re.search(rf"\$\{{([\w.]+:)?{re.escape(name)}[}}.,\[]", OmegaConf.to_yaml(cfg)):
+        if not re.search(rf"\$\{{\s*([\w.]+:\s*)?\.*{re.escape(name)}\s*[}}.,\[]", OmegaConf.to_yaml(cfg)):
             raise ValueError(_unknown_key(name, cfg, f"{name}: nothing reads it"))
 
 

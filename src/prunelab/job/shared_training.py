@@ -17,6 +17,7 @@ from prunelab.store.json_file import read_json, write_json
 from prunelab.store.result import Result
 from prunelab.store.signals import StopRequest
 
+FOREIGN = "prunelab.models.timm."  # whose version is not kept
 log = logging.getLogger(__name__)
 KNOWN = {"prunelab", "torch", "torchvision", "lightning"}  # whose code has a version; yours may change without one
 
@@ -63,7 +64,7 @@ def may_share(job: Job) -> bool:
     scratch = not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
     changed = str(job.versions["commit"]).endswith("+")
     targets = [str(value) for key, value in job.values.items() if key.endswith("_target_")]
-    known = all(target.partition(".")[0] in KNOWN for target in targets)
+    known = all(target.partition(".")[0] in KNOWN and not target.startswith(FOREIGN) for target in targets)
     return scratch and known and not changed
 
 

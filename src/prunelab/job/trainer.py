@@ -27,6 +27,7 @@ from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
 from prunelab.store.signals import Interrupted, StopRequest
 from prunelab.tensorboard.histograms import Distributions
+from prunelab.tensorboard.logger import end_runs
 
 
 def make_trainer(
@@ -71,7 +72,11 @@ def make_trainer(
             Distributions(),
             RngState(),
             BufferSync(),
-            LambdaCallback(on_train_start=begin, on_validation_start=lambda *_: stop.listen()),
+            LambdaCallback(
+                on_train_start=begin,
+                on_validation_start=lambda *_: stop.listen(),
+                on_exception=lambda trainer, *_: end_runs(trainer.loggers),
+            ),
             checkpoints,
             *([PhaseBar([c.pruner for c in callbacks if isinstance(c, Pruning)])] if sys.stderr.isatty() else []),
         ],

@@ -56,6 +56,8 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
                 hook = _recorder(layer, names, calls)
                 stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
         stack.enter_context(preserve_state(net))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)  # kernels for whole layers of attention would hide these
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # one image is not worth compiling for
         net(*(example if isinstance(example, tuple) else (example,)))
     return calls

@@ -17,6 +17,7 @@ from prunelab.core.allocation import Allocation
 from prunelab.core.context import Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
+from prunelab.core.network.living_norms import LivingNorm
 from prunelab.core.network.prunable import layer_weights
 from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.pruner import Pruner
@@ -86,6 +87,7 @@ def prune(
     pruner.attach(small, example, lambda count, _: batches[:count], loss)
     pruner.update(Progress(step=0, total=1, epoch=1))
     plan = _structure(pruner).plan(pruner.keep)
+    _check_living(net, plan)
     real = batches[0][0][:IMAGES] if batches else None
     check = EquivalenceCheck(small, real if real is not None and len(real) >= LEAST else random_inputs(example))
     shrink(small, plan)
@@ -95,6 +97,18 @@ def prune(
     shrink(net, plan, [optimizer] if optimizer else [])
     drop_graphs()  # which torch.compile has made of the large network
     return net, report
+
+
+def _check_living(net: nn.Module, plan: Plan) -> None:
+    """Refuses to cut other channels than a Pruner has masked: `net` would be another with them."""
+    for path, module in net.named_modules():
+        if isinstance(module, LivingNorm):
+            living, kept = module.living.nonzero().flatten().tolist(), plan.keep.get((f"{path}.weight", 0))
+            if kept is None or kept.tolist() != living:
+                raise ValueError(
+                    f"{path} knows channels that a Pruner has masked, and others would be cut: prune the same "
+                    "granularity at the same rate"
+                )
 
 
 def _check_optimizer(net: nn.Module, optimizer: Optimizer | None, inplace: bool) -> None:

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str | None]:
     """Versions of Python and the libraries; `commit` is that of a checkout, with + if files differ from it."""
-    names = ("prunelab", "torch", "torchvision", "lightning", "hydra-core", *(["timm"] if find_spec("timm") else []))
+    names = ("prunelab", "torch", "torchvision", "lightning", "hydra-core")
     return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}, "commit": _commit()}
 
 

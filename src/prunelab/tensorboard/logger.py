@@ -14,10 +14,15 @@ def log_outcome(loggers: Iterable[Logger], outcome: Mapping[str, float], step: i
         if not isinstance(logger, EpochLogger):
             logger.log_metrics(plain, step)
             logger.save()
-            if finish := getattr(
-                getattr(logger, "experiment", None), "finish", None
-            ):  # else the next job of a sweep goes on in its run
-                finish()
+    end_runs(loggers)
+
+
+def end_runs(loggers: Iterable[Logger]) -> None:
+    """Ends the runs of Weights & Biases: the next job of a sweep would go on in them."""
+    for logger in loggers:
+        run = None if isinstance(logger, EpochLogger) else getattr(logger, "experiment", None)
+        if finish := getattr(run, "finish", None):
+            finish()
 
 
 class EpochLogger(TensorBoardLogger):

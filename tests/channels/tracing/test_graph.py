@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.channels.tracing.graph import ChannelGraph, channel_graph
+from prunelab.channels.tracing.graph import ChannelGraph, _counts_such, channel_graph
 
 Forward = Callable[..., Any]
 
@@ -272,6 +272,8 @@ def test_inputs_and_outputs_are_kept_whole() -> None:
 UNKNOWN: dict[str, tuple[Forward, str]] = {
     "softmax": (lambda m, y: y.softmax(1), "aten.softmax"),
     "cumsum": (lambda m, y: y.cumsum(1), "aten.cumsum"),
+    "sqrt": (lambda m, y: y.abs().sqrt(), "aten.sqrt of channels that may be 0"),
+    "root": (lambda m, y: y.abs() ** 0.5, "aten.pow of channels that may be 0"),
     "layer_norm": (lambda m, y: F.layer_norm(y, y.shape[1:]), "aten.layer_norm"),
     "matmul": (lambda m, y: (y.flatten(2) @ y.flatten(2).mT).unsqueeze(3), "aten.matmul"),
     "sort": (lambda m, y: y.sort(1)[0], "aten.sort"),
@@ -361,3 +363,11 @@ def test_a_network_that_cannot_be_traced_is_an_error_of_one_line(
     ):
         graph_of(Net(compute, a=conv(3, 4)))
     assert "def forward" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("num_heads", True), ("nhead", True), ("heads", True), ("headroom", False), ("lookahead", False)],
+)
+def test_numbers_count_heads_by_their_name(name: str, counts: bool) -> None:
+    assert _counts_such(nn.Module(), name, of_heads=True) == counts

@@ -1,13 +1,14 @@
 """Norms of masked networks against norms of the channels that are left."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 from attention_nets import ChannelNorm, scrambled
 from torch import Tensor, nn
 
-from prunelab.core.network.living_norms import LivingNorm, plain_norms, take_notice
+from prunelab.core.network.living_norms import LivingNorm, forget, plain_norms, take_notice
 
 LIVING = torch.tensor([True, False, True, True, False, True])
 
@@ -104,3 +105,15 @@ def test_a_compiled_network_notices() -> None:
         assert not torch.allclose(compiled(x), before)
     take_notice(net, {"0.weight": -1}, {})
     assert torch.equal(compiled(x), before)
+
+
+def test_a_norm_that_knows_a_mask_is_pickled_and_copied_with_it() -> None:
+    net = nn.Sequential(nn.LayerNorm(4))
+    take_notice(net, {"0.weight": -1}, {"0.weight": torch.tensor([True, False, True, True])})
+    x = torch.randn(2, 4)
+    for twin in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+        assert torch.equal(twin(x), net(x))
+        assert twin.state_dict().keys() == net.state_dict().keys()
+        forget(twin[0])
+        assert type(twin[0]) is nn.LayerNorm
+        assert not twin[0]._forward_pre_hooks

@@ -15,6 +15,8 @@ def along(channels: Tensor, axis: int, shape: torch.Size) -> Tensor:
 def thin(ids: Tensor) -> Tensor:
     """The same ids, with stride 0 along every axis where they are constant."""
     shape = ids.shape
+    if not ids.numel():
+        return ids
     for axis in range(ids.dim()):
         if ids.shape[axis] > 1 and ids.stride(axis) != 0:
             first = ids.narrow(axis, 0, 1)

@@ -1,5 +1,6 @@
 """The channel graph of a network: which channels are removed together, and where they are."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -178,5 +179,5 @@ def _counts(trace: ChannelTrace, heads: set[int], classes: Tensor, unit_of: Tens
 def _counts_such(module: nn.Module, name: str, of_heads: bool) -> bool:
     """By its name, as two numbers may be the same by chance."""
     if of_heads:
-        return "head" in name and not name.endswith(("dim", "size"))
+        return re.search(r"(^|_)n?heads?$", name) is not None
     return any(word in name for word in WIDTHS) and not isinstance(module, nn.MultiheadAttention)

@@ -10,7 +10,7 @@ POSITIONWISE = {
     aten.relu, aten.relu_, aten.relu6, aten.relu6_, aten.hardtanh, aten.hardtanh_, aten.leaky_relu, aten.leaky_relu_,
     aten.elu, aten.elu_, aten.selu, aten.selu_, aten.celu, aten.celu_, aten.gelu, aten.silu, aten.silu_, aten.mish,
     aten.mish_, aten.sigmoid, aten.sigmoid_, aten.hardsigmoid, aten.hardsigmoid_, aten.hardswish, aten.hardswish_,
-    aten.tanh, aten.tanh_, aten.softplus, aten.threshold, aten.abs, aten.neg, aten.exp, aten.sqrt, aten.square,
+    aten.tanh, aten.tanh_, aten.softplus, aten.threshold, aten.abs, aten.neg, aten.exp, aten.square,
     aten.clamp, aten.clamp_, aten.clamp_min, aten.clamp_max, aten.sign,
     aten.dropout, aten.dropout_, aten.alpha_dropout, aten.feature_dropout, aten.feature_alpha_dropout,
     aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.mul, aten.mul_, aten.maximum,

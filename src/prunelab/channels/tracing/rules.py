@@ -32,10 +32,19 @@ RESHAPES = {aten.view, aten.reshape, aten.unflatten}
 PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 
 
+def _root(trace: ChannelTrace, node: Call) -> ChannelIds:
+    """The slope of a root is infinite at 0, and a masked channel may be 0."""
+    if least(node.args[0]) <= 0:
+        raise UnknownError("of channels that may be 0")
+    return _positionwise(trace, node)
+
+
 def _divide(trace: ChannelTrace, node: Call) -> ChannelIds:
     """Division by a masked channel, or its negative power, may be a division by 0."""
     packet, by = node.target.overloadpacket, node.args[1]
     if packet is aten.pow:
+        if isinstance(by, int | float) and 0 < by < 1:
+            return _root(trace, node)
         impossible = trace.ids(by) is not None or (isinstance(by, int | float) and by < 0)
     else:
         impossible = trace.ids(by) is not None and least(by) <= 0
@@ -305,6 +314,7 @@ def _pad(trace: ChannelTrace, node: Call) -> ChannelIds:
 RULES: Mapping[Any, Rule] = {  # None: of all others
     **dict.fromkeys(POSITIONWISE, _positionwise),
     **dict.fromkeys((aten.div, aten.div_, aten.pow), _divide),
+    aten.sqrt: _root,
     **dict.fromkeys(POOLINGS, _pool),
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(MOVEMENTS, _move),

@@ -5,6 +5,7 @@ network would compute what no small network does.
 """
 
 import functools
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -47,6 +48,19 @@ class LivingNorm(nn.Module):
     def _get_name(self) -> str:
         return self.plain.__name__
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """For copies and pickles: its class has no name in a module."""
+        state = {key: value for key, value in vars(self).items() if key not in ("living", "axis")}
+        hooks = {key: hook for key, hook in self._forward_pre_hooks.items() if hook is not _in_the_open}
+        return _rebuilt, (self.plain, {**state, "_forward_pre_hooks": OrderedDict(hooks)}, self.living, self.axis)
+
+
+def _rebuilt(plain: type[nn.Module], state: dict[str, Any], living: Tensor, axis: int) -> nn.Module:
+    norm = plain.__new__(plain)
+    vars(norm).update(state)
+    _learn(norm, living, axis)
+    return norm
+
 
 @functools.cache  # one class a kind: torch.compile compiles anew for each
 def _living(kind: type[nn.Module]) -> type[nn.Module]:
@@ -64,6 +78,15 @@ def take_notice(net: nn.Module, axes: Mapping[str, int], masks: Masks) -> None:
         forget(norm)
         if mask is not None and not mask.all():
             _learn(norm, mask, axis)
+    if axes and masks:
+        call_layers(net)
+
+
+def call_layers(net: nn.Module) -> None:
+    """Keeps nn.TransformerEncoder from nested tensors, which only the kernels of its uncut layers take."""
+    for module in net.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
 
 
 def _learn(norm: nn.Module, living: Tensor, axis: int) -> None:
