@@ -100,7 +100,9 @@ def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
 def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_path: Path) -> None:
     status, output = train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", cwd=tmp_path)
     assert status == 1
-    assert re.search(r"^train: ValueError: epoch 1: .* the traceback is in outputs/tiny/.*/failure.json$", output, re.M)
+    assert re.search(
+        r"^train: ValueError: epoch 1: .* the traceback is in .*outputs/tiny/.*/failure.json$", output, re.M
+    )
     assert "Traceback" not in output
     assert "Traceback" in train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", "--traceback", cwd=tmp_path)[1]
 
