@@ -69,6 +69,7 @@ def configurations() -> list[DictConfig]:
     jobs = [
         ["prune=set", "model=vgg11", "data=shapes", "hydra/launcher=slurm", "hydra/sweeper=optuna"],
         ["model=torchvision", "data=torchvision"],
+        ["model=timm"],
         *([f"prune={method}"] for method in ("scan", "dsss", "group_lasso", "slimming", "binary")),
     ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
