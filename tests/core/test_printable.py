@@ -1,5 +1,6 @@
 """Text of others is shown without what a terminal obeys; log lines too."""
 
+import io
 import logging
 import logging.config
 import sys
@@ -11,7 +12,7 @@ import yaml
 from torch import nn
 
 from prunelab.core.network.snapshot import state_dict_mismatch
-from prunelab.core.printable import printable
+from prunelab.core.printable import ConsoleHandler, printable
 from prunelab.job.conf import conf_dir
 
 
@@ -50,3 +51,13 @@ def test_log_lines_hold_no_escape_sequence(kind: str) -> None:
 
 def test_a_tensor_of_others_is_named_without_escape_sequences() -> None:
     assert state_dict_mismatch(nn.ReLU(), {"w\x1b[31m": torch.ones(1)}) == r"w\x1b[31m is unknown"
+
+
+def test_a_line_of_a_signal_goes_past_the_bar_and_others_to_the_output_of_the_moment(monkeypatch) -> None:
+    bar, terminal, log = io.StringIO(), io.StringIO(), logging.Logger("x")
+    log.addHandler(ConsoleHandler())
+    monkeypatch.setattr(sys, "stdout", bar)
+    monkeypatch.setattr(sys, "__stdout__", terminal)
+    log.warning("SIGTERM", extra={"from_signal": True})
+    log.warning("epoch")
+    assert (terminal.getvalue(), bar.getvalue()) == ("SIGTERM\n", "epoch\n")

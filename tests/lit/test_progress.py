@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.callbacks import RichProgressBar
 
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
@@ -38,3 +39,14 @@ def test_the_bar_counts_from_one() -> None:
     bar._trainer = SimpleNamespace(max_epochs=8, num_training_batches=10, sanity_checking=False)
     assert bar._get_train_description(0).strip() == "epoch 1 of 8, dense"
     assert bar._get_train_description(7).strip() == "epoch 8 of 8, retraining"
+
+
+def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(RichProgressBar, "refresh", gone)
+    monkeypatch.setattr(RichProgressBar, "_stop_progress", gone)
+    bar = PhaseBar()
+    bar.refresh()
+    bar._stop_progress()

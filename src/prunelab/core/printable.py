@@ -29,7 +29,13 @@ class ConsoleHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         logging.Handler.__init__(self)
+        self.past_the_bar = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A signal may arrive while the bar is drawn: its line would wait for a lock that the interrupted code holds.
+        self.past_the_bar = getattr(record, "from_signal", False)
+        super().emit(record)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
-        return sys.stdout
+        return sys.__stdout__ if self.past_the_bar and sys.__stdout__ else sys.stdout

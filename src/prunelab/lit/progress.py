@@ -1,6 +1,7 @@
 """The progress bar of a job: epochs from 1, and what they do to the network."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from lightning.pytorch.callbacks import RichProgressBar
@@ -15,6 +16,14 @@ class PhaseBar(RichProgressBar):
     def __init__(self, pruners: Sequence[Pruner] = ()) -> None:
         super().__init__()
         self.pruners = pruners
+
+    def refresh(self, hard: bool = False) -> None:
+        with suppress(OSError):  # a terminal that is gone ends no training
+            super().refresh(hard)
+
+    def _stop_progress(self) -> None:
+        with suppress(OSError):
+            super()._stop_progress()
 
     def _get_train_description(self, current_epoch: int) -> str:
         epochs, steps = self.trainer.max_epochs or 0, int(self.trainer.num_training_batches)

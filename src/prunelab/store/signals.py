@@ -53,7 +53,8 @@ class StopRequest:
         if not self:
             self.signal = number
             hint = "; Ctrl-C again to end at once" if number == signal.SIGINT else ""
-            log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, hint)
+            said = {"from_signal": True}
+            log.warning("%s: ending after a checkpoint%s", signal.Signals(number).name, hint, extra=said)
 
 
 def _forget_closed_terminal() -> None:
