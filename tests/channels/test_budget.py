@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from toy_parts import Pairs, Positive
 
 from prunelab.callbacks.pruning import Pruning
-from prunelab.channels import budget as budget_module
+from prunelab.channels import stopwatch
 from prunelab.channels.blocks import Block
 from prunelab.channels.budget import Budget
 from prunelab.channels.surgery import shrink
@@ -319,7 +319,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         measured.append(times[1] / times[0])
         return [[2 * time, time] for time in times]
 
-    monkeypatch.setattr(budget_module, "timings_within", timings_within)
+    monkeypatch.setattr(stopwatch, "timings_within", timings_within)
     return measured
 
 

@@ -9,7 +9,7 @@ import torch
 from small_nets import dense, mobile, narrow_vgg, option_a
 from torch import Tensor, nn
 
-from prunelab.channels import budget as budget_module
+from prunelab.channels import stopwatch
 from prunelab.channels.budget import Budget
 from prunelab.channels.rounding import Rounding
 from prunelab.channels.surgery import shrink
@@ -193,7 +193,7 @@ def test_networks_that_are_timed_have_rounded_widths(monkeypatch: pytest.MonkeyP
         timed.extend(len(nets[1].get_parameter("layer3.0.conv1.weight")) for _ in nets[1:])
         return [[float(sum(p.numel() for p in net.parameters()))] for net in nets]
 
-    monkeypatch.setattr(budget_module, "timings_within", timings_within)
+    monkeypatch.setattr(stopwatch, "timings_within", timings_within)
     pruner = made(resnet8, Uniform(), 0.6, "latency")
     pruned_on_a_ramp(pruner)
     assert pruner.attained == pytest.approx(0.6, abs=0.05)

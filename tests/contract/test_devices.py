@@ -11,7 +11,7 @@ from pretended_device import PretendedDevice, lightning_on
 from short_job import HOLD, method_names, short_job
 from torch import nn
 
-from prunelab.channels import budget
+from prunelab.channels import stopwatch
 from prunelab.job import measurements, preflight
 from prunelab.job import run as job_module
 from prunelab.lit import datamodule
@@ -101,7 +101,7 @@ def test_latency_is_rehearsed_and_timed_on_the_training_device(job, monkeypatch:
         seen.extend(parameter.device for net in nets for parameter in net.parameters())
         return [[float(sum(parameter.numel() for parameter in net.parameters()))] for net in nets]
 
-    monkeypatch.setattr(budget, "timings_within", timings_within)
+    monkeypatch.setattr(stopwatch, "timings_within", timings_within)
     with lightning_on("cuda") as gpu:
         monkeypatch.setattr(preflight, "expected_device", lambda _: gpu.device)
         job("prune=sp", "rate=0.5", "budget=latency", "epochs=1")

@@ -60,6 +60,7 @@ def test_the_teacher_is_no_part_of_the_module_and_does_not_change() -> None:
     ("options", "refused"),
     [
         ({"temperature": 0}, "distill.temperature=0: expected a number above 0"),
+        ({"temperature": float("inf")}, "distill.temperature=inf: expected a number above 0"),
         ({"temperature": "hot"}, "distill.temperature=hot: expected a number"),
         ({"weight": 1.5}, r"distill.weight=1.5: expected a fraction in \[0, 1\]"),
         ({"weight": math.nan}, "distill.weight=nan"),

@@ -1,12 +1,10 @@
 """Rates measured in parameters, MACs, BOPs or latency instead of units."""
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import NamedTuple, Self
 
 import torch
@@ -15,13 +13,12 @@ from torch import Tensor, nn
 from prunelab.channels.cost_model import CostModel
 from prunelab.channels.rounding import Rounding
 from prunelab.channels.steps import PRECISION, TOLERANCE, Steps
-from prunelab.channels.surgery import shrink
-from prunelab.channels.units import PrunableStructure, prunable_structure
+from prunelab.channels.stopwatch import Stopwatch
+from prunelab.channels.units import prunable_structure
 from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
 from prunelab.core.numbers.selection import pruned_count
 from prunelab.core.types import Example, Masks, Scores
-from prunelab.measure.latency import resized, timings_within
 from prunelab.measure.macs import applications
 
 log = logging.getLogger(__name__)
@@ -30,9 +27,6 @@ KINDS = (*UNITS, "params", "macs", "bops", "latency")
 NEAR = 1e-3  # a rate not met within this takes units of groups that the allocation leaves whole
 TRIES = 60  # rates; exact costs take some twenty
 TIMED = 6  # the same for measured latency, besides the two ends
-BATCH = 128  # as reports compare latency: of a few inputs a GPU's time is that of the launches alone
-BATCH_ON_CPU = 8  # 128 images take one core seconds
-SECONDS, LEAST, ROUNDS = 1.0, 3, 30  # of a measurement: about how long, and how many rounds
 
 
 class Candidate(NamedTuple):
@@ -41,33 +35,6 @@ class Candidate(NamedTuple):
     inner: float
     keep: Masks
     removed: float
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """Measures the latency on `example` that surgery saves, on a copy of the network."""
-
-    net: nn.Module
-    units: PrunableStructure
-    example: Example
-    least: Masks  # that may be left
-
-    def saved(self, keep: Masks) -> float:
-        """The fraction saved, by the fastest run of each network, as disturbances only add time."""
-        if all(kept.all() for kept in keep.values()):
-            return 0.0
-        small = copy.deepcopy(self.net)
-        shrink(small, self.units.plan(keep))
-        # Neither is compiled, as the copy is not: compiling each would take minutes.
-        on_cpu = next(self.net.parameters()).device.type == "cpu"
-        example = resized(self.example, BATCH_ON_CPU if on_cpu else BATCH)
-        dense, pruned = map(min, timings_within([self.net, small], example, SECONDS, LEAST, ROUNDS))
-        return 1 - pruned / dense
-
-    @cached_property
-    def reachable(self) -> float:
-        """The most that can be saved."""
-        return self.saved(self.least)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -86,24 +85,16 @@ class EquivalenceCheck:
 
 
 class _OnePrecision(TorchFunctionMode):
-    """One precision throughout, whatever dtypes the network's code names, and no dropout."""
+    """One precision throughout, whatever dtypes the network's code names."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        if "dropout" in name:
-            return args[0] if args else kwargs["input"]
         if func in (Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16):
             return args[0].to(self.dtype)
-        if func is F.multi_head_attention_forward:
-            kwargs = {**kwargs, "training": False}
-        if func is F.scaled_dot_product_attention:  # (query, key, value, attn_mask, dropout_p, ...)
-            args, kwargs = [*args[:4], *[0.0 for _ in args[4:5]], *args[5:]], {**kwargs}
-            kwargs.pop("dropout_p", None)
-        args, kwargs = tree_map(self._replace, (args, kwargs))
+        args, kwargs = tree_map(self._replace, (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def _replace(self, value: Any) -> Any:

@@ -11,6 +11,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from prunelab.core.unknown import nearest
+
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
 SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
 
@@ -50,7 +52,7 @@ def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
 def _unknown_option(missing: str, options: Iterable[str]) -> str:
     group, _, name = missing.rpartition("/")
     options = sorted(options)
-    near = get_close_matches(name, options, n=3)
+    near = nearest(name, options)
     return f"{group}={name}: there is none; " + (_meant(near) if near else f"expected one of {', '.join(options)}")
 
 
@@ -76,7 +78,7 @@ def _unknown_argument(text: str) -> str:
         return text
     target, name = found.groups()
     takes = [str(parameter) for parameter in inspect.signature(get_object(target)).parameters]
-    near = get_close_matches(name, takes, n=2)
+    near = nearest(name, takes)
     return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(takes)}")
 
 

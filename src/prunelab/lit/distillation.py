@@ -1,6 +1,7 @@
 """Knowledge distillation: a frozen network's softened outputs as targets (Hinton et al. 2015)."""
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ class Distillation:
     weight: float = 0.9
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.temperature, int | float) and self.temperature > 0):
+        if not (isinstance(self.temperature, int | float) and 0 < self.temperature < inf):
             raise ValueError(f"distill.temperature={self.temperature}: expected a number above 0")
         if not (isinstance(self.weight, int | float) and 0 <= self.weight <= 1):
             raise ValueError(f"distill.weight={self.weight}: expected a fraction in [0, 1]")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prunelab.data.dataset import Dataset
 from prunelab.data.sources.archive import read_archive
-from prunelab.data.sources.cache import DEFAULT_FOLDER, entry, require_writable
-from prunelab.data.sources.download import fetch, probe, verify
+from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
+from prunelab.data.sources.download import fetch, require
 from prunelab.data.sources.source import Source
 
 MD5 = "c58f30108f718f92721af3b95e74349a"  # of the archive, as published
@@ -43,14 +43,7 @@ class CIFAR10(Source):
 
     def require_archive(self) -> None:
         """Raise RuntimeError unless the archive is intact or can be downloaded."""
-        if self.archive.exists():
-            verify(self.archive, MD5)
-            return
-        require_writable(self.archive.parent)
-        try:
-            probe(self.url)
-        except RuntimeError as error:
-            raise RuntimeError(f"{error}, and there is no {self.archive}; {REMEDIES}") from error
+        require(self.url, self.archive, MD5, REMEDIES)
 
     @property
     def archive(self) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from prunelab.core.atomic import atomic_write
+from prunelab.data.sources.cache import require_writable
 
 log = logging.getLogger(__name__)
 FAILURES = (OSError, ValueError, http.client.HTTPException)  # URLError is an OSError
@@ -39,6 +40,18 @@ def probe(url: str, seconds: float = 5.0) -> None:
         failure = TimeoutError("timed out")
     if failure is not None:
         raise RuntimeError(f"{url}: no answer within {seconds:g} s ({failure})") from failure
+
+
+def require(url: str, path: Path, md5: str, remedies: str) -> None:
+    """Raise RuntimeError unless the file at `path` is intact, or `url` answers."""
+    if path.exists():
+        verify(path, md5)
+        return
+    require_writable(path.parent)
+    try:
+        probe(url)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}, and there is no {path}; {remedies}") from error
 
 
 def fetch(url: str, path: Path, md5: str) -> None:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import DEFAULT_FOLDER, entry, require_writable
-from prunelab.data.sources.download import fetch, probe, verify
+from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
+from prunelab.data.sources.download import fetch, require, verify
 from prunelab.data.sources.size import check_size, require_memory
 from prunelab.data.sources.source import Source
 
@@ -73,14 +73,7 @@ class Torchvision(Source):
                 verify(path, md5)
             return
         for path, (url, md5) in self.archives().items():
-            if path.exists():
-                verify(path, md5)
-                continue
-            require_writable(path.parent)
-            try:
-                probe(url)
-            except RuntimeError as error:
-                raise RuntimeError(f"{error}, and there is no {path}; put the file there, or set data.root") from error
+            require(url, path, md5, "put the file there, or set data.root")
 
     def unpacked(self) -> dict[Path, str]:
         """The files of CIFAR beside their MD5; none of them, where their folder is not there."""
