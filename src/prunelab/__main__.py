@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.export import FORMATS, ExportError
 from prunelab.measure.terminal_table import UNBOUNDED
 from prunelab.report import listing

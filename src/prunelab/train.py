@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.job.threads import yield_cores
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable

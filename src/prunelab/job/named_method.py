@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelab.core.conf_dir import conf_dir
 from prunelab.core.numbers.fraction import check_rate
-from prunelab.core.unknown import unknown
+from prunelab.core.text.unknown import unknown
 from prunelab.job.check import check_retrain, check_used
 from prunelab.job.conf import register_resolvers
 from prunelab.oneshot.parts import by_part, check_option, names

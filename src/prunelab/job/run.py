@@ -20,7 +20,6 @@ from prunelab.compact import file
 from prunelab.data.images import Splits
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of, yaml_digest
-from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.method import Method
 from prunelab.job.own_checkpoint import RecordJob, refuse_other
@@ -28,8 +27,9 @@ from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
 from prunelab.job.rounds import RoundRecords, rounds_of, write_masks
-from prunelab.job.shared_prefix import shared_prefix
-from prunelab.job.shared_training import dense_training
+from prunelab.job.sharing.dense_checkpoint import train_once
+from prunelab.job.sharing.prefix import shared_prefix
+from prunelab.job.sharing.training import dense_training
 from prunelab.job.tested import Tested
 from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.core.si_format import si_format
+from prunelab.core.text.si_format import si_format
 from prunelab.measure.terminal_table import fits, terminal_table
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 
 UNBOUNDED = 10_000  # columns; wider than any table, so that its own width can be measured
 

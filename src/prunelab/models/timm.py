@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from prunelab.core.unknown import refuse_unknown
+from prunelab.core.text.unknown import refuse_unknown
 from prunelab.models.stem import fit_stem
 
 

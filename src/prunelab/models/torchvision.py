@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from prunelab.core.unknown import refuse_unknown
+from prunelab.core.text.unknown import refuse_unknown
 from prunelab.models.stem import fit_stem
 
 AUXILIARY = ("googlenet", "inception_v3")  # have more outputs than one in training, unless told

@@ -15,7 +15,7 @@ from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.compact.file import Origin
 from prunelab.core.numbers.seeding import derived_generator
-from prunelab.core.unknown import unknown
+from prunelab.core.text.unknown import unknown
 from prunelab.export import FORMATS
 from prunelab.oneshot.prune import prune
 from prunelab.oneshot.report import Report

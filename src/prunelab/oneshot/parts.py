@@ -8,7 +8,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from prunelab.core.conf_dir import conf_dir
-from prunelab.core.unknown import unknown
+from prunelab.core.text.unknown import unknown
 
 
 def names(group: str) -> list[str]:

@@ -22,9 +22,9 @@ from prunelab.core.network.prunable import layer_weights
 from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
+from prunelab.core.text.unknown import unknown
 from prunelab.core.time import Progress
 from prunelab.core.types import Example
-from prunelab.core.unknown import unknown
 from prunelab.measure.compile_time import drop_graphs
 from prunelab.measure.profiler import network_cost
 from prunelab.oneshot.batches import check_example, cross_entropy, take

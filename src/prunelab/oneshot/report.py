@@ -10,7 +10,7 @@ from torch import Size
 
 from prunelab.channels.certificate import Certificate
 from prunelab.channels.plan import Plan
-from prunelab.core.si_format import si_format
+from prunelab.core.text.si_format import si_format
 from prunelab.measure.profile import NetworkCost
 from prunelab.measure.terminal_table import shown, terminal_table
 

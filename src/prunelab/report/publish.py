@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.report import summary
 from prunelab.report.results import NothingToReport
 

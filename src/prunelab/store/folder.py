@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunelab.core.atomic import remove_partial
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing
 from prunelab.store.json_file import read_json, write_json

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 
 SHOWN = 3  # names in a message
 COUNT = "num_batches_tracked"  # of batch norms; PyTorch before 0.4.1 saved none

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Self
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.store.job import Job, fraction, number
 from prunelab.store.json_file import read_json
 

@@ -8,7 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log, setup_globals
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.store.signals import stoppable
 from prunelab.sweep import plan as sweep
 

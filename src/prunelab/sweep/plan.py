@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.mistakes import explain

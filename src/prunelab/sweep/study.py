@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
 from prunelab.store.folder import RunDir, refuse_unwritable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import browser_page
 
-from prunelab.core.si_format import si_format
+from prunelab.core.text.si_format import si_format
 from prunelab.report.html import page
 from prunelab.report.results import load
 from prunelab.report.summary import write

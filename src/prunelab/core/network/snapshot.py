@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 
 
 @dataclass(frozen=True)

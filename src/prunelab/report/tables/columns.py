@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prunelab.core.si_format import si_format
+from prunelab.core.text.si_format import si_format
 from prunelab.report.tables.table import Row
 
 Column = Callable[[Row], str]

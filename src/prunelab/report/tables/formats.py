@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.report import pareto
 from prunelab.report.groups import Group
 from prunelab.report.results import InvalidRun

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held

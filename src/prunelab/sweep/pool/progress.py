@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.measure.terminal_table import shown
 from prunelab.sweep.pool.pool import OUTPUT, Pool, Task, last_line
 

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunelab.core.printable import printable
+from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result

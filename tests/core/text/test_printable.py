@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from prunelab.core.network.snapshot import state_dict_mismatch
-from prunelab.core.printable import ConsoleHandler, printable
+from prunelab.core.text.printable import ConsoleHandler, printable
 from prunelab.job.conf import conf_dir
 
 

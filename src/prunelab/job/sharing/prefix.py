@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from prunelab.core.atomic import remove_abandoned
-from prunelab.job.dense_checkpoint import in_turn
 from prunelab.job.own_checkpoint import RecordJob
 from prunelab.job.preflight import Parts
-from prunelab.job.shared_training import may_share, same_training, writable
+from prunelab.job.sharing.dense_checkpoint import in_turn
+from prunelab.job.sharing.training import may_share, same_training, writable
 from prunelab.lit.checkpoints import is_intact
 from prunelab.lit.history import History
 from prunelab.lit.rng_state import RngState

@@ -1,6 +1,6 @@
 """Names that do not exist, and the nearest that do."""
 
-from prunelab.core.unknown import MOST, unknown
+from prunelab.core.text.unknown import MOST, unknown
 
 
 def test_the_nearest_names_come_first_and_all_are_listed() -> None:

@@ -179,7 +179,7 @@ def test_without_a_folder_for_notes_each_trains_its_own(shared, tmp_path: Path, 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("prunelab.job.shared_training.write_json", full)
+    monkeypatch.setattr("prunelab.job.sharing.training.write_json", full)
     assert "trained_in" not in shared("sp", "prune=sp")  # and is finished all the same
     assert "No space left on device" in caplog.text
 
@@ -188,7 +188,9 @@ def test_a_job_that_waits_can_be_stopped(shared, tmp_path: Path, monkeypatch) ->
     shared("none", "prune=none")
     lock = record(tmp_path).with_suffix(".lock")
     record(tmp_path).unlink()
-    monkeypatch.setattr("prunelab.job.dense_checkpoint.time.sleep", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(
+        "prunelab.job.sharing.dense_checkpoint.time.sleep", lambda _: signal.raise_signal(signal.SIGTERM)
+    )
     with held(lock, "elsewhere"), pytest.raises(Interrupted):
         shared("usp", "prune=usp")
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from compose import job_from
 
-from prunelab.job.dense_checkpoint import train_once
 from prunelab.job.run import resolve_auto
+from prunelab.job.sharing.dense_checkpoint import train_once
 from prunelab.lit.classifier import Classifier
 
 LATER = ("prune=l2_filter", "prune/allocation=explicit", "+rates={*:0.3}", "round_to=4", "+distill=logits")

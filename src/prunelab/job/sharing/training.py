@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prunelab.job.dense_checkpoint import in_turn
 from prunelab.job.method import Method
+from prunelab.job.sharing.dense_checkpoint import in_turn
 from prunelab.lit.checkpoints import is_intact
 from prunelab.lit.device import expected_device
 from prunelab.store.folder import RunDir, refuse_unwritable
