@@ -1,7 +1,6 @@
 """The epochs before the first pruning are trained once for all rates, and methods, that share them."""
 
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from compose import job_from
+from elsewhere import trained_elsewhere
 from killed import killed_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -145,29 +145,10 @@ def test_a_job_killed_while_it_trains_them_goes_on_and_hands_them_on(late, steps
 
 
 def test_others_wait_until_these_epochs_are_trained_and_no_longer(late, steps, first, tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
     first()
-    path = prefix(tmp_path)
-    kept = path.read_bytes()
-    path.unlink()
-    begun, done = threading.Event(), threading.Event()
-
-    def train_there() -> None:
-        with held(path.with_suffix(".lock"), "elsewhere"):
-            begun.set()
-            while "shared with elsewhere" not in caplog.text and not done.wait(0.1):
-                pass
-            path.write_bytes(kept)
-
-    thread = threading.Thread(target=train_there)
-    thread.start()
-    begun.wait()
     steps.clear()
-    try:
+    with trained_elsewhere(prefix(tmp_path), prefix(tmp_path).read_bytes(), caplog):
         late("next", "prune=usp", "rate=0.8")
-    finally:
-        done.set()
-        thread.join()
     assert len(steps) == EPOCHS * STEPS - PREFIX
 
 

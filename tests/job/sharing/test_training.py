@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from elsewhere import trained_elsewhere
 from killed import killed_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -82,29 +82,10 @@ def test_an_analysis_looks_at_the_network_that_another_job_has_trained(shared, t
 
 
 def test_a_training_that_runs_elsewhere_is_waited_for(shared, trains_no_more, tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
     shared("none", "prune=none")
-    kept = record(tmp_path).read_bytes()
-    record_path = record(tmp_path)
-    record_path.unlink()  # as it is until that job has ended
-
-    def train_there() -> None:
-        with held(record_path.with_suffix(".lock"), "elsewhere"):
-            begun.set()
-            while "shared with elsewhere" not in caplog.text and not done.wait(0.1):
-                pass
-            record_path.write_bytes(kept)
-
-    begun, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=train_there)
-    thread.start()
-    begun.wait()
     trains_no_more()
-    try:
+    with trained_elsewhere(record(tmp_path), record(tmp_path).read_bytes(), caplog):
         assert shared("usp", "prune=usp")["trained_in"] == str(tmp_path / "none")
-    finally:
-        done.set()
-        thread.join()
 
 
 def test_a_job_killed_after_it_took_the_training_takes_it_again(shared, tmp_path: Path, monkeypatch) -> None:
