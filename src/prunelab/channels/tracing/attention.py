@@ -8,7 +8,7 @@ from torch.fx import Node
 from torch.fx.node import map_aggregate
 
 from prunelab.channels.tracing.channel_ids import along, concatenate, narrowed, thin, varying
-from prunelab.channels.tracing.operations import MOVEMENTS, POSITIONWISE
+from prunelab.channels.tracing.operations import MOVEMENTS, POSITIONWISE, packet_of
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, UnknownError, argument
 
 aten = torch.ops.aten
@@ -80,7 +80,7 @@ def _of_heads(node: Node, marker: Tensor) -> bool:
     for user in later[later.index(node) + 1 :]:
         if user.op != "call_function" or not any(arg in markers for arg in user.all_input_nodes):
             continue
-        packet = getattr(user.target, "overloadpacket", user.target)
+        packet = packet_of(user)
         if packet in PRODUCTS or packet is aten.scaled_dot_product_attention:
             marked = [ids for arg in user.all_input_nodes if isinstance(ids := markers.get(arg), Tensor)]
             axes = [axis - ids.dim() for ids in marked for axis in varying(ids)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from prunelab.channels.tracing.operations import MOVEMENTS, aten
+from prunelab.channels.tracing.operations import MOVEMENTS, aten, packet_of
 from prunelab.channels.tracing.trace import argument
 
 NEVER_NEGATIVE = {
@@ -19,7 +19,7 @@ def least(value: Any) -> float:
     """A lower bound of all elements, -inf where none is known."""
     if isinstance(value, int | float):
         return value
-    packet = getattr(value.target, "overloadpacket", None) if isinstance(value, Node) else None
+    packet = packet_of(value) if isinstance(value, Node) else None
     if not isinstance(value, Node) or packet is None:
         return -math.inf
     args: Any = value.args

@@ -10,7 +10,7 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from prunelab.channels.tracing.channel_ids import channels_of, thin, varying
-from prunelab.channels.tracing.operations import BY_TENSORS, INDEXING, LIKE, MOVEMENTS, POSITIONWISE
+from prunelab.channels.tracing.operations import BY_TENSORS, INDEXING, LIKE, MOVEMENTS, POSITIONWISE, packet_of
 from prunelab.channels.tracing.probe import elementwise
 
 # Source -> for each position the index of the source's element, in its flattened form, that it was made of; -1: of
@@ -26,7 +26,7 @@ def numbered(node: Any) -> Elements:
 
 def inputs_of(node: Any) -> list[Node]:
     """The inputs of which more than shape and type count."""
-    return list(node.all_input_nodes[: 1 if getattr(node.target, "overloadpacket", None) in LIKE else None])
+    return list(node.all_input_nodes[: 1 if packet_of(node) in LIKE else None])
 
 
 def followed(
@@ -36,7 +36,7 @@ def followed(
 
     `masked` are the sources that may be 0; `number` returns the actual values of a constant, for indices.
     """
-    packet = getattr(node.target, "overloadpacket", None)
+    packet = packet_of(node)
     if not isinstance(node.meta.get("val"), Tensor):
         return None
     if packet in MOVEMENTS | INDEXING:

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from prunelab.channels.tracing.channel_ids import along, channels_of
-from prunelab.channels.tracing.operations import CONVOLUTIONS, NORMS, TRANSPOSED
+from prunelab.channels.tracing.operations import CONVOLUTIONS, NORMS, TRANSPOSED, packet_of
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, UnknownError, argument
 from prunelab.core.network.prunable import PRUNABLE
 
@@ -119,7 +119,7 @@ def _produce(
 
 
 def _goes_into_norms(node: Call) -> bool:
-    return all(getattr(user.target, "overloadpacket", None) in NORMS for user in node.users)
+    return all(packet_of(user) in NORMS for user in node.users)
 
 
 def norm(trace: ChannelTrace, node: Call) -> ChannelIds:
@@ -138,7 +138,7 @@ def norm(trace: ChannelTrace, node: Call) -> ChannelIds:
         raise UnknownError("without a scale, whose size surgery could change")
     for tensor in tensors:
         trace.assign(tensor, 0, channels)
-    source = getattr(node.args[0].target, "overloadpacket", None)
+    source = packet_of(node.args[0])
     makes = source in CONVOLUTIONS | TRANSPOSED or source is aten.linear
     if makes and _goes_into_norms(node.args[0]) and isinstance(trace.module(node)[1], _NormBase | nn.GroupNorm):
         trace.scaling_modules[trace.module(node)[0]] = channels

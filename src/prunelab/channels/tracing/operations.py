@@ -1,5 +1,7 @@
 """Operations of exported networks, grouped by what they do to channels."""
 
+from typing import Any
+
 import torch
 
 aten = torch.ops.aten
@@ -37,3 +39,8 @@ INDEXING = {aten.slice, aten.cat, aten.concat, *BY_TENSORS}  # movements too, of
 CONVOLUTIONS = {aten.conv1d, aten.conv2d, aten.conv3d}
 TRANSPOSED = {aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d}
 NORMS = {aten.batch_norm, aten.group_norm, aten.instance_norm}
+
+
+def packet_of(node: Any) -> Any:
+    """The operation of a call, whatever its arguments (aten.add, of aten.add.Tensor); that of other nodes is a name."""
+    return getattr(node.target, "overloadpacket", node.target)

@@ -15,6 +15,7 @@ from prunelab.channels.tracing.channel_ids import along, channels_of, thin, vary
 from prunelab.channels.tracing.constants import Constants
 from prunelab.channels.tracing.coupling import OUTPUT, Coupling
 from prunelab.channels.tracing.elements import Elements, along_line, followed, inputs_of, numbered
+from prunelab.channels.tracing.operations import packet_of
 from prunelab.channels.tracing.probe import Law, law
 
 Call = Any  # a torch.fx.Node; its arguments may be anything
@@ -162,7 +163,7 @@ class ChannelTrace:
     # One operation
 
     def _call(self, node: Call) -> ChannelIds:
-        packet = _packet(node)
+        packet = packet_of(node)
         self.sited: set[str] = set()
         if packet is not torch.ops.aten.embedding and all(self._values.get(arg) is None for arg in inputs_of(node)):
             self._elements[node] = self._follow_elements(node)
@@ -208,7 +209,7 @@ class ChannelTrace:
             masked = [source for source, name in names.items() if name in self.parameters]
             if (elements := followed(node, known, masked, self._constants.value)) is not None:
                 return elements
-        self._keep_tensors(node, f"{_packet(node)} of it, called in {self.location(node)}")
+        self._keep_tensors(node, f"{packet_of(node)} of it, called in {self.location(node)}")
         return None
 
     def _keep_tensors(self, node: Call, reason: str) -> None:
@@ -236,10 +237,6 @@ def _is_unread(node: Node) -> bool:
         ahead.extend(new)
         seen |= new
     return True
-
-
-def _packet(node: Call) -> Any:
-    return getattr(node.target, "overloadpacket", node.target)
 
 
 def _form(arg: Call) -> Any:

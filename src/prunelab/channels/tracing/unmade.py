@@ -1,13 +1,12 @@
 """Weights that make no channels which could be cut, and why."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from prunelab.channels.tracing.attention import PRODUCTS
-from prunelab.channels.tracing.operations import CONVOLUTIONS, aten
+from prunelab.channels.tracing.operations import CONVOLUTIONS, aten, packet_of
 from prunelab.channels.tracing.trace import ChannelTrace, first_names
 from prunelab.core.network.prunable import layer_weights
 
@@ -33,7 +32,7 @@ def unmade(trace: ChannelTrace, programs: Sequence[ExportedProgram]) -> dict[str
                 used |= names
                 if names and _weighs(trace, node):
                     how = " with a computed weight" if arg.op == "call_function" else ""
-                    why = f"{_packet(node)}{how}, called in {trace.location(node)}"
+                    why = f"{packet_of(node)}{how}, called in {trace.location(node)}"
                     reasons |= {name: reasons.get(name, why) for name in sorted(names)}
     wide = [name for name, p in trace.net.named_parameters() if p.dim() > 1 and name not in trace.makers]
     unused = layer_weights(trace.net).keys() - used
@@ -55,9 +54,5 @@ def _constants(trace: ChannelTrace, program: ExportedProgram) -> dict[Node, set[
 
 def _weighs(trace: ChannelTrace, node: Node) -> bool:
     """Whether it is a layer, or an operation without a rule, which may be one."""
-    packet = _packet(node)
+    packet = packet_of(node)
     return packet in {*CONVOLUTIONS, *PRODUCTS, aten.linear} or packet not in trace.rules
-
-
-def _packet(node: Node) -> Any:
-    return getattr(node.target, "overloadpacket", node.target)
