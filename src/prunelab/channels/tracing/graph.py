@@ -186,11 +186,7 @@ def _shapes(trace: ChannelTrace, classes: Tensor, unit_of: Tensor) -> dict[tuple
         if isinstance(module, RESIZED) or not (units >= 0).any():
             continue
         for name, value in vars(module).items():
-            if (
-                "shape" in name
-                and type(value) is tuple
-                and Counter(value) == Counter([len(units)] + [1] * (len(value) - 1))
-            ):
+            if "shape" in name and type(value) is tuple and [size for size in value if size != 1] == [len(units)]:
                 counts[path, f"{name}.{value.index(len(units))}"] = units
     return counts
 
