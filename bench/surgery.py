@@ -92,10 +92,12 @@ def ours(net: nn.Module, x: Tensor) -> tuple[float, str]:
 def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
     """Seconds, and whether the network runs. It must be told the last layer, which stays; our graph finds that out.
 
-    Attention in timm's form holds sizes of its own, which are mended afterwards, as in Torch-Pruning's examples.
+    Attention as in timm and Transformers holds sizes of its own, which are mended afterwards, as in its examples.
     """
     last = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     attention = [m for m in net.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
+    separate = [m for m in net.modules() if isinstance(getattr(m, "q_proj", None), nn.Linear)]
+    parts = {part: m.num_attention_heads for m in separate for part in (m.q_proj, m.k_proj, m.v_proj)}
     began = time.process_time()
     pruner = torch_pruning.pruner.MagnitudePruner(
         net,
@@ -103,7 +105,7 @@ def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
         torch_pruning.importance.RandomImportance(),
         pruning_ratio=0.5,
         ignored_layers=[last],
-        num_heads={m.qkv: m.num_heads for m in attention},
+        num_heads={m.qkv: m.num_heads for m in attention} | parts,
     )
     pruner.step()
     took = time.process_time() - began
@@ -111,6 +113,8 @@ def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
         module.num_heads = pruner.num_heads[module.qkv]
         module.attn_dim = module.qkv.out_features // 3
         module.head_dim = module.attn_dim // module.num_heads
+    for module in separate:
+        module.head_dim = module.q_proj.out_features // pruner.num_heads[module.q_proj]
     net(x)
     return took, "runs"
 
@@ -118,8 +122,8 @@ def torch_prunings(net: nn.Module, x: Tensor) -> tuple[float, str]:
 def attempt(
     cut: Callable[[nn.Module, Tensor], tuple[float, str]], net: nn.Module, x: Tensor
 ) -> tuple[float, str, float]:
-    """Seconds, a verdict on the result, and its millions of MACs."""
-    net = copy.deepcopy(net).eval()
+    """Cuts `net` in eval mode. Seconds, a verdict on the result, and its millions of MACs."""
+    net.eval()
     try:
         took, verdict = cut(net, x)
         return took, verdict, millions(net, x)
@@ -149,7 +153,7 @@ def main() -> None:
         whole, runs = millions(net, x), {who: list[tuple[float, str, float]]() for who in contestants}
         for i in range(args.repeats):
             for who, cut in list(contestants.items())[:: 1 if i % 2 else -1]:
-                runs[who].append(attempt(cut, net, x))
+                runs[who].append(attempt(cut, copy.deepcopy(net), x))
         for who, results in runs.items():
             seconds, left = (statistics.median(run[i] for run in results) for i in (0, 2))
             print(f"{name:32}{who:15}{seconds:8.2f}{whole:9.0f}{left:9.0f}   {results[0][1]}", flush=True)

@@ -107,6 +107,27 @@ def encoder_layers() -> Encoder:
     return Encoder(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
 
 
+class Mixer(nn.Module):
+    """As MLP-Mixer: a layer along positions, under norms as PoolFormer's."""
+
+    def __init__(self, width: int, positions: int = 5) -> None:
+        super().__init__()
+        self.norm1, self.tokens, self.norm2 = (
+            nn.GroupNorm(1, width),
+            nn.Linear(positions, positions),
+            nn.LayerNorm(width),
+        )
+        self.mlp = nn.Sequential(nn.Linear(width, 10), nn.GELU(), nn.Linear(10, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.tokens(self.norm1(x.mT)).mT
+        return x + self.mlp(self.norm2(x))
+
+
+def mixers() -> Encoder:
+    return Encoder(Mixer(12), Mixer(12))
+
+
 class Patches(nn.Module):
     """A vision transformer's beginning: a class token, position embeddings, and a size written into a reshape."""
 

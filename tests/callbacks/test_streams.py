@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from attention_nets import EXAMPLE, encoder_layers, fused, scrambled, torchs
+from attention_nets import EXAMPLE, encoder_layers, fused, mixers, scrambled, torchs
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from resumable import Resumable
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def fit(tmp_path: Path) -> Callable:
     return run
 
 
-@pytest.mark.parametrize("make", [fused, torchs, encoder_layers])
+@pytest.mark.parametrize("make", [fused, torchs, encoder_layers, mixers])
 def test_the_small_net_is_trained_to_the_weights_of_the_masked_one(fit: Callable, make: Callable) -> None:
     masked, small, shrink = Foreign(make), Foreign(make), Shrink()
     fit([pruning(), Large()], masked, precision="64-true")
@@ -80,7 +80,8 @@ def test_the_small_net_is_trained_to_the_weights_of_the_masked_one(fit: Callable
     kept = {name: dict[int, Tensor]() for name, _ in masked.named_parameters()}
     for (name, axis), indices in shrink.plan.keep.items():
         kept[name][axis] = indices
-    assert any(name.endswith("in_proj_weight") or name.endswith("qkv.weight") for name, axes in kept.items() if axes)
+    inner = ("in_proj_weight", "qkv.weight", "mlp.0.weight")
+    assert any(name.endswith(inner) for name, axes in kept.items() if axes)
     for name, p in small.named_parameters():
         large = masked.get_parameter(name)
         for axis, indices in kept[name].items():
@@ -90,7 +91,7 @@ def test_the_small_net_is_trained_to_the_weights_of_the_masked_one(fit: Callable
     assert any(isinstance(module, LivingNorm) for module in masked.modules())
 
 
-@pytest.mark.parametrize("make", [fused, torchs])
+@pytest.mark.parametrize("make", [fused, torchs, mixers])
 @pytest.mark.parametrize("died", [5, 9, 20])  # twice on the ramp, and after the surgery
 def test_killed_before_or_after_surgery_it_ends_in_the_same_bits(
     fit: Callable, tmp_path: Path, make: Callable, died: int

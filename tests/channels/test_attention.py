@@ -298,13 +298,41 @@ def test_plans_without_counts_read_as_before_and_others_survive_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attribute", "count"), [("num_heads", 4), ("num_heads", 0), ("training", 0), ("proj", 1), ("no", 1)]
+    ("attribute", "count"),
+    [("num_heads", 4), ("num_heads", 0), ("training", 0), ("proj", 1), ("no", 1), ("num_heads.0", 1), ("form.2", 1)],
 )
 def test_a_plan_changes_only_whole_numbers_and_makes_none_larger(attribute: str, count: int) -> None:
     net = Fused(12, 3)
+    net.form = (3, 1)
     with pytest.raises(ValueError, match=f"the plan sets attn.{attribute} to {count}"):
         shrink(nn.ModuleDict({"attn": net}), Plan(counts={("attn", attribute): count}))
-    assert net.num_heads == 3
+    assert (net.num_heads, net.form) == (3, (3, 1))
+
+
+class Scale(nn.Module):
+    """As in timm's MetaFormer: a parameter, and the shape in which it is multiplied with images."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shape, self.scale = (width, 1, 1), nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.view(self.shape)
+
+
+def test_a_shape_that_a_module_holds_of_its_parameter_is_cut_with_it() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), Scale(6), nn.GroupNorm(1, 6), nn.Conv2d(6, 2, 1))
+    units = bound(net, Channels(), torch.zeros(2, 3, 4, 4))
+    keep = some(units)
+    mask(net, units, keep)
+    check = EquivalenceCheck(net, torch.randn(4, 3, 4, 4))
+    plan = units.plan(keep)
+    shrink(net, Plan.from_json(json.loads(json.dumps(plan.to_json()))))
+    left = len(net[1].scale)
+    assert left < 6
+    assert (net[1].shape, net[2].num_groups, net[2].num_channels) == ((left, 1, 1), 1, left)
+    assert type(net[2]) is nn.GroupNorm
+    check.certify(net)
 
 
 @pytest.mark.parametrize("make", [fused, torchs], ids=["fused", "nn.MultiheadAttention"])

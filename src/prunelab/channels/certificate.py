@@ -19,6 +19,7 @@ from prunelab.core.numbers.float64 import double, float64_device
 from prunelab.core.numbers.seeding import seeded_python
 from prunelab.core.types import Example
 
+MODES = ("eval", "train")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
 CONSTANT = 1e4  # times the largest value that differs: what is larger sets no scale
 CEILING = 1e-2  # of the tolerance
@@ -111,14 +112,19 @@ def _where(mode: str, dtype: torch.dtype, net: nn.Module) -> str:
 
 
 def outputs(
-    net: nn.Module, inputs: Example, which: str, remedy: str = "", dtypes: Iterable[torch.dtype] = tuple(TOLERANCE)
+    net: nn.Module,
+    inputs: Example,
+    which: str,
+    remedy: str = "",
+    dtypes: Iterable[torch.dtype] = tuple(TOLERANCE),
+    modes: Iterable[str] = MODES,
 ) -> dict[tuple[str, torch.dtype], list[Tensor]]:
     """All tensors that `net` returns, by mode and precision.
 
     Where it does not run, or returns none, raises EquivalenceError, which begins with `which` and ends with `remedy`.
     """
     found = {}
-    for mode in ("eval", "train"):
+    for mode in modes:
         for dtype in dtypes:
             with (
                 preserve_state(net, training=mode == "train"),

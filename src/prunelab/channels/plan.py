@@ -15,7 +15,8 @@ class Plan:
     keep: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)  # (tensor, axis) -> kept indices, ascending
     pads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # ConstantPad modules -> their new padding
     blocks: Mapping[str, str] = field(default_factory=dict)  # removed modules -> "Identity" or "ReLU"
-    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (module, attribute) -> the number it gets
+    # (module, attribute, or attribute.index where it is a tuple) -> the number it gets
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.keep or self.pads or self.blocks or self.counts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from prunelab.channels.certificate import TOLERANCE, EquivalenceError, difference, outputs
+from prunelab.channels.certificate import MODES, TOLERANCE, EquivalenceError, difference, outputs
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.trial import copied, mask, random_inputs, undone
@@ -64,8 +64,8 @@ class _Trial:
     norms: Mapping[str, int]
 
     def breaks(self, names: Sequence[str]) -> str | None:
-        """Why the small network does not run."""
-        after = self._small(names, torch.float32)
+        """Why the small network does not run in eval mode."""
+        after = self._small(names, torch.float32, ("eval",))
         return after if isinstance(after, str) else None
 
     def differs(self, names: Sequence[str]) -> str | None:
@@ -86,11 +86,11 @@ class _Trial:
         wrong = [f"by {e:.2g} in {mode} mode" for mode, e in errors.items() if not e <= TOLERANCE[torch.float64]]
         return f"a copy without some of them differs from the masked one {' and '.join(wrong)}" if wrong else None
 
-    def _small(self, names: Sequence[str], dtype: torch.dtype) -> Outputs | str:
+    def _small(self, names: Sequence[str], dtype: torch.dtype, modes: Sequence[str] = MODES) -> Outputs | str:
         with undone(self.net):
             try:
                 shrink(self.net, self.plan(self._keep(names)))
-                return outputs(self.net, self.inputs, "a copy without some of them", dtypes=[dtype])
+                return outputs(self.net, self.inputs, "a copy without some of them", dtypes=[dtype], modes=modes)
             except (EquivalenceError, ValueError) as error:
                 return str(error)
 

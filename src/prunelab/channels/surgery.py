@@ -1,6 +1,7 @@
 """Surgery: shrinks parameters, buffers, gradients and optimizer state by a plan."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> 
     for path, padding in plan.pads.items():
         net.get_submodule(path).padding = padding  # type: ignore[assignment]
     for (path, name), count in plan.counts.items():
-        setattr(net.get_submodule(path), name, count)
+        _set_number(net.get_submodule(path), name, count)
     for tensor in {id(t): t for t in tensors.values() if id(t) in cuts}.values():
         shape = tensor.shape
         for optimizer in optimizers:
@@ -89,7 +90,7 @@ def _check(net: nn.Module, plan: Plan) -> None:
         if (parts := _parts(module, attribute, axis)) > 1 and not _fits_parts(module, _alive(kept, size, parts)):
             raise ValueError(f"the plan cuts {name} {shape} within a group: {type(module).__name__} has {parts}")
     for (path, name), count in plan.counts.items():
-        now = vars(modules[path]).get(name) if path in modules else None
+        now = _number(modules[path], name) if path in modules else None
         if type(now) is not int or not 0 < count <= now:
             raise ValueError(f"the plan sets {path}.{name} to {count}, which is {now!r:.60} in {type(net).__name__}")
     for path, padding in plan.pads.items():
@@ -100,6 +101,21 @@ def _check(net: nn.Module, plan: Plan) -> None:
         inside = any(path.startswith(f"{other}.") for other in plan.blocks)
         if path not in modules or not path or stand_in not in STAND_INS or inside:
             raise ValueError(f"the plan puts {stand_in} in the place of {path!r}, which {type(net).__name__} cannot")
+
+
+def _number(module: nn.Module, name: str) -> Any:
+    """The number that a module holds under `name`, or in a tuple, under `name.index`."""
+    attribute, dot, index = name.partition(".")
+    value = vars(module).get(attribute)
+    if dot and isinstance(value, tuple):
+        return {str(i): size for i, size in enumerate(value)}.get(index)
+    return None if dot else value
+
+
+def _set_number(module: nn.Module, name: str, number: int) -> None:
+    attribute, dot, index = name.partition(".")
+    sizes = vars(module)[attribute]
+    setattr(module, attribute, (*sizes[: int(index)], number, *sizes[int(index) + 1 :]) if dot else number)
 
 
 def _ascends(kept: Tensor, size: int) -> bool:
@@ -164,7 +180,8 @@ def _adjust(module: nn.Module, tensor: str, axis: int, kept: Tensor) -> None:
     elif isinstance(module, _NormBase):
         module.num_features = count
     elif isinstance(module, nn.GroupNorm) and tensor == "weight":
-        module.num_groups = module.num_groups * count // module.num_channels
+        forget(module)
+        module.num_groups = max(1, module.num_groups * count // module.num_channels)
         module.num_channels = count
     elif isinstance(module, nn.PReLU):
         module.num_parameters = count

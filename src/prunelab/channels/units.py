@@ -284,7 +284,7 @@ class Head(Channels):
 
 @dataclass(frozen=True)
 class Stream(Channels):
-    """Channels that pass through LayerNorm or RMSNorm, such as those of a transformer's residual stream.
+    """Channels under LayerNorm, RMSNorm or a group norm of one group, such as those of a transformer's residual stream.
 
     While they are masked, these norms take their statistics over the living channels, as the small network does.
     """

@@ -14,6 +14,7 @@ from prunelab.channels.certificate import EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import ChannelGraph, _counts_such, channel_graph
+from prunelab.core.network.living_norms import take_notice
 
 Forward = Callable[..., Any]
 
@@ -197,6 +198,20 @@ NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
             b=nn.Sequential(tied), out=conv(2, 2)),
         {"stem.weight 0": "AB", "a.weight 1": "AB", "a.weight 0": "AB", "out.weight 1": "AB"},
     ),
+    "a group norm of one group": (
+        Net(lambda m, x: m.out(m.norm(m.a(x))), a=conv(3, 4), norm=nn.GroupNorm(1, 4), out=conv(4, 2)),
+        {"a.weight 0": "ABCD", "norm.weight 0": "ABCD", "norm.bias 0": "ABCD", "out.weight 1": "ABCD"},
+    ),
+    "a convolution along another axis": (  # it mixes the places of each channel
+        Net(lambda m, x: m.out(m.b(m.a(x).flatten(2).mT).mT.unflatten(2, (4, 4))),
+            a=conv(3, 2), b=nn.Conv1d(16, 16, 1), out=conv(2, 2)),
+        {"a.weight 0": "AB", "out.weight 1": "AB"},
+    ),
+    "a linear layer along another axis": (
+        Net(lambda m, x: m.out(m.b(m.a(x).flatten(2)).unflatten(2, (4, 2))),
+            a=conv(3, 2), b=nn.Linear(16, 8), out=conv(2, 2)),
+        {"a.weight 0": "AB", "out.weight 1": "AB"},
+    ),
     "end to end": (  # parts concatenated along another axis lose the same
         Net(lambda m, x: m.out(torch.cat([m.a(x), m.b(x)], 2)), a=conv(3, 2), b=conv(3, 2), out=conv(2, 2)),
         {"a.weight 0": "AB", "b.weight 0": "AB", "out.weight 1": "AB"},
@@ -227,6 +242,7 @@ def test_without_some_units_a_network_computes_what_it_does_with_them_masked(net
         if name in dict(net.named_parameters()):
             gone = torch.ones(net.get_parameter(name).shape[axis], dtype=torch.bool).index_fill(0, kept, False)
             net.get_parameter(name).data.movedim(axis, 0)[gone] = 0
+    take_notice(net, graph.norms, {name: alive[graph.places[name, 0]] for name in graph.norms})
     pads = {module: padding for module, pad in graph.pads.items() if (padding := pad.without(alive))}
     check = EquivalenceCheck(net, torch.rand(2, 3, 4, 4, generator=g))
     shrink(net, Plan({place: kept for place, kept in keep.items() if len(kept) < len(graph.places[place])}, pads))

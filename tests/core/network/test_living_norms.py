@@ -43,6 +43,14 @@ def test_channels_of_images_lie_along_axis_1() -> None:
     assert not net(x)[:, ~LIVING].any()
 
 
+def test_a_group_norm_of_one_group_counts_the_living_at_all_positions() -> None:
+    net, x = masked(nn.GroupNorm(1, 6), axis=1).double(), torch.randn(2, 6, 3, 5, dtype=torch.float64)
+    small = nn.GroupNorm(1, 4).double()
+    small.weight.data, small.bias.data = net[0].weight[LIVING], net[0].bias[LIVING]
+    torch.testing.assert_close(net(x)[:, LIVING], small(x[:, LIVING]), rtol=1e-12, atol=1e-12)
+    assert not net(x)[:, ~LIVING].any()
+
+
 def test_gradients_are_those_of_a_small_norm() -> None:
     net, small = masked(nn.LayerNorm(6)), nn.LayerNorm(4)
     small.load_state_dict({name: p[LIVING] for name, p in net[0].named_parameters()})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from prunelab.channels.surgery import RESIZED
 from prunelab.channels.tracing.own_rules import with_own_rules
 from prunelab.channels.tracing.rules import RULES
 from prunelab.channels.tracing.trace import ChannelTrace, couple, first_names
@@ -173,6 +174,20 @@ def _counts(trace: ChannelTrace, heads: set[int], classes: Tensor, unit_of: Tens
                 and _counts_such(module, name, of_heads)
             ):
                 counts.setdefault((path, name), units)
+    return counts | _shapes(trace, classes, unit_of)
+
+
+def _shapes(trace: ChannelTrace, classes: Tensor, unit_of: Tensor) -> dict[tuple[str, str], Tensor]:
+    """Where a module holds the shape in which its code views a parameter of its own: the units that it counts."""
+    counts: dict[tuple[str, str], Tensor] = {}
+    for (tensor, _), channels in trace.sites.items():
+        path = tensor.rpartition(".")[0]
+        units, module = unit_of[classes[channels]], trace.net.get_submodule(path)
+        if isinstance(module, RESIZED) or not (units >= 0).any():
+            continue
+        for name, value in vars(module).items():
+            if "shape" in name and type(value) is tuple and [size for size in value if size != 1] == [len(units)]:
+                counts[path, f"{name}.{value.index(len(units))}"] = units
     return counts
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from prunelab.channels.tracing.channel_ids import along, channels_of
+from prunelab.channels.tracing.channel_ids import along, channels_of, varying
+from prunelab.channels.tracing.norms import counts_the_living
 from prunelab.channels.tracing.operations import CONVOLUTIONS, NORMS, TRANSPOSED, packet_of
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, UnknownError, argument
 from prunelab.core.network.prunable import PRUNABLE
@@ -20,6 +21,8 @@ def convolution(trace: ChannelTrace, node: Call) -> ChannelIds:
     weight, bias = node.args[1], argument(node, 2, "bias")
     groups = argument(node, 6, "groups", 1)
     shape, out = weight.meta["val"].shape, node.meta["val"].shape
+    if _along_another_axis(trace, node, -len(shape) + 1):
+        return trace.rules[None](trace, node)
     inputs, name = _inputs(trace, node, -len(shape) + 1)
     if groups > 1 and not _owns(trace, node, _ConvNd):
         raise UnknownError("with groups, outside of a module that holds their number")
@@ -65,6 +68,8 @@ def transposed_convolution(trace: ChannelTrace, node: Call) -> ChannelIds:
 
 def linear(trace: ChannelTrace, node: Call) -> ChannelIds:
     weight, bias = node.args[1], argument(node, 2, "bias")
+    if _along_another_axis(trace, node, -1):
+        return trace.rules[None](trace, node)
     inputs, name = _inputs(trace, node, -1)
     produced = trace.outputs(name, weight.meta["val"].shape[0])
     trace.assign(weight, 1, inputs)
@@ -80,6 +85,12 @@ def embedding(trace: ChannelTrace, node: Call) -> ChannelIds:
     channels = trace.outputs(name, weight.meta["val"].shape[1], 1)
     trace.assign(weight, 1, channels)
     return along(channels, -1, node.meta["val"].shape)
+
+
+def _along_another_axis(trace: ChannelTrace, node: Call, axis: int) -> bool:
+    """Whether a layer works along `axis` on each of the channels, which lie along another, as in MLP-Mixer."""
+    ids = trace.require(node.args[0])
+    return bool(varying(ids)) and axis % ids.dim() not in varying(ids)
 
 
 def _inputs(trace: ChannelTrace, node: Call, axis: int, made: int = 0) -> tuple[Tensor, str]:
@@ -131,7 +142,8 @@ def norm(trace: ChannelTrace, node: Call) -> ChannelIds:
     if packet is aten.group_norm:
         if not _owns(trace, node, nn.GroupNorm):
             raise UnknownError("without a scale, outside of a module that holds the number of groups")
-        trace.coupling.join_rows(channels.view(node.args[1], -1))  # each group is normalised as a whole
+        if not counts_the_living(trace, node):
+            trace.coupling.join_rows(channels.view(node.args[1], -1))  # each group is normalised as a whole
     tensors = node.args[2:4] if packet is aten.group_norm else node.args[1:5]
     without = packet is aten.instance_norm and all(tensor is None for tensor in tensors)
     if without and isinstance(trace.module(node)[1], _NormBase):  # it holds the number of channels

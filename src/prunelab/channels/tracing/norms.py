@@ -1,4 +1,4 @@
-"""Rules of LayerNorm and RMSNorm, whose statistics over channels must leave out those that are masked."""
+"""Rules of norms over channels, whose statistics must leave out those that are masked."""
 
 import torch
 from torch.fx import Node
@@ -27,6 +27,15 @@ def layer_norm(trace: ChannelTrace, node: Call) -> ChannelIds:
     if node.target.overloadpacket is aten.layer_norm:
         trace.assign(bias, 0, channels)
     return ids
+
+
+def counts_the_living(trace: ChannelTrace, norm: Call) -> bool:
+    """Whether the module of a group norm can leave masked channels out, which is noted: one group, and nothing else."""
+    name = trace.tensor_name(argument(norm, 2, "weight"))
+    if norm.args[1] > 1 or name is None or _axis_in_module(trace, norm, trace.module(norm)[0]) != -1:
+        return False
+    trace.norms[name] = 1
+    return True
 
 
 def _axis_in_module(trace: ChannelTrace, norm: Call, path: str) -> int | None:

@@ -1,10 +1,11 @@
-"""LayerNorm and RMSNorm of a masked network: statistics over the living channels, as the small network has them.
+"""Norms over channels of a masked network: statistics over the living channels, as the small network has them.
 
-A batch norm treats each channel alone. These norms do not: with the masked zeros among their statistics, a masked
-network would compute what no small network does.
+A batch norm treats each channel alone. LayerNorm, RMSNorm and a GroupNorm of one group do not: with the masked zeros
+among their statistics, a masked network would compute what no small network does.
 """
 
 import functools
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from prunelab.core.types import Masks
 
-NORMS = (nn.LayerNorm, nn.RMSNorm)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)  # the last with one group, over all positions too
 
 
 class LivingNorm(nn.Module):
@@ -33,12 +34,13 @@ class LivingNorm(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         form = [-1 if i == self.axis % x.dim() else 1 for i in range(x.dim())]
         living, weight = self.living.to(x.device).view(form), self.weight.view(form)
-        count = living.sum()
-        if centred := isinstance(self, nn.LayerNorm):
-            wide = wide - (wide * living).sum(self.axis, keepdim=True) / count
+        over = tuple(range(1, x.dim())) if isinstance(self, nn.GroupNorm) else (self.axis % x.dim(),)
+        count = living.sum() * math.prod(x.shape[axis] for axis in over) // len(self.living)
+        if centred := not isinstance(self, nn.RMSNorm):
+            wide = wide - (wide * living).sum(over, keepdim=True) / count
         wide = wide * living
         eps: Any = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        normed = wide * (wide.square().sum(self.axis, keepdim=True) / count + eps).rsqrt() * weight
+        normed = wide * (wide.square().sum(over, keepdim=True) / count + eps).rsqrt() * weight
         if centred and self.bias is not None:
             normed = normed + self.bias.view(form)
         # On GPUs autocast runs norms in float32.
