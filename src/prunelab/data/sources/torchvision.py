@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prunelab.data.dataset import Dataset
 from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
-from prunelab.data.sources.download import fetch, require, verify
+from prunelab.data.sources.download import fetch, refuse_file, require, verify
 from prunelab.data.sources.size import check_size, require_memory
 from prunelab.data.sources.source import Source
 
@@ -66,6 +66,7 @@ class Torchvision(Source):
 
     def require_files(self) -> None:
         """Raises RuntimeError unless each file has its published MD5, or can be downloaded."""
+        refuse_file(self.root)
         if self.unpacked():
             for path, md5 in self.unpacked().items():
                 if not path.exists():
