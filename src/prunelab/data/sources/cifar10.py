@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunelab.data.dataset import Dataset
 from prunelab.data.sources.archive import read_archive
-from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
+from prunelab.data.sources.cache import cache_folder, entry
 from prunelab.data.sources.download import fetch, refuse_file, require
 from prunelab.data.sources.source import Source
 
@@ -26,7 +26,7 @@ class CIFAR10(Source):
     url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
     val: int = 5000
     split_seed: int = 0
-    cache: str = DEFAULT_FOLDER
+    cache: str | None = None
 
     def check(self) -> None:
         """Raises RuntimeError for a wrong checksum, or if archive, cache and network are all missing."""
@@ -52,7 +52,8 @@ class CIFAR10(Source):
 
     @property
     def archive(self) -> Path:
-        return Path(self.root or self.cache).expanduser() / "cifar-10-python.tar.gz"
+        folder = Path(self.root).expanduser() if self.root else cache_folder(self.cache)
+        return folder / "cifar-10-python.tar.gz"
 
 
 REMEDIES = (

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import DEFAULT_FOLDER
 from prunelab.data.sources.decode import SIZE, decode_files
 from prunelab.data.sources.layout import EXPECTED, TEST, classes, folders, splits
 from prunelab.data.sources.listing import Listing, listed, scan
@@ -28,7 +27,7 @@ class ImageFolder(Source):
     root: str | None
     val: int = 5000
     split_seed: int = 0
-    cache: str = DEFAULT_FOLDER
+    cache: str | None = None
     size: int | None = None
 
     def check(self) -> None:

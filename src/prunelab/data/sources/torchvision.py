@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
+from prunelab.data.sources.cache import cache_folder, entry
 from prunelab.data.sources.download import fetch, refuse_file, require, verify
 from prunelab.data.sources.size import check_size, require_memory
 from prunelab.data.sources.source import Source
@@ -40,7 +40,7 @@ class Torchvision(Source):
     size: int | None = 32
     val: int = 5000
     split_seed: int = 0
-    cache: str = DEFAULT_FOLDER
+    cache: str | None = None
 
     def check(self) -> None:
         """Raises ValueError for a wrong name or size, RuntimeError for files that are damaged, or not to be had."""
@@ -127,7 +127,7 @@ class Torchvision(Source):
 
     @property
     def folder(self) -> Path:
-        return Path(self.root or self.cache).expanduser()
+        return Path(self.root).expanduser() if self.root else cache_folder(self.cache)
 
 
 def _tensors(part: Any, size: int | None) -> tuple[Tensor, Tensor]:
