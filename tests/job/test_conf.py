@@ -12,7 +12,7 @@ def test_a_job_in_a_folder_of_its_own_finds_the_paths_of_the_command(
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pt").touch()
-    given = ["data=image_folder", "data.root=images", "data.cache=~/cache", "parents=/parents", "pretrained=w.pt"]
+    given = ["data=image_folder", "data.root=images", "data.cache='~/cache'", "parents=/parents", "pretrained=w.pt"]
     plain = job_from(compose_job([*given, "hydra.job.chdir=false"], tmp_path / "job"))
     cfg = compose_job([*given, "hydra.job.chdir=true"], tmp_path / "job")
     (tmp_path / "job").mkdir()
