@@ -272,7 +272,7 @@ def test_callbacks_used_for_two_fits_in_a_row_do_the_same_twice(method: str, com
         L.seed_everything(0, verbose=False)
         data = ImageDataModule(splits, cfg.optim.batch_size, seed=0)
         run = parts.run(cfg.epochs, data.steps_per_epoch())
-        module = job_module.build_module(settled, job_module.build_net(settled, 10), 10, False, settled.epochs)
+        module = job_module.build_module(settled, job_module.build_net(settled, 10)[0], 10, False, settled.epochs)
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = L.Trainer(
             max_epochs=run.total // run.epoch, callbacks=list(parts.callbacks), accelerator="cpu",

@@ -6,6 +6,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from prunelab.data.sources.cache import entry
 from prunelab.data.sources.source import Source
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
@@ -18,11 +19,10 @@ def test_every_option_is_a_source_and_takes_its_cache_from_the_environment(
     monkeypatch.setenv("PRUNELAB_CACHE", "/elsewhere")
     source = instantiate(OmegaConf.load(file))
     assert isinstance(source, Source)
-    assert source.cache == "/elsewhere"
+    assert entry(source.cache, "x") == Path("/elsewhere/x.safetensors")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_options_equal_the_defaults_of_the_code(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PRUNELAB_CACHE", raising=False)
+def test_options_equal_the_defaults_of_the_code(file: Path) -> None:
     source = instantiate(OmegaConf.load(file))
     assert source == type(source)(**({"root": None} if hasattr(source, "root") else {}))

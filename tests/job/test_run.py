@@ -73,6 +73,16 @@ def test_a_rate_is_the_same_job_however_zero_is_written(job, composed, monkeypat
     assert run(composed("prune=usp", "rate=0")) == accuracy
 
 
+def test_a_network_that_calls_view_trains_as_with_channels_last_off_and_says_so_once(job, tmp_path, caplog) -> None:
+    caplog.set_level("INFO", "prunelab")
+    viewing = ("model=narrow", "model._target_=narrow.Viewing", "prune=usp", "rate=0.5", "epochs=1")
+    ends = [job(*viewing, f"channels_last={last}", folder=tmp_path / last) for last in ("true", "false")]
+    assert caplog.text.count("channels_last=false: Viewing cannot take it") == 1
+    first, second = (end["state_dict"] for end in ends)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert ends[0]["accuracy"] == ends[1]["accuracy"]
+
+
 def test_another_precision_is_another_job(finished, composed) -> None:
     with pytest.raises(ValueError, match="holds another job, with other precision"):
         run(composed("prune=usp", "rate=0.5", "precision=bf16-mixed"))

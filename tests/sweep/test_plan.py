@@ -56,3 +56,18 @@ def test_jobs_that_are_left_are_rehearsed_and_finished_ones_of_other_yaml_are_no
             planned.folder.finish(replace(read(whole), job=job))
             sweep.plan([["seed=0"], ["seed=1"]], loader, config)
             assert [[job.seed for job in group] for group in rehearsed] == ([[1]] if job.seed == 0 else [])
+
+
+def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sweep, "refuse_impossible", lambda jobs, _: None)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        fixed = ["data=shapes", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=run${hydra.job.num}"]
+        config = compose("train", [*fixed, "hydra.mode=MULTIRUN"], return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        jobs = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
+        assert [planned.folder.path.name for planned in jobs] == ["run0", "run1"]
+        done = {sweep.overrides_digest(["seed=0"], sweep.yaml_digest(config.hydra)): (jobs[0].folder, 0.9)}
+        monkeypatch.setattr(sweep, "_finished", lambda study: done)
+        first, second = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
+        assert (first.accuracy, second.folder) == (0.9, jobs[1].folder)
+        assert sweep.folder_of(second.overrides, loader, config) == jobs[1].folder  # as launchers find it

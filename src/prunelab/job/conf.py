@@ -1,6 +1,8 @@
 """Turns Hydra's composed configuration into a `Job`; finds the YAML files and registers their resolvers."""
 
+import copy
 from functools import cache
+from pathlib import Path
 
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
@@ -14,6 +16,8 @@ from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
 from prunelab.store.renamed import with_current_paths
 
+PATHS = ("parents", "pretrained", "data.root", "data.cache")
+
 
 def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     """The job that a configuration describes, not yet `settled`.
@@ -22,6 +26,8 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     `pretrained`. HydraConfig must hold `hydra`, because interpolations may read it.
     """
     overrides = tuple(hydra.overrides.task)
+    if hydra.job.chdir:  # in its own folder, where no path of the command leads anywhere
+        cfg = with_whole_paths(cfg, Path(hydra.runtime.cwd))
     check_values(cfg, overrides)
     refuse_unread(cfg, _known())
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -40,6 +46,16 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
         config=config,
         values=flat(config),
     )
+
+
+def with_whole_paths(cfg: DictConfig, here: Path) -> DictConfig:
+    """A copy in which paths relative to `here` are absolute."""
+    cfg = copy.deepcopy(cfg)
+    for key in PATHS:
+        path = OmegaConf.select(cfg, key)
+        if path and path != "auto":
+            OmegaConf.update(cfg, key, str(here / Path(path).expanduser()))
+    return cfg
 
 
 @cache

@@ -21,6 +21,7 @@ from prunelab.data.images import Splits
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.measurements import costs, survivor_masks
+from prunelab.job.memory_format import to_channels_last
 from prunelab.job.method import Method
 from prunelab.job.own_checkpoint import RecordJob, refuse_other
 from prunelab.job.preflight import Parts, preflight
@@ -164,21 +165,23 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
 
 def assemble(job: Job, splits: Splits, compiled: bool) -> Parts:
     """All that a job trains with, before its first step. Raises ValueError where parts do not fit the data."""
-    method, net = Method.of(job), build_net(job, len(splits.classes))
+    method, example = Method.of(job), torch.zeros(2, *splits.test.pool.shape[1:])
+    net, last = build_net(job, len(splits.classes), example)
+    if job.config["channels_last"] and not last:
+        log.info("channels_last=false: %s cannot take it, perhaps as it calls .view", type(net).__name__)
     plan = start_from(net, job.pretrained)
-    example = torch.zeros(2, *splits.test.pool.shape[1:])
     augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
     augment = augment and augment.at(example.shape[-1])
-    data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"])
+    data = ImageDataModule(splits, batch_size, augment, job.seed, last)
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     epochs = method.schedule_epochs(job.epochs, run.epoch)
     return Parts(method, net, plan, data, run, build_module(job, net, len(splits.classes), compiled, epochs, example))
 
 
-def build_net(job: Job, classes: int) -> nn.Module:
-    """The network with its initial weights, in the memory format it trains in."""
+def build_net(job: Job, classes: int, example: Tensor = EXAMPLE) -> tuple[nn.Module, bool]:
+    """The network with its initial weights, in the memory format it trains in, and whether that is channels_last."""
     net: nn.Module = instantiate(job.config["model"], num_classes=classes)
-    return net.to(memory_format=torch.channels_last) if job.config["channels_last"] else net
+    return net, job.config["channels_last"] and to_channels_last(net, example)
 
 
 def start_from(net: nn.Module, pretrained: str | None) -> Plan:
@@ -253,11 +256,11 @@ class Trained:
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
     """Measures the tested network and an unpruned one; writes the final masks."""
-    net, unpruned = trained.net, build_net(job, len(splits.classes))
+    net, example = trained.net, torch.zeros(1, *splits.test.pool.shape[1:])
+    unpruned, _ = build_net(job, len(splits.classes), example.expand(2, -1, -1, -1))
     if method.pruners:
         write_masks(folder.masks / "last.safetensors", survivor_masks(unpruned, net, trained.plan))
     sparsity = sparsity_report(net, method.units(), weight_counts(unpruned))
-    example = torch.zeros(1, *splits.test.pool.shape[1:])
     dense, pruned, timed = costs(unpruned, net, example, folder.model, trained.device)
     return Result(
         folder=folder.path,

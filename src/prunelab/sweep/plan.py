@@ -1,6 +1,7 @@
 """The jobs of a sweep: which are left to run, and the outcome of each."""
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from prunelab.core.text.printable import printable
@@ -64,14 +65,16 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     if len(todo) >= MANY:
         log.info("composing %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
-    _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
+    if not _numbered(config, 0):
+        _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     finished, conf = _finished(Path(config.hydra.sweep.dir)), yaml_digest(config.hydra)
     jobs: dict[Path, PlannedJob] = {}
-    for overrides in todo:
+    for number, overrides in enumerate(todo):
         if before := finished.get(overrides_digest(overrides, conf)):
             folder, accuracy = before
             jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
             continue
+        overrides = (*overrides, *_numbered(config, number))
         job, folder = composed(overrides, loader, config)
         check_launcher(job.devices, config.hydra)
         planned = PlannedJob(overrides, folder, job)
@@ -87,6 +90,16 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     ]:
         refuse_impossible(left, config.hydra)
     return list(jobs.values())
+
+
+def _numbered(config: DictConfig, number: int) -> list[str]:
+    """The override that says the folder of a job, where it is named by the job's number in the command.
+
+    A launcher gets the unfinished jobs alone, and would count these.
+    """
+    hydra: Any = OmegaConf.to_container(config.hydra.sweep)
+    subdir = re.sub(r"\$\{hydra[:.]job\.(num|id)\}", str(number), str(hydra["subdir"]))
+    return [f"hydra.sweep.subdir={subdir}"] if subdir != hydra["subdir"] else []
 
 
 def unpruned(jobs: Sequence[Job]) -> str:

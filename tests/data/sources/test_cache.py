@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import cached, entry, load, save
+from prunelab.data.sources.cache import cache_folder, cached, entry, load, save
 
 X = torch.arange(8 * 3072).remainder(251).to(torch.uint8).view(8, 3, 32, 32)
 Y = torch.arange(8) % 2
@@ -127,3 +127,26 @@ def test_four_processes_that_build_at_once_leave_one_valid_file(tmp_path: Path) 
     assert process.stdout.strip() == "[7, 7, 7, 7]", process.stderr
     assert list(tmp_path.iterdir()) == [path]
     assert load(path).x_train.shape == (5000, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "folder"),
+    [
+        ("/given", {"PRUNELAB_CACHE": "/ours", "XDG_CACHE_HOME": "/xdg"}, "/given"),
+        ("~/given", {}, "/home/me/given"),
+        (None, {"PRUNELAB_CACHE": "/ours", "XDG_CACHE_HOME": "/xdg"}, "/ours"),
+        (None, {"PRUNELAB_CACHE": "~/ours"}, "/home/me/ours"),
+        (None, {"PRUNELAB_CACHE": "", "XDG_CACHE_HOME": "/xdg"}, "/xdg/prunelab"),
+        (None, {"XDG_CACHE_HOME": ""}, "/home/me/.cache/prunelab"),
+        (None, {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/prunelab"),
+        (None, {}, "/home/me/.cache/prunelab"),
+    ],
+)
+def test_the_folder_is_the_one_given_or_that_of_the_environment(
+    given: str | None, environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PRUNELAB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder(given) == Path(folder)

@@ -10,6 +10,7 @@ import torch
 from torchvision import datasets
 
 from prunelab.data.sources.cifar10 import CIFAR10, MD5
+from prunelab.data.sources.torchvision import Torchvision
 
 Write = Callable[[dict[str, bytes]], Path]
 NOWHERE = "file:///no/such/cifar-10-python.tar.gz"
@@ -48,6 +49,18 @@ def test_error_for_a_damaged_cache_without_archive_names_the_remedies(tmp_path: 
     (tmp_path / f"{source.key()}.safetensors").write_bytes(b"?")
     with pytest.raises(RuntimeError, match="data=shapes"):
         source.load()
+
+
+def test_the_archive_itself_for_root_is_refused_for_what_it_is(published: Path, tmp_path: Path) -> None:
+    for kind in (CIFAR10, Torchvision):
+        with pytest.raises(NotADirectoryError, match=rf"a file; give the folder .* data.root={published.parent}$"):
+            kind(root=str(published), cache=str(tmp_path / "cache")).check()
+
+
+def test_the_unpacked_archive_is_not_downloaded_again(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(RuntimeError, match=rf"unpacked, which data=torchvision .* data.root={tmp_path} reads"):
+        CIFAR10(str(tmp_path), NOWHERE, cache=str(tmp_path / "cache")).check()
 
 
 def test_an_archive_of_another_checksum_is_refused(

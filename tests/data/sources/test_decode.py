@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from prunelab.data.sources.decode import decode_files
+from prunelab.data.sources.listing import SUFFIXES
 
 RED = (200, 30, 40)
 
@@ -21,6 +22,42 @@ def test_every_common_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     expected = torch.from_numpy(np.array(Image.open(path).convert("RGBA").convert("RGB"))).permute(2, 0, 1)
     assert torch.equal(x, expected[None])
     assert y.tolist() == [3]
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jfif", "jpg", "pbm", "pgm", "png", "ppm", "tif", "tiff", "webp"])
+def test_every_suffix_that_is_listed_is_read_as_pillow_reads_it(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    mode = {"pbm": "1", "pgm": "L"}.get(suffix, "RGB")
+    Image.effect_noise((32, 32), 90).convert(mode).save(path, "PPM" if mode != "RGB" else None)
+    assert path.name.endswith(SUFFIXES)
+    x, _ = decode_files([(str(path), 0)])
+    with Image.open(path) as image:
+        assert torch.equal(x[0], torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "png"])
+def test_of_several_frames_the_first_is_read(suffix: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    more = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **more)
+    x, _ = decode_files([(str(tmp_path / f"a.{suffix}"), 0)])
+    assert x[0, :, 5, 5].tolist() == [255, 0, 0]
+
+
+def test_the_rotation_of_exif_is_left_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held sideways
+    image = Image.new("RGB", (32, 32), "red")
+    image.paste("blue", (0, 0, 32, 16))
+    image.save(tmp_path / "a.png", exif=exif)
+    x, _ = decode_files([(str(tmp_path / "a.png"), 0)])
+    assert x[0, :, 0, 31].tolist() == [0, 0, 255]
+
+
+def test_other_formats_are_refused_whatever_their_name(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png", "EPS")  # a program, which Ghostscript would run
+    with pytest.raises(ValueError, match=r"a\.png: not a readable image \(cannot identify"):
+        decode_files([(str(tmp_path / "a.png"), 0)])
 
 
 def test_images_keep_the_order_of_the_files(tmp_path: Path) -> None:
@@ -59,6 +96,14 @@ def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch:
     Image.new("RGB", (64, 64)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"bomb\.png: not a readable image .*limit"):
+        decode_files([(str(tmp_path / "bomb.png"), 0)], size=32)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_at_which_pillow_only_warns_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (32, 40)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"bomb\.png: not a readable image \(32x40 pixels are above the limit"):
         decode_files([(str(tmp_path / "bomb.png"), 0)], size=32)
 
 

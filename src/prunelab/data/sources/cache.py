@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +21,22 @@ from prunelab.core.atomic import atomic_write
 from prunelab.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
-DEFAULT_FOLDER = "~/.cache/prunelab"
 FORMAT = "1"  # increment when the layout or meaning of the file changes: older files are then rebuilt
 TENSORS = ("x_train", "y_train", "x_test", "y_test")
 TUPLES = ("classes", "mean", "std")
 
 
-def entry(folder: str, key: str) -> Path:
+def cache_folder(given: str | None) -> Path:
+    """The folder given, or the one that the environment names: PRUNELAB_CACHE, else prunelab/ in XDG_CACHE_HOME."""
+    if folder := given or os.environ.get("PRUNELAB_CACHE"):
+        return Path(folder).expanduser()
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative path is to be ignored, says its specification
+    return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "prunelab"
+
+
+def entry(folder: str | None, key: str) -> Path:
     """The file of the data set `key`."""
-    return Path(folder).expanduser() / f"{key}.safetensors"
+    return cache_folder(folder) / f"{key}.safetensors"
 
 
 def cached(path: Path, decode: Callable[[], Dataset]) -> Dataset:

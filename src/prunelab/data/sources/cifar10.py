@@ -7,11 +7,12 @@ from pathlib import Path
 
 from prunelab.data.dataset import Dataset
 from prunelab.data.sources.archive import read_archive
-from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
-from prunelab.data.sources.download import fetch, require
+from prunelab.data.sources.cache import cache_folder, entry
+from prunelab.data.sources.download import fetch, refuse_file, require
 from prunelab.data.sources.source import Source
 
 MD5 = "c58f30108f718f92721af3b95e74349a"  # of the archive, as published
+UNPACKED = "cifar-10-batches-py"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class CIFAR10(Source):
     url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
     val: int = 5000
     split_seed: int = 0
-    cache: str = DEFAULT_FOLDER
+    cache: str | None = None
 
     def check(self) -> None:
         """Raises RuntimeError for a wrong checksum, or if archive, cache and network are all missing."""
@@ -42,12 +43,17 @@ class CIFAR10(Source):
         return read_archive(self.archive)
 
     def require_archive(self) -> None:
-        """Raise RuntimeError unless the archive is intact or can be downloaded."""
+        """Raise RuntimeError unless the archive is intact or can be downloaded; for a file, NotADirectoryError."""
+        refuse_file(self.root)
+        if not self.archive.exists() and (unpacked := self.archive.parent / UNPACKED).is_dir():
+            reader = f"data=torchvision data.name=CIFAR10 data.root={unpacked.parent}"
+            raise RuntimeError(f"{unpacked}: the archive, but unpacked, which {reader} reads")
         require(self.url, self.archive, MD5, REMEDIES)
 
     @property
     def archive(self) -> Path:
-        return Path(self.root or self.cache).expanduser() / "cifar-10-python.tar.gz"
+        folder = Path(self.root).expanduser() if self.root else cache_folder(self.cache)
+        return folder / "cifar-10-python.tar.gz"
 
 
 REMEDIES = (

@@ -16,6 +16,8 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 SIZE = 32  # pixels of images that are not resized; the models are CIFAR models
 CHUNK = 500  # files per task: enough to hide the pool's overhead, few enough for progress messages
+# What a file may hold, whatever its name: Pillow would run Ghostscript on others.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
 LOG_INTERVAL = 5.0  # seconds between progress messages
 
 
@@ -42,19 +44,16 @@ def decode_files(files: Sequence[tuple[str, int]], size: int | None = None) -> t
 
 
 def decode(path: str, size: int | None) -> np.ndarray:
-    """uint8 (size, size, 3)."""
+    """uint8 (size, size, 3), of the first frame, without the rotation that EXIF asks for: as torchvision does."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
+            if width * height > (limit := Image.MAX_IMAGE_PIXELS or 0) > 0:  # Pillow itself refuses twice as many
+                raise ValueError(f"{width}x{height} pixels are above the limit of {limit:,}")
             pixels = rgb(image) if size or (width, height) == (SIZE, SIZE) else None
             if pixels and size:
                 pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # PIL raises SyntaxError on a broken PNG
+    except Exception as error:  # whatever a damaged file provokes
         raise ValueError(f"{path}: not a readable image ({error}); remove or replace it") from error
     if pixels is None:
         raise ValueError(
@@ -65,6 +64,6 @@ def decode(path: str, size: int | None) -> np.ndarray:
 
 def rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode}: expected 8 bits a channel")
+        raise ValueError(f"mode {image.mode}: expected 8 bits a channel, save it so")
     # PIL warns about a palette with transparency unless the image is converted to RGBA first.
     return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

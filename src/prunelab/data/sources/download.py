@@ -54,6 +54,12 @@ def require(url: str, path: Path, md5: str, remedies: str) -> None:
         raise RuntimeError(f"{error}, and there is no {path}; {remedies}") from error
 
 
+def refuse_file(root: str | None) -> None:
+    """Raise NotADirectoryError where `root` is the file that is looked for in it, or another."""
+    if root and (path := Path(root).expanduser()).is_file():
+        raise NotADirectoryError(f"data.root={root}: a file; give the folder that it lies in, data.root={path.parent}")
+
+
 def fetch(url: str, path: Path, md5: str) -> None:
     """Download to `path`, which appears only when complete; raises RuntimeError and leaves nothing otherwise."""
     log.info("downloading %s to %s", url, path)

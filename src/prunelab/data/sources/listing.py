@@ -4,65 +4,100 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+from prunelab.data.sources.layout import classes, is_hidden, splits
+
+SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Listing:
-    """(path, label) of all images in a fixed order, and a hash of their names, sizes and modification times."""
+    """(path, label) of all images in a fixed order, and a hash of their names, sizes and modification times.
+
+    `left_out` counts the other files that are not hidden, by suffix.
+    """
 
     classes: tuple[str, ...]
     train: tuple[tuple[str, int], ...]
     test: tuple[tuple[str, int], ...]
     digest: str
+    left_out: Counter[str]
 
 
 def scan(root: Path) -> Listing:
-    """List `root/{train,test}/<class>/*`; other and hidden files are ignored.
+    """List the images below `root/train/<class>` and `root/test/<class>`, or what is there for test, at any depth.
 
-    60,000 files take about 0.3 s. Raises ValueError if a split has a class without images.
+    60,000 files take about 0.3 s. Raises as `classes` does, and ValueError if a split has a class without images.
     """
     names = classes(root)
     digest = hashlib.sha256(str(root.resolve()).encode())
-    splits: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for split, files in splits.items():
+    found: list[list[tuple[str, int]]] = []
+    left_out: Counter[str] = Counter()
+    for split in splits(root):
+        left_out.update(_suffix(entry) for entry in os.scandir(root / split) if not _is_seen(entry))
+        files: list[tuple[str, int]] = []
         for label, name in enumerate(names):
-            entries = images(root / split / name)
+            entries, others = _images(root / split / name)
             if not entries:
-                raise ValueError(f"data.root={root}: {split}/{name} contains no image ({', '.join(SUFFIXES)})")
-            for entry in entries:
+                only = f", only {listed(others)}" if others else ""
+                raise ValueError(
+                    f"data.root={root}: {split}/{name} contains no image ({', '.join(SUFFIXES)}){only}; add images, or "
+                    "remove the class"
+                )
+            for inside, entry in entries:
                 stat = entry.stat()
-                digest.update(f"{split}/{name}/{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-            files += [(entry.path, label) for entry in entries]
-    return Listing(names, tuple(splits["train"]), tuple(splits["test"]), digest.hexdigest())
+                digest.update(f"{split}/{name}/{inside}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            files += [(entry.path, label) for _, entry in entries]
+            left_out += others
+        found.append(files)
+    return Listing(names, tuple(found[0]), tuple(found[1]), digest.hexdigest(), left_out)
 
 
-def classes(root: Path) -> tuple[str, ...]:
-    """Sorted class names; raises FileNotFoundError unless both splits exist, ValueError if they differ."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.root={root}: no such folder; expected one with train/<class>/ and test/<class>/")
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            inside = ", ".join(names(root)) or "no folders"
-            raise FileNotFoundError(f"data.root={root}: no {split}/ in it, only {inside}")
-    train, test = names(root / "train"), names(root / "test")
-    if unmatched := sorted(set(train) ^ set(test)):
-        split = "train" if unmatched[0] in train else "test"
-        raise ValueError(f"data.root={root}: class {unmatched[0]!r} is only in {split}/; add the other or remove it")
-    if not train:
-        raise ValueError(f"data.root={root}: train/ contains no class folder; expected train/<class>/*.jpg")
-    return tuple(train)
+def listed(suffixes: Counter[str]) -> str:
+    """Such as "12 .heic, 1 .txt"."""
+    return ", ".join(
+        f"{count} {suffix}" for suffix, count in sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
-def names(folder: Path) -> list[str]:
+def _images(folder: Path) -> tuple[list[tuple[str, os.DirEntry[str]]], Counter[str]]:
+    """The images by their path in `folder`, sorted by it, and the other files by suffix."""
+    images, others = [], Counter[str]()
+    for entry in _files(folder, ()):
+        if entry.name.lower().endswith(SUFFIXES):
+            if not entry.is_file():
+                raise ValueError(f"{entry.path}: a link to nothing, or no file; remove it")
+            images.append((entry.path[len(str(folder)) + 1 :], entry))
+        else:
+            others[_suffix(entry)] += 1
+    return sorted(images, key=lambda image: image[0]), others
+
+
+def _files(folder: str | Path, above: tuple[tuple[int, int], ...]) -> Iterator[os.DirEntry[str]]:
+    """All that is not hidden and no folder, in folders of folders too, and behind links; `above` are those it is in."""
+    here = os.stat(folder)
+    if (here.st_dev, here.st_ino) in above:
+        raise ValueError(f"{folder}: a link to a folder that contains it; remove it")
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _files(entry.path, (*above, (here.st_dev, here.st_ino)))
+            else:
+                yield entry
 
 
-def images(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        files = [e for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".")]
-    return sorted(files, key=lambda entry: entry.name)
+def _suffix(entry: os.DirEntry[str]) -> str:
+    return os.path.splitext(entry.name)[1].lower() or "without suffix"
+
+
+def _is_seen(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a class, or nothing that a user would look for."""
+    return entry.is_dir() or is_hidden(entry.name)

@@ -14,7 +14,7 @@ class Source(ABC):
 
     val: int
     split_seed: int
-    cache: str
+    cache: str | None  # None: as the environment says (cache.py)
 
     @abstractmethod
     def check(self) -> None:

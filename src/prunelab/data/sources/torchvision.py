@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import DEFAULT_FOLDER, entry
-from prunelab.data.sources.download import fetch, require, verify
+from prunelab.data.sources.cache import cache_folder, entry
+from prunelab.data.sources.download import fetch, refuse_file, require, verify
 from prunelab.data.sources.size import check_size, require_memory
 from prunelab.data.sources.source import Source
 
@@ -40,7 +40,7 @@ class Torchvision(Source):
     size: int | None = 32
     val: int = 5000
     split_seed: int = 0
-    cache: str = DEFAULT_FOLDER
+    cache: str | None = None
 
     def check(self) -> None:
         """Raises ValueError for a wrong name or size, RuntimeError for files that are damaged, or not to be had."""
@@ -66,6 +66,7 @@ class Torchvision(Source):
 
     def require_files(self) -> None:
         """Raises RuntimeError unless each file has its published MD5, or can be downloaded."""
+        refuse_file(self.root)
         if self.unpacked():
             for path, md5 in self.unpacked().items():
                 if not path.exists():
@@ -126,7 +127,7 @@ class Torchvision(Source):
 
     @property
     def folder(self) -> Path:
-        return Path(self.root or self.cache).expanduser()
+        return Path(self.root).expanduser() if self.root else cache_folder(self.cache)
 
 
 def _tensors(part: Any, size: int | None) -> tuple[Tensor, Tensor]:

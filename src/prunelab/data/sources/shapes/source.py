@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import DEFAULT_FOLDER
 from prunelab.data.sources.shapes.drawing import draw
 from prunelab.data.sources.shapes.signed_distance import SHAPES
 from prunelab.data.sources.source import Source
@@ -29,7 +28,7 @@ class Shapes(Source):
     test: int = 2000
     seed: int = 0
     split_seed: int = 0
-    cache: str = DEFAULT_FOLDER
+    cache: str | None = None
 
     def check(self) -> None:
         """Raises ValueError if a split is too small to contain every class."""
