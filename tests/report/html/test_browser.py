@@ -99,7 +99,7 @@ def test_the_page_never_scrolls_sideways(wide: "Page") -> None:
 
 
 def test_hovering_over_a_mark_shows_its_overrides_and_a_click_its_card(opened: "Page") -> None:
-    mark = drawn(opened.locator("figure[data-name=accuracy_over_macs]")).locator(f"{MARKS}[aria-label*=own]").last
+    mark = drawn(opened.locator("figure[data-name=pareto_front_over_macs]")).locator(f"{MARKS}[aria-label*=own]").last
     mark.hover()
     opened.locator("#vg-tooltip-element.visible").wait_for()
     assert EXTRA in opened.locator("#vg-tooltip-element").inner_text()
