@@ -97,7 +97,7 @@ def _files(job: Path) -> list[str]:
     """What a browser can open or save: no hidden files, no events of TensorBoard; a folder ends in a slash."""
     with os.scandir(job) as entries:
         found = [entry.name + "/" * entry.is_dir() for entry in entries]
-    return sorted(name for name in found if not name.startswith((".", "events.out.")))
+    return sorted(name for name in found if name.isprintable() and not name.startswith((".", "events.out.")))
 
 
 def _named(result: Result) -> bool:
