@@ -1,4 +1,4 @@
-"""Commands: `python -m prunelab report outputs/demo`, `ls` and `export` for finished jobs, `prune` for any network."""
+"""Commands: `python -m prunelab report`, `ls`, `compare` and `export` for finished jobs, `prune` for any network."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from rich.console import Console
 from prunelab.core.text.printable import printable
 from prunelab.export import FORMATS, ExportError
 from prunelab.measure.terminal_table import UNBOUNDED
+from prunelab.report import compare as comparing
 from prunelab.report import listing
 from prunelab.report.publish import publish
 from prunelab.report.results import NothingToReport
@@ -54,6 +55,11 @@ def ls(args: argparse.Namespace) -> int:
     return 0
 
 
+def compare(args: argparse.Namespace) -> int:
+    Console().print(comparing.compare(args.a, args.b))
+    return 0
+
+
 def export(args: argparse.Namespace) -> int:
     from prunelab.store import model  # imports torch, which takes seconds
 
@@ -90,7 +96,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="prunelab", description="Report on, list and export finished jobs; prune any network."
+        prog="prunelab", description="Report on, list, compare and export finished jobs; prune any network."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="called")
     reporting = commands.add_parser("report", help="write the tables and figures of a sweep, and print the tables")
@@ -99,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     listed = commands.add_parser("ls", help="list the jobs below a folder with their states and results")
     listed.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="default: outputs")
     listed.set_defaults(command=ls, mistakes=(NothingToReport, OSError))
+    compared = commands.add_parser("compare", help="two studies or two jobs side by side, seed by seed")
+    for side in "ab":
+        compared.add_argument(side, type=Path, metavar=side.upper(), help="folder of a study, or of a finished job")
+    compared.set_defaults(command=compare, mistakes=(NothingToReport, OSError))
     exporting = commands.add_parser("export", help="export the network of a finished job for other programs")
     exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
     exporting.add_argument(
@@ -127,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     pruning.add_argument("--to", choices=[*FORMATS, SAFETENSORS], required=True, help="the kind of file")
     pruning.add_argument("--output", type=Path, metavar="FILE", help="default: <function>-pruned.onnx, .pt2 ...")
     pruning.set_defaults(command=prune, mistakes=(ExportError, ValueError, OSError))
-    for command in (reporting, listed, exporting, pruning):
+    for command in (reporting, listed, compared, exporting, pruning):
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -99,7 +99,7 @@ def test_jobs_on_other_images_are_not_compared(add: Add) -> None:
     results, _ = load(job.parent)
     assert [len(jobs) for jobs in same_images(results).values()] == [2, 2]
     assert set(tradeoff.charts(results)) == {
-        f"accuracy_over_{cost}-data={data}" for cost in ("macs", "parameters", "bytes") for data in "ab"
+        f"pareto_front_over_{cost}-data={data}" for cost in ("macs", "parameters", "bytes") for data in "ab"
     }
 
 
@@ -139,7 +139,7 @@ def test_many_single_jobs_share_one_table_and_have_no_figures_of_one_point(add: 
     [(members, rows)] = done.tables
     assert [row.method for row in rows] == [f"usp (optim.lr={i})" for i in range(MANY + 1)]
     drawn = {path.stem for path in done.paths} - {"summary", "report"}
-    assert drawn == {f"accuracy_over_{cost}" for cost in ("macs", "parameters", "bytes")}
+    assert drawn == {f"pareto_front_over_{cost}" for cost in ("macs", "parameters", "bytes")}
     assert members.setting.startswith("keras_cnn on image_folder, 10 epochs")
 
 

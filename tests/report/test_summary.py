@@ -22,14 +22,14 @@ Patch = pytest.MonkeyPatch
 def test_report_writes_tables_and_figures_only(sweep: Path, capsys: Capture) -> None:
     before = set(sweep.rglob("*"))
     assert main(["report", str(sweep)]) == 0
-    costs = [f"{lead}accuracy_over_{cost}" for lead in ("", "mean_") for cost in ("macs", "bytes")]
+    costs = [f"{lead}_over_{cost}" for lead in ("pareto_front", "mean_accuracy") for cost in ("macs", "bytes")]
     kinds = ("accuracy_over_epochs", "sparsity_by_layer", "sparsity_over_time")
     names = [
         *costs,
         "accuracy_over_rate",
         "mean_accuracy_over_latency",
         "mean_accuracy_over_bops",
-        "accuracy_over_parameters",
+        "pareto_front_over_parameters",
     ]
     names += [f"{kind}-{method}" for kind in kinds for method in ("sp", "usp")]
     pictures = [sweep / "figures" / f"{name}.{form}" for name in names for form in ("png", "svg")]
@@ -64,7 +64,7 @@ def test_a_failing_figure_loses_neither_the_table_nor_the_other_figures(
     assert capsys.readouterr().err == "prunelab report: not drawn: accuracy_over_rate: RuntimeError: no font\n"
     assert (sweep / "summary.csv").read_text().count("\n") == 11
     drawn = {path.stem for path in (sweep / "figures").iterdir()}
-    assert "accuracy_over_macs" in drawn
+    assert "pareto_front_over_macs" in drawn
     assert "accuracy_over_rate" not in drawn
 
 

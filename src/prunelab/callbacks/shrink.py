@@ -51,12 +51,13 @@ class Shrink(L.Callback):
         self.images = images
         self.plan: Plan | None = None  # of what was removed, in the names of the LightningModule
         self.certificate: Certificate | None = None
+        self.step: int | None = None  # optimizer steps before the network became small
         self._rehearsed: L.LightningModule | None = None  # since the last training
         self._hook: Any = None  # the module instance's own on_load_checkpoint, if it has one
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and not continues(trainer, pl_module):
-            self.plan = self.certificate = None
+            self.plan = self.certificate = self.step = None
         # Lightning loads the network's state before that of callbacks; this hook of the module runs before both.
         self._hook = pl_module.__dict__.get("on_load_checkpoint")
         hook = pl_module.on_load_checkpoint
@@ -166,7 +167,7 @@ class Shrink(L.Callback):
         shrink(module, plan, trainer.optimizers)
         for average in averages(trainer, module):
             shrink(average, plan)
-        self.plan = plan
+        self.plan, self.step = plan, trainer.global_step
         pruner.detach_masks()
         self.certificate = check.certify(module)
         drop_graphs()  # drops the graph of the large network
@@ -181,11 +182,12 @@ class Shrink(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         certificate = self.certificate.to_json() if self.certificate else None
-        return {"plan": self.plan.to_json() if self.plan else None, "certificate": certificate}
+        return {"plan": self.plan.to_json() if self.plan else None, "certificate": certificate, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.plan = Plan.from_json(state_dict["plan"]) if state_dict["plan"] else None
         self.certificate = Certificate(**state_dict["certificate"]) if state_dict["certificate"] else None
+        self.step = state_dict.get("step")  # absent from checkpoints of 0.1.0
 
 
 def _fits(module: nn.Module, saved: dict[str, torch.Tensor]) -> bool:

@@ -99,9 +99,12 @@ class Method:
         return 0 if at_once and self.rewind is None else epochs
 
     def surgery(self) -> dict[str, Any] | None:
-        """What proves that the small network computes what the masked one did; None where no channel was removed."""
-        certificate = self.shrink.certificate if self.shrink else None
-        return {"certificate": certificate.to_json()} if certificate else None
+        """What proves that the small network computes what the masked one did, and after how many steps it became
+        small; None where no channel was removed.
+        """
+        if not self.shrink or not self.shrink.certificate:
+            return None
+        return {"certificate": self.shrink.certificate.to_json(), "step": self.shrink.step}
 
     def results(self) -> dict[str, Any]:
         """Results of the analyses, by name."""

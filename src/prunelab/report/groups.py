@@ -3,8 +3,11 @@
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+from prunelab.report.figures.palette import Colours
 from prunelab.store.naming import beginning
 from prunelab.store.result import Result
 
@@ -21,6 +24,7 @@ class Group:
     results: tuple[Result, ...]
     traits: dict[str, str] = field(default_factory=dict)  # what differs from other groups; {} for a single group
     scattered: bool = False
+    study: tuple[Result, ...] = ()  # all jobs of the report, which share colours; () where there are no others
 
     @property
     def label(self) -> str:
@@ -34,11 +38,15 @@ class Group:
     @property
     def methods(self) -> list[str]:
         """In order of appearance, the unpruned `none` first."""
-        return sorted(dict.fromkeys(r.method for r in self.results), key=lambda method: method != "none")
+        return _methods(self.results)
 
     @property
     def rates(self) -> list[float]:
-        return sorted({r.job.rate for r in self.results})
+        return _rates(self.results)
+
+    @cached_property
+    def colours(self) -> Colours:
+        return Colours(tuple(_rates(self.study or self.results)), tuple(_methods(self.study or self.results)))
 
     @property
     def setting(self) -> str:
@@ -67,7 +75,7 @@ def group(results: list[Result]) -> list[Group]:
     for result in results:
         split.setdefault(result.job.comparable, []).append(result)
     members = list(split.values())
-    groups = [Group(tuple(m), t) for m, t in zip(members, _traits(members), strict=True)]
+    groups = [Group(tuple(m), t, study=tuple(results)) for m, t in zip(members, _traits(members), strict=True)]
     single = [g for g in groups if len(g.results) == 1]
     if len(single) <= MANY:
         return groups
@@ -78,6 +86,14 @@ def group(results: list[Result]) -> list[Group]:
 def _scattered(single: list[Group], traits: dict[str, str]) -> Group:
     results = [replace(r, title=f"{r.method} ({g.label})") for g in single for r in g.results]
     return Group(tuple(results), traits, scattered=True)
+
+
+def _methods(results: Sequence[Result]) -> list[str]:
+    return sorted(dict.fromkeys(r.method for r in results), key=lambda method: method != "none")
+
+
+def _rates(results: Sequence[Result]) -> list[float]:
+    return sorted({r.job.rate for r in results})
 
 
 def slug(name: str) -> str:

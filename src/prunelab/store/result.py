@@ -142,7 +142,7 @@ class Result:
     seconds: float
     timed: Mapping[str, Any] | None = None  # where and how latency was measured
     peak_memory: int | None = None  # bytes, of training: allocated on a GPU; by how much the process grew on a CPU
-    surgery: Mapping[str, Any] | None = None  # what proves that the small network computes what the masked one did
+    surgery: Mapping[str, Any] | None = None  # the certificate, and the step at which the network became small
     budget: Mapping[str, Any] | None = None  # what the rate counts, and the fraction of it removed
     rounds: tuple[Mapping[str, Any], ...] = ()  # of methods that prune in rounds
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
@@ -179,6 +179,22 @@ class Result:
     def curve(self) -> tuple[tuple[int, float], ...]:
         """(epoch, test accuracy) of each tested epoch, in order."""
         return tuple((row.epoch, row.test_acc) for row in self.history if row.test_acc is not None)
+
+    @cached_property
+    def pruned_epochs(self) -> tuple[int, ...]:
+        """The tested epochs by whose end more units were removed than at that of the tested one before."""
+        rows = [(row.epoch, row.sparsity or 0.0) for row in self.history if row.test_acc is not None and row.epoch]
+        before = [0.0, *(sparsity for _, sparsity in rows)]
+        return tuple(epoch for (epoch, now), last in zip(rows, before, strict=False) if now > last)
+
+    @property
+    def surgery_epoch(self) -> int | None:
+        """The tested epoch in which, or before whose first step, the network became small; None where unknown."""
+        step = self.surgery.get("step") if self.surgery else None
+        rows = [row for row in self.history if row.test_acc is not None and row.epoch]
+        if step is None or not rows:
+            return None
+        return next((row.epoch for row in rows if row.step > step), rows[-1].epoch)
 
     @cached_property
     def seconds_per_epoch(self) -> float | None:

@@ -38,3 +38,11 @@ def test_two_seeds_have_no_interval(add: Add) -> None:
 def test_a_single_seed_has_no_interval(add: Add) -> None:
     [point] = series.over(only(add("usp", 0.2, accuracy=0.5).parent).results, lambda r: r.job.rate)
     assert (point.mean, point.lower, point.upper, point.n) == (50, None, None, 1)
+
+
+@pytest.mark.parametrize(("seeds", "text"), [(1, "n = 1"), (2, "n = 2"), (3, " to ")])
+def test_a_tooltip_says_the_interval_or_why_there_is_none(seeds: int, text: str, add: Add) -> None:
+    for seed in range(seeds):
+        job = add("usp", 0.2, seed)
+    [point] = series.over(only(job.parent).results, lambda r: r.job.rate)
+    assert text in series.row(point)["interval"]

@@ -1,9 +1,10 @@
 """The page works in a browser without a network."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from browser import browser_page
@@ -24,6 +25,7 @@ Add = Callable[..., Path]
 EXTRA = "data.root=my 'own' images"
 COMMAND = """python -m train prune=usp rate=0.8 seed=1 'data.root=my '"'"'own'"'"' images' name=demo"""
 MARKS = ".mark-symbol.role-mark path"  # and not those of a legend
+AXE = Path(os.environ.get("AXE", "node_modules/axe-core/axe.min.js"))
 CELLS = ".mark-rect.role-mark path"
 
 
@@ -99,7 +101,7 @@ def test_the_page_never_scrolls_sideways(wide: "Page") -> None:
 
 
 def test_hovering_over_a_mark_shows_its_overrides_and_a_click_its_card(opened: "Page") -> None:
-    mark = drawn(opened.locator("figure[data-name=accuracy_over_macs]")).locator(f"{MARKS}[aria-label*=own]").last
+    mark = drawn(opened.locator("figure[data-name=pareto_front_over_macs]")).locator(f"{MARKS}[aria-label*=own]").last
     mark.hover()
     opened.locator("#vg-tooltip-element.visible").wait_for()
     assert EXTRA in opened.locator("#vg-tooltip-element").inner_text()
@@ -116,7 +118,7 @@ def test_a_click_on_a_mark_of_no_job_opens_nothing(opened: "Page") -> None:
 def test_the_card_has_the_numbers_of_the_result(opened: "Page", study: Path) -> None:
     results, _ = load(study)
     result = next(r for r in results if (r.job.rate, r.job.seed) == (0.6, 1))
-    opened.get_by_role("button", name=result.folder.name).click()
+    opened.get_by_role("button", name="rate=0.6,seed=1").click()
     table = [line.split("\t") for line in opened.locator("#card tbody").inner_text().splitlines()]
     before, after = asdict(result.dense), asdict(result.pruned)
     for i, (name, key) in enumerate({"parameters": "params", "non-zeros": "nonzero"}.items()):
@@ -132,7 +134,7 @@ def test_the_card_has_the_numbers_of_the_result(opened: "Page", study: Path) -> 
     facts = opened.locator("#card dl").inner_text().splitlines()
     assert f"{100 * result.accuracy:.2f} %" in facts
     assert any(fact.startswith(f"{(result.accuracy + 0.6) / 2:.3f} = (accuracy") for fact in facts)
-    assert [o.inner_text() for o in opened.locator("#card li").all()] == list(result.job.overrides)
+    assert [o.inner_text() for o in opened.locator("#overrides li").all()] == list(result.job.overrides)
 
 
 @pytest.mark.parametrize("clipboard", ["clipboard", "none", "refused"])
@@ -170,7 +172,7 @@ def test_the_search_keeps_the_jobs_that_hold_every_word(opened: "Page") -> None:
     listed = opened.locator("#list tbody button")
     assert (listed.count(), opened.locator("#count").inner_text()) == (10, "10 of 10 jobs")
     opened.locator("#search").fill("SEED=1 rate=0.8")
-    assert listed.all_inner_texts() == ["prune=usp,rate=0.8,seed=1"]
+    assert listed.all_inner_texts() == [f"rate=0.8,seed=1,{EXTRA}"]
     opened.locator("#search").fill("OWN")
     assert (listed.count(), opened.locator("#count").inner_text()) == (1, "1 of 10 jobs")
     opened.locator("#search").fill("nothing like it")
@@ -196,7 +198,37 @@ def test_a_key_opens_a_card_and_another_closes_it(opened: "Page") -> None:
     assert opened.locator("#card[open]").count() == 1
     opened.keyboard.press("Escape")
     assert opened.locator("#card[open]").count() == 0
-    assert opened.evaluate("document.activeElement.innerText") == "prune=usp,rate=0,seed=0"
+    assert opened.evaluate("document.activeElement.innerText") == "rate=0,seed=0"
+
+
+def test_the_links_of_a_card_lead_to_the_files_of_the_job(opened: "Page", study: Path) -> None:
+    opened.get_by_role("button", name="rate=0.8,seed=1").click()
+    [link] = opened.locator("#files a").all()
+    assert link.inner_text() == "result.json"
+    assert link.evaluate("link => link.href") == (study / "prune=usp,rate=0.8,seed=1" / "result.json").as_uri()
+
+
+def test_the_button_changes_the_theme_of_page_and_figures(opened: "Page") -> None:
+    figure, background = opened.locator("figure").first, "getComputedStyle(document.body).backgroundColor"
+    for page_colour, ink in (("rgb(255, 255, 255)", "#000"), ("rgb(27, 27, 27)", "#e0e0e0")) * 2:
+        label = drawn(figure).locator(".role-axis-label text").first
+        assert (opened.evaluate(background), label.get_attribute("fill")) == (page_colour, ink)
+        opened.locator("#theme").click()
+    assert opened.complaints == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(wide: "Page", scheme: Literal["light", "dark"]) -> None:
+    if not AXE.exists():
+        pytest.skip(f"needs {AXE}: npm install axe-core, or AXE=path of axe.min.js")
+    wide.emulate_media(color_scheme=scheme)
+    for figure in wide.locator("figure").all():
+        drawn(figure)
+    wide.evaluate(AXE.read_text())
+    serious = "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => v.id))"
+    assert wide.evaluate(serious) == []
+    wide.locator("#list tbody button").first.click()
+    assert wide.evaluate(serious) == []
 
 
 def test_a_long_list_is_shown_a_hundred_rows_at_a_time(add: Add) -> None:

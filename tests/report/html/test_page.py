@@ -262,3 +262,28 @@ def test_an_unusable_job_may_have_any_name(add: Add) -> None:
     results, _ = load(add().parent)
     text = page.html("x", [], [], results, [InvalidRun(Path("<b>&"), "failed: <i>")])
     assert "<code>&lt;b&gt;&amp;</code>: failed: &lt;i&gt;" in text
+
+
+def test_a_job_lists_its_files_and_its_name_is_what_differs(add: Add) -> None:
+    job = add("usp", 0.4)
+    for name in ("model.safetensors", ".lock", "events.out.tfevents.1", "two\nlines"):
+        (job / name).touch()
+    (job / "masks").mkdir()
+    study = add("usp", 0.6).parent
+    texts, [first, second] = data(written(study))["texts"], jobs(written(study))
+    assert texts[first["files"]].split("\n") == ["masks/", "model.safetensors", "result.json"]
+    assert (first["label"], second["label"]) == ("rate=0.4", "rate=0.6")
+    assert data(written(study))["shared"] == "prune=usp seed=0 model=keras_cnn"
+
+
+def test_names_that_would_not_be_distinct_are_those_of_folders(add: Add) -> None:
+    add("usp", 0.4, overrides=["prune=usp"])
+    study = add("usp", 0.6, overrides=["prune=usp", "rate=0.6"]).parent
+    assert [job["label"] for job in jobs(written(study))] == [job["job"] for job in jobs(written(study))]
+
+
+def test_hypervolumes_are_a_result_beside_the_front(sweep: Path) -> None:
+    found = Reader(written(sweep))
+    [sentence] = formats.hypervolumes([(m, rows(m)) for m in group(load(sweep)[0])])
+    assert sentence in found.text
+    assert not [attrs for tag, attrs in found.elements if attrs.get("class") == "caution"]

@@ -73,6 +73,6 @@ def test_the_objectives_of_trials_are_those_of_the_results(searches: dict[str, A
 
 
 def test_the_report_shows_the_pareto_front(searches: dict[str, Any]) -> None:
-    assert (searches["whole"] / "figures" / "accuracy_over_macs.png").stat().st_size > 10_000
+    assert (searches["whole"] / "figures" / "pareto_front_over_macs.png").stat().st_size > 10_000
     front = (searches["whole"] / "summary.md").read_text().partition("### Pareto front")[2]
     assert "optim.optimizer.lr=" in front

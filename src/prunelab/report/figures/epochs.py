@@ -5,7 +5,7 @@ from functools import partial
 
 import altair as alt
 
-from prunelab.report.figures import palette, series
+from prunelab.report.figures import events, series
 from prunelab.report.figures.series import Point
 from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_axis, to_spec
 from prunelab.report.groups import Group, slug
@@ -19,11 +19,10 @@ def charts(group: Group) -> Drawings:
 
 
 def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
-    """Of one `method`; colours and axes are those of `every` point of the group, so that its figures compare."""
+    """Of one `method`; axes are those of `every` point of the group, so that its figures compare."""
     points = [p for p in every if p.method == method]
     names = {rate: f"{rate:g}" for rate in sorted({p.rate for p in points})}
-    colours = dict(zip(group.rates, palette.ordered(len(group.rates)), strict=True))
-    scale = alt.Scale(domain=list(names.values()), range=[colours[rate] for rate in names])
+    scale = alt.Scale(domain=list(names.values()), range=[group.colours.rates[rate] for rate in names])
     last = max(p.x for p in every)
     epoch = alt.X("x:Q", title="epoch", scale=alt.Scale(domain=[1, last], nice=False, padding=10))
     ticks = alt.Undefined if last > FEW else list(range(1, int(last) + 1))
@@ -45,6 +44,10 @@ def over_epochs(group: Group, every: list[Point], method: str) -> Spec:
         # Many points are invisible on the line, but still have tooltips.
         base.mark_point(filled=True, size=30, opacity=1 if last <= FEW else 0).encode(mean, tooltip=tooltip),
     ]
+    happened = events.over_epochs((r for r in group.results if r.method == method), points)
+    layers += events.layers(base, mean, happened)
+    data = {"points": values} | ({"events": happened} if happened else {})
     several = max(p.n for p in points) > 1
     seeds = ["line: mean over seeds, band: lowest to highest"] * several
-    return to_spec(layers, {"points": values}, f"Test accuracy over epochs: {method}", [group.setting, *seeds])
+    notes = [group.setting, ", ".join([*seeds, *events.notes(happened)])]
+    return to_spec(layers, data, f"Test accuracy over epochs: {method}", notes)

@@ -48,7 +48,9 @@ def by_layer(group: Group, jobs: list[Result]) -> Spec:
         _layers(names),
         alt.X("sparsity:Q", title="zeros of the layer's weights", scale=alt.Scale(domain=[0, 1]), axis=_percent()),
         alt.YOffset("rate:N", sort=labels),
-        alt.Color("rate:N", title="rate", scale=alt.Scale(domain=labels, range=palette.ordered(len(labels)))),
+        alt.Color(
+            "rate:N", title="rate", scale=alt.Scale(domain=labels, range=[group.colours.rates[rate] for rate in rates])
+        ),
         tooltip=["layer:N", "rate:N", alt.Tooltip("sparsity:Q", format=".2%"), alt.Tooltip("n:Q", title="seeds")],
     )
     height = len(names) * max(ROW, BAR * len(rates) + 6)

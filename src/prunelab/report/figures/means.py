@@ -1,7 +1,7 @@
 """Test accuracy over rate and over cost: means over seeds, a line for each method."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import altair as alt
@@ -41,9 +41,7 @@ def over_rate(group: Group) -> Spec:
     rate = alt.X("x:Q", title="rate (fraction of units removed)", scale=scale)
     if len(group.rates) <= FEW:  # labels are the rates themselves: Vega's default format rounds 0.98 to 1
         rate = rate.axis(values=group.rates, labelExpr="datum.value", labelOverlap="greedy", labelFlush=False)
-    return _figure(
-        group, points, lambda r: r.job.rate, rate, "rate", "Test accuracy after the last epoch, over rate", False
-    )
+    return _figure(group, points, lambda r: r.job.rate, rate, "rate", "accuracy after the last epoch, over rate", False)
 
 
 def over_cost(group: Group, cost: Cost) -> Spec:
@@ -55,9 +53,7 @@ def over_cost(group: Group, cost: Cost) -> Spec:
         x = x.axis(format=".2~f", tickCount=6, labelFlush=False)
     partial_note = f"{len(measured.results)} of {len(group.results)} jobs: the others did not measure it"
     notes = [partial_note] if len(measured.results) < len(group.results) else []
-    return _figure(
-        measured, points, cost.value, x, cost.axis, f"Test accuracy over {cost.title}", cost is LATENCY, notes
-    )
+    return _figure(measured, points, cost.value, x, cost.axis, f"accuracy over {cost.title}", cost is LATENCY, notes)
 
 
 def _figure(
@@ -70,19 +66,21 @@ def _figure(
     noisy: bool,
     notes: Sequence[str] = (),
 ) -> Spec:
-    colours, shapes = palette.categorical(group.methods)
+    colours, shapes = group.colours.methods(group.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=group.methods, range=colours))
     shape = alt.Shape("method:N", title="method", scale=alt.Scale(domain=group.methods, range=shapes))
     alone = {} if max(group.seeds) > 1 else {(r.method, r.job.rate): job(r) for r in group.results}
-    rows = [asdict(p) | alone.get((p.method, p.rate), {}) for p in points]
-    data = {"points": rows, "unpruned": [row for row in rows if row["method"] == "none" and not row["rate"]]}
+    rows = [series.row(p) | alone.get((p.method, p.rate), {}) for p in points]
+    data = {"points": rows}
+    if unpruned := [row for row in rows if row["method"] == "none" and not row["rate"]]:
+        data["unpruned"] = unpruned
     base = alt.Chart(alt.NamedData("points")).encode(x, colour)
     domain = series.domain(series.reach(points))
     lower, mean = (accuracy_axis(end, domain) for end in ("lower", "mean"))
     thin = base.mark_line(strokeWidth=1, opacity=0.4).encode(
         order="rate:Q"
     )  # by rate, as latency may go back and forth
-    layers = [UNPRUNED.encode(mean)]
+    layers = [UNPRUNED.encode(mean)] if unpruned else []  # an empty layer is an empty image to a screen reader
     if max(group.seeds) >= series.FEWEST:  # Vega warns of an empty layer
         ends = [end for p in points for end in (p.lower, p.upper) if end is not None]
         # Clipping doubles the time to draw.
@@ -102,6 +100,7 @@ def _figure(
     legend = ["line: mean over seeds"] * several + ["faint: single jobs"] * ("jobs" in data)
     if max(group.seeds) >= series.FEWEST:
         legend.append(f"{'bar' if noisy else 'band'}: the mean's 95 % confidence interval (Student's t)")
+    title = f"{'Mean test' if several else 'Test'} {title}"
     return to_spec(layers, data, title, [group.setting, ", ".join(legend), *notes])
 
 
@@ -122,7 +121,6 @@ def _tooltip(what: str) -> list[alt.Tooltip]:
         alt.Tooltip("rate:Q"),
         alt.Tooltip("x:Q", title=what, format=",.4~r"),
         alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
-        alt.Tooltip("lower:Q", title="95 % interval from", format=".2f"),
-        alt.Tooltip("upper:Q", title="to", format=".2f"),
+        alt.Tooltip("interval:N", title="95 % interval"),
         alt.Tooltip("n:Q", title="seeds"),
     ]

@@ -1,11 +1,10 @@
 """Test accuracy after each round of pruning and retraining: a figure for each method that prunes in rounds."""
 
-from dataclasses import asdict
 from functools import partial
 
 import altair as alt
 
-from prunelab.report.figures import palette, series
+from prunelab.report.figures import series
 from prunelab.report.figures.series import Point, pooled
 from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, to_spec
 from prunelab.report.groups import Group, slug
@@ -27,17 +26,16 @@ def by_round(group: Group, method: str) -> Spec:
     ]
     points: list[Point] = pooled(samples)
     rates = sorted({p.rate for p in points})
-    scale = alt.Scale(domain=[f"{rate:g}" for rate in rates], range=palette.ordered(len(rates)))
+    scale = alt.Scale(domain=[f"{rate:g}" for rate in rates], range=[group.colours.rates[rate] for rate in rates])
     x = alt.X("x:Q", title="units removed (%)", scale=alt.Scale(zero=False, nice=False, padding=14))
-    values = [asdict(p) | {"line": p.method} for p in points]
+    values = [series.row(p) | {"line": p.method} for p in points]
     base = alt.Chart(alt.NamedData("points")).encode(x, alt.Color("line:N", title="rate", scale=scale))
     lower, mean = (accuracy_axis(end, series.domain(series.reach(points))) for end in ("lower", "mean"))
     tooltip = [
         alt.Tooltip("line:N", title="rate"),
         alt.Tooltip("x:Q", title="units removed (%)", format=".1f"),
         alt.Tooltip("mean:Q", title="test accuracy (%)", format=".2f"),
-        alt.Tooltip("lower:Q", title="95 % interval from", format=".2f"),
-        alt.Tooltip("upper:Q", title="to", format=".2f"),
+        alt.Tooltip("interval:N", title="95 % interval"),
         alt.Tooltip("n:Q", title="seeds"),
     ]
     seeds = max(p.n for p in points)

@@ -1,9 +1,10 @@
 """Means over seeds with ranges and intervals, and the accuracy axis that holds them."""
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, floor
 from statistics import fmean
+from typing import Any
 
 from prunelab.report.confidence import interval
 from prunelab.store.result import Result
@@ -44,6 +45,13 @@ def over(results: Iterable[Result], x: Callable[[Result], float]) -> list[Point]
 def reach(points: Iterable[Point]) -> list[float]:
     """The accuracies of the lowest and the highest seeds."""
     return [end for p in points for end in (p.low, p.high)]
+
+
+def row(point: Point) -> dict[str, Any]:
+    """The data of a mark; `interval` is a text, which says why there is none."""
+    if point.lower is not None:
+        return asdict(point) | {"interval": f"{point.lower:.2f} to {point.upper:.2f}"}
+    return asdict(point) | {"interval": f"none: {FEWEST} seeds or more have one, and n = {point.n}"}
 
 
 def domain(accuracies: Collection[float]) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from functools import partial
 
 import altair as alt
 
-from prunelab.report.figures import palette, series
+from prunelab.report.figures import series
 from prunelab.report.figures.costs import BYTES, MACS, PARAMETERS, Cost
 from prunelab.report.figures.means import job
 from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_axis, to_spec
@@ -21,22 +21,24 @@ CROWD = 2000  # dominated jobs; of more, an even subset is drawn
 def charts(results: Sequence[Result]) -> Drawings:
     """By file name without its ending; none for a cost that is the same for all jobs."""
     return {
-        slug(f"accuracy_over_{cost.title.lower()}{which}"): partial(over_cost, cost.measured(members), cost)
+        slug(f"pareto_front_over_{cost.title.lower()}{which}"): partial(
+            over_cost, cost.measured(members), cost, results
+        )
         for which, members in same_images(results).items()
         for cost in COSTS
         if cost.measured(members)
     }
 
 
-def over_cost(results: Sequence[Result], cost: Cost) -> Spec:
-    """Dominated jobs are faint; a line joins the Pareto-optimal ones."""
-    every = Group(tuple(results))
+def over_cost(results: Sequence[Result], cost: Cost, study: Sequence[Result] = ()) -> Spec:
+    """Dominated jobs are faint; a line joins the Pareto-optimal ones. Colours are those of the `study`."""
+    every = Group(tuple(results), study=tuple(study))
     costs = [float(cost.value(r) or 0) for r in results]
     optimal = pareto_optimal([(r.accuracy, value) for r, value in zip(results, costs, strict=True)])
     rows = [job(r) | {"cost": value} for r, value in zip(results, costs, strict=True)]
     front, dominated = ([row for row, on in zip(rows, optimal, strict=True) if on == want] for want in (True, False))
     drawn = dominated[:: -(-len(dominated) // CROWD)] if dominated else []
-    colours, shapes = palette.categorical(every.methods)
+    colours, shapes = every.colours.methods(every.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=every.methods, range=colours))
     shape = alt.Shape("method:N", title="method", scale=alt.Scale(domain=every.methods, range=shapes))
     wide = max(costs) > WIDE * max(min(costs), 1) and min(costs) > 0

@@ -10,7 +10,10 @@ COMPOSED = {"concat", "hconcat", "vconcat", "facet", "repeat", "row", "column"} 
 
 @dataclass(frozen=True)
 class Figure:
-    """`spec` has no title: on the page it is text, which wraps. A single view of a fixed width fills its container."""
+    """`spec` has no title, which is text on the page and wraps, and no background, which is the page's.
+
+    A single view of a fixed width fills its container.
+    """
 
     name: str
     title: str
@@ -24,7 +27,7 @@ def figure(name: str, spec: Mapping[str, Any]) -> Figure:
     title, subtitle = _titles(spec.get("title") or "")
     composed = bool(COMPOSED & (spec.keys() | spec.get("encoding", {}).keys()))
     height = spec.get("height")
-    bare = {key: value for key, value in spec.items() if key != "title"}
+    bare = {key: value for key, value in spec.items() if key not in ("title", "background")}
     if not composed and isinstance(spec.get("width"), int | float):
         bare["width"] = "container"
     return Figure(name, title or name, subtitle, composed, height if isinstance(height, int | float) else HEIGHT, bare)

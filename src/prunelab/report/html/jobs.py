@@ -1,9 +1,11 @@
 """The jobs as compact JSON for the page: values that jobs share are written once."""
 
+import os
 import shlex
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from prunelab.store.result import BATCH, Cost, Result
@@ -35,8 +37,11 @@ class Numbered:
 def compact(results: Sequence[Result]) -> dict[str, Any]:
     """For JSON. Rows refer to `texts` and `costs` by number; `quoted` holds the texts that a shell needs quoted."""
     texts, costs = Numbered(), Numbered()
+    common, labels = shared(results), _labels(results)
     columns: dict[str, Callable[[Result], Any]] = {
         "job": lambda r: r.folder.name,
+        "label": lambda r: labels[r.folder],
+        "files": lambda r: texts("\n".join(_files(r.folder))),
         "method": lambda r: texts(r.method),
         "rate": lambda r: _number(r.job.rate),
         "seed": lambda r: r.job.seed,
@@ -58,11 +63,41 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
     return {
         "fields": list(columns),
         "measures": list(COSTS),
+        "shared": " ".join(common),
         "texts": list(texts.numbers),
         "quoted": {n: shlex.quote(str(text)) for text, n in texts.numbers.items() if shlex.quote(str(text)) != text},
         "costs": list(costs.numbers),
         "jobs": rows,
     }
+
+
+def shared(results: Sequence[Result]) -> list[str]:
+    """The overrides of every job; [] for a single one, of which they are all."""
+    if len(results) < 2:
+        return []
+    common = set.intersection(*(set(r.job.overrides) for r in results))
+    return [o for o in results[0].job.overrides if o in common]
+
+
+def _labels(results: Sequence[Result]) -> dict[Path, str]:
+    """Names of what differs, in the order of folders; folder names where they would not be distinct."""
+    common = set(shared(results))
+    names = {r.folder: ",".join(sorted(set(r.job.overrides) - common, key=_order)) for r in results}
+    apart = all(names.values()) and len(set(names.values())) == len(names)
+    return names if apart else {folder: folder.name for folder in names}
+
+
+def _order(override: str) -> tuple[int, str]:
+    first = ("prune", "rate", "seed")
+    key = override.partition("=")[0]
+    return first.index(key) if key in first else len(first), override
+
+
+def _files(job: Path) -> list[str]:
+    """What a browser can open or save: no hidden files, no events of TensorBoard; a folder ends in a slash."""
+    with os.scandir(job) as entries:
+        found = [entry.name + "/" * entry.is_dir() for entry in entries]
+    return sorted(name for name in found if name.isprintable() and not name.startswith((".", "events.out.")))
 
 
 def _named(result: Result) -> bool:

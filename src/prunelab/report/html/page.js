@@ -48,7 +48,7 @@ const byName = new Map(jobs.map((job) => [job.job, job]));
 
 // The list.
 const COLUMNS = [
-  ["job", (job) => job.job],
+  ["job", (job) => job.label],
   ["rate", (job) => job.rate, fixed(3)],
   ["seed", (job) => job.seed, String],
   ["test accuracy (%)", (job) => job.accuracy, percent],
@@ -76,7 +76,8 @@ function filterAndSort() {
 
 function show() {
   const rows = shown.slice(0, count).map((job) => {
-    const opener = make("button", job.job);
+    const opener = make("button", job.label);
+    opener.title = job.job;
     opener.type = "button";
     opener.onclick = () => open(job.job);
     const cells = COLUMNS.slice(1).map(([, key, write]) => make("td", write(key(job)), "number"));
@@ -100,6 +101,7 @@ find("#list thead").append(make("tr", COLUMNS.map(([name], column) => {
   };
   return head;
 })));
+find("#shared").textContent = data.shared && `Every job: ${data.shared}`;
 find("#search").oninput = filterAndSort;
 find("#more").onclick = () => { count += STEP; show(); };
 
@@ -146,7 +148,12 @@ function open(name) {
     const cells = [write(before), write(after), share == null ? "" : digits(share)];
     return make("tr", [make("td", measure), ...cells.map((cell) => make("td", cell, "number"))]);
   }));
-  find("ul", card).replaceChildren(...job.overrides.map((i) => make("li", make("code", data.texts[i]))));
+  find("#overrides").replaceChildren(...job.overrides.map((i) => make("li", make("code", data.texts[i]))));
+  find("#files").replaceChildren(...data.texts[job.files].split("\n").map((name) => {
+    const link = make("a", name);
+    link.href = `${encodeURIComponent(job.job)}/${name.split("/").map(encodeURIComponent).join("/")}`; // beside the page
+    return make("li", link);
+  }));
   card.showModal();
   card.scrollTop = 0;
 }
@@ -167,6 +174,29 @@ function narrow(spec, width) {
   return { ...spec, config: { ...config, legend, axisY: { ...config.axisY, labelLimit: width / 3 } } };
 }
 
+// The theme: that of the system until the button is used; on paper always light.
+const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)");
+let printing = false;
+const isDark = () => !printing && (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+const INK = { labelColor: "#e0e0e0", titleColor: "#e0e0e0", domainColor: "#8a8a8a", tickColor: "#8a8a8a" };
+const themed = () => ({ background: "transparent", ...(isDark() && { axis: INK, legend: INK, text: { fill: "#e0e0e0" } }) });
+
+// Colours of lines and marks; cells of heat maps, whose colours are interpolated, keep theirs.
+function darkened(node) {
+  if (typeof node === "string") return DARK[node] ?? node;
+  if (Array.isArray(node)) return node.map(darkened);
+  if (!node || typeof node !== "object" || node.interpolate) return node;
+  return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, key === "datasets" ? value : darkened(value)]));
+}
+
+function retheme() {
+  find("#theme").textContent = isDark() ? "Light theme" : "Dark theme";
+  for (const figure of document.querySelectorAll("figure")) {
+    delete find(".plot", figure).dataset.state;
+    viewport.observe(figure); // draws what is in view, and the rest when it comes
+  }
+}
+
 async function draw(figure) {
   const plot = find(".plot", figure), source = find("script", figure);
   viewport.unobserve(figure);
@@ -174,8 +204,8 @@ async function draw(figure) {
   plot.dataset.state = "drawing";
   try {
     const renderer = source.textContent.length > LARGE ? "canvas" : "svg";
-    const options = { actions: false, renderer };
-    const spec = JSON.parse(source.textContent);
+    const dark = isDark(), options = { actions: false, renderer, config: themed() };
+    const given = JSON.parse(source.textContent), spec = dark ? darkened(given) : given;
     let { view, finalize } = await vegaEmbed(plot, spec, options);
     if (spec.width === "container" && view.width() < 0.6 * plot.clientWidth) { // axis and legend leave the plot too little
       finalize();
@@ -184,6 +214,10 @@ async function draw(figure) {
     view.addEventListener("click", (event, item) => {
       if (item?.mark && !["line", "area", "trail"].includes(item.mark.marktype)) open(item.datum?.job);
     });
+    if (dark !== isDark()) { // the theme changed meanwhile
+      delete plot.dataset.state;
+      return draw(figure);
+    }
     plot.dataset.state = "drawn";
   } catch (error) {
     plot.dataset.state = "failed";
@@ -196,6 +230,21 @@ const viewport = new IntersectionObserver(
   { rootMargin: "300px" },
 );
 document.querySelectorAll("figure").forEach((figure) => viewport.observe(figure));
-addEventListener("beforeprint", () => document.querySelectorAll("figure").forEach(draw));
+find("#theme").onclick = () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  retheme();
+};
+system.onchange = retheme;
+addEventListener("beforeprint", () => {
+  const redrawn = isDark();
+  printing = true;
+  if (redrawn) retheme();
+  document.querySelectorAll("figure").forEach(draw);
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  if (isDark()) retheme();
+});
+find("#theme").textContent = isDark() ? "Light theme" : "Dark theme";
 
 filterAndSort();

@@ -1,12 +1,13 @@
 """The report of a study as one HTML file that loads nothing: tables, figures, and a list of jobs to search."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunelab.report import pareto
+from prunelab.report import opening, pareto, provenance
 from prunelab.report.groups import Group, counted
 from prunelab.report.html.figure import figure
 from prunelab.report.html.jobs import compact
@@ -45,8 +46,14 @@ def html(
     groups = [group for group, _ in tables]
     return _template().render(
         title=title,
+        opening=opening.sentences(tables),
+        facts=provenance.facts(results, unusable),
+        volumes=formats.hypervolumes(tables),
+        colours=json.dumps(groups[0].colours.dark if groups else {}),
         count=f"{counted([len(results)], 'job')} finished, {len(unusable)} excluded.",
-        groups=[f"{formats.heading(group)}: {counted([len(group.results)], 'job')}" for group in groups],
+        groups=[
+            f"{formats.heading(group)}: {counted([len(group.results)], 'job')}" for group in groups if len(groups) > 1
+        ],
         difference=_difference(groups),
         words=formats.WORDS,
         tables=[_table(*entry) for entry in tables],

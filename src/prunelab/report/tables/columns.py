@@ -12,7 +12,7 @@ VALUES: dict[str, Column] = {
     "n": lambda r: str(len(r.seeds)),
     "sparsity attained": lambda r: f"{r.attained:.3f}",
     "test accuracy (%)": lambda r: f"{r.accuracy:.2f}" + ("" if r.std is None else f" ± {r.std:.2f}"),
-    "change (points)": lambda r: "" if r.change is None else _signed(r.change),
+    "change (points)": lambda r: "" if r.change is None else signed(r.change),
     "parameters left": lambda r: left(r.nonzero, r.params),
     "MACs left": lambda r: left(r.macs, r.dense_macs),
     "BOPs left": lambda r: si_format(r.bops),
@@ -27,5 +27,5 @@ def left(now: float, before: float) -> str:
     return f"{si_format(now)} ({100 * now / before:.1f}%)" if before else si_format(now)
 
 
-def _signed(points: float) -> str:
+def signed(points: float) -> str:
     return f"{points:+.2f}" if round(points, 2) else "0.00"  # never "-0.00"

@@ -59,15 +59,20 @@ def heading(group: Group) -> str:
 
 
 def cautions(group: Group, rows: list[Row]) -> list[str]:
-    """Notes on one table: what is uneven in it, and the hypervolume of each method."""
+    """Notes on one table: what is uneven in it."""
     sentences = []
     if any(0 < r.paired < len(r.seeds) for r in rows):
         sentences.append("Some changes are over fewer than n seeds: only those that rate 0 has as well.")
-    if volumes := _hypervolumes(rows):
-        sentences.append(volumes)
     if len({r.data["fingerprint"] for r in group.results}) > 1:
         sentences.append("The jobs of this table did not use the same images: their data fingerprints differ.")
     return sentences
+
+
+def hypervolumes(tables: Sequence[Entry]) -> list[str]:
+    """A sentence for each group in which a method has several rates."""
+    found = [(group, _hypervolumes(rows)) for group, rows in tables]
+    several = len(tables) > 1
+    return [f"{group.label}: {volumes}" if several else volumes for group, volumes in found if volumes]
 
 
 def _hypervolumes(rows: list[Row]) -> str:
@@ -106,6 +111,7 @@ def markdown(tables: Sequence[Entry], unusable: Iterable[InvalidRun], results: S
     blocks = [block for group, rows in tables for block in _section(group, rows)]
     blocks.append(_escaped(" ".join(notes(tables))))
     blocks += [block for which, jobs in pareto.same_images(results).items() for block in _front(which, jobs)]
+    blocks += map(_escaped, hypervolumes(tables))
     if excluded := [f"- {_code(job.folder.name)}: {_escaped(job.reason)}" for job in unusable]:
         blocks += ["Excluded:", "\n".join(excluded)]
     return "\n\n".join(blocks) + "\n"

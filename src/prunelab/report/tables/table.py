@@ -24,6 +24,7 @@ class Row:
     interval: tuple[float, float] | None  # of the mean accuracy, 95 % confidence (report/confidence.py)
     change: float | None  # from rate 0, over `paired` seeds that both have; None when there are none
     paired: int
+    change_interval: tuple[float, float] | None  # of the mean change, 95 % confidence; None for fewer than two pairs
     nonzero: float
     params: float  # of the dense network, as are dense_macs and dense_bops
     macs: float
@@ -60,6 +61,7 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         interval=interval(accuracies),
         change=fmean(changes) if changes else None,
         paired=len(changes),
+        change_interval=interval(changes),
         nonzero=fmean(r.pruned.nonzero for r in cell),
         params=fmean(r.dense.params for r in cell),
         macs=fmean(r.pruned.macs for r in cell),

@@ -9,7 +9,7 @@ from rich.text import Text
 from prunelab.measure.terminal_table import fits, shown, terminal_table
 from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES
-from prunelab.report.tables.formats import WORDS, Entry, cautions, heading, notes
+from prunelab.report.tables.formats import WORDS, Entry, cautions, heading, hypervolumes, notes
 from prunelab.report.tables.table import Row
 
 Line = Table | Text
@@ -22,6 +22,7 @@ def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Conso
         for table in fitted(rows, list(VALUES), console, width):
             yield from (table, Text())
         yield from (shown(caution, style="yellow") for caution in cautions(group, rows))
+    yield from map(shown, hypervolumes(tables))
     yield from (shown(note, style="dim") for note in notes(tables))
     yield from (shown(f"Excluded: {job.folder.name}: {job.reason}", style="yellow") for job in unusable)
 
