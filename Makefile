@@ -5,7 +5,7 @@ READY := .venv/.ready
 STUDY ?= outputs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-cluster lint types board report bench clean
+.PHONY: help setup demo test test-slow test-cluster lint types docs board report bench clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -36,6 +36,10 @@ lint: $(READY)  ## check style and formatting
 
 types: $(READY)  ## check types
 	$(BIN)/mypy
+
+docs: $(READY)  ## build the documentation as a site in dist/site; fails at a broken link
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 board: $(READY)  ## start TensorBoard for outputs/ on localhost
 	$(BIN)/python -m tensorboard.main --logdir outputs --host localhost
