@@ -3,9 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 STUDY ?= outputs/demo
+# A job, a sweep with its report, a search, surgery, files for other programs.
+LOWEST := tests/job/test_run.py::test_a_job_leaves_checkpoint_event_file_and_a_whole_result \
+	tests/sweep/test_study.py::test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice \
+	tests/sweep/search/test_sweeper.py::test_optuna_records_the_objectives_of_the_results \
+	tests/oneshot/test_prune.py tests/export/test_export.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-cluster lint types board report bench clean
+.PHONY: help setup demo test test-slow test-cluster test-lowest lint types docs board report bench clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,12 +35,23 @@ test-slow: $(READY)  ## run the tests that take minutes
 test-cluster: $(READY)  ## run the Slurm tests on a single-node cluster that they start; skipped if Slurm is not installed
 	$(BIN)/python -m pytest -m 'cluster and not slow' -rs
 
+test-lowest:  ## run a few tests with the lowest versions that pyproject.toml allows, in .venv-lowest (about 6 GB)
+	$(PYTHON) -m venv .venv-lowest
+	grep -oE '"[a-z][a-z0-9-]*>=[0-9.]+' pyproject.toml | sed 's/"//; s/>=/==/' > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --disable-pip-version-check --constraint .venv-lowest/lowest.txt \
+		--editable '.[export,search]' pytest pytest-timeout
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default $(LOWEST)
+
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 
 types: $(READY)  ## check types
 	$(BIN)/mypy
+
+docs: $(READY)  ## build the documentation as a site in dist/site; fails at a broken link
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 board: $(READY)  ## start TensorBoard for outputs/ on localhost
 	$(BIN)/python -m tensorboard.main --logdir outputs --host localhost
