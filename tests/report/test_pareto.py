@@ -121,6 +121,13 @@ def test_figure_shows_every_job_and_joins_the_front(add: Add) -> None:
     assert line.count("L") == 2  # three points
 
 
+def test_a_figure_without_dominated_jobs_has_no_layer_for_them(add: Add) -> None:
+    for rate, accuracy in ((0.2, 0.9), (0.8, 0.7)):
+        job = add("usp", rate, accuracy=accuracy)
+    chart = tradeoff.over_cost(load(job.parent)[0], MACS)
+    assert set(chart["datasets"]) == {"front"}
+
+
 @pytest.mark.parametrize(("rates", "scale"), [((0.0, 0.5), "linear"), ((0.0, 0.95), "log")])
 def test_costs_far_apart_get_a_logarithmic_axis(rates: tuple[float, float], scale: str, add: Add) -> None:
     for rate in rates:

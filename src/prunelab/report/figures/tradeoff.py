@@ -51,8 +51,9 @@ def over_cost(results: Sequence[Result], cost: Cost, study: Sequence[Result] = (
         alt.Tooltip("cost:Q", title=cost.axis, format=",.4~r"),
     ]
     faint, strong = (alt.Chart(alt.NamedData(name)).encode(x, y) for name in ("dominated", "front"))
+    points = faint.mark_point(filled=True, size=50, opacity=0.3).encode(colour, shape, tooltip=tooltip)
     layers = [
-        faint.mark_point(filled=True, size=50, opacity=0.3).encode(colour, shape, tooltip=tooltip),
+        *[points] * bool(drawn),  # a layer without data is nothing that a screen reader can name
         strong.mark_line(color="#555555", strokeWidth=1.5),
         strong.mark_point(filled=True, size=80, opacity=1).encode(colour, shape, tooltip=tooltip),
     ]
@@ -61,7 +62,7 @@ def over_cost(results: Sequence[Result], cost: Cost, study: Sequence[Result] = (
         note = note.replace("jobs;", f"jobs, {len(drawn)} of the {len(dominated)} dominated ones drawn;")
     return to_spec(
         layers,
-        {"dominated": drawn, "front": front},
+        {"front": front} | ({"dominated": drawn} if drawn else {}),
         f"Pareto front of test accuracy and {cost.title}",
         [every.scene, note],
     )

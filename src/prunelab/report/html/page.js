@@ -121,6 +121,7 @@ const MEASURES = [
   ["latency, batch 128: median (quartiles)", (cost) => cost.latency128, quartiles],
 ];
 const FACTS = {
+  "folder": (job) => job.job,
   "method": (job) => job.method,
   "test accuracy": (job) => `${percent(job.accuracy)} %`,
   "sparsity attained": (job) => `${fixed(3)(job.attained)} of the prunable units`,
@@ -137,7 +138,7 @@ function open(name) {
   const job = byName.get(name), card = find("#card");
   if (!job) return;
   const overrides = job.study == null ? job.overrides : [...job.overrides, job.study];
-  find("#card-name").textContent = job.job;
+  find("#card-name").textContent = job.label;
   find("#command").textContent = ["python -m train", ...overrides.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
   find("#copy").textContent = "Copy";
   const facts = Object.entries(FACTS).flatMap(([key, fact]) => [make("dt", key), make("dd", fact(job))]);
