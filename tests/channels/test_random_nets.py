@@ -257,6 +257,8 @@ KNOWN: dict[str, Piece] = {
         lambda m, x: (torch.cat([m.token.abs().expand(x.shape[0], -1, -1), x.flatten(2).mT + m.place[1:]], 1)
                       * m.place)[:, 1:].mT.unflatten(2, x.shape[2:]),
         token=lambda dice, c: torch.randn(1, 1, c), place=lambda dice, c: torch.randn(4**dice.d + 1, c)),
+    "batch of channels": same(lambda m, x: m.a(x.flatten(0, 1).flatten(1).unsqueeze(1)).view(x.shape),
+                              a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
 }  # fmt: skip
 UNKNOWN: dict[str, Piece] = {
     "one over it": same(lambda m, x: x / (x.exp() - 1)),
@@ -282,8 +284,6 @@ UNKNOWN: dict[str, Piece] = {
     "into zeros": same(lambda m, x: into(x, torch.zeros(x.shape))),
     "a part is written": same(lambda m, x: (y := x.clone(), y.__setitem__((slice(None), slice(2)), x[:, :2]), y)[-1]),
     "norm without scale": same(lambda m, x: m.inst(x), inst=lambda dice, c: INSTANCE[dice.d](c)),
-    "batch of channels": same(lambda m, x: m.a(x.flatten(0, 1).flatten(1).unsqueeze(1)).view(x.shape),
-                              a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
     "convolution over channels": same(
         lambda m, x: x * m.a(x.flatten(2).mean(2).unsqueeze(1)).mT[(...,) + (None,) * (len(space(x)) - 1)],
         a=lambda dice, c: nn.Conv1d(1, 1, 3, padding=1)),
