@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from prunelab.core.allocation import Allocation, Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
-from prunelab.core.memory import Memory
 from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.masked_parameters import MaskedParameters
 from prunelab.core.network.prunable import prunable_weights
@@ -21,6 +19,7 @@ from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.parts import check_parts
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
+from prunelab.core.scoring import Scoring
 from prunelab.core.time import Progress
 from prunelab.core.types import Example, Masks, Scores
 
@@ -71,7 +70,6 @@ class Pruner:
         self.passes = passes
         self.budget = budget
         self._net: nn.Module | None = None
-        self._context: Context | None = None
         self._bound_to: list[tuple[str, torch.Size, bool]] = []  # its parameters: name, shape, whether trained
         self._forget()
 
@@ -82,7 +80,8 @@ class Pruner:
         self.keep: Masks = {}  # by unit
         self._prunable: dict[str, nn.Parameter] = {}
         self._masked = MaskedParameters({})  # of the whole network: norms and biases may be masked too
-        self._memory = Memory()
+        exchanged = [self.regrow.drop, self.regrow.grow] if self.regrow else []
+        self._scoring = Scoring([self.criterion, *exchanged])
         self.removed = False  # whether surgery has removed what was masked
         self._small: dict[str, torch.Size] = {}  # the parameters' shapes after that
         self._regrown = 0  # the step of the last exchange: one at most per step
@@ -107,12 +106,12 @@ class Pruner:
         thawed or resized since. Raises ValueError for parts that do not fit together.
         """
         self._forget()
-        check_parts(self._criteria, self.granularity, self.allocation, self.regrow is not None, self.passes)
+        check_parts(self._scoring.criteria, self.granularity, self.allocation, self.regrow is not None, self.passes)
         self._net = net
         before, self._bound_to = self._bound_to, [(n, p.shape, p.requires_grad) for n, p in net.named_parameters()]
         self._masked = MaskedParameters(dict(net.named_parameters()))
         self._prunable = prunable_weights(net, self.skip)
-        self._context = Context(net, self._prunable, self._generator, example, draw, loss, average=average)
+        self._scoring.context = Context(net, self._prunable, self._generator, example, draw, loss, average=average)
         if not removed and not (bound and before == self._bound_to):
             self.granularity = self.granularity.bind(net, self._prunable, example)
             self.allocation = self.allocation.bind(net, self.granularity)
@@ -122,16 +121,12 @@ class Pruner:
     @property
     def batches(self) -> int:
         """The most batches of training data that any of the criteria uses."""
-        return max(criterion.batches for criterion in self._criteria)
+        return max(criterion.batches for criterion in self._scoring.criteria)
 
     @property
     def watches(self) -> bool:
         """Whether some criterion depends on every step of training."""
-        return any(criterion.watches for criterion in self._criteria)
-
-    @property
-    def _criteria(self) -> list[Criterion]:
-        return [self.criterion, *([self.regrow.drop, self.regrow.grow] if self.regrow else [])]
+        return any(criterion.watches for criterion in self._scoring.criteria)
 
     def update(self, p: Progress) -> bool:
         """Prunes to the rate due at `p` if it is not met yet, or exchanges weights; whether the masks changed.
@@ -147,9 +142,8 @@ class Pruner:
             return False
         assert self.regrow is not None
         self._regrown = p.step
-        self._adopt(
-            self.regrow.exchange(self.keep, self._score(self.regrow.drop), self._score(self.regrow.grow), share)
-        )
+        drop, grow = self._scoring(self.regrow.drop), self._scoring(self.regrow.grow)
+        self._adopt(self.regrow.exchange(self.keep, drop, grow, share))
         self.apply()
         return True
 
@@ -157,7 +151,7 @@ class Pruner:
         before, after = 1 - self.rate, 1 - due
         for done in range(1, self.passes + 1):  # the same share of what is left each time
             rate = due if done == self.passes else 1 - before * (after / before) ** (done / self.passes)
-            units = self._units_now()
+            units = self.unit_scores()
             keep = self._masks_of(units, rate, last and done == self.passes)
             for name, kept in self.keep.items():  # which may be fewer than `rate` keeps, beside a thawed layer
                 keep[name] = keep[name] & kept.to(keep[name].device)
@@ -167,9 +161,10 @@ class Pruner:
         self.attained = self.budget.attained(self.keep) if self.budget else due
         self.rounded = self.budget.rounded(self.allocation, units, due, self.keep) if self.budget else {}
 
+    @torch.no_grad()
     def unit_scores(self) -> Scores:
         """The current score of each unit; -inf for pruned ones."""
-        scores = dict(self._score(self.criterion))
+        scores = dict(self._scoring(self.criterion))
         masks = self.keep if self.criterion.of_units else self.masks
         for name in scores.keys() & masks.keys():  # before they become units: N:M ranks only those left
             scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
@@ -177,11 +172,7 @@ class Pruner:
 
     def masks_at(self, rate: float) -> Masks:
         """The units to keep by the scores of now; nothing is pruned."""
-        return self._masks_of(self._units_now(), rate, last=True)
-
-    def _units_now(self) -> Scores:
-        with torch.no_grad():
-            return self.unit_scores()
+        return self._masks_of(self.unit_scores(), rate, last=True)
 
     def _masks_of(self, units: Scores, rate: float, last: bool) -> Masks:
         with torch.no_grad():
@@ -189,12 +180,7 @@ class Pruner:
 
     def set_scores(self, scores: Scores) -> None:
         """Passes `scores` found by a callback to the criterion, as its memory."""
-        self._memory = Memory(scores)
-
-    def _score(self, criterion: Criterion) -> Scores:
-        assert self._context is not None
-        with torch.no_grad():
-            return criterion(replace(self._context, memory=self._memory.kept))
+        self._scoring.remember(scores)
 
     def shuffle(self) -> None:
         """Permutes the mask within each layer at random: the control of a lottery ticket."""
@@ -211,11 +197,11 @@ class Pruner:
         They count once `stepped` is called: a step of gradients that overflow in float16 never happens.
         """
         if self.watches and not self.removed:
-            self._memory.watch(self._criteria, self._prunable)
+            self._scoring.watch(self._prunable)
 
     def stepped(self) -> None:
         """Call after each step."""
-        self._memory.stepped()
+        self._scoring.stepped()
 
     def _adopt(self, keep: Masks) -> None:
         self.keep = keep
@@ -255,7 +241,8 @@ class Pruner:
     def detach_masks(self) -> None:
         """After surgery: the network is no longer masked, `keep` still says which units were removed."""
         assert self._net is not None
-        self.removed, self._memory = True, Memory()
+        self.removed = True
+        self._scoring.remember({})
         self._small = _shapes(self._net)
         self._masked.adopt({})
 
@@ -277,7 +264,7 @@ class Pruner:
             "keep": self.keep,
             "removed": self.removed,
             "generator": self._generator.get_state(),
-            "memory": self._memory.kept,
+            "memory": self._scoring.memory,
             "regrown": self._regrown,
         }
 
@@ -297,7 +284,7 @@ class Pruner:
         self.rounded = state.get("rounded", {})  # absent until 0.2.0
         self._regrown = state["regrown"]
         device = next(iter(self._masked.params.values())).device
-        self._memory = Memory({name: kept.to(device) for name, kept in state["memory"].items()})
+        self._scoring.remember({name: kept.to(device) for name, kept in state["memory"].items()})
         self._generator.set_state(state["generator"].cpu())
         self.removed = state["removed"]
         self._small = _shapes(self._net) if self.removed else {}
