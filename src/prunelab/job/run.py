@@ -166,22 +166,22 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
 def assemble(job: Job, splits: Splits, compiled: bool) -> Parts:
     """All that a job trains with, before its first step. Raises ValueError where parts do not fit the data."""
     method, example = Method.of(job), torch.zeros(2, *splits.test.pool.shape[1:])
-    net, last = build_net(job, len(splits.classes), example)
-    if job.config["channels_last"] and not last:
-        log.info("channels_last=false: %s cannot take it, perhaps as it calls .view", type(net).__name__)
+    net, refused = build_net(job, len(splits.classes), example)
+    if refused:
+        log.info("channels_last=false: %s cannot take it: %s", type(net).__name__, refused)
     plan = start_from(net, job.pretrained)
     augment, batch_size = instantiate(job.config["augment"]), job.config["optim"]["batch_size"]
     augment = augment and augment.at(example.shape[-1])
-    data = ImageDataModule(splits, batch_size, augment, job.seed, last)
+    data = ImageDataModule(splits, batch_size, augment, job.seed, job.config["channels_last"] and not refused)
     run = method.run(job.epochs, data.steps_per_epoch(job.batches_a_step))
     epochs = method.schedule_epochs(job.epochs, run.epoch)
     return Parts(method, net, plan, data, run, build_module(job, net, len(splits.classes), compiled, epochs, example))
 
 
-def build_net(job: Job, classes: int, example: Tensor = EXAMPLE) -> tuple[nn.Module, bool]:
-    """The network with its initial weights, in the memory format it trains in, and whether that is channels_last."""
+def build_net(job: Job, classes: int, example: Tensor = EXAMPLE) -> tuple[nn.Module, str]:
+    """The network with its initial weights, in the memory format it trains in, and why that is not channels_last."""
     net: nn.Module = instantiate(job.config["model"], num_classes=classes)
-    return net, job.config["channels_last"] and to_channels_last(net, example)
+    return net, to_channels_last(net, example) if job.config["channels_last"] else ""
 
 
 def start_from(net: nn.Module, pretrained: str | None) -> Plan:

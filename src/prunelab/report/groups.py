@@ -66,6 +66,14 @@ class Group:
         return list(Counter((r.method, r.job.rate) for r in self.results).values())
 
 
+def shared(results: Sequence[Result]) -> list[str]:
+    """The overrides of every job; [] for a single one, of which they are all."""
+    if len(results) < 2:
+        return []
+    common = set.intersection(*(set(r.job.overrides) for r in results))
+    return [o for o in results[0].job.overrides if o in common]
+
+
 def group(results: list[Result]) -> list[Group]:
     """One group for each value of `comparable`, in order of appearance, with distinct labels.
 

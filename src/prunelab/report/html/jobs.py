@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from prunelab.report.groups import shared
 from prunelab.store.result import BATCH, Cost, Result
 
 DIGITS = 6  # significant, of a measured number
@@ -69,14 +70,6 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
         "costs": list(costs.numbers),
         "jobs": rows,
     }
-
-
-def shared(results: Sequence[Result]) -> list[str]:
-    """The overrides of every job; [] for a single one, of which they are all."""
-    if len(results) < 2:
-        return []
-    common = set.intersection(*(set(r.job.overrides) for r in results))
-    return [o for o in results[0].job.overrides if o in common]
 
 
 def _labels(results: Sequence[Result]) -> dict[Path, str]:
