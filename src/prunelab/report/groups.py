@@ -67,9 +67,7 @@ class Group:
 
 
 def shared(results: Sequence[Result]) -> list[str]:
-    """The overrides of every job; [] for a single one, of which they are all."""
-    if len(results) < 2:
-        return []
+    """The overrides of every job."""
     common = set.intersection(*(set(r.job.overrides) for r in results))
     return [o for o in results[0].job.overrides if o in common]
 

@@ -38,7 +38,7 @@ class Numbered:
 def compact(results: Sequence[Result]) -> dict[str, Any]:
     """For JSON. Rows refer to `texts` and `costs` by number; `quoted` holds the texts that a shell needs quoted."""
     texts, costs = Numbered(), Numbered()
-    common, labels = shared(results), _labels(results)
+    common, labels = shared(results) if len(results) > 1 else [], _labels(results)
     columns: dict[str, Callable[[Result], Any]] = {
         "job": lambda r: r.folder.name,
         "label": lambda r: labels[r.folder],
