@@ -49,7 +49,7 @@ lint: $(READY)  ## check style and formatting
 types: $(READY)  ## check types
 	$(BIN)/mypy
 
-docs: $(READY)  ## build the documentation as a site in dist/site; fails at a broken link
+docs: $(READY)  ## build the documentation as a site in dist/site; fails at a link to no page or heading
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
@@ -63,5 +63,5 @@ bench: $(READY)  ## measure speed in about an hour: steps, threads, surgery, sca
 	for part in throughput threads surgery scaling; do $(BIN)/python bench/$$part.py || exit; done
 
 clean:  ## remove caches and build files; keeps outputs/ and .venv
-	rm -rf dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf dist .venv-lowest .pytest_cache .ruff_cache .mypy_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -156,7 +156,7 @@ def main() -> None:
         contestants = [surgery.ours] if args.ours else [surgery.ours, surgery.torch_prunings]
         rows = [cells(cut, net, x, args.limit) for cut in contestants]
         texts = [text for row, _ in rows for text in row]
-        if len(rows) == 2 and rows[1][0][1] and abs(int(rows[0][0][1]) - int(rows[1][0][1])) > 5:
+        if len(rows) == 2 and all(row[1] for row, _ in rows) and abs(int(rows[0][0][1]) - int(rows[1][0][1])) > 5:
             texts.append(at_widths_of(rows[1][1], net, x))
         print(f"| {name} | {' | '.join(texts)} |", flush=True)
         if args.stays:

@@ -1,17 +1,14 @@
 """Makes the site of the pages as they are: README.md is its front page, and the page API comes from the docstrings."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from prunelab import HOMES  # it imports no torch
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "src"))
-
-from prunelab import HOMES  # noqa: E402  # it imports no torch
-
 OUTSIDE = {"index.md": "README.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
 KINDS = {"callbacks": "Callbacks", "criteria": "Criteria"}  # by the folder that a class lies in
 

@@ -23,6 +23,7 @@ def test_every_option_is_a_source_and_takes_its_cache_from_the_environment(
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_options_equal_the_defaults_of_the_code(file: Path) -> None:
+def test_options_equal_the_defaults_of_the_code(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRUNELAB_CACHE", raising=False)
     source = instantiate(OmegaConf.load(file))
     assert source == type(source)(**({"root": None} if hasattr(source, "root") else {}))

@@ -20,5 +20,10 @@ def test_a_job_in_a_folder_of_its_own_finds_the_paths_of_the_command(
     job = job_from(cfg)
     assert (job.config["data"]["root"], job.config["data"]["cache"]) == (f"{tmp_path}/images", "/home/me/cache")
     assert (job.config["parents"], job.pretrained) == ("/parents", f"{tmp_path}/w.pt")
+    with monkeypatch.context() as environment:
+        environment.setenv("PRUNELAB_CACHE", "ours")
+        environment.chdir(tmp_path)
+        cfg = compose_job([*given[:2], "hydra.job.chdir=true"], tmp_path / "job")
+        assert job_from(cfg).config["data"]["cache"] == f"{tmp_path}/ours"
     settled = [each.settled({"pretrained": "its content"}, "") for each in (plain, job)]
     assert settled[0].identity == settled[1].identity

@@ -71,7 +71,25 @@ def test_other_settings_of_a_method_have_partners_in_the_method(add: Add, tmp_pa
         add("usp", 0.5, seed, folder=f"../a/seed={seed}")
         overrides = ["prune=usp", "prune/criterion=taylor"]
         add("usp", 0.5, seed, folder=f"../b/seed={seed}", overrides=overrides)
-    assert len(compare(tmp_path / "a", tmp_path / "b").pairs) == 2
+    for name in ("a", "b"):
+        add("none", 0, folder=f"../{name}/prune=none")
+    assert len(compare(tmp_path / "a", tmp_path / "b").pairs) == 3
+
+
+def test_a_yaml_that_was_edited_between_studies_is_no_same_configuration(add: Add, tmp_path: Path) -> None:
+    for name, end in (("a", 0.5), ("b", 0.75)):
+        for rate in (0.5, 0.8):
+            prune = {"pruning": {"pruner": {"schedule": {"rate": rate, "end": end}}}}
+            add("usp", rate, folder=f"../{name}/rate={rate}", config={"epochs": 10, "prune": prune}, comparable=name)
+    a, b = (load(tmp_path / name)[0] for name in ("a", "b"))
+    assert differing(a, b) == [("prune.pruning.pruner.schedule.end", "0.5", "0.75")]
+
+
+def test_pairs_on_images_of_their_own_are_not_called_others(add: Add, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for seed in (0, 1):
+            add(seed=seed, folder=f"../{name}/seed={seed}", data={"fingerprint": str(seed)})
+    assert "did not use the same images" not in text(tmp_path / "a", tmp_path / "b")
 
 
 def test_what_differs_leaves_out_what_pairs_jobs_and_what_a_choice_says_already(add: Add, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Imports no torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,14 +14,15 @@ from rich.text import Text
 
 from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.confidence import interval
+from prunelab.report.groups import counted
 from prunelab.report.results import InvalidRun, NothingToReport, load, outcome
 from prunelab.report.tables.columns import signed
 from prunelab.store.result import Result
 
-SWEPT = ("prune", "rate", "rates", "seed")  # keys that pair jobs, with what is below them
+SWEPT = ("prune", "rate", "rates", "seed")  # keys that pair jobs
 Cell = tuple[str, float, int]  # method, rate, seed
 Pair = tuple[Result, Result]
-Key = Callable[[Result], Cell]
+Cells = dict[Cell, Result]
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class Comparison:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for letter, side in (("A", self.a), ("B", self.b)):
             left_out = f", {side.excluded} excluded" if side.excluded else ""
-            jobs = f"{len(side.results)} job{'s' * (len(side.results) != 1)}"
-            yield shown(f"{letter}: {side.name} ({jobs}{left_out})")
+            yield shown(f"{letter}: {side.name} ({counted([len(side.results)], 'job')}{left_out})")
         yield Text()
         yield from self._configuration()
         yield Text()
@@ -76,14 +76,15 @@ class Comparison:
         alone = [len(side.results) - len(self.pairs) for side in (self.a, self.b)]
         if any(alone):
             yield shown(f"Without a partner of the same method, rate and seed: {alone[0]} of A, {alone[1]} of B.")
-        if len({r.data["fingerprint"] for pair in self.pairs for r in pair}) > 1:
+        if any(a.data["fingerprint"] != b.data["fingerprint"] for a, b in self.pairs):
             yield shown("A and B did not use the same images: their data fingerprints differ.", "yellow")
 
 
 def compare(a: Path, b: Path) -> Comparison:
     """Jobs are paired by method, rate and seed; two single jobs are a pair whatever they are.
 
-    Settings of a method ("usp (criterion=taylor)") count where that finds partners.
+    Settings of a method ("usp (criterion=taylor)") count first; jobs left over are paired without them, where each
+    study has one.
 
     Raises NothingToReport where a folder has no result, where a study has two jobs for one cell, or no job of one
     study has its partner in the other.
@@ -108,22 +109,30 @@ def _side(folder: Path) -> Side:
 def _pairs(a: Side, b: Side) -> tuple[Pair, ...]:
     if len(a.results) == len(b.results) == 1:
         return ((a.results[0], b.results[0]),)
-    return _paired(a, b, lambda r: (r.method, r.job.rate, r.job.seed)) or _paired(
-        a, b, lambda r: (r.job.method, r.job.rate, r.job.seed)
-    )
+    before, after = _cells(a), _cells(b)
+    whole = before.keys() & after.keys()
+    rest = [_alone(r for cell, r in cells.items() if cell not in whole) for cells in (before, after)]
+    return _paired(before, after) + _paired(*rest)
 
 
-def _paired(a: Side, b: Side, key: Key) -> tuple[Pair, ...]:
-    before, after = _cells(a, key), _cells(b, key)
+def _paired(before: Cells, after: Cells) -> tuple[Pair, ...]:
     return tuple((before[cell], after[cell]) for cell in sorted(before.keys() & after.keys()))
 
 
-def _cells(side: Side, key: Key) -> dict[Cell, Result]:
+def _alone(results: Iterable[Result]) -> Cells:
+    """By method without its settings, rate and seed; without those that several share."""
+    cells: dict[Cell, list[Result]] = {}
+    for result in results:
+        cells.setdefault((result.job.method, result.job.rate, result.job.seed), []).append(result)
+    return {cell: members[0] for cell, members in cells.items() if len(members) == 1}
+
+
+def _cells(side: Side) -> Cells:
     """What differs in more than its cell must not be paired by chance."""
-    cells: dict[Cell, Result] = {}
+    cells: Cells = {}
     for result in side.results:
-        if (first := cells.setdefault(key(result), result)) is not result:
-            method, rate, seed = key(result)
+        method, rate, seed = cell = (result.method, result.job.rate, result.job.seed)
+        if (first := cells.setdefault(cell, result)) is not result:
             raise NothingToReport(
                 f"{side.name}: several jobs are {method} at rate {rate:g}, seed {seed}: compare two jobs, such as "
                 f"{first.folder.name} and {result.folder.name}"
@@ -143,8 +152,8 @@ def differing(a: Sequence[Result], b: Sequence[Result]) -> list[tuple[str, str, 
     rows = [("prune", methods[0], methods[1])] if methods[0] != methods[1] else []
     keys = dict.fromkeys(key for side in sides for values in side for key in values)
     for key in sorted(keys, key=lambda key: "." in key):
-        root = key.partition(".")[0]
-        if any(row[0] == root for row in rows) or (root in SWEPT and not single):
+        root, last = key.partition(".")[0], key.rpartition(".")[2]
+        if any(row[0] == root for row in rows) or ((last in SWEPT or root == "rates") and not single):
             continue
         texts = [" | ".join(sorted({values.get(key, "-") for values in side})) for side in sides]
         if texts[0] != texts[1]:

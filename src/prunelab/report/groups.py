@@ -66,6 +66,11 @@ class Group:
         return list(Counter((r.method, r.job.rate) for r in self.results).values())
 
 
+def is_named(overrides: Sequence[str]) -> bool:
+    """Whether one of them gives the study's name."""
+    return any(override.lstrip("+").startswith("name=") for override in overrides)
+
+
 def shared(results: Sequence[Result]) -> list[str]:
     """The overrides of every job."""
     common = set.intersection(*(set(r.job.overrides) for r in results))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from prunelab.report.groups import Group, counted
+from prunelab.report.tables.columns import signed
 from prunelab.report.tables.formats import Entry
 from prunelab.report.tables.table import Row
 
@@ -63,7 +64,7 @@ def _change(row: Row) -> str:
     if row.change_interval is None:
         return f"{what} (n = {row.paired}, so no interval)"
     low, high = row.change_interval
-    return f"{what} (n = {row.paired}, 95 % interval of the change {low:+.2f} to {high:+.2f})"
+    return f"{what} (n = {row.paired}, 95 % interval of the change {signed(low)} to {signed(high)})"
 
 
 def _interval(row: Row) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from math import prod
 
+from prunelab.report.groups import is_named
 from prunelab.report.results import InvalidRun
-from prunelab.store.job import Job
-from prunelab.store.json_file import read_json
+from prunelab.store.folder import RunDir
+from prunelab.store.job import NewerSchema
 from prunelab.store.result import Result
 
 MOST = 4  # commands; a study of more was made job by job
@@ -64,8 +65,7 @@ def _sweep(jobs: Sequence[Overrides]) -> str | None:
 
 
 def _named(study: str, overrides: Overrides) -> Overrides:
-    named = any(o.lstrip("+").startswith("name=") for o in overrides)
-    return overrides if named else (*overrides, f"name={study}")
+    return overrides if is_named(overrides) else (*overrides, f"name={study}")
 
 
 def _asked(unusable: Iterable[InvalidRun]) -> list[tuple[str, Overrides]]:
@@ -73,8 +73,9 @@ def _asked(unusable: Iterable[InvalidRun]) -> list[tuple[str, Overrides]]:
     found = []
     for run in unusable:
         try:
-            job = Job.from_json(read_json(run.folder / "job.json"))
-        except (OSError, ValueError, LookupError, TypeError):  # it never began, or its file is damaged
+            job = RunDir(run.folder).job()
+        except NewerSchema:
             continue
-        found.append((job.name, job.overrides))
+        if job:
+            found.append((job.name, job.overrides))
     return found

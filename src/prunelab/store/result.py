@@ -182,7 +182,7 @@ class Result:
 
     @cached_property
     def pruned_epochs(self) -> tuple[int, ...]:
-        """The tested epochs by whose end more units were removed than at that of the tested one before."""
+        """The tested epochs at whose end more was pruned than at the end of the tested one before."""
         rows = [(row.epoch, row.sparsity or 0.0) for row in self.history if row.test_acc is not None and row.epoch]
         before = [0.0, *(sparsity for _, sparsity in rows)]
         return tuple(epoch for (epoch, now), last in zip(rows, before, strict=False) if now > last)

@@ -132,11 +132,9 @@ def test_four_processes_that_build_at_once_leave_one_valid_file(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("given", "environment", "folder"),
     [
-        ("/given", {"PRUNELAB_CACHE": "/ours", "XDG_CACHE_HOME": "/xdg"}, "/given"),
+        ("/given", {"XDG_CACHE_HOME": "/xdg"}, "/given"),
         ("~/given", {}, "/home/me/given"),
-        (None, {"PRUNELAB_CACHE": "/ours", "XDG_CACHE_HOME": "/xdg"}, "/ours"),
-        (None, {"PRUNELAB_CACHE": "~/ours"}, "/home/me/ours"),
-        (None, {"PRUNELAB_CACHE": "", "XDG_CACHE_HOME": "/xdg"}, "/xdg/prunelab"),
+        ("", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/prunelab"),
         (None, {"XDG_CACHE_HOME": ""}, "/home/me/.cache/prunelab"),
         (None, {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/prunelab"),
         (None, {}, "/home/me/.cache/prunelab"),
@@ -145,8 +143,7 @@ def test_four_processes_that_build_at_once_leave_one_valid_file(tmp_path: Path) 
 def test_the_folder_is_the_one_given_or_that_of_the_environment(
     given: str | None, environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PRUNELAB_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     for name, value in {"HOME": "/home/me", **environment}.items():
         monkeypatch.setenv(name, value)
     assert cache_folder(given) == Path(folder)

@@ -1,7 +1,7 @@
 """The least that an operation can return, by which divisions by 0 are ruled out."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from torch.fx import Node
 
@@ -19,10 +19,9 @@ def least(value: Any) -> float:
     """A lower bound of all elements, -inf where none is known."""
     if isinstance(value, int | float):
         return value
-    packet = packet_of(value) if isinstance(value, Node) else None
-    if not isinstance(value, Node) or packet is None:
+    if not isinstance(value, Node):
         return -math.inf
-    args: Any = value.args
+    packet, args = packet_of(value), cast(Any, value.args)
     if packet in NEVER_NEGATIVE or (packet is aten.pow and args[1] in (2, 4)):
         return 0.0
     if packet in MOVEMENTS | NOT_LESS:

@@ -34,7 +34,7 @@ class Group:
     """Units that are removed individually and occupy the same axes of the same tensors."""
 
     name: str  # of the first weight that produces its channels
-    kind: Kind  # heads of attention; channels under LayerNorm or RMSNorm; else made by a convolution, or by none
+    kind: Kind  # heads of attention; channels under a norm over channels; else made by a convolution, or by none
     makers: tuple[str, ...]  # the weights that produce its channels, along axis 0
     units: Tensor  # their indices
 

@@ -27,9 +27,9 @@ TUPLES = ("classes", "mean", "std")
 
 
 def cache_folder(given: str | None) -> Path:
-    """The folder given, or the one that the environment names: PRUNELAB_CACHE, else prunelab/ in XDG_CACHE_HOME."""
-    if folder := given or os.environ.get("PRUNELAB_CACHE"):
-        return Path(folder).expanduser()
+    """The folder given, or prunelab/ in XDG_CACHE_HOME or in ~/.cache."""
+    if given:
+        return Path(given).expanduser()
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative path is to be ignored, says its specification
     return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "prunelab"
 

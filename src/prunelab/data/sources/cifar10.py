@@ -52,8 +52,7 @@ class CIFAR10(Source):
 
     @property
     def archive(self) -> Path:
-        folder = Path(self.root).expanduser() if self.root else cache_folder(self.cache)
-        return folder / "cifar-10-python.tar.gz"
+        return cache_folder(self.root or self.cache) / "cifar-10-python.tar.gz"
 
 
 REMEDIES = (

@@ -48,11 +48,14 @@ def decode(path: str, size: int | None) -> np.ndarray:
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            if width * height > (limit := Image.MAX_IMAGE_PIXELS or 0) > 0:  # Pillow itself refuses twice as many
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit and width * height > limit:  # Pillow itself refuses twice as many
                 raise ValueError(f"{width}x{height} pixels are above the limit of {limit:,}")
             pixels = rgb(image) if size or (width, height) == (SIZE, SIZE) else None
             if pixels and size:
                 pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a damaged file provokes
         raise ValueError(f"{path}: not a readable image ({error}); remove or replace it") from error
     if pixels is None:

@@ -55,7 +55,7 @@ def require(url: str, path: Path, md5: str, remedies: str) -> None:
 
 
 def refuse_file(root: str | None) -> None:
-    """Raise NotADirectoryError where `root` is the file that is looked for in it, or another."""
+    """Raise NotADirectoryError if `root` is a file."""
     if root and (path := Path(root).expanduser()).is_file():
         raise NotADirectoryError(f"data.root={root}: a file; give the folder that it lies in, data.root={path.parent}")
 

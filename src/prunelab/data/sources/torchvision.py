@@ -127,7 +127,7 @@ class Torchvision(Source):
 
     @property
     def folder(self) -> Path:
-        return Path(self.root).expanduser() if self.root else cache_folder(self.cache)
+        return cache_folder(self.root or self.cache)
 
 
 def _tensors(part: Any, size: int | None) -> tuple[Tensor, Tensor]:

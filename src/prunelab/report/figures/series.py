@@ -51,7 +51,7 @@ def row(point: Point) -> dict[str, Any]:
     """The data of a mark; `interval` is a text, which says why there is none."""
     if point.lower is not None:
         return asdict(point) | {"interval": f"{point.lower:.2f} to {point.upper:.2f}"}
-    return asdict(point) | {"interval": f"none: {FEWEST} seeds or more have one, and n = {point.n}"}
+    return asdict(point) | {"interval": f"none: needs {FEWEST} seeds, n = {point.n}"}
 
 
 def domain(accuracies: Collection[float]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from prunelab.report.groups import shared
+from prunelab.report.groups import is_named, shared
 from prunelab.store.result import BATCH, Cost, Result
 
 DIGITS = 6  # significant, of a measured number
@@ -58,7 +58,9 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
         "dense": lambda r: costs(_cost(r.dense)),
         "pruned": lambda r: costs(_cost(r.pruned)),
         "overrides": lambda r: [texts(o) for o in r.job.overrides],
-        "study": lambda r: None if _named(r) else texts(f"name={r.job.name}"),  # where no override gives it
+        "study": lambda r: (
+            None if is_named(r.job.overrides) else texts(f"name={r.job.name}")
+        ),  # where no override gives it
     }
     rows = [[cell(result) for cell in columns.values()] for result in results]
     return {
@@ -91,10 +93,6 @@ def _files(job: Path) -> list[str]:
     with os.scandir(job) as entries:
         found = [entry.name + "/" * entry.is_dir() for entry in entries]
     return sorted(name for name in found if name.isprintable() and not name.startswith((".", "events.out.")))
-
-
-def _named(result: Result) -> bool:
-    return any(override.lstrip("+").startswith("name=") for override in result.job.overrides)
 
 
 def _cost(cost: Cost) -> tuple[Measure, ...]:

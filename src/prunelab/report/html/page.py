@@ -1,6 +1,5 @@
 """The report of a study as one HTML file that loads nothing: tables, figures, and a list of jobs to search."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def html(
         opening=opening.sentences(tables),
         facts=provenance.facts(results, unusable),
         volumes=formats.hypervolumes(tables),
-        colours=json.dumps(groups[0].colours.dark if groups else {}),
+        colours=groups[0].colours.dark if groups else {},
         count=f"{counted([len(results)], 'job')} finished, {len(unusable)} excluded.",
         groups=[
             f"{formats.heading(group)}: {counted([len(group.results)], 'job')}" for group in groups if len(groups) > 1
