@@ -106,7 +106,8 @@ def test_hovering_over_a_mark_shows_its_overrides_and_a_click_its_card(opened: "
     opened.locator("#vg-tooltip-element.visible").wait_for()
     assert EXTRA in opened.locator("#vg-tooltip-element").inner_text()
     mark.click()
-    assert opened.locator("#card[open] h2").inner_text() == "prune=usp,rate=0.8,seed=1"
+    assert opened.locator("#card[open] h2").inner_text() == f"rate=0.8,seed=1,{EXTRA}"
+    assert opened.locator("#card[open] dd").first.inner_text() == "prune=usp,rate=0.8,seed=1"
     assert opened.locator("#command").inner_text() == COMMAND
 
 
