@@ -56,9 +56,7 @@ class EpochMetrics(nn.Module):
 
 def not_saved(*_: Any) -> Any:
     """In place of an optimizer and its schedule."""
-    raise ValueError(
-        "training needs an optimizer and a schedule, which no checkpoint holds: give both"
-    )
+    raise ValueError("training needs an optimizer and a schedule, which no checkpoint holds: give both")
 
 
 class Classifier(L.LightningModule):
