@@ -94,7 +94,7 @@ def test_the_pruners_own_example_holds() -> None:
 
 
 def test_the_engineers_script_runs_as_it_stands(tmp_path: Path) -> None:
-    script, export, _ = snippets(DOCS / "engineer.md")
+    script, export, *_ = snippets(DOCS / "engineer.md")
     names: dict[str, Any] = {}
     exec(script, names)
     assert sum(p.numel() for p in names["small"].parameters()) < 0.5 * sum(
@@ -107,8 +107,11 @@ def test_the_engineers_script_runs_as_it_stands(tmp_path: Path) -> None:
 
 def test_the_engineers_own_training_loop_prunes() -> None:
     names: dict[str, Any] = {}
-    exec(snippets(DOCS / "engineer.md")[2], names)
+    *_, loop, images = snippets(DOCS / "engineer.md")
+    exec(loop, names)
     assert names["net"].weight.eq(0).sum() == 80
+    exec(images, names)
+    assert names["labels"].shape == (100,)
 
 
 @pytest.mark.parametrize("size", [pytest.param(224, marks=pytest.mark.slow), 32])

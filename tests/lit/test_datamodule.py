@@ -72,3 +72,19 @@ def test_a_restored_position_is_that_of_one_epoch_only() -> None:
     data.load_state_dict(whole.state_dict())
     assert labels(data.train_dataloader()) == batches[1:]
     assert labels(data.train_dataloader()) == batches
+
+
+def test_it_gives_batches_to_a_plain_loop() -> None:
+    """Without a Trainer: those that it gives to one of a single process."""
+    images = rank_data(0, 1).splits
+    data = ImageDataModule(images, 12, seed=3)
+    data.prepare_data()
+    data.setup("fit")
+    for plain, trained in zip(loaders(data), loaders(rank_data(0, 1)), strict=True):
+        assert labels(plain, 1) == labels(trained, 1)
+    for x, _ in data.train_dataloader():
+        assert (x.shape, x.device.type) == ((12, 3, 32, 32), "cpu")
+
+
+def loaders(data: ImageDataModule) -> list[Any]:
+    return [data.train_dataloader(), *data.val_dataloader(), data.test_dataloader()]

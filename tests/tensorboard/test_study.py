@@ -15,6 +15,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from prunelab.__main__ import main
 from prunelab.report.figures import style
+from prunelab.tensorboard.study import PICTURES
 
 CODE = "import sys, prunelab.report.publish, prunelab.tensorboard.study; print('torch' in sys.modules)"
 
@@ -38,11 +39,18 @@ def test_repeated_reports_leave_each_figure_once_and_unchanged(study: Path) -> N
     assert len([path for path in study.glob("*tfevents*") if path.stat().st_size]) == 1
     shown = events.tensors(study, "images")
     drawn = sorted((study / "figures").glob("*.png"))
-    assert sorted(shown) == [f"figures/{path.stem}" for path in drawn] != []
+    assert sorted(shown) == [f"{PICTURES}/{path.stem}" for path in drawn] != []
     for path in drawn:
-        [(width, height, png)] = shown[f"figures/{path.stem}"]
+        [(width, height, png)] = shown[f"{PICTURES}/{path.stem}"]
         assert png == path.read_bytes()
         assert (int(width), int(height)) == events.size(path)
+
+
+def test_figures_come_after_the_curves(study: Path) -> None:
+    """Of Time Series, which sorts groups of tags by name."""
+    curves = {tag.partition("/")[0] for tag in events.tensors(study / "rate=0.5", "scalars")}
+    assert {"test", "val"} <= curves
+    assert max(curves) < PICTURES
 
 
 def test_every_chart_of_the_layout_matches_a_tag_of_the_jobs(study: Path) -> None:

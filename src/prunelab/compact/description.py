@@ -43,7 +43,7 @@ def describe(
         "net": name,
         "args": dict(args) if name is not None else {},
         "channels_last": _channels_last(net),
-        "plan": _pack_plan(plan),
+        "plan": pack_plan(plan),
         "versions": {"prunelab": metadata.version("prunelab"), "torch": str(torch.__version__)},
     }
     if name is not None:
@@ -189,7 +189,7 @@ def parsed(text: str | bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _pack_plan(plan: Plan) -> dict[str, Any]:
+def pack_plan(plan: Plan) -> dict[str, Any]:
     """Kept indices as a bitmap in hexadecimal -> all the axes that keep them.
 
     Lists of indices would be 22 of 90 KB for a DenseNet-40 at rate 0.9; bitmaps are 10 of 78.

@@ -1,22 +1,19 @@
 """Loads the weights that a job starts from."""
 
 import logging
-import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
+from prunelab.core import torch_file
 from prunelab.store import foreign
 from prunelab.store.weights import path_and_choice, weights_file
 
 log = logging.getLogger(__name__)
-COMPRESSED = "it is a program of TorchScript, or another compressed archive"
 REMEDY = "expected weights as torch.save(net.state_dict(), path) or safetensors write them"
 
 
@@ -57,34 +54,8 @@ def _saved(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        return torch_file.read(path)
     except OSError:
         raise
-    # A damaged file provokes any error in torch, which advises to run the code of one that holds objects.
-    except Exception as error:
-        raise ValueError(f"pretrained={path}: {_fault(path, error)}; {REMEDY}") from None
-
-
-def _is_zip(path: Path) -> bool:
-    """Whether it is an archive, as torch writes them. Raises ValueError for one that may be of any size inside."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type for entry in archive.infolist()):
-            raise ValueError(COMPRESSED)
-    return True
-
-
-def _fault(path: Path, error: Exception) -> str:
-    with path.open("rb") as start:
-        head = start.read(64)
-    if not head:
-        return "the file is empty"
-    if head.isascii() and b"\0" not in head:
-        return "it is a text, as a web page or Git LFS leave it in place of a download"
-    if str(error) == COMPRESSED:
-        return COMPRESSED
-    if "GLOBAL" in str(error):
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        return f"it holds {named[1] if named else 'objects'} beside tensors, and code in a file is never run"
-    return "the file is damaged, or no file of weights"
+    except Exception as error:  # whatever a damaged file provokes
+        raise ValueError(f"pretrained={path}: {torch_file.fault(path, error)}; {REMEDY}") from None

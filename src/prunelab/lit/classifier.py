@@ -1,7 +1,8 @@
 """The LightningModule that trains a classifier."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Self, cast
 
 import lightning as L
 import torch
@@ -13,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from prunelab.core import distributed
+from prunelab.core import distributed, torch_file
+from prunelab.lit import saved_network
 from prunelab.lit.device import fuse
 from prunelab.lit.distillation import Distillation
 from prunelab.measure.compile_time import drop_graphs
@@ -52,20 +54,26 @@ class EpochMetrics(nn.Module):
         return means
 
 
+def not_saved(*_: Any) -> Any:
+    """In place of an optimizer and its schedule."""
+    raise ValueError("training needs an optimizer and a schedule, which no checkpoint holds: give both")
+
+
 class Classifier(L.LightningModule):
     """Cross-entropy on any network that maps images, such as `example`, (2, 3, h, w), to (n, classes) logits.
 
     `optimizer` takes parameters; `schedule` takes the optimizer and a number of steps, those of `epochs` epochs
     or of the whole run, and is updated at every step. Training beyond it uses a constant learning rate, the fraction
-    `finetune` of the optimizer's own. `distillation` is of training alone; criteria see cross-entropy. Logs loss and
-    accuracy of train, val and test once per epoch; test selects nothing.
+    `finetune` of the optimizer's own. Without them it can be evaluated, not trained. `distillation` is of training
+    alone; criteria see cross-entropy. Logs loss and accuracy of train, val and test once per epoch; test selects
+    nothing.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        schedule: Callable[[Optimizer, int], LRScheduler],
+        optimizer: Callable[[Iterable[Tensor]], Optimizer] = not_saved,
+        schedule: Callable[[Optimizer, int], LRScheduler] = not_saved,
         num_classes: int = 10,
         label_smoothing: float = 0.0,
         compiled: bool = False,
@@ -75,6 +83,7 @@ class Classifier(L.LightningModule):
         example: Tensor = EXAMPLE,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters("num_classes", "label_smoothing", "epochs", "finetune", "example", logger=False)
         self.net = net
         self.optimizer = optimizer
         self.schedule = schedule
@@ -85,6 +94,37 @@ class Classifier(L.LightningModule):
         self.distillation = distillation
         self.epoch_metrics = nn.ModuleList(EpochMetrics(num_classes) for _ in SPLITS)
         self.example_input_array = example
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device = "cpu",
+        net: nn.Module | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """The Classifier in a checkpoint of Lightning, with its network as it was saved: masked, or small.
+
+        `net`, new and unpruned, is needed for a network that is not one of prunelab's. `arguments` are other ones of
+        the constructor; optimizer and schedule are in no checkpoint. As ever in Lightning it is in training mode.
+        Nothing in the file is unpickled. Raises ValueError, with the path, for a file that is damaged, no checkpoint of
+        a Classifier, or does not fit.
+        """
+        path = Path(checkpoint_path)
+        try:
+            saved = torch_file.read(path)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a damaged file provokes
+            raise ValueError(f"{path}: {torch_file.fault(path, error)}") from None
+        if not isinstance(saved, dict) or "pytorch-lightning_version" not in saved:
+            raise ValueError(f"{path} is no checkpoint of Lightning: load its weights with load_state_dict")
+        arguments = {**saved.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}), **arguments}
+        try:
+            net = saved_network.rebuild(saved, arguments.get("num_classes", 10), net)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return cls(net, **arguments).to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: tensor.cpu() for name, tensor in self._metrics("train").sums().items()}

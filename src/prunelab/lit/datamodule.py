@@ -18,7 +18,7 @@ EVALUATION_BATCH_ON_GPU = 1000  # enough that kernels take longer than their lau
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Batches assembled on the training device; the evaluation loaders are [val, test].
+    """Batches assembled on the training device; the evaluation loaders are [val, test]. Without a Trainer: on the CPU.
 
     `batch_size` counts the images of all ranks. Each rank takes its share of every batch, in training and evaluation,
     but all ranks score on the same whole batches. Raises ValueError for batches that cannot be shared evenly, and
@@ -49,8 +49,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._train
 
     def val_dataloader(self) -> list[Batches]:
-        assert self.trainer is not None
-        ranks, splits = self.trainer.world_size, (self.splits.val, self.splits.test)
+        ranks, splits = self._world_size, (self.splits.val, self.splits.test)
         if (fewest := min(map(len, splits))) < ranks:  # Lightning would hang on ranks that evaluate nothing
             raise ValueError(f"{fewest} evaluation images are too few for {ranks} devices: lower trainer.devices")
         size = EVALUATION_BATCH_ON_GPU if self._device.type == "cuda" else EVALUATION_BATCH
@@ -82,12 +81,15 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def _device(self) -> torch.device:
-        assert self.trainer is not None
-        return self.trainer.strategy.root_device
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
     def _batches(self, images: Images, sampling: Sampling, augment: Augment | None = None) -> Batches:
-        assert self.trainer is not None
-        share = replace(sampling, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        rank = self.trainer.global_rank if self.trainer else 0
+        share = replace(sampling, rank=rank, world_size=self._world_size)
         return Batches(images, share, self.normalise, augment, self._device)
 
     # Lightning keeps the loader's position in the epoch itself, but loses it if the total steps are computed before it

@@ -10,6 +10,7 @@ from prunelab.store.result import Result
 from prunelab.tensorboard import events
 
 KIND = "study"
+PICTURES = "views"  # Time Series sorts by tag: behind the curves, the last of which are of "val"
 CHARTS = {  # a line for each job and tag that a pattern matches
     "Jobs over epochs": {
         "test accuracy": "test/acc$",
@@ -29,7 +30,7 @@ def write(study: Path, results: Iterable[Result], written: Sequence[Path]) -> No
     """
     if not any(result.job.logs_events for result in results):
         return
-    pictures = [events.image(f"figures/{path.stem}", path.read_bytes()) for path in written if path.suffix == ".png"]
+    pictures = [events.image(f"{PICTURES}/{path.stem}", path.read_bytes()) for path in written if path.suffix == ".png"]
     layout = events.plugin(
         metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), _layout().SerializeToString()
     )

@@ -1,5 +1,6 @@
 """The epochs before the first pruning are trained once for all rates, and methods, that share them."""
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from prunelab.store.result import read
 
 SCHEDULE = "prune.pruning.pruner.schedule"
 LATE = (f"{SCHEDULE}.start=0.5", f"{SCHEDULE}.end=0.75")
+LOGGERS = "logger=[tensorboard,csv]"
 EPOCHS, STEPS = 4, 7
 PREFIX = 2 * STEPS
 Run = Callable[..., dict[str, Any]]
@@ -82,6 +84,17 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
+def rows(folder: Path) -> set[tuple[Any, ...]]:
+    """Each value of the CSV logger, with its name, epoch and step; in float32, as Lightning logs it."""
+    with (folder / "metrics" / "version_0" / "metrics.csv").open() as file:
+        return {
+            (name, torch.tensor(float(value)).item(), row["epoch"], row["step"])
+            for row in csv.DictReader(file)
+            for name, value in row.items()
+            if value and "seconds" not in name
+        }
+
+
 def test_jobs_that_begin_with_it_end_in_the_bits_that_they_have_alone(late, steps, tmp_path: Path) -> None:
     late("first", "prune=usp", "rate=0.5")
     assert len(steps) == EPOCHS * STEPS
@@ -90,9 +103,9 @@ def test_jobs_that_begin_with_it_end_in_the_bits_that_they_have_alone(late, step
         "sp": ("prune=sp", "rate=0.5"), "dense": ("prune=sp", "rate=0"),
     }  # fmt: skip
     for name, overrides in asked.items():
-        alone = late(f"{name}-alone", *overrides, "logger=tensorboard", "rerun=true")
+        alone = late(f"{name}-alone", *overrides, LOGGERS, "rerun=true")
         steps.clear()
-        taken = late(name, *overrides, "logger=tensorboard")
+        taken = late(name, *overrides, LOGGERS)
         assert steps == [*range(PREFIX, EPOCHS * STEPS)]
         assert plain(taken["checkpoint"]) == plain(alone["checkpoint"])
         assert plain(taken["history"]) == plain(alone["history"])
@@ -102,6 +115,7 @@ def test_jobs_that_begin_with_it_end_in_the_bits_that_they_have_alone(late, step
         assert read(tmp_path / name).shared_epochs == taken["shared_epochs"]
         assert "shared_epochs" not in alone
         assert scalars(tmp_path / name) == scalars(tmp_path / f"{name}-alone")
+        assert rows(tmp_path / name) == rows(tmp_path / f"{name}-alone")
 
 
 def test_methods_that_retrain_share_the_whole_training_before(shared, steps) -> None:
