@@ -104,7 +104,8 @@ class History(Checkpoint):
                 values |= {"sparsity/all": 0.0, **{f"{LAYER}{name}": 0.0 for name in removed}}
             values |= {f"train/{name}": entry[name] for name in ("lr", "seconds")}
             for logger in trainer.loggers:
-                logger.log_metrics(values | {"epoch": entry["epoch"] - 1}, step=entry["step"])
+                # Lightning counts steps from 0 when it logs
+                logger.log_metrics(values | {"epoch": entry["epoch"] - 1}, step=entry["step"] - 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "spent": _clock() - self._start}

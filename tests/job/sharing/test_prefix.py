@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from csv import DictReader
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,27 @@ def test_jobs_that_begin_with_it_end_in_the_bits_that_they_have_alone(late, step
         assert read(tmp_path / name).shared_epochs == taken["shared_epochs"]
         assert "shared_epochs" not in alone
         assert scalars(tmp_path / name) == scalars(tmp_path / f"{name}-alone")
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    with (folder / "metrics" / "version_0" / "metrics.csv").open() as file:
+        rows = [{key: float(v) for key, v in row.items() if v and "seconds" not in key} for row in DictReader(file)]
+    merged: dict[float, dict[str, float]] = {}
+    for row in rows:  # of one step Lightning writes one for training, and one for evaluation
+        merged.setdefault(row["step"], {}).update(row)
+    return list(merged.values())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_csv_has_the_rows_of_a_job_alone(late, tmp_path: Path, accumulate: int) -> None:
+    asked = ("prune=usp", "logger=csv", f"+trainer.accumulate_grad_batches={accumulate}")
+    for name, *more in (("first", "rate=0.5"), ("alone", "rate=0.8", "rerun=true"), ("taken", "rate=0.8")):
+        late(name, *asked, *more)
+    alone, taken = (curves(tmp_path / name) for name in ("alone", "taken"))
+    assert len(alone) == EPOCHS + 1
+    assert [row["step"] for row in taken] == [row["step"] for row in alone]
+    for mine, theirs in zip(taken[:EPOCHS], alone, strict=False):
+        assert mine == pytest.approx(theirs)
 
 
 def test_methods_that_retrain_share_the_whole_training_before(shared, steps) -> None:
