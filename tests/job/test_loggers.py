@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable
+from csv import DictReader
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from compose import compose_job, job_from
+from killed import killed_at
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from prunelab.job import check
 from prunelab.lit.classifier import Classifier
@@ -35,6 +39,48 @@ def test_callbacks_of_lightning_join_the_training(job: Callable[..., Any], tmp_p
     weights, averaged = alone["state_dict"][name], both["state_dict"][name]
     assert not torch.equal(weights, averaged)
     assert (averaged == 0).sum() == (weights == 0).sum() > 0
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "Timer"])
+def test_what_ends_training_early_is_refused_before_it_begins(job: Callable[..., Any], tmp_path: Path, name) -> None:
+    settings = {"EarlyStopping": "monitor: val/loss", "Timer": "duration: '00:00:10:00'"}[name]
+    stop = f"+callbacks.stop={{_target_: lightning.pytorch.callbacks.{name}, {settings}}}"
+    with pytest.raises(ValueError, match=f"{name} ends training before pruning and learning rate are through"):
+        job(*ONE, stop, folder=tmp_path / "job")
+
+
+def test_observers_keep_dense_training_shared(job: Callable[..., Any], tmp_path: Path) -> None:
+    asked = ("prune=finetune", "rate=0.5", "epochs=1", "pretrained=auto")
+    plain = job(*asked, folder=tmp_path / "plain")
+    seen = job(*asked, "callbacks=lr_monitor", "logger=csv", folder=tmp_path / "seen")
+    assert len([*(tmp_path / "parents").glob("*/result.json")]) == 1
+    assert all(torch.equal(seen["state_dict"][name], tensor) for name, tensor in plain["state_dict"].items())
+    assert "lr-SGD" in (tmp_path / "seen" / "metrics" / "version_0" / "metrics.csv").read_text()
+    with pytest.raises(ValueError, match="EMAWeightAveraging acts on the dense training too"):
+        job(*asked, "callbacks=ema", folder=tmp_path / "ema")
+
+
+def test_loggers_of_a_job_that_was_killed_have_each_epoch_and_the_results(
+    job: Callable[..., Any], tmp_path: Path
+) -> None:
+    asked = ("prune=usp", "rate=0.5", "logger=[tensorboard,csv]", "callbacks=lr_monitor", "rerun=false")
+    with killed_at(8):  # in the second of three epochs
+        job(*asked, folder=tmp_path / "job")
+    result = job(*asked, folder=tmp_path / "job")
+    events = EventAccumulator(str(tmp_path / "job"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("test/acc")] == [1, 2, 3]
+    (trained,) = events.Tensors("trained/test accuracy")
+    assert make_ndarray(trained.tensor_proto) == pytest.approx(result["history"][-1]["test_acc"])
+    written: list[float] = []
+    for version in (0, 1):
+        folder = tmp_path / "job" / "metrics" / f"version_{version}"
+        with (folder / "metrics.csv").open() as file:
+            rows = [*DictReader(file)]
+        written += [float(row["test/acc"]) for row in rows if row.get("test/acc")]
+        assert "rate: '0.5'" in (folder / "hparams.yaml").read_text()
+    assert written == pytest.approx([epoch["test_acc"] for epoch in result["history"]])
+    assert float(rows[-1]["result/test accuracy"]) == pytest.approx(result["history"][-1]["test_acc"])
 
 
 def test_a_job_without_callbacks_has_no_value_for_them(tmp_path: Path) -> None:

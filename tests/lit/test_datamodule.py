@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 import torch
 
+from prunelab.data.augment import PadCropFlip
 from prunelab.data.images import Images, Splits
 from prunelab.lit.datamodule import EVALUATION_BATCH, EVALUATION_BATCH_ON_GPU, ImageDataModule
 
 
-def rank_data(rank: int, world_size: int, batch_size: int = 12) -> ImageDataModule:
-    images = [Images(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), torch.arange(n)) for n in (50, 7, 13)]
+def data_alone(batch_size: int = 12, augment: PadCropFlip | None = None) -> ImageDataModule:
+    shown = torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = [Images(shown[:n], torch.arange(n)) for n in (50, 7, 13)]
     splits = Splits(*images, ("a",), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "")  # each label is the number of its image
-    data = ImageDataModule(splits, batch_size, seed=3)
+    return ImageDataModule(splits, batch_size, augment, seed=3)
+
+
+def rank_data(rank: int, world_size: int, batch_size: int = 12, augment: PadCropFlip | None = None) -> ImageDataModule:
+    data = data_alone(batch_size, augment)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=strategy)  # type: ignore[assignment]
     return data
@@ -74,17 +80,32 @@ def test_a_restored_position_is_that_of_one_epoch_only() -> None:
     assert labels(data.train_dataloader()) == batches
 
 
-def test_it_gives_batches_to_a_plain_loop() -> None:
-    """Without a Trainer: those that it gives to one of a single process."""
-    images = rank_data(0, 1).splits
-    data = ImageDataModule(images, 12, seed=3)
-    data.prepare_data()
-    data.setup("fit")
-    for plain, trained in zip(loaders(data), loaders(rank_data(0, 1)), strict=True):
-        assert labels(plain, 1) == labels(trained, 1)
-    for x, _ in data.train_dataloader():
-        assert (x.shape, x.device.type) == ((12, 3, 32, 32), "cpu")
+def test_a_plain_loop_sees_the_batches_of_a_training() -> None:
+    crops = PadCropFlip(2)
+    trained, alone = rank_data(0, 1, augment=crops).train_dataloader(), data_alone(augment=crops)
+    alone.prepare_data()
+    alone.setup("fit")
+    loader, orders = alone.train_dataloader(), []
+    for epoch in range(3):  # without a word to the loader
+        trained.set_epoch(epoch)
+        passed = list(loader)
+        assert len(passed) == 4
+        for (x, y), (u, v) in zip(trained, passed, strict=True):
+            assert torch.equal(x, u)
+            assert torch.equal(y, v)
+        orders.append([y.tolist() for _, y in passed])
+    assert orders[0] != orders[1] != orders[2]
+    val, test = alone.val_dataloader()
+    assert [sum(len(y) for _, y in split) for split in (val, test, alone.test_dataloader())] == [7, 13, 13]
+    assert len(alone.scoring_batches(2, torch.Generator())) == 2
 
 
-def loaders(data: ImageDataModule) -> list[Any]:
-    return [data.train_dataloader(), *data.val_dataloader(), data.test_dataloader()]
+def test_a_pass_that_was_left_early_begins_its_epoch_again() -> None:
+    loader = data_alone().train_dataloader()
+    first = [y.tolist() for _, y in loader]
+    second = [y.tolist() for _, y in loader]
+    again = data_alone().train_dataloader()
+    next(iter(again))
+    assert [y.tolist() for _, y in again] == first
+    next(iter(again))
+    assert [y.tolist() for _, y in again] == second

@@ -17,8 +17,9 @@ from prunelab.data.sampling import Sampling
 class Batches:
     """Iterable over (x, y): float32 (b, 3, h, w) normalised and int64 (b,), both on `device`.
 
-    Call `set_epoch` before each epoch: nothing else changes the order and the augmentation. The images are copied
-    to a GPU once, at the first batch; on a CPU they are read in place. There are no workers.
+    An epoch fixes the order and the augmentation. `set_epoch` chooses it; a pass that begins without it, after a whole
+    one, is the next epoch. The images are copied to a GPU once, at the first batch; on a CPU they are read in place.
+    There are no workers.
     """
 
     batch_sampler = None  # Lightning looks for it beside `sampler`
@@ -35,6 +36,7 @@ class Batches:
         self.device = torch.device(device)
         self._length = sampling.count(len(images))
         self._epoch, self._position, self._start = 0, 0, 0
+        self._passed = False  # whether the epoch was yielded whole, and nothing has set one since
         self._plan: tuple[int, Tensor, Tensor | None] | None = None
 
     def __len__(self) -> int:
@@ -47,15 +49,19 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """Start `epoch`; a position within it that `load_state_dict` restored is kept."""
+        self._passed = False
         if epoch != self._epoch:
             self._epoch, self._position, self._start = epoch, 0, 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # A generator runs nothing before the first `next`, so `set_epoch` may come after `iter`.
+        if self._passed:
+            self.set_epoch(self._epoch + 1)
         start, self._start = self._start, 0
         for i in range(start, len(self)):
             self._position = i + 1
             yield self.batch(i)
+        self._passed = True
 
     def batch(self, i: int) -> tuple[Tensor, Tensor]:
         """Batch `i` of the current epoch, made without the ones before it; the position does not change."""
@@ -73,7 +79,7 @@ class Batches:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next iteration continues from that position; later ones start at the first batch."""
         self._epoch, self._position = state["epoch"], state["position"]
-        self._start = self._position
+        self._start, self._passed = self._position, False
 
     @cached_property
     def _local(self) -> Images:

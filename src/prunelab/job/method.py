@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
 from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
 from prunelab.callbacks.pruning import Pruning
@@ -14,6 +15,8 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.time import Progress, to_step
 from prunelab.store.job import Job
+
+OBSERVERS = LearningRateMonitor | DeviceStatsMonitor
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ class Method:
 
     @property
     def others(self) -> list[L.Callback]:
-        """Callbacks that act on training but do not prune, rewind, shrink or analyse."""
+        """Callbacks that act on training but do not prune, rewind, shrink, analyse or only log."""
         return [
             callback
             for callback in self.callbacks
-            if not isinstance(callback, Pruning | Rewind | Shrink | PostTrainingAnalysis)
+            if not isinstance(callback, Pruning | Rewind | Shrink | PostTrainingAnalysis | OBSERVERS)
         ]
 
     @property

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging, Timer
 from torch import Tensor, nn
 
 from prunelab.channels.plan import Plan
@@ -61,6 +61,8 @@ def preflight(job: Job, parts: Parts, timed: bool) -> None:
         data.check_scoring(analysis.batches, "prune.pruning.batches")
     if any(isinstance(callback, StochasticWeightAveraging) for callback in method.others):
         raise ValueError("StochasticWeightAveraging ends with weights that no epoch has tested: use WeightAveraging")
+    if early := [type(callback).__name__ for callback in method.others if isinstance(callback, EarlyStopping | Timer)]:
+        raise ValueError(f"{early[0]} ends training before pruning and learning rate are through: lower epochs instead")
     if method.shrink:
         method.shrink.check(method.pruners)
         method.shrink.rehearse(module, example, method.pruners[0], run)

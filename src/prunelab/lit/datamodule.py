@@ -18,11 +18,12 @@ EVALUATION_BATCH_ON_GPU = 1000  # enough that kernels take longer than their lau
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Batches assembled on the training device; the evaluation loaders are [val, test]. Without a Trainer: on the CPU.
+    """Batches assembled on the training device; the evaluation loaders are [val, test].
 
     `batch_size` counts the images of all ranks. Each rank takes its share of every batch, in training and evaluation,
-    but all ranks score on the same whole batches. Raises ValueError for batches that cannot be shared evenly, and
-    for fewer evaluation images than ranks.
+    but all ranks score on the same whole batches. Without a Trainer batches are on the CPU, and those of a job with
+    this seed: each pass over a training loader is the next epoch. Raises ValueError for batches that cannot be shared
+    evenly, and for fewer evaluation images than ranks.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._train
 
     def val_dataloader(self) -> list[Batches]:
-        ranks, splits = self._world_size, (self.splits.val, self.splits.test)
+        ranks, splits = self.trainer.world_size if self.trainer else 1, (self.splits.val, self.splits.test)
         if (fewest := min(map(len, splits))) < ranks:  # Lightning would hang on ranks that evaluate nothing
             raise ValueError(f"{fewest} evaluation images are too few for {ranks} devices: lower trainer.devices")
         size = EVALUATION_BATCH_ON_GPU if self._device.type == "cuda" else EVALUATION_BATCH
@@ -83,14 +84,10 @@ class ImageDataModule(L.LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
     def _batches(self, images: Images, sampling: Sampling, augment: Augment | None = None) -> Batches:
-        rank = self.trainer.global_rank if self.trainer else 0
-        share = replace(sampling, rank=rank, world_size=self._world_size)
-        return Batches(images, share, self.normalise, augment, self._device)
+        if self.trainer:
+            sampling = replace(sampling, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        return Batches(images, sampling, self.normalise, augment, self._device)
 
     # Lightning keeps the loader's position in the epoch itself, but loses it if the total steps are computed before it
     # is restored, as configure_optimizers must; the data module's own state is restored in time.

@@ -11,6 +11,7 @@ from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
 
 LARGEST = sys.float_info.max
+OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
 SCHEMA = 1  # of job.json and result.json: the newest layout that this version writes and reads
 
 
@@ -68,8 +69,10 @@ class Job:
             "logger": None,  # it would write into the folder of whichever job comes first
             "prune": {"rewind": rewind},
         }
+        kept = {name: c for name, c in config.pop("callbacks", {}).items() if not c["_target_"].endswith(OBSERVERS)}
         for later in ("distill", "rates"):
             config.pop(later, None)
+        config |= {"callbacks": kept} if kept else {}
         return replace(self, method="none", rate=0.0, config=config, values=flat(config))
 
     @property
