@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunelab.core.text.printable import printable
+from prunelab.core.text.printable import print_any_sign, printable
 from prunelab.job.threads import yield_cores
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable
@@ -19,6 +19,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 def main() -> None:
     """Composes the configuration from the command line, and runs it."""
+    print_any_sign()
     end_quietly()  # before the imports, which take seconds
     start_parent_watchdog()
     yield_cores()
