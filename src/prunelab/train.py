@@ -27,11 +27,16 @@ def main() -> None:
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
     from prunelab.job.help import help_text, is_asked
+    from prunelab.job.mistakes import refuse_null
 
-    if is_asked(sys.argv[1:]):
-        with suppress(BrokenPipeError):  # as of `| head`
-            print(help_text(conf_dir(), sys.argv[1:]), flush=True)
-        return
+    try:
+        if is_asked(sys.argv[1:]):
+            with suppress(BrokenPipeError):  # as of `| head`
+                print(help_text(conf_dir(), sys.argv[1:]), flush=True)
+            return
+        refuse_null(sys.argv[1:], conf_dir())
+    except ValueError as error:
+        sys.exit(f"train: {printable(error)}")
     sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
     share_structured_configs()

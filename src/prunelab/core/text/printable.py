@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TextIO
 
-PLAIN = {"±": "+-", "×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "·": "-", "²": "2"}
+PLAIN = {"±": "+-", "…": "...", "→": "->", "·": "-", "²": "2"}
 
 
 def printable(text: object, lines: bool = False) -> str:
