@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunelab.core.text.printable import printable
+from prunelab.core.text.printable import print_any_sign, printable
 from prunelab.export import FORMATS, ExportError
 from prunelab.measure.terminal_table import UNBOUNDED
 from prunelab.report import compare as comparing
@@ -31,6 +31,7 @@ SETTINGS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 if a figure or the TensorBoard file failed; 2 for an error that ends the command."""
+    print_any_sign()
     args = _parser().parse_args(argv)
     try:
         status: int = args.command(args)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunelab.core.text.printable import printable
+from prunelab.core.text.printable import print_any_sign, printable
 from prunelab.job.threads import yield_cores
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable
@@ -19,6 +19,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 def main() -> None:
     """Composes the configuration from the command line, and runs it."""
+    print_any_sign()
     end_quietly()  # before the imports, which take seconds
     start_parent_watchdog()
     yield_cores()
@@ -26,11 +27,16 @@ def main() -> None:
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
     from prunelab.job.help import help_text, is_asked
+    from prunelab.job.mistakes import refuse_null
 
-    if is_asked(sys.argv[1:]):
-        with suppress(BrokenPipeError):  # as of `| head`
-            print(help_text(conf_dir(), sys.argv[1:]), flush=True)
-        return
+    try:
+        if is_asked(sys.argv[1:]):
+            with suppress(BrokenPipeError):  # as of `| head`
+                print(help_text(conf_dir(), sys.argv[1:]), flush=True)
+            return
+        refuse_null(sys.argv[1:], conf_dir())
+    except ValueError as error:
+        sys.exit(f"train: {printable(error)}")
     sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
     share_structured_configs()

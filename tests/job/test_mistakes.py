@@ -1,13 +1,20 @@
 """Typing errors are told in one line with the nearest real name, and values that nothing reads are refused."""
 
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from compose import compose_job, job_from
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.job.mistakes import explain
+from prunelab.job.conf import conf_dir
+from prunelab.job.help import help_text
+from prunelab.job.mistakes import explain, refuse_argument, refuse_null
+
+TABLE = Path(__file__).parents[2] / "docs" / "command.md"
 
 
 @pytest.mark.parametrize(
@@ -17,6 +24,7 @@ from prunelab.job.mistakes import explain
         ("lr=0.1", "lr: there is no such value; did you mean optim.optimizer.lr?"),
         ("batch_size=32", "batch_size: there is no such value; did you mean optim.batch_size?"),
         ("optim.lr=0.1", "optim.lr: there is no such value; did you mean optim.optimizer.lr?"),
+        ("trainer.max_epoch=3", "trainer.max_epoch: there is no such value; did you mean epochs?"),
         ("modle=resnet8", "modle: there is no such value; did you mean model?"),
         ("workers=4", "workers: there is no such value; --cfg job prints the names"),
         (
@@ -45,6 +53,8 @@ def test_what_cannot_be_composed_is_explained_in_a_line(typed: str, message: str
         ("+lr=0.1", "lr: nothing reads it; did you mean optim.optimizer.lr?"),
         ("+optim.lr=0.1", "optim.lr: nothing reads it; did you mean optim.optimizer.lr?"),
         ("+my.own=1", "my: nothing reads it; "),
+        ("+prune.foo=1", "prune.foo: nothing reads it; "),
+        ("+callbacks.emaa=0.9", "callbacks.emaa: nothing reads it; "),
     ],
 )
 def test_a_value_that_nothing_reads_is_refused(typed: str, message: str, tmp_path: Path) -> None:
@@ -57,3 +67,36 @@ def test_a_value_that_nothing_reads_is_refused(typed: str, message: str, tmp_pat
 def test_a_value_that_an_interpolation_reads_is_taken(read: str, tmp_path: Path) -> None:
     job = job_from(compose_job(["+peak=0.3", f"optim.optimizer.lr='{read}'"], tmp_path))
     assert job.config["optim"]["optimizer"]["lr"] == 0.3
+
+
+def test_the_ten_commonest_typing_errors_get_what_the_docs_say(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| `train ([^`]+)` \| `train: (.+)` \|$", TABLE.read_text(), re.MULTILINE)
+    assert len(rows) == 10
+    for typed, said in rows:
+        with pytest.raises((HydraException, OmegaConfBaseException, ValueError)) as caught:
+            refuse_null(typed.split(), conf_dir())
+            job_from(compose_job(typed.split(), tmp_path))
+        error = caught.value
+        assert (str(error) if isinstance(error, ValueError) else explain(error)) == said, typed
+
+
+def test_help_on_an_option_that_does_not_exist_says_so() -> None:
+    with pytest.raises(ValueError, match="^prune=ups: there is none; did you mean usp\\?$"):
+        help_text(conf_dir(), ["prune=ups", "--help"])
+
+
+def test_an_argument_that_an_optimizer_does_not_take_is_named_with_the_nearest() -> None:
+    with pytest.raises(
+        ValueError, match=r"^optim.optimizer.momentumm: SGD .*; did you mean optim.optimizer.momentum\?$"
+    ):
+        refuse_argument("optim.optimizer", partial(torch.optim.SGD, lr=0.1, momentumm=0.9))
+    refuse_argument("optim.optimizer", partial(torch.optim.SGD, lr=0.1, momentum=0.9))
+    refuse_argument("optim.optimizer", partial(lambda **anything: anything, anything=1))
+
+
+def test_null_for_a_group_says_how_to_go_without() -> None:
+    with pytest.raises(ValueError, match="logger=none"):
+        refuse_null(["seed=0", "logger=csv,null"], conf_dir())
+    with pytest.raises(ValueError, match="~callbacks"):
+        refuse_null(["callbacks=null"], conf_dir())
+    refuse_null(["pretrained=null", "seed=0"], conf_dir())

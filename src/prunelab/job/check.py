@@ -133,7 +133,7 @@ def check_used(cfg: DictConfig) -> None:
     """Refuses knobs that the method ignores: they would seem to have no effect."""
     parts = cfg.get("prune") or {}
     for name, part in parts.items():
-        if "_target_" not in (part or {}):
+        if part is None or (isinstance(part, DictConfig) and "_target_" not in part):
             raise ValueError(
                 f"prune.{name} has settings, but neither prune= nor retrain= adds this callback: choose others"
             )

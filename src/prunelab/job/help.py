@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from shutil import get_terminal_size
 
+from prunelab.job.mistakes import unknown_option
+
 HEAD = """Trains and prunes image classifiers; -m runs every combination of values.
 
   python -m train model=resnet20 prune=usp rate=0.8
@@ -25,8 +27,13 @@ def is_asked(words: Sequence[str]) -> bool:
 
 
 def help_text(conf: Path, words: Sequence[str]) -> str:
-    """Of the options that `words` choose, else of the whole command. `conf` is the folder of YAML files."""
+    """Of the options that `words` choose, else of the whole command. `conf` is the folder of YAML files.
+
+    Raises ValueError for an option that its group does not have.
+    """
     folders = [conf, *_of_the_user(words)]
+    for word in words:
+        _refuse_unknown(folders, *word.lstrip("+").partition("=")[::2])
     files = [file for word in words if (file := _file(folders, *word.lstrip("+").partition("=")[::2]))]
     return "\n\n".join(_option(folders, file) for file in files) or _command(folders)
 
@@ -41,6 +48,12 @@ def _file(folders: Sequence[Path], group: str, option: str) -> Path | None:
     if not re.fullmatch(r"[\w/]+", group) or not re.fullmatch(r"[\w/]+", option):
         return None
     return next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)
+
+
+def _refuse_unknown(folders: Sequence[Path], group: str, option: str) -> None:
+    options = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")} if group else set()
+    if options and re.fullmatch(r"\w+", option) and option not in {*options, "null"}:
+        raise ValueError(unknown_option(f"{group}/{option}", options))
 
 
 def _command(folders: Sequence[Path]) -> str:

@@ -4,6 +4,8 @@ import inspect
 import re
 from collections.abc import Container, Iterable
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
@@ -15,13 +17,15 @@ from prunelab.core.text.unknown import nearest
 
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
 SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
+OBJECTS = ("prune", "callbacks", "logger")  # each key holds one, or is switched off by null
+Part = DictConfig | None
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
     """What is wrong with a command or its YAML files, in one line, and what it may have meant."""
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        return _unknown_option(str(error.missing_cfg_file), error.options)
+        return unknown_option(str(error.missing_cfg_file), error.options)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {_line(error.__cause__ or error)}; quote it if it has spaces, commas or brackets"
     if several := re.match(r"Ambiguous value for argument '(.+?)'", str(error)):
@@ -35,6 +39,15 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     return _line(error if cause is None or str(cause) in str(error) else f"{error} {cause}")
 
 
+def refuse_null(words: Iterable[str], conf: Path) -> None:
+    """Raises ValueError for `group=null`, which Hydra refuses without naming it. `conf` is the folder of groups."""
+    for word in words:
+        group, _, options = word.partition("=")
+        if group and "null" in options.split(",") and (conf / group).is_dir():
+            without = f"{group}=none" if (conf / group / "none.yaml").exists() else f"~{group}"
+            raise ValueError(f"{group}=null: a group takes the name of an option; without one write {without}")
+
+
 def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
     """Raises ValueError for the first value that nothing reads: it would seem to have no effect.
 
@@ -44,12 +57,26 @@ def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
     names = [str(key) for key in cfg if key not in known]
     for section, keys in SECTIONS.items():
         names += [f"{section}.{key}" for key in cfg.get(section) or () if key not in keys]
+    for group in OBJECTS:
+        names += [f"{group}.{key}" for key, part in (cfg.get(group) or {}).items() if not isinstance(part, Part)]
     for name in names:
         if not re.search(rf"\$\{{\s*([\w.]+:\s*)?\.*{re.escape(name)}\s*[}}.,\[]", OmegaConf.to_yaml(cfg)):
             raise ValueError(_unknown_key(name, cfg, f"{name}: nothing reads it"))
 
 
-def _unknown_option(missing: str, options: Iterable[str]) -> str:
+def refuse_argument(place: str, factory: object) -> None:
+    """Raises ValueError for the first argument in YAML that a `partial`, made of the node `place`, would not take."""
+    if not isinstance(factory, partial):
+        return
+    takes = inspect.signature(factory.func).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    for name in factory.keywords:
+        if name not in takes and not open_ended:
+            raise ValueError(_not_taken(f"{place}.{name}", factory.func.__qualname__, [*takes]))
+
+
+def unknown_option(missing: str, options: Iterable[str]) -> str:
+    """That the group has no such option, and which it may be; `missing` is "group/option"."""
     group, _, name = missing.rpartition("/")
     options = sorted(options)
     near = nearest(name, options)
@@ -65,7 +92,8 @@ def _unknown_key(typed: str, root: Any, problem: str = "") -> str:
         [f"{parent}.{name}" if parent else name for name in get_close_matches(last, _keys(names, parent), n=3)]
         or [name for name in names if name.rpartition(".")[2] == last][:3]
         or [ends[name] for name in get_close_matches(last, [*ends], n=3, cutoff=0.7)]
-        or get_close_matches(typed, names, n=1, cutoff=0.6)
+        or [ends[name] for word in last.split("_") for name in get_close_matches(word, [*ends], n=1, cutoff=0.8)]
+        or get_close_matches(typed, names, n=1, cutoff=0.8)
     )
     hint = _meant(near) if near else "--cfg job prints the names"
     return f"{problem}; {hint}"
@@ -78,7 +106,12 @@ def _unknown_argument(text: str) -> str:
         return text
     target, name = found.groups()
     takes = [str(parameter) for parameter in inspect.signature(get_object(target)).parameters]
-    near = nearest(name, takes)
+    return _not_taken(name, target, takes)
+
+
+def _not_taken(name: str, target: str, takes: list[str]) -> str:
+    place, _, last = name.rpartition(".")
+    near = [f"{place}.{taken}" if place else taken for taken in nearest(last, takes)]
     return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(takes)}")
 
 

@@ -3,6 +3,8 @@
 import io
 import logging
 import logging.config
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +32,19 @@ from prunelab.job.conf import conf_dir
 def test_only_printable_characters_are_left(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(Path(text)) == shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_lacks_a_sign_gets_another_and_status_0(encoding: str) -> None:
+    said = "from prunelab.core.text.printable import print_any_sign as go; go(); print('80 ± 1 \u2026 ж')"
+    done = subprocess.run(
+        [sys.executable, "-c", said],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=True,
+    )
+    lacking = {"ascii": "80 +- 1 ... \\u0436", "latin-1": "80 ± 1 ... \\u0436", "utf-8": "80 ± 1 … ж"}
+    assert done.stdout.decode(encoding).strip() == lacking[encoding]
 
 
 def test_line_breaks_may_stay() -> None:

@@ -1,8 +1,12 @@
 """Text from files of others, made harmless for a terminal: it may hold escape sequences, and surrogates."""
 
+import codecs
+import io
 import logging
 import sys
 from typing import TextIO
+
+PLAIN = {"±": "+-", "…": "...", "→": "->", "·": "-", "²": "2"}
 
 
 def printable(text: object, lines: bool = False) -> str:
@@ -15,6 +19,21 @@ def printable(text: object, lines: bool = False) -> str:
         return plain
     kept = "\n\t" if lines else ""
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in plain)
+
+
+def print_any_sign() -> None:
+    """Makes standard output and error write what their encoding lacks in ASCII, "±" as "+-", instead of failing."""
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a program has put a stream of its own
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(PLAIN.get(sign, sign.encode("unicode_escape").decode()) for sign in signs), error.end
 
 
 class PrintableFormatter(logging.Formatter):
