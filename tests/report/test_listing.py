@@ -109,7 +109,7 @@ def test_a_finished_job_shows_its_numbers_and_its_age(root: Path, job: Job) -> N
     then = time.time() - 3 * 3600 - 60
     os.utime(job("demo/prune=usp,rate=0.5", result=WHOLE) / "result.json", (then, then))
     row = shown(list_jobs(root)).splitlines()[-2].split()
-    assert row == ["demo", "prune=usp,rate=0.5", "finished", "75.25", "0.498", "3M", "(25.0%)", "3", "h"]
+    assert row == ["demo", "prune=usp", "rate=0.5", "finished", "75.25", "0.498", "3M", "(25.0%)", "3", "h"]
     assert shown(list_jobs(root)).splitlines()[-1] == "1 jobs: 1 finished"
 
 
@@ -121,6 +121,16 @@ def test_names_and_reasons_are_whole_in_a_narrow_terminal(root: Path, job: Job) 
     assert text.count("x") == 60
     assert "3M (25.0%)" in text
     assert "…" not in text
+
+
+def test_what_the_jobs_of_a_study_share_is_said_once_above(root: Path, job: Job) -> None:
+    for rate in (0.2, 0.8):
+        job(f"demo/prune=usp,rate={rate},seed=0,betas=[0,1]", result=WHOLE)
+    job("other/prune=usp,rate=0.2,seed=0", result=WHOLE)
+    lines = shown(list_jobs(root), 80).splitlines()
+    assert lines[0] == "demo: all with prune=usp seed=0 betas=[0,1]"
+    assert [line.split()[:2] for line in lines[-4:-2]] == [["demo", "rate=0.2"], ["demo", "rate=0.8"]]
+    assert lines[-2].split()[:4] == ["other", "prune=usp", "rate=0.2", "seed=0"]
 
 
 def test_jobs_are_found_at_any_depth_and_a_study_by_any_name(root: Path, job: Job) -> None:
@@ -188,8 +198,8 @@ def test_nothing_to_list_is_an_error_in_one_line(root: Path, tmp_path: Path, cap
 
 
 def test_a_pipe_gets_a_line_for_each_job_and_torch_is_not_imported(root: Path, job: Job) -> None:
-    name = "prune=usp,rate=0.5," + "x" * 150
-    job(f"demo/{name}", result=WHOLE)
+    name = "prune=usp rate=0.5 " + "x" * 150
+    job(f"demo/{name.replace(' ', ',')}", result=WHOLE)
     job("demo/rate=0", failure={"reason": "y " * 100})
     code = (
         "import sys; from prunelab.__main__ import main; status = main(['ls', sys.argv[1]])\n"

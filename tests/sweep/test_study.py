@@ -33,10 +33,13 @@ def test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice(tiny: list[s
     for name in ("summary.csv", "summary.md", "figures/accuracy_over_rate.png", "figures/accuracy_over_epochs-usp.svg"):
         assert (study / name).stat().st_size > 100
     assert "sparsity" in output
+    assert re.search(r"^\S+ all with data=image_folder .*name=tiny$", output, re.M)
+    assert re.search(r"^\S+ #1 of 4: prune=usp rate=0$", output, re.M)
     stamps = [path.stat().st_mtime_ns for path in results]
     status, output = train(*sweep, cwd=tmp_path)
     assert status == 0, output
-    assert output.count("already finished, skipped") == 4
+    skipped = re.findall(r"already finished, skipped: test [\d.]+ %  (.*)$", output, re.M)
+    assert skipped == ["prune=usp rate=0", "prune=usp rate=0.5", "prune=sp rate=0", "prune=sp rate=0.5"]
     assert stamps == [path.stat().st_mtime_ns for path in results]
 
 

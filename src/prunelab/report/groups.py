@@ -71,12 +71,6 @@ def is_named(overrides: Sequence[str]) -> bool:
     return any(override.lstrip("+").startswith("name=") for override in overrides)
 
 
-def shared(results: Sequence[Result]) -> list[str]:
-    """The overrides of every job."""
-    common = set.intersection(*(set(r.job.overrides) for r in results))
-    return [o for o in results[0].job.overrides if o in common]
-
-
 def group(results: list[Result]) -> list[Group]:
     """One group for each value of `comparable`, in order of appearance, with distinct labels.
 

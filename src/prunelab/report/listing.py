@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -14,6 +15,7 @@ from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
 from prunelab.store.folder import RunDir
+from prunelab.store.naming import parts, told_apart
 from prunelab.store.result import Result
 
 MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # any of them makes a folder a job's
@@ -28,15 +30,19 @@ class Entry:
     """`state` is one of store/folder.py, "damaged" for a job whose result is, or "unreadable" for a folder."""
 
     study: str
-    job: str
+    folder: Path
     state: str
     age: float  # seconds since it last wrote its state
     result: Result | None = None
     reason: str = ""
 
+    @property
+    def job(self) -> str:
+        return self.folder.name
+
 
 class Listing:
-    """Printable with rich: a row for each job, by study and name, and the number of jobs in each state."""
+    """Printable with rich: what the jobs of a study share, a row for each with what differs, and the number in each state."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = sorted(entries, key=lambda entry: (entry.study, entry.job))
@@ -44,8 +50,13 @@ class Listing:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = COLUMNS if any(entry.reason for entry in self.entries) else COLUMNS[:-1]
         table = terminal_table(columns, WORDS)
-        for entry in self.entries:
-            table.add_row(*_cells(entry)[: len(columns)])
+        for study, entries in groupby(self.entries, key=lambda entry: entry.study):
+            jobs = {entry.folder: entry for entry in entries}
+            shared, names = told_apart({folder: parts(folder.name) for folder in jobs})
+            if shared:
+                yield shown(f"{study}: all with {' '.join(shared)}")
+            for folder, entry in jobs.items():
+                table.add_row(*_cells(entry, names[folder])[: len(columns)])
         yield table
         counts = Counter(entry.state for entry in self.entries)
         yield shown(f"{len(self.entries)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
@@ -86,9 +97,9 @@ def _is_job(path: Path, folders: list[str], files: list[str]) -> bool:
 def _entry(root: Path, job: Path, now: float) -> Entry:
     result = outcome(job)
     if isinstance(result, Result):
-        return Entry(_study(root, job), job.absolute().name, "finished", _age(job, now), result)
+        return Entry(_study(root, job), job.absolute(), "finished", _age(job, now), result)
     state, reason = _state(job, result)
-    return Entry(_study(root, job), job.absolute().name, state, _age(job, now), reason=reason)
+    return Entry(_study(root, job), job.absolute(), state, _age(job, now), reason=reason)
 
 
 def _state(job: Path, invalid: InvalidRun) -> tuple[str, str]:
@@ -106,7 +117,7 @@ def _state(job: Path, invalid: InvalidRun) -> tuple[str, str]:
 
 def _unreadable(root: Path, error: OSError) -> Entry:
     folder = Path(error.filename)
-    return Entry(_study(root, folder), folder.name, "unreadable", 0.0, reason=error.strerror or str(error))
+    return Entry(_study(root, folder), folder, "unreadable", 0.0, reason=error.strerror or str(error))
 
 
 def _study(root: Path, job: Path) -> str:
@@ -125,14 +136,14 @@ def _age(job: Path, now: float) -> float:
     return 0.0
 
 
-def _cells(entry: Entry) -> list[Text]:
+def _cells(entry: Entry, name: str) -> list[Text]:
     result = entry.result
     numbers = ["", "", ""]
     if result:
         macs = left(result.pruned.macs, result.dense.macs)
         numbers = [f"{100 * result.accuracy:.2f}", f"{result.sparsity.attained:.3f}", macs]
     rest = [shown(text) for text in (*numbers, _short(entry.age), entry.reason)]
-    return [shown(entry.study), shown(entry.job), shown(entry.state, STYLES.get(entry.state, "")), *rest]
+    return [shown(entry.study), shown(name), shown(entry.state, STYLES.get(entry.state, "")), *rest]
 
 
 def _short(seconds: float) -> str:

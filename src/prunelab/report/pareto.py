@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import compress
 
-from prunelab.report.groups import shared
+from prunelab.store.naming import shared
 from prunelab.store.result import Result
 
 NOTE = (
@@ -49,7 +49,7 @@ def title(which: str) -> str:
 
 def settings(result: Result, among: Sequence[Result]) -> str:
     """The overrides of a job besides method and rate, without those that all jobs share."""
-    common = shared(among)
+    common = shared(r.job.overrides for r in among)
     return " ".join(o for o in result.job.overrides if o not in common and o.partition("=")[0] not in ("prune", "rate"))
 
 

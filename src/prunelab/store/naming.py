@@ -1,13 +1,15 @@
-"""Names of jobs: of their folders, and of their methods in reports."""
+"""Names of jobs: of their folders, in lists of jobs, and of their methods in reports."""
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from prunelab.store.identity import changes_result
 
 LONGEST = 180  # characters
 BYTES = 255  # that a file name may have on any file system, in UTF-8
+FIRST = ("prune", "rate", "seed")  # in every name
 
 
 def job_folder(
@@ -19,7 +21,7 @@ def job_folder(
     given, which resumes what that command began.
     """
     given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
-    for key in ("prune", "rate", "seed"):
+    for key in FIRST:
         given.pop(key, None)
     lead = [f"prune={method}", f"rate={_plain(rate)}", f"seed={_plain(seed)}"]
     if given.get("trainer.devices") == "1":
@@ -34,6 +36,39 @@ def job_folder(
     # tells jobs apart that differ in what is cut off; an argument that is no text has surrogates
     digest = hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()[:8]
     return f"{beginning(name[:LONGEST], BYTES - len(digest) - 1)}~{digest}"
+
+
+def told_apart(jobs: Mapping[Path, Sequence[str]]) -> tuple[list[str], dict[Path, str]]:
+    """What all jobs share, and for each a name of what it has besides: (["data=shapes"], {a: "rate=0.2", b: "rate=0.8"}).
+
+    `jobs` are the overrides of each, or the `parts` of its folder's name, by its folder. Where names would be empty or
+    alike, nothing counts as shared and they are those of the folders.
+    """
+    common = shared(jobs.values()) if len(jobs) > 1 else []
+    names = {folder: short_name(given, common) for folder, given in jobs.items()}
+    apart = all(names.values()) and len(set(names.values())) == len(names)
+    return (common, names) if apart else ([], {folder: folder.name for folder in jobs})
+
+
+def shared(jobs: Iterable[Sequence[str]]) -> list[str]:
+    """The overrides of every job, in the order of the first's."""
+    every = list(jobs)
+    return [part for part in every[0] if all(part in given for given in every)] if every else []
+
+
+def short_name(overrides: Iterable[str], common: Collection[str] = ()) -> str:
+    """The overrides of a job that are not in `common`, as they are typed, in the order of a folder's name."""
+    return " ".join(sorted((o for o in overrides if o not in common), key=_order))
+
+
+def parts(folder: str) -> list[str]:
+    """What the name of a folder is made of; no comma within a list parts it."""
+    return re.split(r",(?![^\[{]*[\]}])", folder)
+
+
+def _order(override: str) -> tuple[int, str]:
+    key = override.partition("=")[0]
+    return FIRST.index(key) if key in FIRST else len(FIRST), override
 
 
 def beginning(name: str, size: int) -> str:

@@ -11,6 +11,7 @@ from hydra.core.utils import configure_log, setup_globals
 from prunelab.core.text.printable import printable
 from prunelab.store.signals import stoppable
 from prunelab.sweep import plan as sweep
+from prunelab.sweep.pool.launcher import PoolLauncher
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class GridSweeper(BasicSweeper):
             jobs = sweep.plan(lists, self.hydra_context.config_loader, self.config)
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {printable(error, lines=True)}")
+        if isinstance(self.launcher, PoolLauncher):
+            self.launcher.said = sweep.names(jobs)[0]
         todo = sweep.unfinished(jobs)
         with stoppable() as stop:
             returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []

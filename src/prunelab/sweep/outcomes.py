@@ -1,7 +1,7 @@
 """The summary of a sweep: how many jobs are in which state, and why some have no result."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -18,10 +18,10 @@ NEXT = {
 
 
 class SweepSummary:
-    """Printable with rich; `jobs` are (name, state, reason or "")."""
+    """Printable with rich; `jobs` are (name, state, reason or ""), without what they `share`."""
 
-    def __init__(self, jobs: Iterable[tuple[str, State, str]]) -> None:
-        self.jobs = list(jobs)
+    def __init__(self, jobs: Iterable[tuple[str, State, str]], share: Sequence[str] = ()) -> None:
+        self.jobs, self.share = list(jobs), share
         self.counts = Counter(state for _, state, _ in self.jobs)
 
     @property
@@ -36,6 +36,8 @@ class SweepSummary:
         for name, state, reason in self.jobs:
             if state != "finished":
                 table.add_row(shown(state), shown(name), shown(reason or NEXT[state]))
+        if table.row_count and self.share:
+            yield shown(f"all with {' '.join(self.share)}")
         if table.row_count:
             yield table
         yield shown(f"{len(self.jobs)} jobs: " + ", ".join(f"{n} {state}" for state, n in self.counts.items()))

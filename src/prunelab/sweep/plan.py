@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -24,6 +24,7 @@ from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
 from prunelab.store.identity import overrides_digest
 from prunelab.store.job import Job, differing
+from prunelab.store.naming import told_apart
 from prunelab.store.signals import Interrupted
 from prunelab.store.weights import weights_content
 from prunelab.sweep.outcomes import SweepSummary
@@ -85,11 +86,18 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
         _refuse_other(folder, folder.job(), job, "it holds another job")
     refuse_unwritable(Path(config.hydra.sweep.dir))
     log.info("%d jobs in %s%s", len(jobs), config.hydra.sweep.dir, unpruned([p.job for p in jobs.values() if p.job]))
+    if share := names(jobs.values())[0]:
+        log.info("all with %s", " ".join(share))
     if left := [
         planned.job for planned in jobs.values() if planned.job and not _has_result(planned.folder, planned.job)
     ]:
         refuse_impossible(left, config.hydra)
     return list(jobs.values())
+
+
+def names(jobs: Iterable[PlannedJob]) -> tuple[list[str], dict[Path, str]]:
+    """What all jobs of a sweep share, and a name of each that leaves it out."""
+    return told_apart({job.folder.path: filter_overrides(job.overrides) for job in jobs})
 
 
 def _numbered(config: DictConfig, number: int) -> list[str]:
@@ -121,14 +129,14 @@ def refuse_impossible(jobs: Iterable[Job], hydra: HydraConf) -> None:
         raise ValueError(explain(error)) from error
 
 
-def unfinished(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
+def unfinished(jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
     """The jobs that are left; logs a line for each of the others."""
-    left = []
+    left, (_, name) = [], names(jobs)
     for job in jobs:
         if job.accuracy is None:
             left.append(job)
         else:
-            log.info("already finished, skipped: test %.2f %%  %s", 100 * job.accuracy, job.folder.path.name)
+            log.info("already finished, skipped: test %.2f %%  %s", 100 * job.accuracy, name[job.folder.path])
     return left
 
 
@@ -146,7 +154,8 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
     studies = [study for study in dict.fromkeys(job.folder.path.parent for job in jobs) if study.is_dir()]
     for study in studies:
         publish_if_any(study)
-    summary = SweepSummary([(job.folder.path.name, job.state, job.reason) for job in jobs])
+    share, name = names(jobs)
+    summary = SweepSummary([(name[job.folder.path], job.state, job.reason) for job in jobs], share)
     Console().print(summary)
     for page in [page for study in studies if (page := study / "report.html").exists()]:
         print(f"Open {printable(page)}")

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from prunelab.core.network.snapshot import state_dict_mismatch
-from prunelab.core.text.printable import ConsoleHandler, printable
+from prunelab.core.text.printable import ConsoleHandler, between_words, printable
 from prunelab.job.conf import conf_dir
 
 
@@ -76,3 +76,8 @@ def test_a_line_of_a_signal_goes_past_the_bar_and_others_to_the_output_of_the_mo
     log.warning("SIGTERM", extra={"from_signal": True})
     log.warning("epoch")
     assert (terminal.getvalue(), bar.getvalue()) == ("SIGTERM\n", "epoch\n")
+
+
+def test_a_line_breaks_between_words_and_long_words_stay_whole() -> None:
+    text = "a line of  words\n  prune=usp,rate=0.5,seed=0 b"
+    assert between_words(text, 12) == "a line of\nwords\nprune=usp,rate=0.5,seed=0\nb"

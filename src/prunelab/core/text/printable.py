@@ -3,7 +3,9 @@
 import codecs
 import io
 import logging
+import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 PLAIN = {"±": "+-", "…": "...", "→": "->", "·": "-", "²": "2"}
@@ -36,6 +38,12 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(PLAIN.get(sign, sign.encode("unicode_escape").decode()) for sign in signs), error.end
 
 
+def between_words(text: str, width: int) -> str:
+    """Broken into lines of at most `width` characters, or of a single longer word."""
+    lines = text.split("\n")
+    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+
+
 class PrintableFormatter(logging.Formatter):
     """For conf/train.yaml: log lines name files and repeat errors."""
 
@@ -44,11 +52,18 @@ class PrintableFormatter(logging.Formatter):
 
 
 class ConsoleHandler(logging.StreamHandler[TextIO]):
-    """For conf/train.yaml: writes to what standard output is now, so that lines stand above a progress bar."""
+    """For conf/train.yaml: writes to what standard output is now, so that lines stand above a progress bar.
+
+    A terminal gets them broken between words.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         logging.Handler.__init__(self)
         self.past_the_bar = False
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return between_words(line, shutil.get_terminal_size().columns) if self.stream.isatty() else line
 
     def emit(self, record: logging.LogRecord) -> None:
         # A signal may arrive while the bar is drawn: its line would wait for a lock that the interrupted code holds.

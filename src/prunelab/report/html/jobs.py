@@ -8,7 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from prunelab.report.groups import is_named, shared
+from prunelab.report.groups import is_named
+from prunelab.store.naming import told_apart
 from prunelab.store.result import BATCH, Cost, Result
 
 DIGITS = 6  # significant, of a measured number
@@ -38,7 +39,7 @@ class Numbered:
 def compact(results: Sequence[Result]) -> dict[str, Any]:
     """For JSON. Rows refer to `texts` and `costs` by number; `quoted` holds the texts that a shell needs quoted."""
     texts, costs = Numbered(), Numbered()
-    common, labels = shared(results) if len(results) > 1 else [], _labels(results)
+    common, labels = told_apart({r.folder: r.job.overrides for r in results})
     columns: dict[str, Callable[[Result], Any]] = {
         "job": lambda r: r.folder.name,
         "label": lambda r: labels[r.folder],
@@ -72,20 +73,6 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
         "costs": list(costs.numbers),
         "jobs": rows,
     }
-
-
-def _labels(results: Sequence[Result]) -> dict[Path, str]:
-    """Names of what differs, in the order of folders; folder names where they would not be distinct."""
-    common = set(shared(results))
-    names = {r.folder: ",".join(sorted(set(r.job.overrides) - common, key=_order)) for r in results}
-    apart = all(names.values()) and len(set(names.values())) == len(names)
-    return names if apart else {folder: folder.name for folder in names}
-
-
-def _order(override: str) -> tuple[int, str]:
-    first = ("prune", "rate", "seed")
-    key = override.partition("=")[0]
-    return first.index(key) if key in first else len(first), override
 
 
 def _files(job: Path) -> list[str]:

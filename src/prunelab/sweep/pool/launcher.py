@@ -4,7 +4,7 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from prunelab.core.text.printable import printable
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held
+from prunelab.store.naming import short_name
 from prunelab.store.signals import Interrupted, StopRequest, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE
 from prunelab.sweep.plan import folder_of
@@ -39,6 +40,7 @@ class PoolLauncher(Launcher):
 
     def __init__(self, devices: Any = "auto", jobs: int = 1) -> None:
         self.devices, self.jobs = devices, jobs
+        self.said: Collection[str] = ()  # overrides that all jobs share, which the sweeper has said
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -86,7 +88,7 @@ class PoolLauncher(Launcher):
                 if number in returns or stop or is_held(self._folder(overrides).lock):
                     continue
                 left = f", about {left} left" if (left := time_left(began, len(returns), total - first)) else ""
-                log.info("#%d of %d%s: %s", first + number + 1, total, left, " ".join(filter_overrides(overrides)))
+                log.info("#%d of %d%s: %s", first + number + 1, total, left, self._name(overrides))
                 returned = self._run(overrides, first + number)
                 if not isinstance(returned._return_value, Busy):
                     returns[number] = returned
@@ -113,13 +115,18 @@ class PoolLauncher(Launcher):
         return returned
 
     def _side_by_side(self, jobs: list[list[str]], slots: DeviceSlots, stop: StopRequest) -> list[JobReturn]:
-        tasks = [Task(self._command(job), partial(self._folder, job), self._needs(job)) for job in jobs]
+        tasks = [
+            Task(self._command(job), partial(self._folder, job), self._needs(job), self._name(job)) for job in jobs
+        ]
         with SweepProgress(len(tasks)) as progress:
             try:
                 Pool(slots, stop, progress).run(tasks)
             except ValueError as error:
                 sys.exit(f"train: {printable(error, lines=True)}")
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
+
+    def _name(self, overrides: list[str]) -> str:
+        return short_name(filter_overrides(overrides), self.said)
 
     def _folder(self, overrides: list[str]) -> RunDir:
         return folder_of(overrides, self.hydra_context.config_loader, self.config)

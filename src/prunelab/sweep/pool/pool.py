@@ -32,6 +32,7 @@ class Task:
     command: Callable[[RunDir], Sequence[str]]
     where: Callable[[], RunDir]  # called when its turn comes: composing a configuration takes a while
     devices: int = 1
+    name: str = ""  # for a list of jobs
     alone: bool = False  # after memory ran out: nothing else on its devices
     status: int | None = None  # of its process, negative for a signal; None: it has not ended
     error: OSError | None = None  # that kept it from being started

@@ -39,7 +39,7 @@ class SweepProgress:
     def __call__(self, pool: Pool) -> None:
         for task in pool.done[self.reported :]:
             self.reported += 1
-            line = f"{_state(task)}  {task.folder.path.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
+            line = f"{_state(task)}  {task.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
             if self.live:
                 self.live.console.print(shown(line), highlight=False)  # above the live line
             else:
@@ -64,7 +64,7 @@ class SweepProgress:
         for running in pool.running:
             row = (
                 ",".join(dict.fromkeys(running.slots)),
-                running.task.folder.path.name,
+                running.task.name,
                 last_line(running.task.folder.path / OUTPUT),
             )
             jobs.add_row(*(Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in row))

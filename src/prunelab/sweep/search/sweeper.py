@@ -25,6 +25,7 @@ from prunelab.store.job import Job
 from prunelab.store.lock import Busy, held
 from prunelab.store.signals import Interrupted
 from prunelab.sweep.plan import composed, refuse_impossible
+from prunelab.sweep.pool.launcher import PoolLauncher
 from prunelab.sweep.search.objectives import directions, outcome
 from prunelab.sweep.search.space import Space, parse
 from prunelab.sweep.search.trials import Begun, Trials
@@ -61,6 +62,10 @@ class OptunaSweeper(Sweeper):
                 space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
                 lock.enter_context(held(folder / ".search.lock"))
                 trials = self._opened(folder / "search.log", space)
+            if isinstance(self.launcher, PoolLauncher):
+                self.launcher.said = space.fixed
+            if space.fixed:
+                log.info("all with %s", " ".join(space.fixed))
             while batch := trials.next(space.searched, self.n_trials, self.jobs, self.seed):
                 self._run(batch, space, trials)
             self._conclude(folder, trials, space)

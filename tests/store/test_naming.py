@@ -1,0 +1,28 @@
+"""Names of jobs in lists keep what differs."""
+
+from pathlib import Path
+
+from prunelab.store.naming import parts, told_apart
+
+A, B = Path("study/a"), Path("study/b")
+
+
+def test_names_keep_what_differs_in_the_order_of_folders_and_what_is_shared_is_said_once() -> None:
+    jobs = {A: ["data=shapes", "seed=0", "rate=0.2", "prune=usp"], B: ["data=shapes", "seed=1", "rate=0.2", "prune=sp"]}
+    assert told_apart(jobs) == (["data=shapes", "rate=0.2"], {A: "prune=usp seed=0", B: "prune=sp seed=1"})
+
+
+def test_a_folder_is_parted_at_the_commas_outside_lists() -> None:
+    name = "prune=usp,rate=0.2,betas=[0.9,0.99],rates={a:1,b:2}"
+    assert parts(name) == ["prune=usp", "rate=0.2", "betas=[0.9,0.99]", "rates={a:1,b:2}"]
+
+
+def test_one_job_has_its_whole_name() -> None:
+    assert told_apart({A: ["x=1", "y=2"]}) == ([], {A: "x=1 y=2"})
+    assert told_apart({}) == ([], {})
+
+
+def test_names_are_those_of_folders_where_one_would_be_empty_or_two_alike() -> None:
+    assert told_apart({A: ["x=1"], B: ["x=1", "y=2"]}) == ([], {A: "a", B: "b"})
+    assert told_apart({A: ["x=1"], B: ["x=1"]}) == ([], {A: "a", B: "b"})
+    assert told_apart({A: []}) == ([], {A: "a"})

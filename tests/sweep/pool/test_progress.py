@@ -1,0 +1,26 @@
+"""The progress of a sweep names jobs by what differs."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from prunelab.store.folder import RunDir
+from prunelab.store.signals import StopRequest
+from prunelab.sweep.pool.devices import DeviceSlots
+from prunelab.sweep.pool.launcher import PoolLauncher
+from prunelab.sweep.pool.pool import Pool, Task
+from prunelab.sweep.pool.progress import SweepProgress
+
+
+def test_a_job_that_ends_is_named_without_what_the_sweep_has_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = PoolLauncher()
+    launcher.said = ["data=shapes", "epochs=1"]
+    name = launcher._name(["data=shapes", "rate=0.2", "prune=usp", "epochs=1", "hydra.sweep.subdir=run0"])
+    pool = Pool(DeviceSlots(["cpu"], 1), StopRequest())
+    pool.done = [Task(lambda _: [], lambda: RunDir(tmp_path), name=name, status=0, seconds=7)]
+    with caplog.at_level(logging.INFO):
+        SweepProgress(2)(pool)
+    assert caplog.messages[0].startswith("finished  prune=usp rate=0.2  7 s   [1/2 done, ")
