@@ -20,7 +20,8 @@ class GridSweeper(BasicSweeper):
     """Hydra's sweeper, which also skips finished jobs, reports mistakes before the first job, and prints a summary.
 
     `params` are sweeps, as a dictionary, or a list of such, one after the other; `scales` are further values of all, by
-    the name that `scale` has in the configuration. What the command line sets goes before both. The launcher gets the unfinished jobs. The command ends with status 0 only when every job is finished.
+    the name that `scale` has in the configuration. What the command line sets goes before both. The launcher gets the
+    unfinished jobs. The command ends with status 0 only when every job is finished.
     """
 
     def __init__(self, params: Any = None, scales: Any = None) -> None:
