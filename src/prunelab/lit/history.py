@@ -22,7 +22,8 @@ class History(Checkpoint):
 
     `epochs` is a list of dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
     units removed), the same per layer in `layers`, lr, seconds (wall-clock, with evaluation, without compilation),
-    cpu_seconds (of all threads of this process) and compile_seconds where anything was compiled. Logs `train/lr` and `train/seconds`.
+    cpu_seconds (of all threads of this process) and compile_seconds where anything was compiled. Logs `train/lr` and
+    `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
     metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
