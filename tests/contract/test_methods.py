@@ -42,7 +42,7 @@ def same_weights(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def without_times(result: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in result.items() if k not in ("seconds", "peak_memory", "state_dict", "checkpoint")}
     cost = {side: {k: v for k, v in result["cost"][side].items() if k != "latency"} for side in ("dense", "pruned")}
-    history = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in result["history"]]
+    history = [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in result["history"]]
     return kept | {"cost": cost, "history": history}
 
 

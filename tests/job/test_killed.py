@@ -18,7 +18,7 @@ from forked import killed, train
 from prunelab.store.lock import holder, is_held
 
 METHODS = ("usp", "sp", "lottery", "rigl", "dsss")
-TIMES = ("seconds", "spent", "latency", "timed", "peak_memory")
+TIMES = ("seconds", "spent", "cpu_seconds", "cpu_spent", "latency", "timed", "peak_memory")
 
 
 @pytest.fixture(scope="session")

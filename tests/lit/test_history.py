@@ -11,9 +11,9 @@ from prunelab.lit.history import METRICS, History
 
 
 class Clock:
-    """Replaces `time.monotonic`; tests set `now`."""
+    """Replaces `time.monotonic` and `time.process_time`; tests set `now` and `cpu`."""
 
-    now = 100.0
+    now, cpu = 100.0, 40.0
 
     def __call__(self) -> float:
         return self.now
@@ -23,6 +23,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("prunelab.lit.history.time.monotonic", clock)
+    monkeypatch.setattr("prunelab.lit.history.time.process_time", lambda: clock.cpu)
     return clock
 
 
@@ -47,25 +48,26 @@ def test_a_record_has_metrics_sparsity_learning_rate_and_seconds(clock: Clock) -
     history, module = History(), Module()
     history.setup(trainer(), module, "fit")
     history.on_train_epoch_start(trainer(), module)
-    clock.now += 3
+    clock.now, clock.cpu = clock.now + 3, clock.cpu + 2
     history.on_train_epoch_end(trainer(test_acc=0.75, sparsity_all=0.25), module)
     metrics = {name.replace("/", "_"): 0.5 for name in METRICS} | {"test_acc": 0.75}
-    assert history.epochs == [metrics | {"epoch": 3, "step": 21, "sparsity": 0.25, "lr": 0.1, "seconds": 3.0}]
+    taken = {"seconds": 3.0, "cpu_seconds": 2.0}
+    assert history.epochs == [metrics | {"epoch": 3, "step": 21, "sparsity": 0.25, "lr": 0.1} | taken]
     assert module.logged == {"train/lr": 0.1, "train/seconds": 3.0}
 
 
 def test_seconds_of_a_resumed_epoch_include_those_before_the_restart(clock: Clock) -> None:
     killed, resumed = History(), History()
     killed.setup(trainer(), Module(), "fit")
-    clock.now += 5
+    clock.now, clock.cpu = clock.now + 5, clock.cpu + 4
     state = killed.state_dict()
-    clock.now = 7  # another process, another clock
+    clock.now, clock.cpu = 7, 3  # another process, other clocks
     resumed.setup(trainer(), Module(), "fit")
     resumed.load_state_dict(state)
     resumed.on_train_start(trainer(), Module())
-    clock.now += 2
+    clock.now, clock.cpu = clock.now + 2, clock.cpu + 1
     resumed.on_train_epoch_end(trainer(), Module())
-    assert [record["seconds"] for record in resumed.epochs] == [7.0]
+    assert [(record["seconds"], record["cpu_seconds"]) for record in resumed.epochs] == [(7.0, 5.0)]
 
 
 def test_seconds_of_compilation_are_recorded_apart(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ class History(Checkpoint):
     """One record and one log line per epoch; records are kept in checkpoints.
 
     `epochs` is a list of dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), the same per layer in `layers`, lr, seconds (wall-clock, with evaluation, without compilation), and
-    compile_seconds where anything was compiled. Logs `train/lr` and `train/seconds`.
+    units removed), the same per layer in `layers`, lr, seconds (wall-clock, with evaluation, without compilation),
+    cpu_seconds (of all threads of this process) and compile_seconds where anything was compiled. Logs `train/lr` and
+    `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
     metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
@@ -34,16 +35,17 @@ class History(Checkpoint):
     def __init__(self, adopts: Callable[[], Iterable[str]] | None = None) -> None:
         self.adopts = adopts
         self.epochs: list[dict[str, Any]] = []
-        self._spent = 0.0  # seconds spent on the current epoch before a restart
+        self._spent, self._cpu_spent = 0.0, 0.0  # seconds spent on the current epoch before a restart
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.epochs, self._spent = [], 0.0
+        self.epochs, self._spent, self._cpu_spent = [], 0.0, 0.0
         self._begin()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._adopt(trainer)
         self._begin()
         self._start -= self._spent
+        self._cpu_start -= self._cpu_spent
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._begin()  # not called if an epoch is resumed in the middle
@@ -55,6 +57,7 @@ class History(Checkpoint):
         entry["sparsity"] = float(metrics.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         entry["seconds"] = _clock() - self._start
+        entry["cpu_seconds"] = time.process_time() - self._cpu_start
         if (compiling := compile_seconds() - self._compiled) > 0:
             entry["compile_seconds"] = compiling
         if invalid := [name for name, value in entry.items() if not math.isfinite(value)]:
@@ -108,13 +111,15 @@ class History(Checkpoint):
                 logger.log_metrics(values | {"epoch": entry["epoch"] - 1}, step=entry["step"] - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "spent": _clock() - self._start}
+        spent = {"spent": _clock() - self._start, "cpu_spent": time.process_time() - self._cpu_start}
+        return {"epochs": self.epochs, **spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self._spent = list(state_dict["epochs"]), state_dict["spent"]
+        self._cpu_spent = state_dict.get("cpu_spent", 0.0)  # unknown to 0.1.0
 
     def _begin(self) -> None:
-        self._start, self._compiled = _clock(), compile_seconds()
+        self._start, self._cpu_start, self._compiled = _clock(), time.process_time(), compile_seconds()
 
 
 def _clock() -> float:

@@ -15,7 +15,8 @@ from prunelab.store.renamed import identity_of_class
 # What cannot change a result is neither part of a job's identity nor of its folder's name. An experiment file
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
-    "name", "experiment", "logger", "parents", "every", "rerun", "hydra", "data.root", "data.cache", "data.url",
+    "name", "experiment", "scale", "logger", "parents", "every", "rerun", "hydra",
+    "data.root", "data.cache", "data.url",
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
 # With prune, what a study varies.

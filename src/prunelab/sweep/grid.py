@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,11 +20,15 @@ log = logging.getLogger(__name__)
 class GridSweeper(BasicSweeper):
     """Hydra's sweeper, which also skips finished jobs, reports mistakes before the first job, and prints a summary.
 
-    Its launcher gets the unfinished jobs. The command ends with status 0 only when every job is finished.
+    `params` are sweeps, as a dictionary, or a list of such, one after the other; `scales` are further values of all, by
+    the name that `scale` has in the configuration. What the command line sets goes before both. The launcher gets the
+    unfinished jobs. The command ends with status 0 only when every job is finished.
     """
 
-    def __init__(self, params: Any = None) -> None:
-        super().__init__(max_batch_size=None, params=params)
+    def __init__(self, params: Any = None, scales: Any = None) -> None:
+        super().__init__(max_batch_size=None, params=None)
+        self.grids = params if isinstance(params, Sequence) else [params or {}]
+        self.scales = scales
 
     def sweep(self, arguments: list[str]) -> None:
         assert self.config is not None
@@ -31,10 +36,8 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        lists = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
         try:
-            jobs = sweep.plan(lists, self.hydra_context.config_loader, self.config)
+            jobs = sweep.plan(self.combinations(arguments), self.hydra_context.config_loader, self.config)
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {printable(error, lines=True)}")
         if isinstance(self.launcher, PoolLauncher):
@@ -46,3 +49,25 @@ class GridSweeper(BasicSweeper):
         complete = sweep.print_summary(jobs)
         if not complete:
             sys.exit(stop.status if stop else 1)
+
+    def combinations(self, arguments: list[str]) -> list[tuple[str, ...]]:
+        """The overrides of each job, once. Raises ValueError for a scale that there is not."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
+        jobs: dict[tuple[str, ...], None] = {}
+        for grid in self.grids:
+            values = [f"{key}={value}" for key, value in {**self._scale(), **grid}.items() if key not in typed]
+            lists = self.split_arguments(parser.parse_overrides([*values, *arguments]), None)[0]
+            jobs |= dict.fromkeys(map(tuple, lists))
+        return list(jobs)
+
+    def _scale(self) -> Mapping[str, Any]:
+        if self.scales is None:
+            return {}
+        assert self.config is not None
+        if self.config.scale not in self.scales:
+            raise ValueError(f"scale={self.config.scale}: choose from {', '.join(self.scales)}")
+        values: Mapping[str, Any] = self.scales[self.config.scale]
+        return values
