@@ -83,7 +83,8 @@ def _train(
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     output.close()
-    sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # they were files
+    # Those that are there take their descriptors for files.
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
     sys.argv = ["train", *words]
     if before:
         before()

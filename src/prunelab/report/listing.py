@@ -42,7 +42,7 @@ class Entry:
 
 
 class Listing:
-    """Printable with rich: what the jobs of a study share, a row for each with what differs, and the number in each state."""
+    """Printable with rich: what jobs of a study share, a row for each by what differs, and the number in each state."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = sorted(entries, key=lambda entry: (entry.study, entry.job))

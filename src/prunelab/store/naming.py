@@ -39,7 +39,7 @@ def job_folder(
 
 
 def told_apart(jobs: Mapping[Path, Sequence[str]]) -> tuple[list[str], dict[Path, str]]:
-    """What all jobs share, and for each a name of what it has besides: (["data=shapes"], {a: "rate=0.2", b: "rate=0.8"}).
+    """What all jobs share, and for each a name of what it has besides: (["seed=0"], {a: "rate=0.2", b: "rate=0.8"}).
 
     `jobs` are the overrides of each, or the `parts` of its folder's name, by its folder. Where names would be empty or
     alike, nothing counts as shared and they are those of the folders.
