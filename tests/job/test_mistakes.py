@@ -1,18 +1,16 @@
 """Typing errors are told in one line with the nearest real name, and values that nothing reads are refused."""
 
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from compose import compose_job, job_from
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.conf import conf_dir
 from prunelab.job.help import help_text
-from prunelab.job.mistakes import explain, refuse_argument, refuse_null
+from prunelab.job.mistakes import explain, refuse_null
 
 TABLE = Path(__file__).parents[2] / "docs" / "command.md"
 
@@ -85,13 +83,36 @@ def test_help_on_an_option_that_does_not_exist_says_so() -> None:
         help_text(conf_dir(), ["prune=ups", "--help"])
 
 
-def test_an_argument_that_an_optimizer_does_not_take_is_named_with_the_nearest() -> None:
-    with pytest.raises(
-        ValueError, match=r"^optim.optimizer.momentumm: SGD .*; did you mean optim.optimizer.momentum\?$"
-    ):
-        refuse_argument("optim.optimizer", partial(torch.optim.SGD, lr=0.1, momentumm=0.9))
-    refuse_argument("optim.optimizer", partial(torch.optim.SGD, lr=0.1, momentum=0.9))
-    refuse_argument("optim.optimizer", partial(lambda **anything: anything, anything=1))
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("+model.widht=2", "model.widht: prunelab.models.vgg.vgg11 does not take it; did you mean model.width?"),
+        (
+            "+augment.padd=1",
+            "augment.padd: prunelab.data.augment.PadCropFlip does not take it; did you mean augment.pad?",
+        ),
+        (
+            "+optim.optimizer.momentumm=0.9",
+            "optim.optimizer.momentumm: torch.optim.SGD does not take it; did you mean optim.optimizer.momentum?",
+        ),
+        (
+            "+prune.pruning.pruner.schedule.stop=1",
+            "prune.pruning.pruner.schedule.stop: prunelab.core.schedule.Cubic does not take it; "
+            "it takes rate, start, end, every",
+        ),
+    ],
+)
+def test_an_argument_that_a_class_does_not_take_is_refused_with_the_nearest(
+    typed: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="does not take it") as caught:
+        job_from(compose_job(["prune=usp", "model=vgg11", typed], tmp_path))
+    assert str(caught.value) == message
+
+
+def test_an_argument_that_a_class_takes_beyond_its_yaml_is_passed_on(tmp_path: Path) -> None:
+    job = job_from(compose_job(["+optim.optimizer.dampening=0.1", "+trainer.gradient_clip_val=1"], tmp_path))
+    assert job.config["optim"]["optimizer"]["dampening"] == 0.1
 
 
 def test_null_for_a_group_says_how_to_go_without() -> None:

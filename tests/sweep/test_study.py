@@ -83,8 +83,9 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
         (["-m", *SHAPES, "+lr=0.1,0.001"], "train: lr: nothing reads it; did you mean optim.optimizer.lr?"),
         (
             [*SHAPES, "prune=usp", "rate=0.5", "+prune.pruning.pruner.skipp=[]"],
-            "train: skipp: prunelab.core.pruner.Pruner does not take it; did you mean skip?",
+            "train: prune.pruning.pruner.skipp: prunelab.core.pruner.Pruner does not take it; did you mean",
         ),
+        (["-m", *SHAPES, "model=vgg11", "+model.widht=2,3"], "train: model.widht: prunelab.models.vgg.vgg11 does not "),
         (["-m", "data=image_folder", "data.root=nowhere", "seed=0,1"], "train: data.root=nowhere: no such folder"),
         (["-m", "data=cifar10", "data.url=http://127.0.0.1:9/x", "seed=0,1"], "data=image_folder data.root=DIR"),
     ],
@@ -98,6 +99,14 @@ def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
     assert message in output
     assert "Traceback" not in output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_an_argument_that_no_class_takes_is_refused_before_the_first_line(tmp_path: Path) -> None:
+    status, output = train(*SHAPES, "+augment.padd=1", cwd=tmp_path)
+    assert (status, output) == (
+        1,
+        "train: augment.padd: prunelab.data.augment.PadCropFlip does not take it; did you mean augment.pad?\n",
+    )
 
 
 def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from prunelab.core.conf_dir import conf_dir as conf_dir
 from prunelab.job.check import check_values
-from prunelab.job.mistakes import refuse_unread
+from prunelab.job.mistakes import refuse_arguments, refuse_unread
 from prunelab.store.identity import config_digest, flat
 from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
@@ -35,6 +35,7 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
         config = with_current_paths(OmegaConf.to_container(settings, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         raise ValueError(f"{error.full_key}: it has no value; give one") from error
+    refuse_arguments({key: node for key, node in config.items() if key != "trainer"})  # which check_values has checked
     chosen = hydra.runtime.choices
     return Job(
         name=config["name"],

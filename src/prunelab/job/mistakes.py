@@ -2,9 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.core.text.unknown import nearest
+from prunelab.job.signature import takes
 
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
 SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
@@ -64,15 +64,19 @@ def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
             raise ValueError(_unknown_key(name, cfg, f"{name}: nothing reads it"))
 
 
-def refuse_argument(place: str, factory: object) -> None:
-    """Raises ValueError for the first argument in YAML that a `partial`, made of the node `place`, would not take."""
-    if not isinstance(factory, partial):
-        return
-    takes = inspect.signature(factory.func).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-    for name in factory.keywords:
-        if name not in takes and not open_ended:
-            raise ValueError(_not_taken(f"{place}.{name}", factory.func.__qualname__, [*takes]))
+def refuse_arguments(node: object, place: str = "") -> None:
+    """Raises ValueError for the first argument in `node`, which is plain, that the class in `_target_` does not take.
+
+    What the source of a class does not say, it says itself when it is made.
+    """
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        known = takes(target) if isinstance(target, str) else None
+        for name in node:
+            if known is not None and name not in known and not str(name).startswith("_"):
+                raise ValueError(_not_taken(f"{place}.{name}", target, known))
+        for name, inner in node.items():
+            refuse_arguments(inner, f"{place}.{name}" if place else str(name))
 
 
 def unknown_option(missing: str, options: Iterable[str]) -> str:
@@ -105,14 +109,13 @@ def _unknown_argument(text: str) -> str:
     if not found:
         return text
     target, name = found.groups()
-    takes = [str(parameter) for parameter in inspect.signature(get_object(target)).parameters]
-    return _not_taken(name, target, takes)
+    return _not_taken(name, target, [*inspect.signature(get_object(target)).parameters])
 
 
-def _not_taken(name: str, target: str, takes: list[str]) -> str:
+def _not_taken(name: str, target: str, known: Sequence[str]) -> str:
     place, _, last = name.rpartition(".")
-    near = [f"{place}.{taken}" if place else taken for taken in nearest(last, takes)]
-    return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(takes)}")
+    near = [f"{place}.{taken}" if place else taken for taken in nearest(last, known)]
+    return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(known)}")
 
 
 def _meant(names: list[str]) -> str:

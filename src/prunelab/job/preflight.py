@@ -10,7 +10,6 @@ from prunelab.channels.plan import Plan
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
-from prunelab.job.mistakes import refuse_argument
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import expected_device
@@ -101,7 +100,6 @@ def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
 
 def check_optimizer(module: Classifier, steps: int) -> None:
     """Builds an optimizer and its schedule over `steps`, which refuse impossible values."""
-    refuse_argument("optim.optimizer", module.optimizer)
     try:
         module.schedule(module.optimizer(module.net.parameters()), max(1, steps))
     except (TypeError, ValueError, ArithmeticError) as error:
