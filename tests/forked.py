@@ -83,8 +83,7 @@ def _train(
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     output.close()
-    # Those that are there take their descriptors for files.
-    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+    sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # noqa: SIM115
     sys.argv = ["train", *words]
     if before:
         before()

@@ -34,6 +34,7 @@ PARAMETERS = {
     "densenet40": 1_019_722,  # Huang et al. 2017, table 2: 1.0M
     "densenet_bc100": 769_162,  # same: 0.8M
     "keras_cnn": 1_250_858,  # model.summary() of the Keras example
+    "lenet300": 953_010,  # 3072 * 300 + 300 + 300 * 100 + 100 + 1010
     "conv2": 4_301_642,  # Frankle and Carbin 2019, figure 2: 4.3M
     "conv4": 2_425_930,  # same: 2.4M
     "conv6": 2_262_602,  # 1,145,408 in convolutions (same: 1.1M) + 1,048,832 + 65,792 + 2570

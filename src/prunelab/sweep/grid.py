@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -36,8 +36,11 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
-            jobs = sweep.plan(self.combinations(arguments), self.hydra_context.config_loader, self.config)
+            shared = at_scale(self.scales, self.config.get("scale"))
+            grids = [{**shared, **grid} for grid in self.grids]
+            jobs = sweep.plan(combinations(grids, arguments, parser), self.hydra_context.config_loader, self.config)
         except (ValueError, OSError, RuntimeError) as error:
             sys.exit(f"train: {printable(error, lines=True)}")
         if isinstance(self.launcher, PoolLauncher):
@@ -50,24 +53,24 @@ class GridSweeper(BasicSweeper):
         if not complete:
             sys.exit(stop.status if stop else 1)
 
-    def combinations(self, arguments: list[str]) -> list[tuple[str, ...]]:
-        """The overrides of each job, once. Raises ValueError for a scale that there is not."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
-        jobs: dict[tuple[str, ...], None] = {}
-        for grid in self.grids:
-            values = [f"{key}={value}" for key, value in {**self._scale(), **grid}.items() if key not in typed]
-            lists = self.split_arguments(parser.parse_overrides([*values, *arguments]), None)[0]
-            jobs |= dict.fromkeys(map(tuple, lists))
-        return list(jobs)
 
-    def _scale(self) -> Mapping[str, Any]:
-        if self.scales is None:
-            return {}
-        assert self.config is not None
-        if self.config.scale not in self.scales:
-            raise ValueError(f"scale={self.config.scale}: choose from {', '.join(self.scales)}")
-        values: Mapping[str, Any] = self.scales[self.config.scale]
-        return values
+def at_scale(scales: Mapping[str, Mapping[str, Any]] | None, scale: str) -> Mapping[str, Any]:
+    """The values of a scale, where an experiment has any. Raises ValueError for one that it has not."""
+    if scales is None:
+        return {}
+    if scale not in scales:
+        raise ValueError(f"scale={scale}: choose from {', '.join(scales)}")
+    return scales[scale]
+
+
+def combinations(
+    grids: Iterable[Mapping[str, Any]], arguments: list[str], parser: OverridesParser
+) -> list[tuple[str, ...]]:
+    """The overrides of each job, once. What `arguments` set goes before the grids."""
+    typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
+    jobs: dict[tuple[str, ...], None] = {}
+    for grid in grids:
+        values = [f"{key}={value}" for key, value in grid.items() if key not in typed]
+        lists = BasicSweeper.split_arguments(parser.parse_overrides([*values, *arguments]), None)[0]
+        jobs |= dict.fromkeys(map(tuple, lists))
+    return list(jobs)
