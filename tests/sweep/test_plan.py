@@ -71,3 +71,14 @@ def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path
         first, second = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
         assert (first.accuracy, second.folder) == (0.9, jobs[1].folder)
         assert sweep.folder_of(second.overrides, loader, config) == jobs[1].folder  # as launchers find it
+
+
+def test_a_launcher_that_a_file_chooses_in_vain_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "own.yaml"
+    file.write_text("# @package _global_\ndefaults:\n  - override /hydra/launcher: slurm\n")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        fixed = [f"hydra.searchpath=[{tmp_path.as_uri()}]", "experiment=own", "data=shapes", "hydra.mode=MULTIRUN"]
+        config, loader = compose("train", fixed, return_hydra_config=True), GlobalHydra.instance().config_loader()
+        with pytest.raises(ValueError, match="experiment=own: Hydra ignores hydra/launcher: slurm"):
+            sweep.plan([["experiment=own", "seed=0"]], loader, config)

@@ -80,6 +80,10 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
         ),
         (["prune=magic"], "train: prune=magic: there is none; expected one of binary, "),
         (["model=resnet9000"], "train: model=resnet9000: there is none; did you mean resnet"),
+        (
+            [*SHAPES, "hydra/launcher=pool"],
+            "train: hydra/launcher=pool: there is one job, which Hydra runs here; add -m",
+        ),
         (["-m", *SHAPES, "+lr=0.1,0.001"], "train: lr: nothing reads it; did you mean optim.optimizer.lr?"),
         (
             [*SHAPES, "prune=usp", "rate=0.5", "+prune.pruning.pruner.skipp=[]"],

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from prunelab.core.conf_dir import conf_dir as conf_dir
 from prunelab.job.check import check_values
-from prunelab.job.mistakes import refuse_arguments, refuse_unread
+from prunelab.job.mistakes import refuse_arguments, refuse_misplaced, refuse_unread
 from prunelab.store.identity import config_digest, flat
 from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
@@ -28,6 +28,7 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     overrides = tuple(hydra.overrides.task)
     if hydra.job.chdir:  # in its own folder, where no path of the command leads anywhere
         cfg = with_whole_paths(cfg, Path(hydra.runtime.cwd))
+    refuse_misplaced(cfg, _groups())
     check_values(cfg, overrides)
     refuse_unread(cfg, _known())
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -60,10 +61,14 @@ def with_whole_paths(cfg: DictConfig, here: Path) -> DictConfig:
 
 
 @cache
+def _groups() -> set[str]:
+    return {path.name for path in conf_dir().iterdir() if path.is_dir()}
+
+
+@cache
 def _known() -> set[str]:
     """The names at the top of a configuration: those in train.yaml, and the groups."""
-    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    return groups | {str(key) for key in OmegaConf.load(conf_dir() / "train.yaml")}
+    return _groups() | {str(key) for key in OmegaConf.load(conf_dir() / "train.yaml")}
 
 
 def yaml_digest(hydra: HydraConf) -> str:

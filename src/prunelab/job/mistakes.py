@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from prunelab.core.conf_dir import conf_dir
 from prunelab.core.text.unknown import nearest
 from prunelab.job.signature import takes
 
@@ -32,6 +33,10 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         return f"{several[1]}: several values; add -m to run a job for each, or write [...] for a list"
     if twice := re.match(r"Multiple values for (.+?)\. ", str(error)):
         return f"{twice[1]}: it is chosen already; write {twice[1]}=..., without +"
+    if inside := re.match(r"In '(.+?)': (?:Could not override '/?(.+?)'|.*full_key: ([\w.]+))", _line(error)):
+        return _misplaced(*inside.groups())
+    if hydra := re.match(r"(hydra/\w+) appears more than once", str(error)):
+        return f"{hydra[1]}: a file does not choose it; give {hydra[1]}=... on the command line"
     if (typed := re.match(r"Could not override '(.+?)'", str(error))) and "not in struct" in str(cause):
         return _unknown_key(typed[1], _root(cause))
     if isinstance(error, InstantiationException):
@@ -46,6 +51,20 @@ def refuse_null(words: Iterable[str], conf: Path) -> None:
         if group and "null" in options.split(",") and (conf / group).is_dir():
             without = f"{group}=none" if (conf / group / "none.yaml").exists() else f"~{group}"
             raise ValueError(f"{group}=null: a group takes the name of an option; without one write {without}")
+
+
+def refuse_misplaced(cfg: DictConfig, groups: Iterable[str]) -> None:
+    """Raises ValueError where a file chooses an option of a group, or sets values, where that has no effect."""
+    if cfg.get("experiment"):
+        key = next(iter(cfg.experiment))
+        raise ValueError(
+            f'experiment.{key}: nothing reads it; the first line of the file must be "# @package _global_"'
+        )
+    for group in groups:
+        if isinstance(option := cfg.get(group), str):
+            raise ValueError(
+                f"{group}: {option}: a file chooses an option in its defaults: - override /{group}: {option}"
+            )
 
 
 def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
@@ -71,10 +90,10 @@ def refuse_arguments(node: object, place: str = "") -> None:
     """
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        known = takes(target) if isinstance(target, str) else None
+        known = takes(str(target)) if target else None
         for name in node:
             if known is not None and name not in known and not str(name).startswith("_"):
-                raise ValueError(_not_taken(f"{place}.{name}", target, known))
+                raise ValueError(_not_taken(f"{place}.{name}", str(target), known))
         for name, inner in node.items():
             refuse_arguments(inner, f"{place}.{name}" if place else str(name))
 
@@ -109,7 +128,22 @@ def _unknown_argument(text: str) -> str:
     if not found:
         return text
     target, name = found.groups()
-    return _not_taken(name, target, [*inspect.signature(get_object(target)).parameters])
+    known = [*inspect.signature(get_object(target)).parameters]
+    if target.startswith("hydra_plugins."):  # which pass on whatever they get
+        return f"{name}: {target.rpartition('.')[2]} does not take it; --cfg hydra prints the names"
+    return _not_taken(name, target, known)
+
+
+def _misplaced(file: str, group: str | None, key: str | None) -> str:
+    """What a file has that Hydra refuses: an override of a group that there is not, or an unknown value of its own."""
+    if key:
+        return f"{key}: there is no such value, and {file}.yaml sets it; --cfg hydra prints the names"
+    if hydra := re.search(r"hydra/\w+", str(group)):
+        return f"{hydra[0]}: {file}.yaml cannot choose it; give {hydra[0]}=... on the command line"
+    near = nearest(str(group), [path.name for path in conf_dir().iterdir() if path.is_dir()])
+    return f"override {group}: {file}.yaml finds no such group; " + (
+        _meant([f"override /{name}" for name in near]) if near else "write override /GROUP: OPTION"
+    )
 
 
 def _not_taken(name: str, target: str, known: Sequence[str]) -> str:

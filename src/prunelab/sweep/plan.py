@@ -18,6 +18,7 @@ from rich.console import Console
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.conf import job_of, yaml_digest
+from prunelab.job.ignored import refuse_choices_of_files
 from prunelab.job.mistakes import explain
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
@@ -165,6 +166,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
 def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
     """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
     cfg = _compose(overrides, loader, config)
+    refuse_choices_of_files(cfg.hydra)
     check_same_sweep(config.hydra, cfg.hydra)
     return job_of(cfg, cfg.hydra), _run_dir(cfg)
 

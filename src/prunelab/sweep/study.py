@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
+from prunelab.job.ignored import refuse_sweep_settings
 from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.signals import VARIABLE
 from prunelab.sweep.plan import refuse_impossible, unpruned
@@ -31,6 +32,7 @@ class ValidateConfig(Callback):
             check_launcher(job.devices, config.hydra)
             planned = os.environ.get(VARIABLE)  # a job of a pool: its sweep has done this
             if not planned:
+                refuse_sweep_settings(config.hydra)
                 print(f"{printable(config.hydra.run.dir)}{unpruned([job])}", flush=True)  # before seconds of imports
             if not planned and not RunDir(Path(config.hydra.run.dir)).result():
                 refuse_impossible([job], config.hydra)
