@@ -15,6 +15,8 @@ from prunelab.report.listing import list_jobs
 from prunelab.report.results import NothingToReport, load
 from prunelab.report.tables import formats
 from prunelab.report.tables.table import rows
+from prunelab.store.folder import RunDir
+from prunelab.sweep.plan import PlannedJob
 
 Add = Callable[..., Path]
 
@@ -54,10 +56,23 @@ def test_bad_jobs_are_listed_with_their_reason_and_the_good_one_is_kept(add: Add
         "nan",
         "half-written",
         "expected an object",
-        "unfinished",
+        "not begun: the same command starts it",
     )
     assert len(unusable) == len(expected)
     assert all(words in job.reason for job, words in zip(unusable, expected, strict=True))
+
+
+def test_a_failed_job_has_the_reason_of_the_table_and_of_ls_and_the_name_of_what_differs(add: Add) -> None:
+    good, bad = add("usp", 0.0, 0), add("usp", 0.5, 0)
+    (bad / "result.json").unlink()
+    RunDir(bad).fail(ValueError("epoch 1: the loss is nan"))
+    [excluded] = load(good.parent)[1]
+    assert (excluded.name, excluded.reason) == ("rate=0.5", "failed: ValueError: epoch 1: the loss is nan")
+    [entry] = [entry for entry in list_jobs(good.parent).entries if entry.state == "failed"]
+    planned = PlannedJob((), RunDir(bad))
+    assert {f"{state}: {why}" for state, why in ((entry.state, entry.reason), (planned.state, planned.reason))} == {
+        excluded.reason
+    }
 
 
 def test_only_job_folders_can_be_unfinished(add: Add) -> None:
@@ -101,7 +116,7 @@ def test_nothing_to_report_says_why(add: Add, tmp_path: Path) -> None:
     with pytest.raises(NothingToReport, match="no job"):
         load(tmp_path)
     (add() / "result.json").unlink()
-    with pytest.raises(NothingToReport, match=r"none of 1 jobs has a valid result.*unfinished"):
+    with pytest.raises(NothingToReport, match=r"none of 1 jobs has a valid result.*not begun"):
         load(tmp_path / "demo")
 
 

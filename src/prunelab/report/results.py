@@ -4,9 +4,11 @@ import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prunelab.store.folder import NEXT, RunDir
+from prunelab.store.naming import parts, told_apart
 from prunelab.store.result import Result, read_without_layers
 
 
@@ -20,6 +22,7 @@ class InvalidRun:
 
     folder: Path
     reason: str
+    name: str = ""  # by what tells it from the other jobs; "": its folder's
 
 
 def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
@@ -33,6 +36,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
     unusable = []
     with _without_gc():
         outcomes = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
+    names = told_apart({run.folder: parts(run.folder.name) for run in outcomes})[1]
     for run in outcomes:
         if isinstance(run, Result):
             first = cells.setdefault((run.job.comparable, run.method, run.job.rate, run.job.seed), run)
@@ -40,7 +44,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
                 continue
             # Counted as another seed, it would make the standard deviation too small.
             run = InvalidRun(run.folder, f"same method, rate and seed as {first.folder.name}")
-        unusable.append(run)
+        unusable.append(replace(run, name=names[run.folder]))
     if not cells:
         raise NothingToReport(_nothing(folder, unusable))
     return list(cells.values()), unusable
@@ -63,9 +67,15 @@ def outcome(job: Path) -> Result | InvalidRun:
     try:
         return read_without_layers(job)
     except FileNotFoundError:
-        return InvalidRun(job, "unfinished: no result.json")
+        return InvalidRun(job, _unfinished(RunDir(job)))
     except Exception as error:  # no damaged file may hide the other jobs
         return InvalidRun(job, _reason(error))
+
+
+def _unfinished(job: RunDir) -> str:
+    """In the words of the table at the end of a sweep."""
+    state = job.state()
+    return f"{state}: {job.failure() if state == 'failed' else NEXT.get(state, 'just now')}"
 
 
 def _is_job(child: Path) -> bool:

@@ -19,6 +19,12 @@ from prunelab.store.signals import Interrupted
 
 log = logging.getLogger(__name__)
 State = Literal["finished", "running", "failed", "interrupted", "not begun"]
+NEXT = {  # what becomes of a job without a result
+    "failed": "the same command tries again",
+    "interrupted": "the same command resumes from its checkpoint",
+    "running": "another process works on it",
+    "not begun": "the same command starts it",
+}
 
 
 @dataclass(frozen=True)

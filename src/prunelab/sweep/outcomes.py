@@ -7,14 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from prunelab.measure.terminal_table import shown
-from prunelab.store.folder import State
-
-NEXT = {
-    "failed": "the same command tries again",
-    "interrupted": "the same command resumes from its checkpoint",
-    "running": "another process works on it",
-    "not begun": "the same command starts it",
-}
+from prunelab.store.folder import NEXT, State
 
 
 class SweepSummary:

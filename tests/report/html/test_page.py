@@ -206,7 +206,7 @@ def test_every_excluded_job_is_listed_with_its_reason(add: Add) -> None:
     _, unusable = load(study)
     assert len(unusable) == 3
     for job in unusable:
-        assert f"{job.folder.name}: {job.reason}" in found.text
+        assert f"{job.name}: {job.reason}" in found.text
     assert "1 job finished, 3 excluded." in found.text
 
 

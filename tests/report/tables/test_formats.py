@@ -115,7 +115,7 @@ def test_notes_explain_the_numbers_and_warn_of_uneven_rows(add: Add) -> None:
 def test_an_excluded_job_is_printed(add: Add) -> None:
     job = add()
     (job.parent / "prune=sp,rate=0.9").mkdir()
-    assert "Excluded: prune=sp,rate=0.9: unfinished: no result.json" in printed(job.parent, 100)
+    assert "Excluded: prune=sp rate=0.9: not begun: the same command starts it" in printed(job.parent, 100)
 
 
 HOSTILE = "<img src=x onerror=alert(1)>[a](javascript:b)`c`\x1b]0;owned\x07\u202e|\\|"

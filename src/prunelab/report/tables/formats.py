@@ -112,7 +112,7 @@ def markdown(tables: Sequence[Entry], unusable: Iterable[InvalidRun], results: S
     blocks.append(_escaped(" ".join(notes(tables))))
     blocks += [block for which, jobs in pareto.same_images(results).items() for block in _front(which, jobs)]
     blocks += map(_escaped, hypervolumes(tables))
-    if excluded := [f"- {_code(job.folder.name)}: {_escaped(job.reason)}" for job in unusable]:
+    if excluded := [f"- {_code(job.name or job.folder.name)}: {_escaped(job.reason)}" for job in unusable]:
         blocks += ["Excluded:", "\n".join(excluded)]
     return "\n\n".join(blocks) + "\n"
 

@@ -24,7 +24,7 @@ def page(tables: Sequence[Entry], unusable: Iterable[InvalidRun], console: Conso
         yield from (shown(caution, style="yellow") for caution in cautions(group, rows))
     yield from map(shown, hypervolumes(tables))
     yield from (shown(note, style="dim") for note in notes(tables))
-    yield from (shown(f"Excluded: {job.folder.name}: {job.reason}", style="yellow") for job in unusable)
+    yield from (shown(f"Excluded: {job.name or job.folder.name}: {job.reason}", style="yellow") for job in unusable)
 
 
 def fitted(rows: list[Row], names: list[str], console: Console, width: int) -> list[Table]:
