@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+MULTIRUN = ("-m", "--multirun")
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
     from prunelab.job.help import help_text, is_asked
-    from prunelab.job.mistakes import refuse_null
+    from prunelab.job.mistakes import end_command, refuse_null
 
     try:
         if is_asked(sys.argv[1:]):
@@ -36,19 +37,20 @@ def main() -> None:
             return
         refuse_null(sys.argv[1:], conf_dir())
     except ValueError as error:
-        sys.exit(f"train: {printable(error)}")
+        end_command(error)
     sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
     share_structured_configs()
     shown = os.environ.get(FULL_ERROR) == "1" or "--traceback" in sys.argv
     sys.argv = [arg for arg in sys.argv if arg != "--traceback"]
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda arg: arg not in MULTIRUN)  # which argparse takes at the ends alone
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print in words of its own
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except Exception as error:
         if shown:
             raise
-        sys.exit(f"train: {printable(_in_a_line(error))}")
+        end_command(_in_a_line(error))
 
 
 def _in_a_line(error: Exception) -> str:

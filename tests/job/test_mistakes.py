@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.conf import conf_dir
 from prunelab.job.help import help_text
-from prunelab.job.mistakes import explain, refuse_null
+from prunelab.job.mistakes import explain, refuse_null, told_of
 
 TABLE = Path(__file__).parents[2] / "docs" / "command.md"
 
@@ -121,3 +121,13 @@ def test_null_for_a_group_says_how_to_go_without() -> None:
     with pytest.raises(ValueError, match="~callbacks"):
         refuse_null(["callbacks=null"], conf_dir())
     refuse_null(["pretrained=null", "seed=0"], conf_dir())
+
+
+def test_what_goes_wrong_in_one_of_several_jobs_names_it_unless_it_does_already() -> None:
+    jobs = [["data=shapes", "rate=0.5", "seed=0"], ["data=shapes", "rate=9", "seed=0"]]
+    with pytest.raises(ValueError, match=r"^batch too large \(job rate=9\)$"), told_of(jobs[1], jobs):
+        raise OSError("batch too large")
+    with pytest.raises(ValueError, match="^rate=9: expected less$"), told_of(jobs[1], jobs):
+        raise ValueError("rate=9: expected less")
+    with pytest.raises(OSError, match="^no file$"), told_of(jobs[1], jobs[1:]):
+        raise OSError("no file")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from compose import tiny_job
 from forked import killed, train
 
@@ -71,7 +72,13 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
             "train: trainer.devices=2: each process takes a slot, and the CPU has hydra.launcher.jobs=1",
         ),
         (["-m", *SHAPES, "seed=0,4294967296"], "train: seed=4294967296: expected a whole number of"),
-        (["-m", *SHAPES, "prune=usp,nm", "rate=0.5,0.3"], "train: rate=0.3: groups of m=4 weights allow 0.25, "),
+        (
+            ["-m", *SHAPES, "prune=usp,nm", "rate=0.5,0.3"],
+            "train: rate=0.3: groups of m=4 weights allow 0.25, 0.5, 0.75 (job prune=nm rate=0.3)\n",
+        ),
+        ([*SHAPES, "-m", "seed=0,1", "optim.batch_size=64,100000"], "lower it (job seed=0 optim.batch_size=100000)\n"),
+        (["-m", *SHAPES, "prune=usp,none", "prune.pruning.pruner.seed=1"], "there is no such value"),
+        (["-m", *SHAPES, "seed=0,1", "trainer=gpu"], "train: trainer.accelerator=gpu: there is none here"),
         ([*SHAPES, "optim.batch_size=100000"], "train: batch_size=100000: more than the "),
         (["-m", "experiment=demo,scan"], "train: hydra.sweeper.params={"),
         (
@@ -98,6 +105,8 @@ def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
     args: list[str], message: str, tmp_path: Path
 ) -> None:
     cache = f"data.cache={tmp_path}/cache" if "data=" in str(args) else "seed=0"
+    if "trainer=gpu" in args and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     status, output = train(*args, cache, cwd=tmp_path)
     assert status == 1
     assert message in output
@@ -128,6 +137,16 @@ def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tm
     status, output = train(*tiny, cwd=tmp_path)
     assert status == 1
     assert "outputs is not a folder" in output
+
+
+def test_weights_that_do_not_fit_end_a_sweep_before_its_first_job(tiny: list[str], tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(4, 10).state_dict(), tmp_path / "other.pt")
+    status, output = train("-m", *tiny, "seed=0,1", "pretrained=null,other.pt", cwd=tmp_path)
+    assert status == 1
+    assert re.search(
+        r"^train: pretrained=other.pt cannot be loaded .* \(job seed=0 pretrained=other.pt\)$", output, re.M
+    )
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_killed_job_is_finished_by_the_same_command(tiny: list[str], tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
@@ -13,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.core.conf_dir import conf_dir
+from prunelab.core.text.printable import in_lines, printable
 from prunelab.core.text.unknown import nearest
 from prunelab.job.signature import takes
+from prunelab.store.naming import shared, short_name
 
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
 SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
@@ -42,6 +46,24 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, InstantiationException):
         return _unknown_argument(_line(error))
     return _line(error if cause is None or str(cause) in str(error) else f"{error} {cause}")
+
+
+@contextmanager
+def told_of(overrides: Sequence[str], jobs: Iterable[Sequence[str]]) -> Iterator[None]:
+    """Adds to what goes wrong inside which of the `jobs` it is, by the overrides that not all have."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
+        name = short_name(overrides, shared(jobs))
+        text = explain(error) if isinstance(error, HydraException | OmegaConfBaseException) else str(error)
+        if not name or name in text:
+            raise
+        raise ValueError(f"{text} (job {name})") from error
+
+
+def end_command(error: object) -> NoReturn:
+    """Ends the command with status 1 and what was wrong with it."""
+    sys.exit(in_lines(f"train: {printable(error, lines=True)}", sys.stderr))
 
 
 def refuse_null(words: Iterable[str], conf: Path) -> None:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from prunelab.data.images import Splits
 from prunelab.job.method import Method
+from prunelab.job.mistakes import told_of
 from prunelab.job.preflight import check_optimizer, preflight
 from prunelab.job.run import assemble, build_module
 from prunelab.lit.device import check_devices
@@ -29,27 +30,32 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
 
     Raises ValueError, RuntimeError or OSError, naming the value and the remedy, for the first that would fail.
     """
+    jobs = list(jobs)
     data: dict[str, Splits] = {}
     kinds: dict[tuple[str, ...], list[Job]] = defaultdict(list)
+    every = [job.overrides for job in jobs]
     for job in jobs:
-        if here:
-            check_devices(job.accelerator, job.devices, job.config["precision"])
-        for pruner in Method.of(job).pruners:
-            pruner.granularity.check(job.rate)
-        if (source := _source(job)) not in data:
-            data[source] = instantiate(job.config["data"]).load()  # downloads and decodes once, for every job
+        with told_of(job.overrides, every):
+            if here:
+                check_devices(job.accelerator, job.devices, job.config["precision"])
+            for pruner in Method.of(job).pruners:
+                pruner.granularity.check(job.rate)
+            if (source := _source(job)) not in data:
+                data[source] = instantiate(job.config["data"]).load()  # downloads and decodes once, for every job
         kinds[tuple(override for override in job.overrides if not _varies(override))].append(job)
     with _silent():
         for alike in kinds.values():
             job = max(alike, key=lambda each: each.rate)
             splits = data[_source(job)]
-            parts = assemble(job, splits, compiled=False)
-            preflight(job, parts, timed=False)
+            with told_of(job.overrides, every):
+                parts = assemble(job, splits, compiled=False)
+                preflight(job, parts, timed=False)
             steps = parts.method.schedule_epochs(job.epochs, parts.run.epoch) * parts.run.epoch
             for training in {_training(each): each for each in alike}.values():
-                instantiate(training.config["augment"])
-                module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
-                check_optimizer(module, steps)
+                with told_of(training.overrides, every):
+                    instantiate(training.config["augment"])
+                    module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
+                    check_optimizer(module, steps)
 
 
 def _varies(override: str) -> bool:

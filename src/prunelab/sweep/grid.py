@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log, setup_globals
 
-from prunelab.core.text.printable import printable
+from prunelab.job.mistakes import end_command
 from prunelab.store.signals import stoppable
 from prunelab.sweep import plan as sweep
 from prunelab.sweep.pool.launcher import PoolLauncher
@@ -42,7 +42,7 @@ class GridSweeper(BasicSweeper):
             grids = [{**shared, **grid} for grid in self.grids]
             jobs = sweep.plan(combinations(grids, arguments, parser), self.hydra_context.config_loader, self.config)
         except (ValueError, OSError, RuntimeError) as error:
-            sys.exit(f"train: {printable(error, lines=True)}")
+            end_command(error)
         if isinstance(self.launcher, PoolLauncher):
             self.launcher.said = sweep.names(jobs)[0]
         todo = sweep.unfinished(jobs)

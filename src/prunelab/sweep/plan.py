@@ -19,7 +19,7 @@ from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.ignored import refuse_choices_of_files
-from prunelab.job.mistakes import explain
+from prunelab.job.mistakes import explain, told_of
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
@@ -76,9 +76,10 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             folder, accuracy = before
             jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
             continue
-        overrides = (*overrides, *_numbered(config, number))
-        job, folder = composed(overrides, loader, config)
-        check_launcher(job.devices, config.hydra)
+        given, overrides = overrides, (*overrides, *_numbered(config, number))
+        with told_of(given, todo):
+            job, folder = composed(overrides, loader, config)
+            check_launcher(job.devices, config.hydra)
         planned = PlannedJob(overrides, folder, job)
         other = jobs.setdefault(folder.path, planned)
         if other is not planned:

@@ -1,7 +1,6 @@
 """Checks the values and the data of a single job before anything is written."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.conf import job_of
 from prunelab.job.ignored import refuse_sweep_settings
+from prunelab.job.mistakes import end_command
 from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.signals import VARIABLE
 from prunelab.sweep.plan import refuse_impossible, unpruned
@@ -37,4 +37,4 @@ class ValidateConfig(Callback):
             if not planned and not RunDir(Path(config.hydra.run.dir)).result():
                 refuse_impossible([job], config.hydra)
         except (ValueError, OSError, RuntimeError) as error:
-            sys.exit(f"train: {printable(error, lines=True)}")
+            end_command(error)

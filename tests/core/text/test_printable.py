@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from prunelab.core.network.snapshot import state_dict_mismatch
-from prunelab.core.text.printable import ConsoleHandler, between_words, printable
+from prunelab.core.text.printable import ConsoleHandler, between_words, in_lines, printable
 from prunelab.job.conf import conf_dir
 
 
@@ -81,3 +81,11 @@ def test_a_line_of_a_signal_goes_past_the_bar_and_others_to_the_output_of_the_mo
 def test_a_line_breaks_between_words_and_long_words_stay_whole() -> None:
     text = "a line of  words\n  prune=usp,rate=0.5,seed=0 b"
     assert between_words(text, 12) == "a line of\nwords\nprune=usp,rate=0.5,seed=0\nb"
+
+
+def test_only_a_terminal_gets_lines_of_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "12")
+    stream = io.StringIO()
+    assert in_lines("a line of words", stream) == "a line of words"
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert in_lines("a line of words", stream) == "a line of\nwords"

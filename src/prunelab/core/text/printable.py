@@ -38,6 +38,11 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(PLAIN.get(sign, sign.encode("unicode_escape").decode()) for sign in signs), error.end
 
 
+def in_lines(text: str, stream: TextIO) -> str:
+    """The text as a stream gets it: a terminal would break its lines inside words."""
+    return between_words(text, shutil.get_terminal_size().columns) if stream.isatty() else text
+
+
 def between_words(text: str, width: int) -> str:
     """Broken into lines of at most `width` characters, or of a single longer word."""
     lines = text.split("\n")
@@ -62,8 +67,7 @@ class ConsoleHandler(logging.StreamHandler[TextIO]):
         self.past_the_bar = False
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        return between_words(line, shutil.get_terminal_size().columns) if self.stream.isatty() else line
+        return in_lines(super().format(record), self.stream)
 
     def emit(self, record: logging.LogRecord) -> None:
         # A signal may arrive while the bar is drawn: its line would wait for a lock that the interrupted code holds.

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunelab.core.text.printable import printable
+from prunelab.job.mistakes import end_command
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held
@@ -122,7 +122,7 @@ class PoolLauncher(Launcher):
             try:
                 Pool(slots, stop, progress).run(tasks)
             except ValueError as error:
-                sys.exit(f"train: {printable(error, lines=True)}")
+                end_command(error)
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
 
     def _name(self, overrides: list[str]) -> str:

@@ -17,8 +17,8 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
+from prunelab.job.mistakes import end_command
 from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result
 from prunelab.store.job import Job
@@ -135,4 +135,4 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError, Busy) as error:
-        sys.exit(f"train: {printable(error, lines=True)}")
+        end_command(error)
