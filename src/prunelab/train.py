@@ -28,7 +28,8 @@ def main() -> None:
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
     from prunelab.job.help import help_text, is_asked
-    from prunelab.job.mistakes import end_command, refuse_null
+    from prunelab.job.mistakes import end_command
+    from prunelab.job.unread import refuse_null
 
     try:
         if is_asked(sys.argv[1:]):

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.conf import conf_dir
 from prunelab.job.help import help_text
-from prunelab.job.mistakes import explain, refuse_null, told_of
+from prunelab.job.mistakes import explain, told_of
+from prunelab.job.unread import refuse_null
 
 TABLE = Path(__file__).parents[2] / "docs" / "command.md"
 

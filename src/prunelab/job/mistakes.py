@@ -3,27 +3,20 @@
 import inspect
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.core.conf_dir import conf_dir
 from prunelab.core.text.printable import in_lines, printable
 from prunelab.core.text.unknown import nearest
-from prunelab.job.signature import takes
 from prunelab.store.naming import shared, short_name
-
-# Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
-SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
-OBJECTS = ("prune", "callbacks", "logger")  # each key holds one, or is switched off by null
-Part = DictConfig | None
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
@@ -42,7 +35,7 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if hydra := re.match(r"(hydra/\w+) appears more than once", str(error)):
         return f"{hydra[1]}: a file does not choose it; give {hydra[1]}=... on the command line"
     if (typed := re.match(r"Could not override '(.+?)'", str(error))) and "not in struct" in str(cause):
-        return _unknown_key(typed[1], _root(cause))
+        return unknown_key(typed[1], _root(cause))
     if isinstance(error, InstantiationException):
         return _unknown_argument(_line(error))
     return _line(error if cause is None or str(cause) in str(error) else f"{error} {cause}")
@@ -66,60 +59,6 @@ def end_command(error: object) -> NoReturn:
     sys.exit(in_lines(f"train: {printable(error, lines=True)}", sys.stderr))
 
 
-def refuse_null(words: Iterable[str], conf: Path) -> None:
-    """Raises ValueError for `group=null`, which Hydra refuses without naming it. `conf` is the folder of groups."""
-    for word in words:
-        group, _, options = word.partition("=")
-        if group and "null" in options.split(",") and (conf / group).is_dir():
-            without = f"{group}=none" if (conf / group / "none.yaml").exists() else f"~{group}"
-            raise ValueError(f"{group}=null: a group takes the name of an option; without one write {without}")
-
-
-def refuse_misplaced(cfg: DictConfig, groups: Iterable[str]) -> None:
-    """Raises ValueError where a file chooses an option of a group, or sets values, where that has no effect."""
-    if cfg.get("experiment"):
-        key = next(iter(cfg.experiment))
-        raise ValueError(
-            f'experiment.{key}: nothing reads it; the first line of the file must be "# @package _global_"'
-        )
-    for group in groups:
-        if isinstance(option := cfg.get(group), str):
-            raise ValueError(
-                f"{group}: {option}: a file chooses an option in its defaults: - override /{group}: {option}"
-            )
-
-
-def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
-    """Raises ValueError for the first value that nothing reads: it would seem to have no effect.
-
-    `known` are the names at the top. What an object is made with is refused by the object, and what an interpolation
-    names is read.
-    """
-    names = [str(key) for key in cfg if key not in known]
-    for section, keys in SECTIONS.items():
-        names += [f"{section}.{key}" for key in cfg.get(section) or () if key not in keys]
-    for group in OBJECTS:
-        names += [f"{group}.{key}" for key, part in (cfg.get(group) or {}).items() if not isinstance(part, Part)]
-    for name in names:
-        if not re.search(rf"\$\{{\s*([\w.]+:\s*)?\.*{re.escape(name)}\s*[}}.,\[]", OmegaConf.to_yaml(cfg)):
-            raise ValueError(_unknown_key(name, cfg, f"{name}: nothing reads it"))
-
-
-def refuse_arguments(node: object, place: str = "") -> None:
-    """Raises ValueError for the first argument in `node`, which is plain, that the class in `_target_` does not take.
-
-    What the source of a class does not say, it says itself when it is made.
-    """
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        known = takes(str(target)) if target else None
-        for name in node:
-            if known is not None and name not in known and not str(name).startswith("_"):
-                raise ValueError(_not_taken(f"{place}.{name}", str(target), known))
-        for name, inner in node.items():
-            refuse_arguments(inner, f"{place}.{name}" if place else str(name))
-
-
 def unknown_option(missing: str, options: Iterable[str]) -> str:
     """That the group has no such option, and which it may be; `missing` is "group/option"."""
     group, _, name = missing.rpartition("/")
@@ -128,7 +67,8 @@ def unknown_option(missing: str, options: Iterable[str]) -> str:
     return f"{group}={name}: there is none; " + (_meant(near) if near else f"expected one of {', '.join(options)}")
 
 
-def _unknown_key(typed: str, root: Any, problem: str = "") -> str:
+def unknown_key(typed: str, root: Any, problem: str = "") -> str:
+    """That there is no such value in the configuration `root`, or another `problem` with it, and which it may be."""
     problem = problem or f"{typed}: there is no such value"
     names = [name for name in _names(root) if name != typed and name.startswith("hydra.") == typed.startswith("hydra.")]
     parent, _, last = typed.rpartition(".")
@@ -150,10 +90,9 @@ def _unknown_argument(text: str) -> str:
     if not found:
         return text
     target, name = found.groups()
-    known = [*inspect.signature(get_object(target)).parameters]
     if target.startswith("hydra_plugins."):  # which pass on whatever they get
         return f"{name}: {target.rpartition('.')[2]} does not take it; --cfg hydra prints the names"
-    return _not_taken(name, target, known)
+    return not_taken(name, target, [*inspect.signature(get_object(target)).parameters])
 
 
 def _misplaced(file: str, group: str | None, key: str | None) -> str:
@@ -168,7 +107,8 @@ def _misplaced(file: str, group: str | None, key: str | None) -> str:
     )
 
 
-def _not_taken(name: str, target: str, known: Sequence[str]) -> str:
+def not_taken(name: str, target: str, known: Sequence[str]) -> str:
+    """That the class `target`, which takes the `known` arguments, does not take `name`, and which it may be."""
     place, _, last = name.rpartition(".")
     near = [f"{place}.{taken}" if place else taken for taken in nearest(last, known)]
     return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(known)}")
