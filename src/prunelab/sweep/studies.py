@@ -28,7 +28,7 @@ class Study:
     scale: str
     jobs: int
     finished: int
-    core_hours: float | None  # spent on the finished jobs; None where one does not say
+    core_hours: float | None  # spent on the finished jobs; None without any, or where one does not say
 
     @property
     def left(self) -> float | None:
@@ -51,7 +51,7 @@ def studies(outputs: Path) -> Iterator[Study]:
 def _study(file: Path, scale: str, jobs: int, folder: Path) -> Study:
     results = [result for path in folder.glob("*/result.json") if isinstance(result := outcome(path.parent), Result)]
     hours = [result.core_hours for result in results]
-    spent = None if None in hours else sum(filter(None, hours))
+    spent = sum(filter(None, hours)) if hours and None not in hours else None
     return Study(file.stem, title(file), scale, jobs, len(results), spent)
 
 
