@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 STUDY ?= outputs/demo
+NAME ?= exercise
+SCALE ?= smoke
 # A job, a sweep with its report, a search, surgery, files for other programs.
 LOWEST := tests/job/test_run.py::test_a_job_leaves_checkpoint_event_file_and_a_whole_result \
 	tests/sweep/test_study.py::test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice \
@@ -10,7 +12,7 @@ LOWEST := tests/job/test_run.py::test_a_job_leaves_checkpoint_event_file_and_a_w
 	tests/oneshot/test_prune.py tests/export/test_export.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-cluster test-lowest lint types docs board report bench clean
+.PHONY: help setup demo studies study test test-slow test-cluster test-lowest lint types docs board report bench clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -25,6 +27,12 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## train, prune and compare ten networks on built-in data, in minutes on a CPU
 	$(BIN)/python -m train -m experiment=demo
+
+studies: $(READY)  ## list the studies, what each asks, and how far it is
+	$(BIN)/python -m prunelab studies
+
+study: $(READY)  ## run a study: make study NAME=exercise SCALE=cpu ARGS='data=image_folder data.root=DIR'
+	$(BIN)/python -m train -m experiment=$(NAME) scale=$(SCALE) $(ARGS)
 
 test: $(READY)  ## run the fast tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal

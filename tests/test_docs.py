@@ -18,7 +18,7 @@ import prunelab
 from prunelab.__main__ import _parser
 from prunelab.job.conf import conf_dir
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 OVERRIDE = re.compile(r"[+~]?[a-z][\w/.]*=\S+")
 # Arguments of Python functions, written like overrides; those of parts have "__".
 ARGUMENTS = {"signed_zeros", "batches", "persistent_workers", *signature(prunelab.prune).parameters}
@@ -38,13 +38,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert not anchor or anchor in anchors(path), link
 
 
-def test_every_figure_is_shown_and_every_page_is_linked_from_the_readme() -> None:
+def test_every_figure_is_shown_and_every_page_is_linked_from_the_readme_or_the_page_of_studies() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for figure in (ROOT / "docs" / "figures").iterdir():
         assert f"figures/{figure.name}" in text, figure
-    readme = PAGES[0].read_text()
+    readme, studies = PAGES[0].read_text(), ROOT / "docs" / "studies" / "README.md"
     for page in PAGES[1:]:
-        assert f"]({page.relative_to(ROOT)}" in readme, page
+        linked = page.parent == studies.parent and f"]({page.name})" in studies.read_text()
+        assert linked or f"]({page.relative_to(ROOT)}" in readme, page
 
 
 @each_page
@@ -70,6 +71,7 @@ def configurations() -> list[DictConfig]:
         ["prune=set", "model=vgg11", "data=shapes", "hydra/launcher=slurm", "hydra/sweeper=optuna"],
         ["model=torchvision", "data=torchvision"],
         ["model=timm"],
+        ["experiment=exercise"],
         *([f"prune={method}"] for method in ("scan", "dsss", "group_lasso", "slimming", "binary")),
     ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

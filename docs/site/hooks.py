@@ -21,10 +21,11 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links out of docs/ lead to pages of the site, and those to other files become their text."""
-    markdown = re.sub(r"\]\(\.\./(\w+\.md)", r"](\1", markdown)
-    markdown = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", markdown)
+    up = r"\.\./" * (page.file.src_path.count("/") + 1)
+    markdown = re.sub(rf"\]\({up}(\w+\.md)", r"](\1", markdown)
+    markdown = re.sub(rf"\[([^\]]+)\]\({up}[^)]*\)", r"\1", markdown)
     # In a numbered list Python-Markdown wants four spaces where GitHub takes three, and an empty line after a block.
     numbered = re.compile(r"^\d+\. .*\n(?:(?: {3}.*)?\n)*", re.MULTILINE)
     return numbered.sub(lambda item: "\n" + re.sub(r"^ {3}", " " * 4, item[0], flags=re.MULTILINE), markdown)

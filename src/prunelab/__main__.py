@@ -1,4 +1,4 @@
-"""Commands: `python -m prunelab report`, `ls`, `compare` and `export` for finished jobs, `prune` for any network."""
+"""Commands: `python -m prunelab report`, `ls`, `compare`, `export` and `studies` for jobs, `prune` for any network."""
 
 import argparse
 import sys
@@ -61,6 +61,13 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def studies(args: argparse.Namespace) -> int:
+    from prunelab.sweep.studies import Overview  # imports Hydra
+
+    Console().print(Overview(args.folder))
+    return 0
+
+
 def export(args: argparse.Namespace) -> int:
     from prunelab.store import model  # imports torch, which takes seconds
 
@@ -110,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     for side in "ab":
         compared.add_argument(side, type=Path, metavar=side.upper(), help="folder of a study, or of a finished job")
     compared.set_defaults(command=compare, mistakes=(NothingToReport, OSError))
+    asked = commands.add_parser("studies", help="list the studies, what each asks, and how far it is")
+    asked.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"), help="default: outputs")
+    asked.set_defaults(command=studies, mistakes=(OSError,))
     exporting = commands.add_parser("export", help="export the network of a finished job for other programs")
     exporting.add_argument("run", type=Path, metavar="RUN", help="a job's folder, such as outputs/demo/prune=...")
     exporting.add_argument(
@@ -138,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     pruning.add_argument("--to", choices=[*FORMATS, SAFETENSORS], required=True, help="the kind of file")
     pruning.add_argument("--output", type=Path, metavar="FILE", help="default: <function>-pruned.onnx, .pt2 ...")
     pruning.set_defaults(command=prune, mistakes=(ExportError, ValueError, OSError))
-    for command in (reporting, listed, compared, exporting, pruning):
+    for command in (reporting, listed, compared, asked, exporting, pruning):
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -525,3 +525,28 @@ def test_the_method_binary_prunes_as_usp_does_and_trains_otherwise(job, tmp_path
     assert not any(is_binary(w) for name, w in result["state_dict"].items() if w.dim() == 4)
     assert real["history"][-1]["test_loss"] != result["history"][-1]["test_loss"]
     assert any(key.startswith("Binarize") for key in result["checkpoint"]["callbacks"])
+
+
+class Evaluated(L.Callback):
+    """Whether the weights are binary in each validation. List it after Binarize."""
+
+    def __init__(self) -> None:
+        self.binary: list[bool] = []
+
+    def on_validation_epoch_start(self, trainer, module) -> None:
+        self.binary.append(is_binary(module.body[0].weight))
+
+
+@pytest.mark.parametrize(("start", "binary"), [(1.0, [0, 0, 0, 1]), (0.5, [0, 1, 1, 1]), ("3ep", [0, 0, 1, 1])])
+def test_weights_are_real_until_start(start: float | str, binary: list[int], fit) -> None:
+    """Of 4 epochs of 8 steps; at their end as many steps are done as the next one begins with."""
+    seen, plain, begun = Evaluated(), Real(), Real()
+    options = {"num_sanity_val_steps": 0}
+    fit([plain], **options)
+    module = fit([begun, Binarize(start=start), seen], **options)
+    assert seen.binary == list(map(bool, binary))
+    assert is_binary(module.body[0].weight)
+    real = 8 * (4 - sum(binary)) + 8  # steps that began with real weights
+    assert len(begun.batches) == len(plain.batches) == 32
+    assert all(map(same, begun.batches[:real], plain.batches[:real]))
+    assert same(begun.end, plain.end) == (start == 1.0)

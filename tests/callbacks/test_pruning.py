@@ -287,6 +287,14 @@ def test_regrowth_goes_on_from_its_last_mask(fit) -> None:
     assert not torch.equal(last["body.4.weight"], callback.pruner.masks["body.4.weight"])  # it exchanges again
 
 
+@pytest.mark.parametrize(("every", "warned"), [("5it", True), ("1it", False)])
+def test_too_few_exchanges_are_said(fit, every: str, warned: bool, caplog) -> None:
+    """Of 32 steps."""
+    regrow = Regrow(drop=Norm(), grow=Random(), every=every, until=0.9)
+    fit([Pruning(Pruner(Random(), Weight(), Uniform(), Rounds(rate=0.8, start=0.0), regrow=regrow))], Foreign())
+    assert ("only 5 exchanges of weights: raise epochs, or lower regrow.every" in caplog.text) == warned
+
+
 def test_a_network_whose_weights_were_put_back_starts_afresh(fit) -> None:
     callback, module = pruning(), Foreign()
     start = {name: tensor.clone() for name, tensor in module.state_dict().items()}

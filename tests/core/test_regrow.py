@@ -292,3 +292,9 @@ def test_scores_of_two_devices_are_exchanged_on_the_first() -> None:
     with PretendedDevice("mps"):
         after = Regrow(Norm(), Norm()).exchange({"w": keep}, {"w": drop}, {"w": grow.to("mps")}, 0.5)
         assert after["w"].tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("every", "until"), [("10it", 0.75), ("10it", 0.7), ("7it", 0.29), ("1it", 1.0)])
+def test_exchanges_are_as_many_as_steps_at_which_one_is_due(every: str, until: float) -> None:
+    regrow = rigl(every=every, until=until)
+    assert regrow.exchanges(at(0)) == sum(regrow.due(at(step)) is not None for step in range(100))

@@ -33,6 +33,7 @@ PARAMETERS = {
     "vgg19": 20_040_522,  # torchvision's vgg19_bn: 20,035,392 in `features`, and 5130
     "densenet40": 1_019_722,  # Huang et al. 2017, table 2: 1.0M
     "densenet_bc100": 769_162,  # same: 0.8M
+    "densenet16": 64_026,  # by hand: 432 + 8288 + 2400 + 17760 + 6560 + 27232 + 1354
     "keras_cnn": 1_250_858,  # model.summary() of the Keras example
     "lenet300": 953_010,  # 3072 * 300 + 300 + 300 * 100 + 100 + 1010
     "conv2": 4_301_642,  # Frankle and Carbin 2019, figure 2: 4.3M

@@ -13,8 +13,10 @@ from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
+from prunelab.callbacks.scoring import progress
 from prunelab.core.network.prunable import prunable_weights, unskipped_weights
 from prunelab.core.numbers.seeding import derived_generator
+from prunelab.core.time import Time, to_step
 from prunelab.core.types import Masks
 
 
@@ -53,7 +55,8 @@ class Binarize(L.Callback):
     `stochastic` draws signs anew for each batch and evaluates, and leaves, the real weights (the paper's section
     2.6, method 2). `scale=False` is the paper's, for networks with norms. `skip` names weights that stay real, by
     pattern ("fc.*"); `real_ends` adds the first and last layer, in the order of their registration. The paper's
-    learning rate of each layer is not implemented.
+    learning rate of each layer is not implemented. Until `start` weights are real; with 1.0 the network is trained real
+    and made binary at the end.
 
     Outside a fit there may be no masks: a weight that is exactly 0 then stays 0.
 
@@ -70,12 +73,15 @@ class Binarize(L.Callback):
         skip: Sequence[str] = (),
         real_ends: bool = False,
         seed: int = 0,
+        start: Time = 0.0,
     ) -> None:
         self.stochastic = stochastic
         self.scale = scale
         self.skip = tuple(skip)
         self.real_ends = real_ends
         self.seed = seed
+        self.start = start
+        self._first = 0  # the step of `start`
         self._weights: dict[str, nn.Parameter] = {}
         self._real: dict[str, Tensor] = {}  # copies, while the parameters show binary weights
         self._hook: RemovableHandle | None = None
@@ -125,16 +131,22 @@ class Binarize(L.Callback):
                 raise ValueError(f"two Binarize callbacks have {', '.join(sorted(shared))}: skip them in one of them")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._clip())
+        self._first = to_step(self.start, progress(trainer, step=0))
+        self._hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._clip(trainer))
 
-    def _clip(self) -> None:
-        for w in self._weights.values():
-            w.data.clamp_(-1, 1)
+    def _has_begun(self, trainer: L.Trainer) -> bool:
+        return trainer.global_step >= self._first
+
+    def _clip(self, trainer: L.Trainer) -> None:
+        if self._has_begun(trainer):
+            for w in self._weights.values():
+                w.data.clamp_(-1, 1)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._show_binary(self._unpruned(trainer), self._generator if self.stochastic else None)
+        if self._has_begun(trainer):
+            self._show_binary(self._unpruned(trainer), self._generator if self.stochastic else None)
 
     def _unpruned(self, trainer: L.Trainer) -> Masks:
         """True for unpruned weights, where a Pruning has masks; updated when these, or the device, change."""
@@ -160,7 +172,7 @@ class Binarize(L.Callback):
         self._real = {}
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        if not self._real:
+        if not self._real and self._has_begun(trainer):
             raise ValueError("Binarize: the optimizer calls its closure more than once a step: use SGD or AdamW")
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any) -> None:
@@ -173,7 +185,8 @@ class Binarize(L.Callback):
         if self.stochastic:
             return
         if trainer.state.fn == TrainerFn.FITTING:
-            self._show_binary(self._unpruned(trainer))
+            if self._has_begun(trainer):
+                self._show_binary(self._unpruned(trainer))
         else:
             self._weights = self._choose(pl_module)
             self._show_binary({name: w != 0 for name, w in self._weights.items()})

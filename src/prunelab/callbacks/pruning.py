@@ -19,6 +19,7 @@ from prunelab.core.context import Loss
 from prunelab.core.dry_run import check_run
 from prunelab.core.network.prunable import left_dense
 from prunelab.core.pruner import Pruner
+from prunelab.core.regrow import FEW
 from prunelab.core.time import Progress
 from prunelab.core.types import Example
 
@@ -110,7 +111,11 @@ class Pruning(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch
         # again.
-        check_run(self.pruner, progress(trainer, step=0))
+        run = progress(trainer, step=0)
+        check_run(self.pruner, run)
+        regrow = self.pruner.regrow
+        if regrow and trainer.is_global_zero and regrow.exchanges(run) < FEW:
+            log.warning("only %d exchanges of weights: raise epochs, or lower regrow.every", regrow.exchanges(run))
         if len(trainer.optimizers) != 1:
             names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
             raise ValueError(

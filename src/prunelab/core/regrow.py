@@ -8,6 +8,8 @@ from prunelab.core.numbers.selection import keep_top, refuse_nan
 from prunelab.core.time import Progress, Time, to_step
 from prunelab.core.types import Masks, Scores
 
+FEW = 25  # exchanges; with fewer, networks end like those of a fixed mask (docs/studies/dynamic.md)
+
 
 @dataclass(frozen=True)
 class Regrow:
@@ -29,6 +31,10 @@ class Regrow:
         if p.step == 0 or p.step % every or p.step >= end:
             return None
         return self.fraction / 2 * (1 + math.cos(math.pi * p.step / end))
+
+    def exchanges(self, p: Progress) -> int:
+        """How many there are in a whole run."""
+        return (to_step(self.until, p) - 1) // max(1, to_step(self.every, p))
 
     def check(self, p: Progress) -> None:
         """Raises ValueError for a fraction outside (0, 1], and for a run without a single exchange."""

@@ -65,10 +65,10 @@ def _command(folders: Sequence[Path]) -> str:
 
 def _group(folders: Sequence[Path], group: str) -> str:
     files = {file.stem: file for folder in folders for file in sorted((folder / group).glob("*.yaml"))}
-    return f"{group}=\n{_rows((name, _title(file)) for name, file in sorted(files.items()))}"
+    return f"{group}=\n{_rows((name, title(file)) for name, file in sorted(files.items()))}"
 
 
-def _title(file: Path) -> str:
+def title(file: Path) -> str:
     """The first comment of a file, without the line that says to which package it belongs."""
     comments = [line for line in file.read_text().splitlines() if line.startswith("#") and "@package" not in line]
     return comments[0].lstrip("# ") if comments else ""
@@ -85,7 +85,7 @@ def _option(folders: Sequence[Path], file: Path) -> str:
                 parts.append((f"{inner}={option}", part))
     pages = []
     for choice, part in parts:
-        pages.append("\n".join(filter(None, [choice, textwrap.indent(_title(part), "  "), _rows(_values(part))])))
+        pages.append("\n".join(filter(None, [choice, textwrap.indent(title(part), "  "), _rows(_values(part))])))
     return "\n\n".join(pages)
 
 

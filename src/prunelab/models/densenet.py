@@ -86,3 +86,8 @@ def densenet40(num_classes: int = 10) -> DenseNet:
 def densenet_bc100(num_classes: int = 10) -> DenseNet:
     """DenseNet-BC, L = 100, k = 12; 0.8M parameters in table 2; the stem has 2k channels."""
     return DenseNet(BottleneckLayer, 16, growth=12, stem=24, compression=0.5, num_classes=num_classes)
+
+
+def densenet16(num_classes: int = 10) -> DenseNet:
+    """L = 16, k = 8, as densenet40 but small enough for a CPU; 0.08M parameters."""
+    return DenseNet(DenseLayer, 4, growth=8, stem=16, compression=1.0, num_classes=num_classes)

@@ -119,7 +119,7 @@ def test_jobs_that_begin_with_it_end_in_the_bits_that_they_have_alone(late, step
 
 
 def test_methods_that_retrain_share_the_whole_training_before(shared, steps) -> None:
-    asked = ("prune=finetune", "epochs=1", "model=keras_cnn")  # which draws for dropout
+    asked = ("prune=finetune", "epochs=1", "model=keras_cnn", "model.dense_dropout=0.5")  # which draws
     shared("first", *asked, "rate=0.5")
     alone = shared("alone", *asked, "rate=0.8", "rerun=true")
     steps.clear()

@@ -40,6 +40,7 @@ CSV: dict[str, Callable[[Row], object]] = {
     "score": lambda r: _plain(r.score),
     "seconds": lambda r: _plain(r.seconds),
     "seconds_per_epoch": lambda r: _plain(r.seconds_per_epoch),
+    "core_hours": lambda r: _plain(r.core_hours),
 }
 
 

@@ -37,6 +37,7 @@ class Row:
     score: float | None  # (accuracy + sparsity) / 2, a fraction
     seconds: float
     seconds_per_epoch: float | None
+    core_hours: float | None  # CPU time of all jobs in the row, without the epochs that others trained for them
 
 
 def rows(group: Group) -> list[Row]:
@@ -74,6 +75,7 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         score=_mean(cell, lambda r: r.score if r.sparsity.layers else None),
         seconds=fmean(r.seconds for r in cell),
         seconds_per_epoch=_mean(cell, lambda r: r.seconds_per_epoch),
+        core_hours=None if (mean := _mean(cell, lambda r: r.core_hours)) is None else mean * len(cell),
     )
 
 
