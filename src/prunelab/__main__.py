@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunelab.core.text.printable import print_any_sign, printable
+from prunelab.core.text.printable import in_lines, print_any_sign, printable
 from prunelab.export import FORMATS, ExportError
 from prunelab.measure.terminal_table import UNBOUNDED
 from prunelab.report import compare as comparing
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except args.mistakes as error:
         if args.traceback:
             raise
-        print(f"prunelab {args.called}: {printable(error)}", file=sys.stderr)
+        print(in_lines(f"prunelab {args.called}: {printable(error)}", sys.stderr), file=sys.stderr)
         return 2
     return status
 

@@ -127,10 +127,15 @@ def test_what_the_jobs_of_a_study_share_is_said_once_above(root: Path, job: Job)
     for rate in (0.2, 0.8):
         job(f"demo/prune=usp,rate={rate},seed=0,betas=[0,1]", result=WHOLE)
     job("other/prune=usp,rate=0.2,seed=0", result=WHOLE)
-    lines = shown(list_jobs(root), 80).splitlines()
+    job("other/rate=0.4", failure={"reason": "ValueError: " + "word " * 20})
+    text = shown(list_jobs(root), 80)
+    assert "other, rate=0.4: failed: ValueError: word word" in text
+    lines = text.splitlines()
     assert lines[0] == "demo: all with prune=usp seed=0 betas=[0,1]"
-    assert [line.split()[:2] for line in lines[-4:-2]] == [["demo", "rate=0.2"], ["demo", "rate=0.8"]]
-    assert lines[-2].split()[:4] == ["other", "prune=usp", "rate=0.2", "seed=0"]
+    rows = [line.split() for line in lines]
+    assert [row[1] for row in rows if row[0] == "demo"] == ["rate=0.2", "rate=0.8"]
+    assert ["other", "prune=usp", "rate=0.2", "seed=0"] in [row[:4] for row in rows]
+    assert {word for row in rows for word in row if "wor" in word} == {"word"}
 
 
 def test_jobs_are_found_at_any_depth_and_a_study_by_any_name(root: Path, job: Job) -> None:

@@ -14,6 +14,7 @@ def test_names_keep_what_differs_in_the_order_of_folders_and_what_is_shared_is_s
 
 def test_a_folder_is_parted_at_the_commas_outside_lists() -> None:
     name = "prune=usp,rate=0.2,betas=[0.9,0.99],rates={a:1,b:2}"
+    assert parts(f"{name},{'x' * 140}~12345678") == parts(name)  # one that was cut off
     assert parts(name) == ["prune=usp", "rate=0.2", "betas=[0.9,0.99]", "rates={a:1,b:2}"]
 
 

@@ -21,8 +21,8 @@ from prunelab.store.result import Result
 MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # any of them makes a folder a job's
 UNITS = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("d", float("inf")))  # and how many of each make the next
 STYLES = {"failed": "red", "damaged": "red", "unreadable": "red", "interrupted": "yellow", "running": "green"}
-COLUMNS = ("study", "job", "state", "accuracy (%)", "sparsity attained", "MACs left", "age", "reason")
-WORDS = ("study", "job", "state", "reason")
+COLUMNS = ("study", "job", "state", "accuracy (%)", "sparsity attained", "MACs left", "age")
+WORDS = ("study", "job", "state")
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,18 @@ class Listing:
         self.entries = sorted(entries, key=lambda entry: (entry.study, entry.job))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = COLUMNS if any(entry.reason for entry in self.entries) else COLUMNS[:-1]
-        table = terminal_table(columns, WORDS)
+        table, reasons = terminal_table(COLUMNS, WORDS), []
         for study, entries in groupby(self.entries, key=lambda entry: entry.study):
             jobs = {entry.folder: entry for entry in entries}
             shared, names = told_apart({folder: parts(folder.name) for folder in jobs})
             if shared:
                 yield shown(f"{study}: all with {' '.join(shared)}")
             for folder, entry in jobs.items():
-                table.add_row(*_cells(entry, names[folder])[: len(columns)])
+                table.add_row(*_cells(entry, names[folder]))
+                if entry.reason:  # which a narrow column would break inside words
+                    reasons.append(shown(f"{study}, {names[folder]}: {entry.state}: {entry.reason}"))
         yield table
+        yield from reasons
         counts = Counter(entry.state for entry in self.entries)
         yield shown(f"{len(self.entries)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
 
@@ -142,7 +144,7 @@ def _cells(entry: Entry, name: str) -> list[Text]:
     if result:
         macs = left(result.pruned.macs, result.dense.macs)
         numbers = [f"{100 * result.accuracy:.2f}", f"{result.sparsity.attained:.3f}", macs]
-    rest = [shown(text) for text in (*numbers, _short(entry.age), entry.reason)]
+    rest = [shown(text) for text in (*numbers, _short(entry.age))]
     return [shown(entry.study), shown(name), shown(entry.state, STYLES.get(entry.state, "")), *rest]
 
 

@@ -62,8 +62,9 @@ def short_name(overrides: Iterable[str], common: Collection[str] = ()) -> str:
 
 
 def parts(folder: str) -> list[str]:
-    """What the name of a folder is made of; no comma within a list parts it."""
-    return re.split(r",(?![^\[{]*[\]}])", folder)
+    """What the name of a folder is made of, as far as it is whole; no comma within a list parts it."""
+    whole = folder[: folder.rindex(",")] if len(folder) > LONGEST and "," in folder else folder
+    return re.split(r",(?![^\[{]*[\]}])", whole)
 
 
 def _order(override: str) -> tuple[int, str]:
