@@ -20,6 +20,7 @@ from typing import Any
 from prunelab.store.folder import RunDir
 from prunelab.store.json_file import write_json
 from prunelab.store.lock import BEAT, Busy, held, holder
+from prunelab.store.naming import parts, told_apart
 from prunelab.store.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
     being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs once why jobs are held
     or cannot start.
     """
+    _, name = told_apart({run.path: parts(run.path.name) for run in jobs.values()})
     left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
     stuck: dict[SlurmJobId, str] = {}
     while not stop:
@@ -118,7 +120,7 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
             over = {job for job in left if job in gone & missed or jobs[job].result()}
             missed, left = gone, left - over
             for job in sorted(over, key=lambda job: jobs[job].path):
-                log.info("%s  Slurm job %s, %d left", jobs[job].path.name, job.job, len(left))
+                log.info("%s  Slurm job %s, %d left", name[jobs[job].path], job.job, len(left))
             before, stuck = stuck, {job: queued[job.job] for job in left if _is_stuck(queued.get(job.job))}
             new = {job: reason for job, reason in stuck.items() if before.get(job) != reason}
             for reason in sorted(set(new.values())):
