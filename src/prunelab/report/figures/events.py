@@ -11,8 +11,8 @@ from prunelab.store.result import Result
 
 KINDS = {"pruned": "triangle-down", "surgery": "square"}
 NOTES = {
-    "pruned": "▼: pruned in this epoch; of a stretch of epochs, its first and last",
-    "surgery": "□: surgery, the network becomes small",
+    "pruned": "▼: pruned in this epoch (of several in a row, the first and the last)",
+    "surgery": "□: surgery (the network becomes small)",
 }
 
 

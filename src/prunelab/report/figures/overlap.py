@@ -68,8 +68,8 @@ def matrix(group: Group, jobs: list[Result]) -> Spec:
     numbers = base.mark_text(fontSize=10).encode(
         alt.Text("iou:Q", format=".2f"), color=alt.condition("datum.iou > 0.45", alt.value("white"), alt.value("black"))
     )
-    between = [row["chance"] for row in rows if row["a"] != row["b"]]
-    spread = f"{min(between):.2f} to {max(between):.2f}" if between else "-"
+    between = sorted(f"{row['chance']:.2f}" for row in rows if row["a"] != row["b"])
+    spread = " to ".join(dict.fromkeys(between[:1] + between[-1:])) or "-"
     note = f"kept weights in both / in either; unrelated masks as dense in each layer: {spread}"
     title = f"Overlap of masks at rate {jobs[0].job.rate:g}"
     return to_spec(
