@@ -28,6 +28,7 @@ def main() -> None:
 
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
     from prunelab.job.help import help_text, is_asked
+    from prunelab.job.lazy_help import accept_lazy_help
     from prunelab.job.mistakes import end_command
     from prunelab.job.unread import refuse_null
 
@@ -42,6 +43,7 @@ def main() -> None:
     sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there
     register_resolvers()
     share_structured_configs()
+    accept_lazy_help()
     shown = os.environ.get(FULL_ERROR) == "1" or "--traceback" in sys.argv
     sys.argv = [arg for arg in sys.argv if arg != "--traceback"]
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda arg: arg not in MULTIRUN)  # which argparse takes at the ends alone
