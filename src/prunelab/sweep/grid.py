@@ -7,7 +7,11 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, setup_globals
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from prunelab.job.mistakes import end_command
 from prunelab.store.signals import stoppable
@@ -17,7 +21,7 @@ from prunelab.sweep.pool.launcher import PoolLauncher
 log = logging.getLogger(__name__)
 
 
-class GridSweeper(BasicSweeper):
+class GridSweeper(Sweeper):
     """Hydra's sweeper, which also skips finished jobs, reports mistakes before the first job, and prints a summary.
 
     `params` are sweeps, as a dictionary, or a list of such, one after the other; `scales` are further values of all, by
@@ -26,9 +30,14 @@ class GridSweeper(BasicSweeper):
     """
 
     def __init__(self, params: Any = None, scales: Any = None) -> None:
-        super().__init__(max_batch_size=None, params=None)
         self.grids = params if isinstance(params, Sequence) else [params or {}]
         self.scales = scales
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         assert self.config is not None
