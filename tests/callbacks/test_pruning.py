@@ -571,7 +571,7 @@ def test_what_is_frozen_after_a_check_is_analysed_anew_and_what_is_not_once(fit,
     for frozen, times in ((False, 1), (True, 2)):
         traced.clear()
         callback, net = pruning(0.5, Filter()), Foreign()
-        callback.check(net, net.example_input_array, Progress(0, 24, 8), timed=True)
+        callback.check(net, net.example_input_array, Progress(0, 24, 8))
         if frozen:
             [*net.parameters()][-1].requires_grad_(False)  # a bias of the outputs
         fit([callback], net)

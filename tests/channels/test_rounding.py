@@ -189,16 +189,17 @@ def test_a_layer_that_is_too_narrow_stays_whole_and_is_named(caplog: pytest.LogC
 def test_networks_that_are_timed_have_rounded_widths(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
 
-    def timings_within(nets: list[nn.Module], *_: object) -> list[list[float]]:  # as long as they have parameters
-        timed.extend(len(nets[1].get_parameter("layer3.0.conv1.weight")) for _ in nets[1:])
-        return [[float(sum(p.numel() for p in net.parameters()))] for net in nets]
+    def layer_seconds(nets: list[nn.Module], *_: object) -> list[dict[str, float]]:  # as long as it has elements
+        timed.extend(len(net.get_parameter("layer3.0.conv1.weight")) for net in nets)
+        return [{"": 0.0} | {name: float(p.numel()) for name, p in net.named_parameters()} for net in nets]
 
-    monkeypatch.setattr(stopwatch, "timings_within", timings_within)
+    monkeypatch.setattr(stopwatch, "layer_seconds", layer_seconds)
     pruner = made(resnet8, Uniform(), 0.6, "latency")
     pruned_on_a_ramp(pruner)
     assert pruner.attained == pytest.approx(0.6, abs=0.05)
     assert {width % 8 for width in timed} == {0}
     assert {int(kept.sum()) % 8 for kept in pruner.keep.values()} == {0}
+    assert pruner.rounded
     with pytest.raises(ValueError, match=r"rate=0.95 of latency: at most 0.9151 can be removed, where"):
         dry_run(made(resnet8, Uniform(), 0.95, "latency"), 0.95, timed=True)
 

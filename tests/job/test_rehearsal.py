@@ -43,7 +43,7 @@ FLAT = f"model._target_={__name__}.Flat"
 def test_a_job_that_would_fail_is_refused(
     overrides: list[str], message: str, composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stopwatch, "timings_within", lambda *_: pytest.fail("timed, and not on the training device"))
+    monkeypatch.setattr(stopwatch, "layer_seconds", lambda *_: pytest.fail("timed, and not on the training device"))
     if "trainer=gpu" in overrides and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises((ValueError, RuntimeError), match=message):

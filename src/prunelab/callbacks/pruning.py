@@ -69,10 +69,10 @@ class Pruning(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
 
-    def check(self, module: L.LightningModule, example: Example, run: Progress, timed: bool) -> None:
+    def check(self, module: L.LightningModule, example: Example, run: Progress) -> None:
         """Raises ValueError for what would fail in a training of `module`; the next of them analyses it no more."""
         self.pruner.attach(module, example)
-        check_run(self.pruner, run, timed)
+        check_run(self.pruner, run)
         self._checked = module
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -112,7 +112,7 @@ class Pruning(L.Callback):
         # Not before: the number of steps loads the data, and if that comes too early a resumed run begins its epoch
         # again.
         run = progress(trainer, step=0)
-        check_run(self.pruner, run)
+        check_run(self.pruner, run, timed=True)
         regrow = self.pruner.regrow
         if regrow and trainer.is_global_zero and regrow.exchanges(run) < FEW:
             log.warning("only %d exchanges of weights: raise epochs, or lower regrow.every", regrow.exchanges(run))

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunelab.channels.cost_model import CostModel
 from prunelab.channels.rounding import Rounding
 from prunelab.channels.steps import PRECISION, TOLERANCE, Steps
-from prunelab.channels.stopwatch import Stopwatch
+from prunelab.channels.stopwatch import NOISE, Stopwatch
 from prunelab.channels.units import prunable_structure
 from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
@@ -26,7 +26,6 @@ UNITS = ("units", "filters")
 KINDS = (*UNITS, "params", "macs", "bops", "latency")
 NEAR = 1e-3  # a rate not met within this takes units of groups that the allocation leaves whole
 TRIES = 60  # rates; exact costs take some twenty
-TIMED = 6  # the same for measured latency, besides the two ends
 
 
 class Candidate(NamedTuple):
@@ -46,9 +45,11 @@ class Budget:
     units stay removed.
 
     Parameters are all of the network's. MACs are of convolutions and linear layers; of single weights, those of
-    weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured on the
-    network made small, in its own precision and not compiled, for a batch of BATCH examples (BATCH_ON_CPU) on the
-    network's device, so it is noisy, and too slow for schedules of many prunings.
+    weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured when a
+    rate is first asked for (stopwatch.py): in the network's own precision and not compiled, for a batch of BATCH
+    examples (BATCH_ON_CPU) on its device. Scores are divided by the time that a unit of their group saves, so that one
+    threshold for all layers takes units where they save most for what they score (Shen et al. 2021, HALP); within a
+    group their order stays.
 
     With `round_to` each group keeps a multiple of that many channels: the nearest width, then as many steps from width
     to width as it takes, so that units too are met within TOLERANCE instead of exactly.
@@ -84,18 +85,33 @@ class Budget:
                     "budget=latency: only removed filters, neurons or blocks save time, measured on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
-            single = {name: torch.arange(len(units)) == 0 for name, units in structure.numbers.items()}
-            least = rounding.least() if rounding else single
-            return replace(self, stopwatch=Stopwatch(net, structure, example, least), rounding=rounding)
+            return replace(self, stopwatch=Stopwatch(net, structure, example), rounding=rounding)
         return replace(self, cost_model=CostModel.of(net, granularity, self._prices(net, example)), rounding=rounding)
 
     @property
     def reachable(self) -> float:
-        """The largest fraction that can be removed. Latency is measured, once."""
+        """The largest fraction that can be removed; of latency, once that is measured."""
+        if self.stopwatch:
+            return self.stopwatch.reachable
         if self.cost_model and self.rounding:
             return self.attained(self.rounding.least())
-        counted = self.cost_model or self.stopwatch
-        return counted.reachable if counted else 1.0
+        return self.cost_model.reachable if self.cost_model else 1.0
+
+    def unmeasured(self, rate: float) -> bool:
+        return self.stopwatch is not None and not self.stopwatch.has_met(rate)
+
+    @property
+    def _costs(self) -> CostModel | None:
+        """Of what is counted, of latency the table; None for units that are not rounded."""
+        return self.stopwatch.costs if self.stopwatch else self.cost_model
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured."""
+        return self.stopwatch.state_dict() if self.stopwatch else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.stopwatch and state:
+            self.stopwatch.load_state_dict(state)
 
     def _prices(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
         if self.of == "params":
@@ -110,11 +126,18 @@ class Budget:
             return applications(net, inputs[0].to(next(net.parameters()).device))
 
     def attained(self, keep: Masks) -> float:
-        """The fraction removed; latency is measured."""
-        if self.cost_model:
-            return float(self.cost_model.removed(self.cost_model.left(keep)[:, None]))
-        if self.stopwatch:
-            return self.stopwatch.saved(keep)
+        """The fraction removed; of latency, by what was measured for networks near this one."""
+        return self._as_measured(self._removed(keep))
+
+    def _as_measured(self, removed: float) -> float:
+        return self.stopwatch.saves(removed) if self.stopwatch else removed
+
+    def _by_table(self, rate: float) -> float:
+        return self.stopwatch.by_table(rate) if self.stopwatch else rate
+
+    def _removed(self, keep: Masks) -> float:
+        if costs := self._costs:
+            return float(costs.removed(costs.left(keep)[:, None]))
         return 1 - sum(int(kept.count_nonzero()) for kept in keep.values()) / sum(k.numel() for k in keep.values())
 
     def __call__(self, allocation: Allocation, units: Scores, rate: float, last: bool = True) -> Masks:
@@ -125,32 +148,35 @@ class Budget:
         """
         if self.of not in UNITS:
             self._check(allocation, rate)
-        if self.cost_model or self.stopwatch:
+        units = self._weighed(units)
+        if self.stopwatch and rate and self.unmeasured(rate) and (last or not self.stopwatch.points):
+            self._calibrate(self.stopwatch, allocation, units, rate)
+        if self._costs:
             self._check_reachable(rate, allocation)
-        keep = self._freely(allocation, units, rate)
-        if self.rounding and self.cost_model:
-            return self._round(allocation, units, rate, keep, last)
-        if self.of not in UNITS and (
-            thin := [n for n, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]
-        ):
+        keep = self._masks(allocation, units, self._by_table(rate), last)
+        thin = [name for name, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]
+        if thin and self.of not in UNITS and not self.rounding:
             log.warning("%g of %s leaves a single unit of %s", rate, self.of, ", ".join(thin))
         return keep
 
     def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
         """Masks like those of a call, whose ValueErrors it raises.
 
-        Nothing is searched by latency: half the rate of units is removed, and only if `timed` is it found out whether
-        the rate is within reach.
+        Latency is measured, if it is not yet, only if `timed`; else half the rate of units is removed.
         """
-        if self.rounding and self.cost_model:
-            return self._dry_round(allocation, units, rate)
-        if self.of != "latency":
-            return self(allocation, units, rate)
-        self._check(allocation, rate)
-        if timed:
-            self._check_reachable(rate, allocation)
+        if self.of == "latency" and not timed:
+            self._check(allocation, rate)
+            with _quiet(allocation):
+                return self._sparing(allocation, units, rate / 2)
+        return self._dry_round(allocation, units, rate) if self.rounding else self(allocation, units, rate)
+
+    def _calibrate(self, stopwatch: Stopwatch, allocation: Allocation, units: Scores, rate: float) -> None:
+        least = self.rounding.least() if self.rounding else {name: _best(score) for name, score in units.items()}
         with _quiet(allocation):
-            return self._sparing(allocation, units, rate / 2)
+            stopwatch.calibrate(rate, lambda by_table: self._masks(allocation, units, by_table, last=True), least)
+
+    def _weighed(self, units: Scores) -> Scores:
+        return self.stopwatch.weighed(units) if self.stopwatch else units
 
     def _check(self, allocation: Allocation, rate: float) -> None:
         if allocation.own_rates:
@@ -173,7 +199,8 @@ class Budget:
         before = self(allocation, units, rate, last=False)
         left = {name: score.masked_fill(~before[name], -torch.inf) for name, score in units.items()}
         keep = self(allocation, left, rate)
-        if not allocation.own_rates and abs(rate - (nearest := self.attained(keep))) > TOLERANCE:
+        tolerance = NOISE if self.stopwatch else TOLERANCE
+        if not allocation.own_rates and abs(rate - (nearest := self.attained(keep))) > tolerance:
             raise ValueError(
                 f"rate={rate} of {self.of}: with widths in multiples of round_to={self.round_to} it comes to "
                 f"{nearest:.4f}; ask for that, or lower round_to"
@@ -182,47 +209,45 @@ class Budget:
 
     def rounded(self, allocation: Allocation, units: Scores, rate: float, keep: Masks) -> dict[str, tuple[int, int]]:
         """What rounding changes, by group: the units that would be left without it, and those in `keep`."""
-        if not self.rounding or self.of == "latency":  # which would be timed again
+        if not self.rounding:
             return {}
         with _quiet(allocation):
-            before = self._freely(allocation, units, rate)
+            before = self._freely(allocation, self._weighed(units), self._by_table(rate))
         counts = {name: (int(before[name].count_nonzero()), int(kept.count_nonzero())) for name, kept in keep.items()}
         return {name: (free, left) for name, (free, left) in counts.items() if free != left}
 
+    def _masks(self, allocation: Allocation, units: Scores, rate: float, last: bool) -> Masks:
+        """The masks of `rate`, of latency by the table."""
+        keep = self._freely(allocation, units, rate)
+        return self._round(allocation, units, rate, keep, last) if self.rounding else keep
+
     def _freely(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
-        """The masks of `rate` before widths are rounded; where they are timed, already rounded."""
+        """The masks of `rate` before widths are rounded."""
         if self.of in UNITS:
             return allocation(units, rate)
         with _quiet(allocation):
             return self._meet(allocation, units, rate)
 
     def _sparing(self, allocation: Allocation, units: Scores, inner: float) -> Masks:
-        """The allocation's masks at a rate of units, but each group keeps its best unit; of timed ones, rounded."""
-        keep = {
-            name: kept & (units[name] > -torch.inf) | _best(units[name])
-            for name, kept in allocation(units, inner).items()
-        }
-        return self.rounding.nearest(units, keep) if self.rounding and self.stopwatch else keep
+        """The allocation's masks at a rate of units, but each group keeps its best unit."""
+        masks = allocation(units, inner).items()
+        return {name: kept & (units[name] > -torch.inf) | _best(units[name]) for name, kept in masks}
 
     def _meet(self, allocation: Allocation, units: Scores, rate: float) -> Masks:
         def candidate(inner: float) -> Candidate:
             keep = self._sparing(allocation, units, inner)
-            return Candidate(inner, keep, self.attained(keep))
+            return Candidate(inner, keep, self._removed(keep))
 
+        assert self._costs
         best = {name: _best(score) for name, score in units.items()}
-        most = Candidate(1.0, best, self.attained(best) if self.cost_model else self.reachable)
-        below, above = self._bracket(candidate, candidate(0.0), most, rate)
+        below, above = self._bracket(candidate, candidate(0.0), Candidate(1.0, best, self._removed(best)), rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
-        if self.cost_model is None:
-            level = logging.WARNING if abs(rate - nearest.removed) > 5 * TOLERANCE else logging.INFO
-            log.log(level, "removed %.3f of %s, as measured, instead of %g", nearest.removed, self.of, rate)
-            return nearest.keep
-        touched, steps = _touched(above.keep), Steps(self.cost_model)
+        touched, steps = _touched(above.keep), Steps(self._costs)
         keep, removed = steps.adjust(nearest.keep, units, rate, touched)
         if abs(rate - removed) > NEAR:
             keep, removed = steps.adjust(keep, units, rate, list(units))
         if abs(rate - removed) > TOLERANCE:
-            log.warning("removed %.4f of %s instead of %g: these units come no nearer", removed, self.of, rate)
+            self._warn(removed, rate, "these units")
         return keep
 
     def _bracket(
@@ -232,11 +257,10 @@ class Budget:
 
         By the Illinois method (Dowell & Jarratt 1971), every third time by bisection, as masks change in steps.
         """
-        near, tries = (TOLERANCE, TIMED) if self.stopwatch else (PRECISION, TRIES)
         step = 0.5 / sum(kept.numel() for kept in below.keep.values())
         high, lack, excess, last = above.inner, rate - below.removed, above.removed - rate, 0
-        for i in range(tries):
-            if high - below.inner < step or min(rate - below.removed, above.removed - rate) < near:
+        for i in range(TRIES):
+            if high - below.inner < step or min(rate - below.removed, above.removed - rate) < PRECISION:
                 break
             share = 0.5 if i % 3 == 2 else lack / (lack + excess)
             try:
@@ -254,19 +278,23 @@ class Budget:
     def _round(self, allocation: Allocation, units: Scores, rate: float, keep: Masks, last: bool) -> Masks:
         """Before the last pruning the next larger widths, then the nearest, which go to the rate by steps."""
         assert self.rounding
-        assert self.cost_model
+        assert self._costs
         keep = {name: kept & (units[name] > -torch.inf) | _best(units[name]) for name, kept in keep.items()}
         larger, nearest = self.rounding.more(units, keep), self.rounding.nearest(units, keep)
         if not last or allocation.own_rates:
             return nearest if last else larger
         within = {name: score.masked_fill(~larger[name], -torch.inf) for name, score in units.items()}
-        steps = Steps(self.cost_model, self.rounding)
+        steps = Steps(self._costs, self.rounding)
         keep, removed = steps.adjust(nearest, within, rate, _touched(keep))
         if abs(rate - removed) > TOLERANCE:
             keep, removed = steps.adjust(keep, units, rate, list(units))
         if abs(rate - removed) > TOLERANCE:
-            log.warning("removed %.4f of %s instead of %g: widths come no nearer", removed, self.of, rate)
+            self._warn(removed, rate, "widths")
         return keep
+
+    def _warn(self, removed: float, rate: float, what: str) -> None:
+        removed, rate = self._as_measured(removed), self._as_measured(rate)
+        log.warning("removed %.4f of %s instead of %g: %s come no nearer", removed, self.of, rate, what)
 
 
 def _touched(keep: Masks) -> list[str]:

@@ -28,7 +28,7 @@ class CostModel:
     rest: float  # the cost of parameters without units
 
     @classmethod
-    def of(cls, net: nn.Module, granularity: Granularity, prices: Mapping[str, int]) -> Self:
+    def of(cls, net: nn.Module, granularity: Granularity, prices: Mapping[str, float]) -> Self:
         """`prices` are per element, by parameter; 0 where missing."""
         kinds, whole, rows, per, fixed = granularity.layout(net)
         per, fixed = torch.cat([per, per.new_zeros(1, per.shape[1])]), torch.cat([fixed, fixed.new_ones(1)])

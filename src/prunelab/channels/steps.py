@@ -12,7 +12,7 @@ from prunelab.channels.rounding import Rounding
 from prunelab.core.types import Masks, Scores
 
 PRECISION = 1e-4  # of the dense cost: a rate this near is met
-TOLERANCE = 1e-2  # a rate not met within this is a warning; of latency, within five times this
+TOLERANCE = 1e-2  # a rate not met within this is a warning
 
 
 class Step(NamedTuple):
@@ -50,7 +50,7 @@ class Steps:
             steps, left, removed = found
             for group, numbers, change in steps:
                 keep[group] = keep[group].clone(memory_format=torch.contiguous_format)
-                keep[group].view(-1)[numbers] = change > 0
+                keep[group].view(-1)[torch.tensor(numbers, device=keep[group].device)] = change > 0
         return keep, removed
 
     def _steps(self, units: Scores, keep: Masks, names: Sequence[str], change: int) -> list[Step]:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -289,10 +289,19 @@ class Budget(Protocol):
         """
 
     def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
-        """Masks like those of a call, whose ValueErrors it raises; one that must be timed only if `timed`."""
+        """Masks like those of a call, whose ValueErrors it raises; nothing is measured unless `timed`."""
 
     def attained(self, keep: Masks) -> float:
         """The fraction of the resource removed with the units that are False in `keep`."""
+
+    def unmeasured(self, rate: float) -> bool:
+        """Whether something is still to be measured for it, on networks that are cut by the scores."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured, so that later prunings and resumed runs decide by the same numbers; else empty."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes a saved state; an empty one changes nothing."""
 
     def rounded(self, allocation: Allocation, units: Scores, rate: float, keep: Masks) -> dict[str, tuple[int, int]]:
         """Where widths are rounded: the units of a group that would be left without it, and those in `keep`."""

@@ -9,10 +9,10 @@ from prunelab.core.time import Progress
 from prunelab.core.types import Masks
 
 
-def check_run(pruner: Pruner, p: Progress, timed: bool = True) -> None:
+def check_run(pruner: Pruner, p: Progress, timed: bool = False) -> None:
     """Raises ValueError where the last pruning of a run of `p.total` steps would fail.
 
-    Whether a rate of latency is within reach is measured, unless this is not the training device (`timed=False`).
+    `timed`: on the training device, where latency is measured if a budget needs it, and is not measured yet.
     """
     pruner.schedule.check(p)
     if pruner.removed:
@@ -29,7 +29,8 @@ def check_run(pruner: Pruner, p: Progress, timed: bool = True) -> None:
 def dry_run(pruner: Pruner, rate: float, timed: bool = False) -> Masks:
     """Masks by unit. Raises ValueError where a pruning of the attached network to `rate` would."""
     pruner.granularity.check(rate)
-    if pruner.allocation.as_found:
+    measured = timed and pruner.budget is not None and pruner.budget.unmeasured(rate) and pruner.scores_weights
+    if pruner.allocation.as_found or measured:
         scores = pruner.unit_scores()
     else:  # made up, alike in all layers, so that a global threshold empties none and warns of none
         scores = {n: torch.linspace(0, 1, u.numel()).view(u.shape) for n, u in pruner.units().items()}

@@ -124,6 +124,12 @@ class Pruner:
         return max(criterion.batches for criterion in self._scoring.criteria)
 
     @property
+    def scores_weights(self) -> bool:
+        """Whether the criterion needs neither training data nor what a training leaves."""
+        criterion = self.criterion
+        return not (criterion.batches or criterion.watches or criterion.of_units)
+
+    @property
     def watches(self) -> bool:
         """Whether some criterion depends on every step of training."""
         return any(criterion.watches for criterion in self._scoring.criteria)
@@ -266,6 +272,7 @@ class Pruner:
             "generator": self._generator.get_state(),
             "memory": self._scoring.memory,
             "regrown": self._regrown,
+            "budget": self.budget.state_dict() if self.budget else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,6 +290,8 @@ class Pruner:
         self.rate, self.attained = state["rate"], state["attained"]
         self.rounded = state.get("rounded", {})  # absent until 0.2.0
         self._regrown = state["regrown"]
+        if self.budget:
+            self.budget.load_state_dict(state.get("budget", {}))  # absent until 0.2.0
         device = next(iter(self._masked.params.values())).device
         self._scoring.remember({name: kept.to(device) for name, kept in state["memory"].items()})
         self._generator.set_state(state["generator"].cpu())

@@ -12,7 +12,6 @@ from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
-from prunelab.lit.device import expected_device
 from prunelab.store.failure import one_line
 from prunelab.store.folder import refuse_unwritable
 from prunelab.store.job import Job
@@ -30,20 +29,18 @@ class Parts(NamedTuple):
     module: Classifier
 
 
-def preflight(job: Job, parts: Parts, timed: bool) -> None:
+def preflight(job: Job, parts: Parts) -> None:
     """Raises ValueError or RuntimeError, naming the value and the remedy, for what would fail during the run.
 
-    `timed`: on the training device, where a rate of latency is measured to be within reach.
+    Nothing is timed: latency is measured on the training device, before the first step.
     """
     method, _, _, data, run, module = parts
     example = module.example_input_array
     assert isinstance(example, Tensor)
     check_forward(module.net, example, len(data.splits.classes))
     check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch)
-    if timed and job.config["budget"] == "latency":
-        module.to(expected_device(job.accelerator))
     for pruning in method.pruning:
-        pruning.check(module, example, run, timed)
+        pruning.check(module, example, run)
         pruning.check_outcome(method.callbacks)
         data.check_scoring(pruning.pruner.batches)
     if method.analyses and job.devices > 1:

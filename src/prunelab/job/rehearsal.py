@@ -26,8 +26,6 @@ VARIED = (
 def rehearse(jobs: Iterable[Job], here: bool) -> None:
     """Loads the data of all jobs, and builds and checks each kind of job on the CPU; `here`: on this machine they run.
 
-    Nothing is timed: what a rate of latency takes is found out on the training device.
-
     Raises ValueError, RuntimeError or OSError, naming the value and the remedy, for the first that would fail.
     """
     jobs = list(jobs)
@@ -49,7 +47,7 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
             splits = data[_source(job)]
             with told_of(job.overrides, every):
                 parts = assemble(job, splits, compiled=False)
-                preflight(job, parts, timed=False)
+                preflight(job, parts)
             steps = parts.method.schedule_epochs(job.epochs, parts.run.epoch) * parts.run.epoch
             for training in {_training(each): each for each in alike}.values():
                 with told_of(training.overrides, every):

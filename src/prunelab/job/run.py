@@ -86,7 +86,7 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     """
     L.seed_everything(job.seed, verbose=False)
     method, net, plan, data, run, module = parts = assemble(job, splits, job.values["compile"])
-    preflight(job, parts, timed=True)
+    preflight(job, parts)
     parameters = dict(module.named_parameters())
     if start := latest_intact(folder.checkpoint.parent, parameters):
         refuse_other(start, job)

@@ -106,14 +106,14 @@ def _compiled(module: nn.Module) -> bool:
 
 
 def _seconds(net: nn.Module, inputs: tuple[Tensor, ...]) -> float:
-    _synchronise(inputs[0].device)
+    synchronise(inputs[0].device)
     start = time.perf_counter()
     net(*inputs)
-    _synchronise(inputs[0].device)
+    synchronise(inputs[0].device)
     return time.perf_counter() - start
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     """GPU kernels run asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -21,7 +21,7 @@ class Report:
 
     rate: float  # that was asked for
     budget: str  # what it is a fraction of
-    attained: float  # the fraction removed of that; latency is measured
+    attained: float  # the fraction removed of that; of latency, as measured for networks near this one
     units: Mapping[str, tuple[int, int]]  # of each group of units: removed, all
     shapes: Mapping[str, tuple[Size, Size | None]]  # of each layer's weight: before and after; None: removed
     stays: Mapping[str, str]  # weights that keep their own channels, or some of them -> why
