@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from prunelab.core.granularity import Granularity
 from prunelab.core.network.prunable import layer_weights
 from prunelab.core.numbers.counts import erk_counts, shared_counts
 from prunelab.core.numbers.selection import keep_top, pruned_count, refuse_nan
-from prunelab.core.types import Example, Masks, Scores
+from prunelab.core.types import Masks, Scores
 
 log = logging.getLogger(__name__)
 MasksAt = Callable[[float], Masks]
@@ -274,34 +274,3 @@ def _ranks(scores: Tensor) -> Tensor:
     ranks = torch.empty_like(order)
     ranks[order] = torch.arange(len(order), device=order.device)
     return ranks.view_as(scores)
-
-
-class Budget(Protocol):
-    """Protocol for rates measured in a resource (MACs, parameters, latency) instead of units (channels/budget.py)."""
-
-    def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
-        """This budget for one network and a granularity that is bound to it."""
-
-    def __call__(self, allocation: Allocation, units: Scores, rate: float, last: bool = True) -> Masks:
-        """Bool masks in the shapes of `units` that remove `rate` of the resource. Raises ValueError if none do.
-
-        `last`: no pruning follows.
-        """
-
-    def dry_run(self, allocation: Allocation, units: Scores, rate: float, timed: bool) -> Masks:
-        """Masks like those of a call, whose ValueErrors it raises; nothing is measured unless `timed`."""
-
-    def attained(self, keep: Masks) -> float:
-        """The fraction of the resource removed with the units that are False in `keep`."""
-
-    def unmeasured(self, rate: float) -> bool:
-        """Whether something is still to be measured for it, on networks that are cut by the scores."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was measured, so that later prunings and resumed runs decide by the same numbers; else empty."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes a saved state; an empty one changes nothing."""
-
-    def rounded(self, allocation: Allocation, units: Scores, rate: float, keep: Masks) -> dict[str, tuple[int, int]]:
-        """Where widths are rounded: the units of a group that would be left without it, and those in `keep`."""

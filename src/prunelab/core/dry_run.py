@@ -29,7 +29,8 @@ def check_run(pruner: Pruner, p: Progress, timed: bool = False) -> None:
 def dry_run(pruner: Pruner, rate: float, timed: bool = False) -> Masks:
     """Masks by unit. Raises ValueError where a pruning of the attached network to `rate` would."""
     pruner.granularity.check(rate)
-    measured = timed and pruner.budget is not None and pruner.budget.unmeasured(rate) and pruner.scores_weights
+    criterion, unmeasured = pruner.criterion, timed and pruner.budget is not None and pruner.budget.unmeasured(rate)
+    measured = unmeasured and not (criterion.batches or criterion.watches or criterion.of_units)  # weights are enough
     if pruner.allocation.as_found or measured:
         scores = pruner.unit_scores()
     else:  # made up, alike in all layers, so that a global threshold empties none and warns of none

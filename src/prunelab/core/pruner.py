@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prunelab.core.allocation import Allocation, Budget
+from prunelab.core.allocation import Allocation
+from prunelab.core.budget import Budget
 from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
@@ -124,12 +125,6 @@ class Pruner:
         return max(criterion.batches for criterion in self._scoring.criteria)
 
     @property
-    def scores_weights(self) -> bool:
-        """Whether the criterion needs neither training data nor what a training leaves."""
-        criterion = self.criterion
-        return not (criterion.batches or criterion.watches or criterion.of_units)
-
-    @property
     def watches(self) -> bool:
         """Whether some criterion depends on every step of training."""
         return any(criterion.watches for criterion in self._scoring.criteria)
@@ -190,12 +185,11 @@ class Pruner:
 
     def shuffle(self) -> None:
         """Permutes the mask within each layer at random: the control of a lottery ticket."""
-        self._adopt(
-            {
-                name: kept.reshape(-1)[torch.randperm(kept.numel(), generator=self._generator)].view_as(kept)
-                for name, kept in self.keep.items()
-            }
-        )
+        shuffled = {}
+        for name, kept in self.keep.items():
+            order = torch.randperm(kept.numel(), generator=self._generator)
+            shuffled[name] = kept.reshape(-1)[order].view_as(kept)
+        self._adopt(shuffled)
 
     def watch(self) -> None:
         """Passes weights and gradients to the criteria that watch training; call before each step.
