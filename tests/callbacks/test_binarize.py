@@ -550,3 +550,12 @@ def test_weights_are_real_until_start(start: float | str, binary: list[int], fit
     assert len(begun.batches) == len(plain.batches) == 32
     assert all(map(same, begun.batches[:real], plain.batches[:real]))
     assert same(begun.end, plain.end) == (start == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"start": "9ep"}, "binarize.start: .*9ep"), ({"start": 1.0, "stochastic": True}, "no weight would be binary")],
+)
+def test_a_start_that_makes_nothing_binary_is_refused(options: dict, message: str, fit) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit([Binarize(**options)])

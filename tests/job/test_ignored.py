@@ -69,6 +69,16 @@ def test_what_only_a_sweep_has_is_refused_for_one_job(typed: str, tmp_path: Path
         refuse_sweep_settings(HydraConfig.get())
 
 
+def test_one_job_of_a_study_is_given_its_scale_too(tmp_path: Path) -> None:
+    """Of several sweeps the one counts that the command comes nearest to."""
+    typed = ["experiment=exercise", "scale=smoke", "prune=sp", "rate=0.2"]
+    compose_job(typed, tmp_path)
+    with pytest.raises(ValueError, match=r"^data, model, epochs, seed: a file sweeps over it; add -m"):
+        refuse_sweep_settings(HydraConfig.get())
+    compose_job([*typed, "data=shapes", "model=resnet8", "epochs=4", "seed=0"], tmp_path)
+    refuse_sweep_settings(HydraConfig.get())
+
+
 def test_one_job_of_a_file_that_sweeps_is_given_what_the_file_sweeps_over(tmp_path: Path) -> None:
     compose_job(["experiment=demo", "prune=usp"], tmp_path)
     with pytest.raises(ValueError, match=r"^rate: a file sweeps over it; add -m, or give one value: rate=\.\.\.$"):

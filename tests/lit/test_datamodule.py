@@ -109,3 +109,10 @@ def test_a_pass_that_was_left_early_begins_its_epoch_again() -> None:
     assert [y.tolist() for _, y in again] == first
     next(iter(again))
     assert [y.tolist() for _, y in again] == second
+
+
+def test_a_plain_loop_goes_on_with_the_next_epoch_after_a_restart() -> None:
+    loader, resumed = data_alone().train_dataloader(), data_alone().train_dataloader()
+    list(loader)
+    resumed.load_state_dict(loader.state_dict())
+    assert [y.tolist() for _, y in resumed] == [y.tolist() for _, y in loader]

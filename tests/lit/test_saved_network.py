@@ -13,6 +13,7 @@ from pages import ROOT, snippets
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab
+from prunelab.callbacks.binarize import Binarize
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.schedules import cosine
 
@@ -101,7 +102,7 @@ def test_a_checkpoint_from_before_the_arguments_were_kept_loads(trained: Trained
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"Binarize": {}}, "it holds the real weights behind binary ones"),
+        ({Binarize(skip=["fc.*"]).state_key: {}}, "it holds the real weights of a network that ends binary"),
         ({"ScalingFactors": {"values": torch.ones(3)}}, "multiplied by factors until it is pruned"),
     ],
 )
@@ -113,6 +114,17 @@ def test_weights_that_are_not_those_of_the_network_are_refused(
     torch.save(checkpoint, tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=rf"last\.ckpt: .*{message}"):
         Classifier.load_from_checkpoint(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change", [{"state_dict": None}, {"callbacks": []}, {"hyper_parameters": None}, {"hyper_parameters": {"lr": 1}}]
+)
+def test_a_checkpoint_with_other_content_is_refused_in_a_line(
+    change: dict[str, Any], trained: Trained, tmp_path: Path
+) -> None:
+    torch.save(torch.load(last(trained(*SMALL)), weights_only=True) | change, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match=r"odd\.ckpt: it is damaged, or no checkpoint of a Classifier"):
+        Classifier.load_from_checkpoint(tmp_path / "odd.ckpt")
 
 
 @pytest.mark.parametrize(

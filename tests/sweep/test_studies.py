@@ -1,49 +1,60 @@
-"""The studies in conf/experiment: each job of each scale composes, and the list says how far they are."""
+"""The studies in conf/experiment: their jobs could run, and the list says how far they are."""
 
 import json
 from pathlib import Path
 
 import pytest
-from compose import compose_job, job_from
+from compose import CONF, compose_job, job_from
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from rich.console import Console
 
 from prunelab.job.conf import conf_dir
+from prunelab.job.rehearsal import rehearse
 from prunelab.sweep.grid import combinations
 from prunelab.sweep.studies import Overview, studies
 
 WHOLE = Path(__file__).parents[1] / "store" / "result-0.1.0.json"
+SMALL = {"data": "shapes", "data.train": 256, "data.val": 20, "data.test": 20, "model": "narrow", "compile": False}
 FILES = [file for file in sorted((conf_dir() / "experiment").glob("*.yaml")) if "scales:" in file.read_text()]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_job_of_each_sweep_composes_at_each_scale(file: Path, tmp_path: Path) -> None:
+def test_a_job_of_each_method_passes_the_checks_before_training(file: Path, tmp_path: Path) -> None:
+    """At each scale, with its largest rate; on a small network and few images, where no check costs much."""
     sweeper = OmegaConf.load(file).hydra.sweeper
+    jobs = {}
     for scale, values in sweeper.scales.items():
-        for grid in sweeper.params:
-            first, *_ = combinations([{**values, **grid}], [], OverridesParser.create())
-            job = job_from(compose_job([f"experiment={file.stem}", f"scale={scale}", *first], tmp_path))
-            assert job.config["name"] == f"{file.stem}-{scale}"
+        grids = [{**values, **grid} | SMALL for grid in sweeper.params]
+        for overrides in combinations(grids, [], OverridesParser.create()):
+            kind = scale, *(override for override in overrides if not override.startswith(("rate=", "seed=")))
+            jobs[kind] = [f"experiment={file.stem}", f"scale={scale}", f"hydra.searchpath=[{CONF}]", *overrides]
+    composed = [job_from(compose_job(overrides, tmp_path)) for overrides in jobs.values()]
+    assert {job.config["name"] for job in composed} == {f"{file.stem}-{scale}" for scale in sweeper.scales}
+    rehearse(composed, here=False)
 
 
 def test_the_list_counts_finished_jobs_and_their_core_hours(tmp_path: Path) -> None:
+    """An epoch that two jobs share counts once; a job that the study does not ask for counts not at all."""
     whole = json.loads(WHOLE.read_text())
-    for seed, epochs in ((0, None), (1, {"in": "seed=0", "epochs": 1})):
-        history = [row | {"epoch": epoch, "cpu_seconds": 1800.0} for epoch, row in enumerate(whole["history"][:2], 1)]
+    asked = ["prune=usp", "rate=0.2", "data=image_folder", "model=resnet8", "epochs=20"]
+    for seed, own in ((0, 1800.0), (1, 900.0), (7, 3600.0)):
+        history = [row | {"cpu_seconds": spent} for row, spent in zip(whole["history"], (1200.0, own), strict=False)]
         folder = tmp_path / "exercise-cpu" / f"rate=0.2,seed={seed}"
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(whole | {"history": history, "shared_epochs": epochs}))
+        job = whole | {"history": history, "overrides": [*asked, f"seed={seed}", "precision=32-true"]}
+        (folder / "result.json").write_text(json.dumps(job))
     (tmp_path / "exercise-cpu" / "rate=0.4,seed=0").mkdir()
     [study] = [study for study in studies(tmp_path) if (study.name, study.scale) == ("exercise", "cpu")]
-    assert (study.jobs, study.finished, study.core_hours) == (39, 2, 1.5)  # two epochs, and one
-    assert study.left == pytest.approx(37 * 0.75)
+    assert (study.jobs, study.finished, study.core_hours) == (39, 2, 3900 / 3600)
+    assert study.left == pytest.approx(37 * 3900 / 7200)
 
 
 def test_core_hours_that_are_not_known_are_not_shown(tmp_path: Path) -> None:
     folder = tmp_path / "exercise-cpu" / "rate=0.2"
     folder.mkdir(parents=True)
-    (folder / "result.json").write_text(WHOLE.read_text())
+    asked = ["prune=usp", "rate=0.2", "model=resnet8", "epochs=20", "seed=0"]
+    (folder / "result.json").write_text(json.dumps(json.loads(WHOLE.read_text()) | {"overrides": asked}))
     console = Console(width=200, record=True)
     console.print(Overview(tmp_path))
     [row] = [line.split() for line in console.export_text().splitlines() if line.split()[:2] == ["exercise", "cpu"]]

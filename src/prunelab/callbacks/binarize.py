@@ -16,7 +16,7 @@ from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
 from prunelab.core.network.prunable import prunable_weights, unskipped_weights
 from prunelab.core.numbers.seeding import derived_generator
-from prunelab.core.time import Time, to_step
+from prunelab.core.time import Progress, Time, to_step
 from prunelab.core.types import Masks
 
 
@@ -130,8 +130,20 @@ class Binarize(L.Callback):
             if shared := other._weights.keys() & self._weights.keys():
                 raise ValueError(f"two Binarize callbacks have {', '.join(sorted(shared))}: skip them in one of them")
 
+    def check(self, run: Progress) -> int:
+        """The step of `start`. Raises ValueError where the run ends before it, or nothing would ever be binary."""
+        try:
+            first = to_step(self.start, run)
+        except ValueError as error:
+            raise ValueError(f"binarize.start: {error}") from None
+        if self.stochastic and first >= run.total:
+            raise ValueError(
+                f"binarize.start={self.start} with stochastic=true: no weight would be binary; start earlier"
+            )
+        return first
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._first = to_step(self.start, progress(trainer, step=0))
+        self._first = self.check(progress(trainer, step=0))
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._clip(trainer))
 
     def _has_begun(self, trainer: L.Trainer) -> bool:

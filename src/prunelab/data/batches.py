@@ -73,8 +73,8 @@ class Batches:
         return self.normalise(x), y
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were yielded; 0 once the epoch is finished."""
-        return {"epoch": self._epoch, "position": self._position % max(1, len(self))}
+        """The epoch and how many of its batches were yielded; 0 of the next one after a whole pass."""
+        return {"epoch": self._epoch + self._passed, "position": self._position % max(1, len(self))}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next iteration continues from that position; later ones start at the first batch."""

@@ -52,7 +52,7 @@ def _file(folders: Sequence[Path], group: str, option: str) -> Path | None:
 
 def _refuse_unknown(folders: Sequence[Path], group: str, option: str) -> None:
     options = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")} if group else set()
-    if options and re.fullmatch(r"\w+", option) and option not in {*options, "null"}:
+    if options and not group.startswith("hydra/") and re.fullmatch(r"\w+", option) and option not in {*options, "null"}:
         raise ValueError(unknown_option(f"{group}/{option}", options))
 
 

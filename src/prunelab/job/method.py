@@ -28,7 +28,7 @@ class Method:
     @classmethod
     def of(cls, job: Job) -> "Method":
         parts = [*(job.config.get("prune") or {}).values(), *(job.config.get("callbacks") or {}).values()]
-        return cls(tuple(instantiate(callback) for callback in parts))
+        return cls(tuple(instantiate(callback) for callback in parts if callback is not None))
 
     @property
     def pruning(self) -> list[Pruning]:

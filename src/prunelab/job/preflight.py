@@ -6,6 +6,7 @@ from typing import NamedTuple
 from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging, Timer
 from torch import Tensor, nn
 
+from prunelab.callbacks.binarize import Binarize
 from prunelab.channels.plan import Plan
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.time import Progress
@@ -60,6 +61,9 @@ def preflight(job: Job, parts: Parts) -> None:
         raise ValueError("StochasticWeightAveraging ends with weights that no epoch has tested: use WeightAveraging")
     if early := [type(callback).__name__ for callback in method.others if isinstance(callback, EarlyStopping | Timer)]:
         raise ValueError(f"{early[0]} ends training before pruning and learning rate are through: lower epochs instead")
+    for callback in method.callbacks:
+        if isinstance(callback, Binarize):
+            callback.check(run)
     if method.shrink:
         method.shrink.check(method.pruners)
         method.shrink.rehearse(module, example, method.pruners[0], run)

@@ -119,12 +119,14 @@ class Classifier(L.LightningModule):
             raise ValueError(f"{path}: {torch_file.fault(path, error)}") from None
         if not isinstance(saved, dict) or "pytorch-lightning_version" not in saved:
             raise ValueError(f"{path} is no checkpoint of Lightning: load its weights with load_state_dict")
-        arguments = {**saved.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}), **arguments}
         try:
+            arguments = {**saved.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}), **arguments}
             net = saved_network.rebuild(saved, arguments.get("num_classes", 10), net)
+            return cls(net, **arguments).to(map_location)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        return cls(net, **arguments).to(map_location)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: it is damaged, or no checkpoint of a Classifier: {error}") from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: tensor.cpu() for name, tensor in self._metrics("train").sums().items()}

@@ -48,7 +48,9 @@ def rebuild(checkpoint: Mapping[str, Any], classes: int, into: nn.Module | None)
 
 
 def _refuse_other_weights(callbacks: Mapping[str, Any]) -> None:
-    if Binarize.__qualname__ in callbacks:
-        raise ValueError("it holds the real weights behind binary ones: prunelab.load has the model.safetensors beside")
+    if any(key.startswith(Binarize.__qualname__) for key in callbacks):  # the rest of a key is what is binary
+        raise ValueError(
+            "it holds the real weights of a network that ends binary: prunelab.load has the model.safetensors beside"
+        )
     if callbacks.get(ScalingFactors.__qualname__, {}).get("values") is not None:
         raise ValueError("its network is multiplied by factors until it is pruned: finish its training first")

@@ -89,5 +89,5 @@ def densenet_bc100(num_classes: int = 10) -> DenseNet:
 
 
 def densenet16(num_classes: int = 10) -> DenseNet:
-    """L = 16, k = 8, as densenet40 but small enough for a CPU; 0.08M parameters."""
+    """L = 16, k = 8, as densenet40 but small enough for a CPU; 0.06M parameters."""
     return DenseNet(DenseLayer, 4, growth=8, stem=16, compression=1.0, num_classes=num_classes)

@@ -69,7 +69,8 @@ class Job:
             "logger": None,  # it would write into the folder of whichever job comes first
             "prune": {"rewind": rewind},
         }
-        kept = {name: c for name, c in config.pop("callbacks", {}).items() if not c["_target_"].endswith(OBSERVERS)}
+        others = {name: c for name, c in config.pop("callbacks", {}).items() if c}
+        kept = {name: c for name, c in others.items() if c["_target_"].rpartition(".")[2] not in OBSERVERS}
         for later in ("distill", "rates"):
             config.pop(later, None)
         config |= {"callbacks": kept} if kept else {}

@@ -204,15 +204,6 @@ class Result:
         return median(seconds) if seconds else None
 
     @property
-    def core_hours(self) -> float | None:
-        """CPU time of the epochs that it trained itself; None where an older version did not record it."""
-        if self.trained_in:
-            return 0.0
-        first = self.shared_epochs["epochs"] if self.shared_epochs else 0
-        own = [row.cpu_seconds for row in self.history if row.epoch > first]
-        return sum(filter(None, own)) / 3600 if None not in own else None
-
-    @property
     def timed_on(self) -> str:
         """Where and how latency was measured: "cpu, 2 threads, in float32, not compiled"; "" where it was not."""
         if not self.timed:

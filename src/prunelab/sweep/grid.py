@@ -30,7 +30,7 @@ class GridSweeper(Sweeper):
     """
 
     def __init__(self, params: Any = None, scales: Any = None) -> None:
-        self.grids = params if isinstance(params, Sequence) else [params or {}]
+        self.grids = grids_of(params)
         self.scales = scales
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -61,6 +61,11 @@ class GridSweeper(Sweeper):
         complete = sweep.print_summary(jobs)
         if not complete:
             sys.exit(stop.status if stop else 1)
+
+
+def grids_of(params: Any) -> Sequence[Mapping[str, Any]]:
+    """Sweeps as an experiment lists them: several, one, or none but that of the command line."""
+    return params if isinstance(params, Sequence) else [params or {}]
 
 
 def at_scale(scales: Mapping[str, Mapping[str, Any]] | None, scale: str) -> Mapping[str, Any]:

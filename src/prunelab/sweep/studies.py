@@ -1,6 +1,6 @@
 """Lists the studies, the experiments that have scales: what each asks, and how far it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from prunelab.job.conf import conf_dir
 from prunelab.job.help import title
 from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import outcome
+from prunelab.store.core_hours import core_hours
 from prunelab.store.result import Result
-from prunelab.sweep.grid import at_scale, combinations
+from prunelab.sweep.grid import at_scale, combinations, grids_of
 
 COLUMNS = ("study", "scale", "jobs", "finished", "core-hours spent", "core-hours left")
 
@@ -44,15 +45,20 @@ def studies(outputs: Path) -> Iterator[Study]:
     for file in sorted((conf_dir() / "experiment").glob("*.yaml")):
         sweeper: Any = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper") or {}
         for scale in sweeper.get("scales", ()):
-            grids = [{**at_scale(sweeper["scales"], scale), **grid} for grid in sweeper["params"]]
-            yield _study(file, scale, len(combinations(grids, [], parser)), outputs / f"{file.stem}-{scale}")
+            grids = [{**at_scale(sweeper["scales"], scale), **grid} for grid in grids_of(sweeper["params"])]
+            yield _study(file, scale, combinations(grids, [], parser), outputs / f"{file.stem}-{scale}")
 
 
-def _study(file: Path, scale: str, jobs: int, folder: Path) -> Study:
-    results = [result for path in folder.glob("*/result.json") if isinstance(result := outcome(path.parent), Result)]
-    hours = [result.core_hours for result in results]
-    spent = sum(filter(None, hours)) if hours and None not in hours else None
-    return Study(file.stem, title(file), scale, jobs, len(results), spent)
+def _study(file: Path, scale: str, jobs: Iterable[Sequence[str]], folder: Path) -> Study:
+    """A job counts that has the overrides of one of `jobs`, whatever its images."""
+    asked = {_without_data(overrides) for overrides in jobs}
+    found = [result for path in folder.glob("*/result.json") if isinstance(result := outcome(path.parent), Result)]
+    results = [r for r in found if any(job <= frozenset(r.job.overrides) for job in asked)]
+    return Study(file.stem, title(file), scale, len(asked), len(results), core_hours(results))
+
+
+def _without_data(overrides: Iterable[str]) -> frozenset[str]:
+    return frozenset(override for override in overrides if not override.startswith("data="))
 
 
 class Overview:

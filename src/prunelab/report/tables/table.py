@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from prunelab.report.confidence import interval
 from prunelab.report.groups import Group
+from prunelab.store.core_hours import core_hours
 from prunelab.store.result import Result
 
 Cells = dict[tuple[str, float], list[Result]]
@@ -37,7 +38,7 @@ class Row:
     score: float | None  # (accuracy + sparsity) / 2, a fraction
     seconds: float
     seconds_per_epoch: float | None
-    core_hours: float | None  # CPU time of all jobs in the row, without the epochs that others trained for them
+    core_hours: float | None  # of all jobs in the row (store/core_hours.py)
 
 
 def rows(group: Group) -> list[Row]:
@@ -75,7 +76,7 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         score=_mean(cell, lambda r: r.score if r.sparsity.layers else None),
         seconds=fmean(r.seconds for r in cell),
         seconds_per_epoch=_mean(cell, lambda r: r.seconds_per_epoch),
-        core_hours=None if (mean := _mean(cell, lambda r: r.core_hours)) is None else mean * len(cell),
+        core_hours=core_hours(cell),
     )
 
 
