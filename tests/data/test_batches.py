@@ -105,7 +105,7 @@ def test_restored_position_of_another_epoch_is_dropped() -> None:
     batches.load_state_dict({"epoch": 0, "position": 5})
     batches.set_epoch(1)
     assert same(batches, epochs(training(), 2)[1])
-    assert batches.state_dict() == {"epoch": 1, "position": 0}
+    assert batches.state_dict() == {"epoch": 2, "position": 0}  # the next one
 
 
 def test_single_batch_can_be_made_without_moving_the_position() -> None:
@@ -129,7 +129,7 @@ def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
 def test_no_images_make_no_batches() -> None:
     batches = Batches(Images(POOL, torch.arange(40), torch.arange(0)), Sampling(4), PLAIN)
     assert list(batches) == []
-    assert batches.state_dict() == {"epoch": 0, "position": 0}
+    assert batches.state_dict() == {"epoch": 1, "position": 0}
 
 
 def test_epoch_set_on_the_sampler_reaches_the_batches() -> None:

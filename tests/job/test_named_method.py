@@ -58,7 +58,11 @@ def test_parts_are_chosen_by_name_and_options_by_keyword() -> None:
         "usp", rate=0.5, schedule__end=0.7, criterion="taylor", criterion__batches=3, skip=["net.2.*"]
     )
     pruner = pruning.pruner
-    assert (pruner.schedule, pruner.criterion, list(pruner.skip)) == (Cubic(0.5, end=0.7), Taylor(3), ["net.2.*"])
+    assert (pruner.schedule, pruner.criterion, list(pruner.skip)) == (
+        Cubic(0.5, start=0.25, end=0.7),
+        Taylor(3),
+        ["net.2.*"],
+    )
 
 
 def test_options_of_callbacks_and_knobs_reach_them() -> None:
@@ -92,7 +96,7 @@ def test_one_line_prunes_in_any_trainer() -> None:
 def test_it_composes_within_an_application_of_hydra_and_leaves_that_as_it_was() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         prunelab.method("usp", rate=0.5)
-        assert compose("train", ["prune=gmp"]).prune.pruning.pruner.schedule.end == 0.6
+        assert compose("train", ["prune=gmp"]).prune.pruning.pruner.schedule.end == 0.75
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

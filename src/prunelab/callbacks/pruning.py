@@ -113,7 +113,7 @@ class Pruning(L.Callback):
         # again.
         run = progress(trainer, step=0)
         check_run(self.pruner, run, timed=True)
-        regrow = self.pruner.regrow
+        regrow = self.pruner.regrow if self.pruner.schedule(replace(run, step=run.total)) else None
         if regrow and trainer.is_global_zero and regrow.exchanges(run) < FEW:
             log.warning("only %d exchanges of weights: raise epochs, or lower regrow.every", regrow.exchanges(run))
         if len(trainer.optimizers) != 1:

@@ -212,7 +212,7 @@ def test_other_epochs_are_not_taken_nor_what_has_no_version_handed_on(late, step
 @pytest.mark.parametrize(
     ("overrides", "epochs"),
     [
-        (("prune=usp",), 0), (("prune=gmp",), 3), (("prune=usp", f"{SCHEDULE}.start=25it"), 2),
+        (("prune=usp",), 0), (("prune=gmp",), 7), (("prune=usp", f"{SCHEDULE}.start=25it"), 2),
         (("prune=none", "rate=0"), 0),
         (("prune=finetune",), 3), (("prune=finetune", "rate=0"), 0), (("prune=lottery",), 0), (("prune=sfp",), 0),
         (("prune=slimming",), 0), (("prune=dsss",), 0), (("prune=usp", "prune/criterion=movement", *LATE), 0),
