@@ -26,11 +26,11 @@ def main() -> None:
     yield_cores()
     import hydra
 
+    from prunelab.job.command.help import help_text, is_asked
+    from prunelab.job.command.lazy_help import accept_lazy_help
+    from prunelab.job.command.mistakes import end_command
+    from prunelab.job.command.unread import refuse_null
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
-    from prunelab.job.help import help_text, is_asked
-    from prunelab.job.lazy_help import accept_lazy_help
-    from prunelab.job.mistakes import end_command
-    from prunelab.job.unread import refuse_null
 
     try:
         if is_asked(sys.argv[1:]):
@@ -60,7 +60,7 @@ def _in_a_line(error: Exception) -> str:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from prunelab.job.mistakes import explain
+    from prunelab.job.command.mistakes import explain
     from prunelab.store.failure import one_line
 
     if isinstance(error, HydraException | OmegaConfBaseException):

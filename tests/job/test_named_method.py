@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab
-from prunelab.core.conf_dir import conf_dir
+from prunelab.core.files.conf_dir import conf_dir
 from prunelab.core.schedule import Cubic
 from prunelab.criteria.taylor import Taylor
 from prunelab.job.method import Method

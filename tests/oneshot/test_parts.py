@@ -3,7 +3,7 @@
 import pytest
 
 from prunelab.core.allocation import Explicit
-from prunelab.core.conf_dir import conf_dir
+from prunelab.core.files.conf_dir import conf_dir
 from prunelab.criteria.wanda import Wanda
 from prunelab.oneshot.parts import by_part, names, part
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prunelab.__main__ import main
-from prunelab.core.atomic import DAY
+from prunelab.core.files.atomic import DAY
 from prunelab.report import summary
 from prunelab.report.figures import catalogue, means
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.core.atomic import BEGUN, PARTIAL
+from prunelab.core.files.atomic import BEGUN, PARTIAL
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import held, holder, is_held
 from prunelab.store.signals import Interrupted

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunelab.channels.plan import Plan
 from prunelab.compact import codec, description
 from prunelab.compact.codec import DAMAGED, Record, digest
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 
 FORMAT = 3
 KEY = "prunelab"  # in the header's metadata; a single key, because safetensors writes several in any order

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 from prunelab.core.network.torch_export import error_summary, quiet
 from prunelab.core.types import Example
 from prunelab.export.agreement import check

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.export.agreement import check, outputs

@@ -8,9 +8,9 @@ from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
-from prunelab.core.conf_dir import conf_dir as conf_dir
+from prunelab.core.files.conf_dir import conf_dir as conf_dir
 from prunelab.job.check import check_values
-from prunelab.job.unread import refuse_arguments, refuse_misplaced, refuse_unread
+from prunelab.job.command.unread import refuse_arguments, refuse_misplaced, refuse_unread
 from prunelab.store.identity import config_digest, flat
 from prunelab.store.job import Job
 from prunelab.store.naming import job_folder

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunelab.core.conf_dir import conf_dir
+from prunelab.core.files.conf_dir import conf_dir
 from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.text.unknown import unknown
 from prunelab.job.check import check_retrain, check_used

@@ -9,7 +9,7 @@ from torch import nn
 
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
-from prunelab.core import torch_file
+from prunelab.core.files import torch_file
 from prunelab.store import foreign
 from prunelab.store.weights import path_and_choice, weights_file
 

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from prunelab.data.images import Splits
+from prunelab.job.command.mistakes import told_of
 from prunelab.job.method import Method
-from prunelab.job.mistakes import told_of
 from prunelab.job.preflight import check_optimizer, preflight
 from prunelab.job.run import assemble, build_module
 from prunelab.lit.device import check_devices

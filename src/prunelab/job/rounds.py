@@ -10,7 +10,7 @@ import lightning as L
 import safetensors.torch
 from safetensors import safe_open
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 from prunelab.core.numbers.bits import pack_bits, unpack_bits
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds

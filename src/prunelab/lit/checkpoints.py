@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 
 from prunelab.core import distributed
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 from prunelab.core.time import length, seconds
 
 log = logging.getLogger(__name__)

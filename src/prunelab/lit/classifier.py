@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from prunelab.core import distributed, torch_file
+from prunelab.core import distributed
+from prunelab.core.files import torch_file
 from prunelab.lit import saved_network
 from prunelab.lit.device import fuse
 from prunelab.lit.distillation import Distillation

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from prunelab.core.conf_dir import conf_dir
+from prunelab.core.files.conf_dir import conf_dir
 from prunelab.core.text.unknown import unknown
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from prunelab.core.atomic import atomic_write, remove_abandoned
+from prunelab.core.files.atomic import atomic_write, remove_abandoned
 from prunelab.report.groups import Group, group
 from prunelab.report.html import page
 from prunelab.report.html.page import Section

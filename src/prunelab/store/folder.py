@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prunelab.core.atomic import remove_partial
+from prunelab.core.files.atomic import remove_partial
 from prunelab.core.text.printable import printable
 from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing

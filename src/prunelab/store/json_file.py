@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from prunelab.job.mistakes import end_command
+from prunelab.job.command.mistakes import end_command
 from prunelab.store.signals import stoppable
 from prunelab.sweep import plan as sweep
 from prunelab.sweep.pool.launcher import PoolLauncher

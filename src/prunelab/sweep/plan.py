@@ -17,9 +17,9 @@ from rich.console import Console
 
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
+from prunelab.job.command.ignored import refuse_choices_of_files
+from prunelab.job.command.mistakes import explain, told_of
 from prunelab.job.conf import job_of, yaml_digest
-from prunelab.job.ignored import refuse_choices_of_files
-from prunelab.job.mistakes import explain, told_of
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable

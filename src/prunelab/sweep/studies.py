@@ -9,8 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from prunelab.job.command.help import title
 from prunelab.job.conf import conf_dir
-from prunelab.job.help import title
 from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import outcome
 from prunelab.store.core_hours import core_hours

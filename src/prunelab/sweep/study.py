@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
+from prunelab.job.command.ignored import refuse_sweep_settings
+from prunelab.job.command.mistakes import end_command
 from prunelab.job.conf import job_of
-from prunelab.job.ignored import refuse_sweep_settings
-from prunelab.job.mistakes import end_command
 from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.signals import VARIABLE
 from prunelab.sweep.plan import refuse_impossible, unpruned

@@ -30,7 +30,7 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 
 
 def replace(folder: Path, kind: str, summaries: Iterable[Summary], step: int) -> None:

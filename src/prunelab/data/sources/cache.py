@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 from prunelab.data.dataset import Dataset
 
 log = logging.getLogger(__name__)

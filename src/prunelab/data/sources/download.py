@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
-from prunelab.core.atomic import atomic_write
+from prunelab.core.files.atomic import atomic_write
 from prunelab.data.sources.cache import require_writable
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from prunelab.core.atomic import remove_partial
+from prunelab.core.files.atomic import remove_partial
 from prunelab.store.lock import Busy, held, holder, is_held
 from prunelab.store.signals import Interrupted
 

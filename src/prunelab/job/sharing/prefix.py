@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from prunelab.core.atomic import remove_abandoned
+from prunelab.core.files.atomic import remove_abandoned
 from prunelab.job.own_checkpoint import RecordJob
 from prunelab.job.preflight import Parts
 from prunelab.job.sharing.dense_checkpoint import in_turn

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunelab.job.mistakes import end_command
+from prunelab.job.command.mistakes import end_command
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held

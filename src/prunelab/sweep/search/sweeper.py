@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from prunelab.job.check import check_launcher
-from prunelab.job.mistakes import end_command
+from prunelab.job.command.mistakes import end_command
 from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result
 from prunelab.store.job import Job

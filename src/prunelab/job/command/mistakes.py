@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.core.conf_dir import conf_dir
+from prunelab.core.files.conf_dir import conf_dir
 from prunelab.core.text.printable import in_lines, printable
 from prunelab.core.text.unknown import nearest
 from prunelab.store.naming import shared, short_name

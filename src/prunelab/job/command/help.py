@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from shutil import get_terminal_size
 
-from prunelab.job.mistakes import unknown_option
+from prunelab.job.command.mistakes import unknown_option
 
 HEAD = """Trains and prunes image classifiers; -m runs every combination of values.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.job.mistakes import not_taken, unknown_key
-from prunelab.job.signature import takes
+from prunelab.job.command.mistakes import not_taken, unknown_key
+from prunelab.job.command.signature import takes
 
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
 SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}

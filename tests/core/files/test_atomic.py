@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunelab.core import atomic as files
-from prunelab.core.atomic import atomic_write, remove_abandoned, remove_partial
+from prunelab.core.files import atomic as files
+from prunelab.core.files.atomic import atomic_write, remove_abandoned, remove_partial
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from prunelab.job.command.signature import takes
 from prunelab.job.conf import conf_dir
-from prunelab.job.signature import takes
 
 OWN = """
 from abc import ABC

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from prunelab.job.command.help import help_text
 from prunelab.job.conf import conf_dir
-from prunelab.job.help import help_text
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from compose import compose_job, job_from
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from prunelab.job.command.help import help_text
+from prunelab.job.command.mistakes import explain, told_of
+from prunelab.job.command.unread import refuse_null
 from prunelab.job.conf import conf_dir
-from prunelab.job.help import help_text
-from prunelab.job.mistakes import explain, told_of
-from prunelab.job.unread import refuse_null
 
-TABLE = Path(__file__).parents[2] / "docs" / "command.md"
+TABLE = Path(__file__).parents[3] / "docs" / "command.md"
 
 
 @pytest.mark.parametrize(

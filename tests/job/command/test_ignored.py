@@ -8,8 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.job.ignored import refuse_choices_of_files, refuse_sweep_settings
-from prunelab.job.mistakes import explain
+from prunelab.job.command.ignored import refuse_choices_of_files, refuse_sweep_settings
+from prunelab.job.command.mistakes import explain
 
 GLOBAL = "# @package _global_\n"
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from prunelab.job.lazy_help import accept_lazy_help
+from prunelab.job.command.lazy_help import accept_lazy_help
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="Python 3.14 was the first to check them")
 
