@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
 from prunelab.callbacks.analysis.analysis import PostTrainingAnalysis
 from prunelab.callbacks.pruning import Pruning
@@ -14,9 +13,7 @@ from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.time import Progress, to_step
-from prunelab.store.job import Job
-
-OBSERVERS = LearningRateMonitor | DeviceStatsMonitor
+from prunelab.store.job import OBSERVERS, Job
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,8 @@ class Method:
         return [
             callback
             for callback in self.callbacks
-            if not isinstance(callback, Pruning | Rewind | Shrink | PostTrainingAnalysis | OBSERVERS)
+            if not isinstance(callback, Pruning | Rewind | Shrink | PostTrainingAnalysis)
+            and type(callback).__name__ not in OBSERVERS
         ]
 
     @property

@@ -121,6 +121,8 @@ def test_null_for_a_group_says_how_to_go_without() -> None:
         refuse_null(["seed=0", "logger=csv,null"], conf_dir())
     with pytest.raises(ValueError, match="~callbacks"):
         refuse_null(["callbacks=null"], conf_dir())
+    with pytest.raises(ValueError, match="model=null: a group takes the name of an option; expected one of conv2, "):
+        refuse_null(["model=null"], conf_dir())
     refuse_null(["pretrained=null", "seed=0"], conf_dir())
 
 

@@ -20,8 +20,11 @@ def refuse_null(words: Iterable[str], conf: Path) -> None:
     for word in words:
         group, _, options = word.partition("=")
         if group and "null" in options.split(",") and (conf / group).is_dir():
-            without = f"{group}=none" if (conf / group / "none.yaml").exists() else f"~{group}"
-            raise ValueError(f"{group}=null: a group takes the name of an option; without one write {without}")
+            names = sorted(file.stem for file in (conf / group).glob("*.yaml"))
+            optional = f"- {group}: null" in (conf / "train.yaml").read_text()
+            without = f"without one write {group}=none" if "none" in names else f"without one write ~{group}"
+            remedy = without if optional or "none" in names else f"expected one of {', '.join(names)}"
+            raise ValueError(f"{group}=null: a group takes the name of an option; {remedy}")
 
 
 def refuse_misplaced(cfg: DictConfig, groups: Iterable[str]) -> None:
