@@ -2,17 +2,18 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from prunelab.channels.bracket import Candidate, bracket
 from prunelab.channels.cost_model import CostModel
 from prunelab.channels.rounding import Rounding
-from prunelab.channels.steps import PRECISION, TOLERANCE, Steps
+from prunelab.channels.steps import TOLERANCE, Steps
 from prunelab.channels.stopwatch import NOISE, Stopwatch
 from prunelab.channels.units import prunable_structure
 from prunelab.core.allocation import Allocation
@@ -25,15 +26,6 @@ log = logging.getLogger(__name__)
 UNITS = ("units", "filters")
 KINDS = (*UNITS, "params", "macs", "bops", "latency")
 NEAR = 1e-3  # a rate not met within this takes units of groups that the allocation leaves whole
-TRIES = 60  # rates; exact costs take some twenty
-
-
-class Candidate(NamedTuple):
-    """The masks of an allocation at a rate of units, and the fraction of the cost that they remove."""
-
-    inner: float
-    keep: Masks
-    removed: float
 
 
 @dataclass(frozen=True)
@@ -240,7 +232,7 @@ class Budget:
 
         assert self._costs
         best = {name: _best(score) for name, score in units.items()}
-        below, above = self._bracket(candidate, candidate(0.0), Candidate(1.0, best, self._removed(best)), rate)
+        below, above = bracket(candidate, candidate(0.0), Candidate(1.0, best, self._removed(best)), rate)
         nearest = min(below, above, key=lambda trial: abs(rate - trial.removed))
         touched, steps = _touched(above.keep), Steps(self._costs)
         keep, removed = steps.adjust(nearest.keep, units, rate, touched)
@@ -249,31 +241,6 @@ class Budget:
         if abs(rate - removed) > TOLERANCE:
             self._warn(removed, rate, "these units")
         return keep
-
-    def _bracket(
-        self, candidate: Callable[[float], Candidate], below: Candidate, above: Candidate, rate: float
-    ) -> tuple[Candidate, Candidate]:
-        """The nearest candidates that remove less than `rate`, and as much or more.
-
-        By the Illinois method (Dowell & Jarratt 1971), every third time by bisection, as masks change in steps.
-        """
-        step = 0.5 / sum(kept.numel() for kept in below.keep.values())
-        high, lack, excess, last = above.inner, rate - below.removed, above.removed - rate, 0
-        for i in range(TRIES):
-            if high - below.inner < step or min(rate - below.removed, above.removed - rate) < PRECISION:
-                break
-            share = 0.5 if i % 3 == 2 else lack / (lack + excess)
-            try:
-                trial = candidate(below.inner + share * (high - below.inner))
-            except ValueError:  # more than the allocation allows; its scores were checked at rate 0
-                high = below.inner + share * (high - below.inner)
-                continue
-            if trial.removed < rate:
-                below, lack, excess, last = trial, rate - trial.removed, excess / 2 if last < 0 else excess, -1
-            else:
-                above, high, excess = trial, trial.inner, trial.removed - rate
-                lack, last = lack / 2 if last > 0 else lack, 1
-        return below, above
 
     def _round(self, allocation: Allocation, units: Scores, rate: float, keep: Masks, last: bool) -> Masks:
         """Before the last pruning the next larger widths, then the nearest, which go to the rate by steps."""

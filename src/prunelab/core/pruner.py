@@ -14,7 +14,7 @@ from prunelab.core.context import Average, Context, Draw, Loss
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
 from prunelab.core.network.living_norms import take_notice
-from prunelab.core.network.masked_parameters import MaskedParameters
+from prunelab.core.network.masked_parameters import MaskedParameters, check_masks
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.parts import check_parts
@@ -277,10 +277,7 @@ class Pruner:
         """
         assert self._net is not None
         units = state["keep"] if state["removed"] else self.units()
-        for name, kept in state["keep"].items():
-            if name not in units or units[name].shape != kept.shape:
-                shape = tuple(units[name].shape) if name in units else "no such units, or frozen"
-                raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
+        check_masks(state["keep"], units)
         self.rate, self.attained = state["rate"], state["attained"]
         self.rounded = state.get("rounded", {})  # absent until 0.2.0
         self._regrown = state["regrown"]

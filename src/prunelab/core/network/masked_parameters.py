@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.types import Masks
+from prunelab.core.types import Masks, Scores
 
 
 class MaskedParameters:
@@ -60,3 +60,11 @@ def _multiply(tensors: list[Tensor], factors: list[Tensor]) -> None:
     if tensors:
         with torch.no_grad():
             torch._foreach_mul_(tensors, factors)
+
+
+def check_masks(masks: Masks, units: Scores) -> None:
+    """Raises ValueError for a saved mask by unit that does not fit the units of a network."""
+    for name, kept in masks.items():
+        if name not in units or units[name].shape != kept.shape:
+            shape = tuple(units[name].shape) if name in units else "no such units, or frozen"
+            raise ValueError(f"mask {name} {tuple(kept.shape)} does not fit this network: {shape}")
