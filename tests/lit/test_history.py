@@ -103,7 +103,10 @@ def test_divergence_ends_the_training_and_names_the_metric(value: float, clock: 
 def test_an_evaluation_without_training_is_epoch_0(clock: Clock) -> None:
     history = History()
     history.setup(trainer(), Module(), "validate")
-    clock.now += 4
+    clock.now, clock.cpu = clock.now + 4, clock.cpu + 3
     history.on_validation_epoch_end(trainer(), Module())
     history.on_validation_end(trainer(), Module())
-    assert history.epochs[0] | {"epoch": 0, "step": 0, "sparsity": 0.0, "seconds": 4.0} == history.epochs[0]
+    assert (
+        history.epochs[0] | {"epoch": 0, "step": 0, "sparsity": 0.0, "seconds": 4.0, "cpu_seconds": 3.0}
+        == history.epochs[0]
+    )

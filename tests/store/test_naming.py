@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from prunelab.store.naming import parts, told_apart
+from prunelab.store.naming import parts, short_names
 
 A, B = Path("study/a"), Path("study/b")
 
 
 def test_names_keep_what_differs_in_the_order_of_folders_and_what_is_shared_is_said_once() -> None:
     jobs = {A: ["data=shapes", "seed=0", "rate=0.2", "prune=usp"], B: ["data=shapes", "seed=1", "rate=0.2", "prune=sp"]}
-    assert told_apart(jobs) == (["data=shapes", "rate=0.2"], {A: "prune=usp seed=0", B: "prune=sp seed=1"})
+    assert short_names(jobs) == (["data=shapes", "rate=0.2"], {A: "prune=usp seed=0", B: "prune=sp seed=1"})
 
 
 def test_a_folder_is_parted_at_the_commas_outside_lists() -> None:
@@ -19,11 +19,11 @@ def test_a_folder_is_parted_at_the_commas_outside_lists() -> None:
 
 
 def test_one_job_has_its_whole_name() -> None:
-    assert told_apart({A: ["x=1", "y=2"]}) == ([], {A: "x=1 y=2"})
-    assert told_apart({}) == ([], {})
+    assert short_names({A: ["x=1", "y=2"]}) == ([], {A: "x=1 y=2"})
+    assert short_names({}) == ([], {})
 
 
 def test_names_are_those_of_folders_where_one_would_be_empty_or_two_alike() -> None:
-    assert told_apart({A: ["x=1"], B: ["x=1", "y=2"]}) == ([], {A: "a", B: "b"})
-    assert told_apart({A: ["x=1"], B: ["x=1"]}) == ([], {A: "a", B: "b"})
-    assert told_apart({A: []}) == ([], {A: "a"})
+    assert short_names({A: ["x=1"], B: ["x=1", "y=2"]}) == ([], {A: "a", B: "b"})
+    assert short_names({A: ["x=1"], B: ["x=1"]}) == ([], {A: "a", B: "b"})
+    assert short_names({A: []}) == ([], {A: "a"})

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from prunelab.data.images import Splits
-from prunelab.job.command.mistakes import told_of
+from prunelab.job.command.mistakes import naming_the_job
 from prunelab.job.method import Method
 from prunelab.job.preflight import check_optimizer, preflight
 from prunelab.job.run import assemble, build_module
@@ -33,7 +33,7 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
     kinds: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     every = [job.overrides for job in jobs]
     for job in jobs:
-        with told_of(job.overrides, every):
+        with naming_the_job(job.overrides, every):
             if here:
                 check_devices(job.accelerator, job.devices, job.config["precision"])
             for pruner in Method.of(job).pruners:
@@ -45,12 +45,12 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
         for alike in kinds.values():
             job = max(alike, key=lambda each: each.rate)
             splits = data[_source(job)]
-            with told_of(job.overrides, every):
+            with naming_the_job(job.overrides, every):
                 parts = assemble(job, splits, compiled=False)
                 preflight(job, parts)
             steps = parts.method.schedule_epochs(job.epochs, parts.run.epoch) * parts.run.epoch
             for training in {_training(each): each for each in alike}.values():
-                with told_of(training.overrides, every):
+                with naming_the_job(training.overrides, every):
                     instantiate(training.config["augment"])
                     module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
                     check_optimizer(module, steps)

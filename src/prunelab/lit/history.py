@@ -87,7 +87,8 @@ class History(Checkpoint):
         """Records epoch 0 for a network that is only evaluated, by `trainer.validate`."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             values = {k.replace("/", "_"): float(v) for k, v in trainer.callback_metrics.items() if k in METRICS}
-            self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, "seconds": self._end - self._start}]
+            spent = {"seconds": self._end - self._start, "cpu_seconds": time.process_time() - self._cpu_start}
+            self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, **spent}]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # For a checkpoint that leaves nothing to train. Loggers are closed after fit, and another event file would

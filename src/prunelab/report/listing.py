@@ -15,7 +15,7 @@ from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
 from prunelab.store.folder import RunDir
-from prunelab.store.naming import parts, told_apart
+from prunelab.store.naming import parts, short_names
 from prunelab.store.result import Result
 
 MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # any of them makes a folder a job's
@@ -51,7 +51,7 @@ class Listing:
         table, reasons = terminal_table(COLUMNS, WORDS), []
         for study, entries in groupby(self.entries, key=lambda entry: entry.study):
             jobs = {entry.folder: entry for entry in entries}
-            shared, names = told_apart({folder: parts(folder.name) for folder in jobs})
+            shared, names = short_names({folder: parts(folder.name) for folder in jobs})
             if shared:
                 yield shown(f"{study}: all with {' '.join(shared)}")
             for folder, entry in jobs.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunelab.store.folder import NEXT, RunDir
-from prunelab.store.naming import parts, told_apart
+from prunelab.store.naming import parts, short_names
 from prunelab.store.result import Result, read_without_layers
 
 
@@ -36,7 +36,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
     unusable = []
     with _without_gc():
         outcomes = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
-    names = told_apart({run.folder: parts(run.folder.name) for run in outcomes})[1]
+    names = short_names({run.folder: parts(run.folder.name) for run in outcomes})[1]
     for run in outcomes:
         if isinstance(run, Result):
             first = cells.setdefault((run.job.comparable, run.method, run.job.rate, run.job.seed), run)

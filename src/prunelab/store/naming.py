@@ -38,7 +38,7 @@ def job_folder(
     return f"{beginning(name[:LONGEST], BYTES - len(digest) - 1)}~{digest}"
 
 
-def told_apart(jobs: Mapping[Path, Sequence[str]]) -> tuple[list[str], dict[Path, str]]:
+def short_names(jobs: Mapping[Path, Sequence[str]]) -> tuple[list[str], dict[Path, str]]:
     """What all jobs share, and for each a name of what it has besides: (["seed=0"], {a: "rate=0.2", b: "rate=0.8"}).
 
     `jobs` are the overrides of each, or the `parts` of its folder's name, by its folder. Where names would be empty or

@@ -53,7 +53,7 @@ class GridSweeper(Sweeper):
         except (ValueError, OSError, RuntimeError) as error:
             end_command(error)
         if isinstance(self.launcher, PoolLauncher):
-            self.launcher.said = sweep.names(jobs)[0]
+            self.launcher.shared = sweep.names(jobs)[0]
         todo = sweep.unfinished(jobs)
         with stoppable() as stop:
             returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []

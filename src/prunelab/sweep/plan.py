@@ -18,14 +18,14 @@ from rich.console import Console
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.command.ignored import refuse_choices_of_files
-from prunelab.job.command.mistakes import explain, told_of
+from prunelab.job.command.mistakes import explain, naming_the_job
 from prunelab.job.conf import job_of, yaml_digest
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
 from prunelab.store.identity import overrides_digest
 from prunelab.store.job import Job, differing
-from prunelab.store.naming import told_apart
+from prunelab.store.naming import short_names
 from prunelab.store.signals import Interrupted
 from prunelab.store.weights import weights_content
 from prunelab.sweep.outcomes import SweepSummary
@@ -77,7 +77,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
             continue
         given, overrides = overrides, (*overrides, *_numbered(config, number))
-        with told_of(given, todo):
+        with naming_the_job(given, todo):
             job, folder = composed(overrides, loader, config)
             check_launcher(job.devices, config.hydra)
         planned = PlannedJob(overrides, folder, job)
@@ -99,7 +99,7 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
 
 def names(jobs: Iterable[PlannedJob]) -> tuple[list[str], dict[Path, str]]:
     """What all jobs of a sweep share, and a name of each that leaves it out."""
-    return told_apart({job.folder.path: filter_overrides(job.overrides) for job in jobs})
+    return short_names({job.folder.path: filter_overrides(job.overrides) for job in jobs})
 
 
 def _numbered(config: DictConfig, number: int) -> list[str]:

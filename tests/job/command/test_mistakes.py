@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.command.help import help_text
-from prunelab.job.command.mistakes import explain, told_of
+from prunelab.job.command.mistakes import explain, naming_the_job
 from prunelab.job.command.unread import refuse_null
 from prunelab.job.conf import conf_dir
 
@@ -128,9 +128,9 @@ def test_null_for_a_group_says_how_to_go_without() -> None:
 
 def test_what_goes_wrong_in_one_of_several_jobs_names_it_unless_it_does_already() -> None:
     jobs = [["data=shapes", "rate=0.5", "seed=0"], ["data=shapes", "rate=9", "seed=0"]]
-    with pytest.raises(ValueError, match=r"^batch too large \(job rate=9\)$"), told_of(jobs[1], jobs):
+    with pytest.raises(ValueError, match=r"^batch too large \(job rate=9\)$"), naming_the_job(jobs[1], jobs):
         raise OSError("batch too large")
-    with pytest.raises(ValueError, match="^rate=9: expected less$"), told_of(jobs[1], jobs):
+    with pytest.raises(ValueError, match="^rate=9: expected less$"), naming_the_job(jobs[1], jobs):
         raise ValueError("rate=9: expected less")
-    with pytest.raises(OSError, match="^no file$"), told_of(jobs[1], jobs[1:]):
+    with pytest.raises(OSError, match="^no file$"), naming_the_job(jobs[1], jobs[1:]):
         raise OSError("no file")

@@ -17,7 +17,7 @@ def test_a_job_that_ends_is_named_without_what_the_sweep_has_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     launcher = PoolLauncher()
-    launcher.said = ["data=shapes", "epochs=1"]
+    launcher.shared = ["data=shapes", "epochs=1"]
     name = launcher._name(["data=shapes", "rate=0.2", "prune=usp", "epochs=1", "hydra.sweep.subdir=run0"])
     pool = Pool(DeviceSlots(["cpu"], 1), StopRequest())
     pool.done = [Task(lambda _: [], lambda: RunDir(tmp_path), name=name, status=0, seconds=7)]

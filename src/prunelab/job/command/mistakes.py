@@ -42,7 +42,7 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
 
 
 @contextmanager
-def told_of(overrides: Sequence[str], jobs: Iterable[Sequence[str]]) -> Iterator[None]:
+def naming_the_job(overrides: Sequence[str], jobs: Iterable[Sequence[str]]) -> Iterator[None]:
     """Adds to what goes wrong inside which of the `jobs` it is, by the overrides that not all have."""
     try:
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.report.groups import is_named
-from prunelab.store.naming import told_apart
+from prunelab.store.naming import short_names
 from prunelab.store.result import BATCH, Cost, Result
 
 DIGITS = 6  # significant, of a measured number
@@ -39,7 +39,7 @@ class Numbered:
 def compact(results: Sequence[Result]) -> dict[str, Any]:
     """For JSON. Rows refer to `texts` and `costs` by number; `quoted` holds the texts that a shell needs quoted."""
     texts, costs = Numbered(), Numbered()
-    common, labels = told_apart({r.folder: r.job.overrides for r in results})
+    common, labels = short_names({r.folder: r.job.overrides for r in results})
     columns: dict[str, Callable[[Result], Any]] = {
         "job": lambda r: r.folder.name,
         "label": lambda r: labels[r.folder],

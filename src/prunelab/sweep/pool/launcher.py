@@ -40,7 +40,7 @@ class PoolLauncher(Launcher):
 
     def __init__(self, devices: Any = "auto", jobs: int = 1) -> None:
         self.devices, self.jobs = devices, jobs
-        self.said: Collection[str] = ()  # overrides that all jobs share, which the sweeper has said
+        self.shared: Collection[str] = ()  # overrides that all jobs share, which the sweeper has said
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -126,7 +126,7 @@ class PoolLauncher(Launcher):
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
 
     def _name(self, overrides: list[str]) -> str:
-        return short_name(filter_overrides(overrides), self.said)
+        return short_name(filter_overrides(overrides), self.shared)
 
     def _folder(self, overrides: list[str]) -> RunDir:
         return folder_of(overrides, self.hydra_context.config_loader, self.config)

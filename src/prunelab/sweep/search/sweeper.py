@@ -63,7 +63,7 @@ class OptunaSweeper(Sweeper):
                 lock.enter_context(held(folder / ".search.lock"))
                 trials = self._opened(folder / "search.log", space)
             if isinstance(self.launcher, PoolLauncher):
-                self.launcher.said = space.fixed
+                self.launcher.shared = space.fixed
             if space.fixed:
                 log.info("all with %s", " ".join(space.fixed))
             while batch := trials.next(space.searched, self.n_trials, self.jobs, self.seed):

@@ -20,7 +20,7 @@ from typing import Any
 from prunelab.store.folder import RunDir
 from prunelab.store.json_file import write_json
 from prunelab.store.lock import BEAT, Busy, held, holder
-from prunelab.store.naming import parts, told_apart
+from prunelab.store.naming import parts, short_names
 from prunelab.store.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
     being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs once why jobs are held
     or cannot start.
     """
-    _, name = told_apart({run.path: parts(run.path.name) for run in jobs.values()})
+    _, name = short_names({run.path: parts(run.path.name) for run in jobs.values()})
     left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
     stuck: dict[SlurmJobId, str] = {}
     while not stop:
