@@ -10,6 +10,7 @@ def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
 
 def test_a_key_is_left_out_by_its_whole_name() -> None:
     assert not changes_result("data.root")
+    assert not changes_result("data.md5")
     assert not changes_result("logger.save_dir")
     assert changes_result("data.root_of_all")
     assert changes_result("names")

@@ -16,7 +16,7 @@ from prunelab.store.renamed import identity_of_class
 # is a bundle of overrides that names its own study.
 NOT_RESULT = (
     "name", "experiment", "scale", "logger", "parents", "every", "rerun", "hydra",
-    "data.root", "data.cache", "data.url",
+    "data.root", "data.cache", "data.url", "data.md5",  # which images these lead to is in data.fingerprint
     "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
 # With prune, what a study varies.

@@ -1,4 +1,4 @@
-"""Reading the CIFAR-10 archive; of any other, nothing is unpickled."""
+"""Reading the CIFAR-10 archive; of any other, torchvision unpickles nothing."""
 
 import os
 import pickle
