@@ -1,5 +1,6 @@
 """Sparsity by layer and over time: each cell holds the number of the result files."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def test_the_heat_map_has_a_cell_for_each_layer_and_epoch(add: Add) -> None:
     assert len(cells) == len(rows) == 20
     assert cells["conv", 5] == pytest.approx(0.2)
     assert cells["fc", 1] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 12])
+def test_the_heat_map_labels_each_epoch_of_a_short_run_once(add: Add, last: int) -> None:
+    rows = [{"epoch": e, "step": e, "test_acc": 0.5, "seconds": 1.0, "layers": {"fc": 0.5}} for e in range(1, last + 1)]
+    group = only(add("usp", 0.4, history=rows).parent)
+    labels = re.findall(r">(\d+)</text>", svg(layers.by_time(group, group.results[0])))
+    assert labels == [str(epoch) for epoch in range(1, last + 1)]
 
 
 def test_long_runs_have_no_more_columns_than_can_be_seen(add: Add) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 import altair as alt
 
 from prunelab.report.figures import palette
-from prunelab.report.figures.style import Drawings, Spec, to_spec
+from prunelab.report.figures.style import FEW, Drawings, Spec, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.store.result import Result, read
 
@@ -72,7 +72,8 @@ def by_time(group: Group, result: Result) -> Spec:
         for epoch, removed in curve
         if not (last - epoch) % every
     ]
-    ticks = alt.Axis(tickMinStep=1, format="d", grid=False)
+    values = alt.Undefined if last > FEW else list(range(1, last + 1))  # Vega's are halves, which would show as "1 1 2 2"
+    ticks = alt.Axis(tickMinStep=1, values=values, format="d", grid=False)
     colours = alt.Scale(domain=[0, 1], range=palette.SHADES, interpolate="rgb")
     chart = alt.Chart(alt.NamedData("cells")).encode(
         _layers(list(layers)),

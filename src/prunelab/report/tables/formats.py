@@ -98,7 +98,8 @@ def notes(tables: Sequence[Entry]) -> list[str]:
     devices = sorted({result.device for group, _ in tables for result in group.results})
     return [
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
-        "Change: from rate 0 of the same method, else from the unpruned network (none), seed by seed.",
+        "Change: from rate 0 of the same method, else from the unpruned network (none); at rate 0 from none; seed by "
+        "seed.",
         "Parameters left: non-zero ones. MACs and BOPs: per image, effective (no work for a weight that is 0).",
         "File: model.safetensors, relative to dense safetensors of the unpruned network. Latency: median of a batch of "
         f"128 on {' or '.join(timed) or '?'}, as a share of the unpruned network's, timed in turn with it; noisy on a "

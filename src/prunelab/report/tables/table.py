@@ -23,7 +23,7 @@ class Row:
     accuracy: float
     std: float | None  # sample standard deviation over seeds; None for a single one
     interval: tuple[float, float] | None  # of the mean accuracy, 95 % confidence (report/confidence.py)
-    change: float | None  # from rate 0, over `paired` seeds that both have; None when there are none
+    change: float | None  # from `_unpruned`, over `paired` seeds that both have; None when there are none
     paired: int
     change_interval: tuple[float, float] | None  # of the mean change, 95 % confidence; None for fewer than two pairs
     nonzero: float
@@ -47,7 +47,14 @@ def rows(group: Group) -> list[Row]:
     for result in sorted(group.results, key=lambda r: r.job.seed):
         cells.setdefault((result.method, result.job.rate), []).append(result)
     order = sorted(cells, key=lambda cell: (group.methods.index(cell[0]), cell[1]))
-    return [_row(cells[cell], cells.get((cell[0], 0.0)) or cells.get(("none", 0.0), [])) for cell in order]
+    return [_row(cells[cell], _unpruned(cells, cell)) for cell in order]
+
+
+def _unpruned(cells: Cells, cell: tuple[str, float]) -> list[Result]:
+    """What a cell's change is from: its method at rate 0. That is `none`, as a method may act without pruning."""
+    method, rate = cell
+    own, dense = cells.get((method, 0.0)), cells.get(("none", 0.0))
+    return (own or dense if rate else dense or own) or []
 
 
 def _row(cell: list[Result], unpruned: list[Result]) -> Row:
