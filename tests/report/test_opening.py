@@ -42,6 +42,15 @@ def test_of_a_single_seed_it_says_that_there_is_no_interval(add: Add) -> None:
     )
 
 
+def test_a_change_from_another_network_than_the_one_named_before_it_says_so(add: Add) -> None:
+    """Weights of one bit are binary at rate 0 too."""
+    for method, rate, accuracy in (("none", 0.0, 0.8), ("binary", 0.0, 0.7), ("binary", 0.5, 0.6), ("sp", 0.0, 0.8)):
+        add(method, rate, accuracy=accuracy)
+    [text] = opened(add("sp", 0.8, accuracy=0.5).parent)
+    assert "binary at rate 0.5, which lost 10.00 points from its own rate 0 (n = 1" in text
+    assert "sp at rate 0.8, which lost 30.00 points (n = 1" in text
+
+
 def test_without_an_unpruned_network_no_change_is_claimed(add: Add) -> None:
     [text] = opened(add("usp", 0.5, accuracy=0.5).parent)
     assert "no change is known. Best of 1 pruned cell: usp at rate 0.5, 50.00 % (n = 1, so no interval)." in text

@@ -1,6 +1,6 @@
 """The first sentences of a report: what was studied and what pruning cost, counted from the results."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from prunelab.report.groups import Group, counted
 from prunelab.report.tables.columns import signed
@@ -43,12 +43,14 @@ def _cost(rows: list[Row]) -> str:
         ).strip()
     best = max(compared, key=lambda row: (row.change, row.attained))
     most = max(compared, key=lambda row: (row.attained, row.change))
+    # Methods that are not the network above at their rate 0, as binary weights are not, from which their changes are.
+    own = {row.method for row in rows if dense and not row.rate and row.accuracy != dense.accuracy}
     if len(compared) == 1:
-        return f"{without} {_cell(best)} {_change(best)}."
-    both = f"Best and most pruned of {len(compared)} pruned cells: {_cell(best)}, which {_change(best)}."
+        return f"{without} {_cell(best)} {_change(best, own)}."
+    both = f"Best and most pruned of {len(compared)} pruned cells: {_cell(best)}, which {_change(best, own)}."
     apart = (
-        f"Best of {len(compared)} pruned cells: {_cell(best)}, which {_change(best)}. "
-        f"Most pruned: {_cell(most)}, which {_change(most)}."
+        f"Best of {len(compared)} pruned cells: {_cell(best)}, which {_change(best, own)}. "
+        f"Most pruned: {_cell(most)}, which {_change(most, own)}."
     )
     return f"{without} {both if best is most else apart}"
 
@@ -57,10 +59,11 @@ def _cell(row: Row) -> str:
     return f"{row.method} at rate {row.rate:g}"
 
 
-def _change(row: Row) -> str:
-    """In points, over the seeds that both cells have."""
+def _change(row: Row, own: Container[str]) -> str:
+    """In points, over the seeds that both cells have; from rate 0 of the method if it is one of `own`."""
     points = round(row.change or 0.0, 2)
     what = f"{'lost' if points < 0 else 'gained'} {abs(points):.2f} points" if points else "lost nothing"
+    what += " from its own rate 0" * (row.method in own)
     if row.change_interval is None:
         return f"{what} (n = {row.paired}, so no interval)"
     low, high = row.change_interval
