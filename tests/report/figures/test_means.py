@@ -1,5 +1,6 @@
 """Means over seeds: a line for each method with its interval, and the unpruned network across."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def test_a_rate_near_one_is_not_labelled_one(add: Add) -> None:
     for rate in (0.0, 0.98):
         job = add("usp", rate)
     assert ">0.98</text>" in svg(means.over_rate(only(job.parent)))
+
+
+def test_rates_near_one_stand_apart_beside_the_unpruned_network(add: Add) -> None:
+    """By the logarithm of what is left: 0.9, 0.95 and 0.98 as far from each other as halves of a network are."""
+    add("none", 0.0)
+    for rate in (0.9, 0.95, 0.98):
+        job = add("usp", rate)
+    text = svg(means.over_rate(only(job.parent)))
+    labels = re.findall(r"translate\(([\d.]+),[^>]*>(0(?:\.9\d?)?)</text>", text)
+    places = {label: float(place) for place, label in labels}
+    assert sorted(places) == ["0", "0.9", "0.95", "0.98"]
+    assert places["0.95"] - places["0.9"] > 60
+    assert places["0.98"] > places["0.95"] > places["0.9"] > places["0"]
 
 
 def test_the_band_is_the_interval_of_the_mean(add: Add) -> None:

@@ -9,7 +9,7 @@ import altair as alt
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.costs import BOPS, BYTES, LATENCY, MACS, Cost
 from prunelab.report.figures.series import Point
-from prunelab.report.figures.style import BAND, FEW, Drawings, Spec, accuracy_axis, cost_axis, to_spec
+from prunelab.report.figures.style import BAND, WIDE, Drawings, Spec, accuracy_axis, cost_axis, rate_axis, to_spec
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
@@ -36,12 +36,14 @@ def charts(group: Group) -> Drawings:
 
 def over_rate(group: Group) -> Spec:
     """Accuracy after the last epoch; a dashed line across is that of the unpruned network."""
-    points = series.over(group.results, lambda r: r.job.rate)
-    scale = alt.Scale(nice=False, padding=14, zero=False)
-    rate = alt.X("x:Q", title="rate (fraction of units removed)", scale=scale)
-    if len(group.rates) <= FEW:  # labels are the rates themselves: Vega's default format rounds 0.98 to 1
-        rate = rate.axis(values=group.rates, labelExpr="datum.value", labelOverlap="greedy", labelFlush=False)
-    return _figure(group, points, lambda r: r.job.rate, rate, "rate", "accuracy after the last epoch, over rate", False)
+    log = 1 - group.rates[0] > WIDE * (1 - group.rates[-1])
+
+    def value(result: Result) -> float:
+        return 1 - result.job.rate if log else result.job.rate
+
+    points, rate = series.over(group.results, value), rate_axis("x", group.rates, log)
+    what = "units left" if log else "rate"
+    return _figure(group, points, value, rate, what, "accuracy after the last epoch, over rate", False)
 
 
 def over_cost(group: Group, cost: Cost) -> Spec:

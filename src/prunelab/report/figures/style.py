@@ -11,6 +11,7 @@ import vl_convert
 WIDTH, HEIGHT = 500, 320  # pixels of the plot; with axes and legend the picture is about 640 wide
 BAND: dict[str, Any] = {"fillOpacity": 0.15, "opacity": 1}  # opacity alone makes PNGs take five times as long
 FEW = 12  # points; on longer lines they are not marked
+WIDE = 10  # times the least of what is left: beyond, a linear axis would crowd the small networks
 Spec = dict[str, Any]  # of Vega-Lite
 Rows = list[dict[str, Any]]
 Drawings = dict[str, Callable[[], Spec]]
@@ -44,6 +45,19 @@ def cost_axis(field: str, costs: list[float], title: str, log: bool) -> alt.X:
         ticks = [m * 10**k for k in range(13) for m in (1, 2, 5)]
         axis["values"] = [tick for tick in ticks if min(costs) <= tick <= max(costs)]
     return alt.X(f"{field}:Q", title=title + " (log scale)" * log, scale=scale, axis=axis)
+
+
+def rate_axis(field: str, rates: list[float], log: bool) -> alt.X:
+    """Ascending rates; with `log` the field holds 1 - rate, as from 0.9 to 0.95 half of the network goes."""
+    title = "rate (fraction of units removed)" + ", log scale of what is left" * log
+    kind = {"type": "log", "reverse": True} if log else {"zero": False}
+    x = alt.X(f"{field}:Q", title=title, scale=alt.Scale(nice=False, padding=14, **kind))
+    if not log and len(rates) > FEW:
+        return x
+    # Labels are the rates themselves: Vega's default format rounds 0.98 to 1.
+    values = ([1 - rate for rate in rates] if log else rates) if len(rates) <= FEW else alt.Undefined
+    label = "format(1 - datum.value, '.6~f')" if log else "datum.value"
+    return x.axis(values=values, labelExpr=label, labelOverlap="greedy", labelFlush=False)
 
 
 def to_spec(

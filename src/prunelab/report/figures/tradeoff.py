@@ -8,13 +8,12 @@ import altair as alt
 from prunelab.report.figures import series
 from prunelab.report.figures.costs import BYTES, MACS, PARAMETERS, Cost
 from prunelab.report.figures.means import job
-from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_axis, to_spec
+from prunelab.report.figures.style import WIDE, Drawings, Spec, accuracy_axis, cost_axis, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.report.pareto import pareto_optimal, same_images
 from prunelab.store.result import Result
 
 COSTS = (MACS, PARAMETERS, BYTES)  # not latency: it is noisy, and a front would pick lucky jobs
-WIDE = 10  # times the least cost: beyond, a linear axis would crowd the small networks
 CROWD = 2000  # dominated jobs; of more, an even subset is drawn
 
 
