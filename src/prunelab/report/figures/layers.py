@@ -72,9 +72,7 @@ def by_time(group: Group, result: Result) -> Spec:
         for epoch, removed in curve
         if not (last - epoch) % every
     ]
-    values = (
-        alt.Undefined if last > FEW else list(range(1, last + 1))
-    )  # Vega places halves: "1 1 2 2 3"
+    values = alt.Undefined if last > FEW else list(range(1, last + 1))  # Vega places halves: "1 1 2 2 3"
     ticks = alt.Axis(tickMinStep=1, values=values, format="d", grid=False)
     colours = alt.Scale(domain=[0, 1], range=palette.SHADES, interpolate="rgb")
     chart = alt.Chart(alt.NamedData("cells")).encode(
