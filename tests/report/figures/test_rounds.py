@@ -18,9 +18,27 @@ def test_rounds_are_means_over_seeds(add: Add) -> None:
     add("usp", 0.6)
     group = only(job.parent)
     assert list(rounds.charts(group)) == ["accuracy_by_round-lottery"]
-    spec = rounds.by_round(group, "lottery")
+    spec = rounds.charts(group)["accuracy_by_round-lottery"]()
     rows = values(spec)
     assert [row["x"] for row in rows] == pytest.approx([0, 30, 60])
     assert [row["mean"] for row in rows] == pytest.approx([81, 71, 61])
     assert {row["n"] for row in rows} == {2}
     assert "end of each round: lottery" in svg(spec)
+
+
+def test_methods_stand_side_by_side_at_their_highest_rate(add: Add) -> None:
+    """Tickets and their controls; what several rates add has a figure of its own."""
+    for method, rate in (("lottery", 0.36), ("lottery", 0.96), ("reinit", 0.96)):
+        removed = (0.0, rate / 2, rate)
+        ends = [{"round": k, "sparsity": x, "test_acc": 0.8 - x / 2} for k, x in enumerate(removed)]
+        job = add(method, rate, rounds=ends)
+    group = only(job.parent)
+    drawn = rounds.charts(group)
+    assert list(drawn) == ["accuracy_by_round", "accuracy_by_round-lottery"]
+    spec = drawn["accuracy_by_round"]()
+    assert [(row["line"], row["x"]) for row in values(spec)] == [
+        (method, pytest.approx(left)) for method in ("lottery", "reinit") for left in (100, 52, 4)
+    ]
+    text = svg(spec)
+    for words in ("end of each round, rate 0.96", "units left (%), log scale", ">100</text>", ">5</text>"):
+        assert words in text
