@@ -78,4 +78,4 @@ class Overview:
 
 
 def _hours(hours: float | None) -> str:
-    return "" if hours is None else f"{hours:.1f}"
+    return "" if hours is None else f"{hours:.{1 if hours >= 1 else 2}f}"  # a study of minutes is not 0.0
