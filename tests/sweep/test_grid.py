@@ -25,6 +25,7 @@ def test_sweeps_follow_each_other_and_the_command_line_multiplies_each() -> None
 def test_what_the_command_line_sets_goes_before_the_sweeps_and_no_job_comes_twice() -> None:
     assert jobs([USP], "rate=0.8") == ["prune=usp rate=0.8"]
     assert jobs([USP, SP], "prune=sp", "rate=0.2") == ["prune=sp rate=0.2"]
+    assert jobs([{"data": "shapes", "data.train": 9} | SP], "data=cifar10") == ["prune=sp rate=0.2 data=cifar10"]
 
 
 def test_a_scale_has_values_of_its_own() -> None:

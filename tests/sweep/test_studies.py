@@ -79,6 +79,15 @@ def test_the_list_counts_finished_jobs_and_their_core_hours(tmp_path: Path) -> N
     assert study.left == pytest.approx(37 * 3900 / 7200)
 
 
+def test_a_job_counts_whatever_its_images(tmp_path: Path) -> None:
+    """The smoke scale also says how many; a folder of images has another number."""
+    folder = tmp_path / "exercise-smoke" / "rate=0.2"
+    folder.mkdir(parents=True)
+    asked = ["prune=usp", "rate=0.2", "data=image_folder", "model=resnet8", "epochs=4", "seed=0"]
+    (folder / "result.json").write_text(json.dumps(json.loads(WHOLE.read_text()) | {"overrides": asked}))
+    assert [study.finished for study in studies(tmp_path) if study.name == "exercise"] == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("spent", "shown"),
     [({}, []), ({"cpu_seconds": 60.0}, ["0.02", "0.63"]), ({"cpu_seconds": 3600.0}, ["1.0", "38.0"])],

@@ -80,11 +80,13 @@ def at_scale(scales: Mapping[str, Mapping[str, Any]] | None, scale: str) -> Mapp
 def combinations(
     grids: Iterable[Mapping[str, Any]], arguments: list[str], parser: OverridesParser
 ) -> list[tuple[str, ...]]:
-    """The overrides of each job, once. What `arguments` set goes before the grids."""
+    """The overrides of each job, once. What `arguments` set goes before the grids, with settings inside it: another
+    `data` has no use for `data.train`.
+    """
     typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
     jobs: dict[tuple[str, ...], None] = {}
     for grid in grids:
-        values = [f"{key}={value}" for key, value in grid.items() if key not in typed]
+        values = [f"{key}={value}" for key, value in grid.items() if not {key, key.partition(".")[0]} & typed]
         lists = BasicSweeper.split_arguments(parser.parse_overrides([*values, *arguments]), None)[0]
         jobs |= dict.fromkeys(map(tuple, lists))
     return list(jobs)

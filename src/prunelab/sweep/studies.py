@@ -58,7 +58,7 @@ def _study(file: Path, scale: str, jobs: Iterable[Sequence[str]], folder: Path) 
 
 
 def _without_data(overrides: Iterable[str]) -> frozenset[str]:
-    return frozenset(override for override in overrides if not override.startswith("data="))
+    return frozenset(override for override in overrides if not override.startswith(("data=", "data.")))
 
 
 class Overview:
