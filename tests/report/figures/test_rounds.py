@@ -42,3 +42,5 @@ def test_methods_stand_side_by_side_at_their_highest_rate(add: Add) -> None:
     text = svg(spec)
     for words in ("end of each round, rate 0.96", "units left (%), log scale", ">100</text>", ">5</text>"):
         assert words in text
+    other = only(add("imp", 0.2, rounds=ends).parent)
+    assert "each round, each method at its highest rate" in svg(rounds.charts(other)["accuracy_by_round"]())

@@ -32,8 +32,9 @@ def by_method(group: Group, methods: Mapping[str, Sequence[Result]]) -> Spec:
     highest = {m: max(r.job.rate for r in jobs) for m, jobs in methods.items()}
     lines = {m: [r for r in jobs if r.job.rate == highest[m]] for m, jobs in methods.items()}
     colours, shapes = group.colours.methods(lines)
-    rates = ", ".join(f"{rate:g}" for rate in sorted(set(highest.values())))
-    return _figure(group, "method", lines, colours, shapes, f"Test accuracy at the end of each round, rate {rates}")
+    rates = sorted(set(highest.values()))
+    at = f", rate {rates[0]:g}" if len(rates) == 1 else ", each method at its highest rate"
+    return _figure(group, "method", lines, colours, shapes, f"Test accuracy at the end of each round{at}")
 
 
 def by_rate(group: Group, method: str, jobs: Sequence[Result]) -> Spec:
