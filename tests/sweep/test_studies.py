@@ -25,7 +25,7 @@ ANSWERS = {
     "dynamic": {"accuracy_over_rate"},
     "exercise": {"accuracy_over_rate", "accuracy_over_epochs-sp", "mean_accuracy_over_bops"},
     "five_methods": {"accuracy_over_rate", "pareto_front_over_parameters"},
-    "knee": {"scan-prune_allocation=global", "accuracy_over_rate"},
+    "knee": {"scan-prune_allocation=global~f63ba8", "accuracy_over_rate"},
     "lottery": {"accuracy_by_round", "accuracy_over_rate"},
 }
 
