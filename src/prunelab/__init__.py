@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prunelab.callbacks.scaling_factors import ScalingFactors as ScalingFactors
     from prunelab.callbacks.shrink import Shrink as Shrink
     from prunelab.callbacks.soft_pruning import SoftPruning as SoftPruning
-    from prunelab.callbacks.soft_threshold import SoftThreshold as SoftThreshold
+    from prunelab.callbacks.sparsify import Sparsify as Sparsify
     from prunelab.channels.blocks import Block as Block
     from prunelab.channels.budget import Budget as Budget
     from prunelab.channels.penalties import GroupLasso as GroupLasso
@@ -76,7 +76,7 @@ HOMES = {
     "Sensitivity": "prunelab.callbacks.analysis.sensitivity",
     "Shrink": "prunelab.callbacks.shrink",
     "SoftPruning": "prunelab.callbacks.soft_pruning",
-    "SoftThreshold": "prunelab.callbacks.soft_threshold",
+    "Sparsify": "prunelab.callbacks.sparsify",
     "Block": "prunelab.channels.blocks",
     "Budget": "prunelab.channels.budget",
     "GroupLasso": "prunelab.channels.penalties",

@@ -27,3 +27,10 @@ def test_a_key_that_was_added_later_leaves_earlier_jobs_as_they_were() -> None:
     before = {"data": {"val": 5000}, "rate": 0.5}
     assert flat({"data": {"val": 5000, "size": None}, "rate": 0.5}) == flat(before)
     assert flat({"data": {"val": 5000, "size": 64}, "rate": 0.5}) != flat(before)
+
+
+def test_a_callback_that_was_added_later_and_does_nothing_leaves_earlier_jobs_as_they_were() -> None:
+    sparsify = {"_target_": "prunelab.callbacks.sparsify.Sparsify", "l1": 0.0, "threshold": 0.0}
+    before = {"prune": {"shrink": {"_target_": "prunelab.callbacks.shrink.Shrink"}}}
+    assert flat({"prune": {**before["prune"], "sparsify": sparsify}}) == flat(before)
+    assert flat({"prune": {**before["prune"], "sparsify": sparsify | {"l1": 0.1}}})["prune.sparsify.l1"] == 0.1

@@ -9,7 +9,7 @@ from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scaling_factors import ScalingFactors
 from prunelab.callbacks.shrink import Shrink
 from prunelab.callbacks.soft_pruning import SoftPruning
-from prunelab.callbacks.soft_threshold import SoftThreshold
+from prunelab.callbacks.sparsify import Sparsify
 
 __all__ = [
     "Binarize",
@@ -21,5 +21,5 @@ __all__ = [
     "Sensitivity",
     "Shrink",
     "SoftPruning",
-    "SoftThreshold",
+    "Sparsify",
 ]

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunelab.channels.groups import CUTS, Cut, Groups, filters
 from prunelab.core.granularity import Granularity
+from prunelab.core.numbers.soft_threshold import soft_threshold_
 from prunelab.core.penalty import Penalty, Reach, Travel
 
 Over = Literal["filters", "channels", "shapes", "depth"]
@@ -80,10 +81,7 @@ class ScaleL1(Penalty):
     def after_step(self, rates: Mapping[str, float]) -> None:
         if not self.proximal:
             return
-        scales, most = self._scales, list(torch._foreach_mul(self.pulled, [rates[name] for name in self.params]))
-        within = list(torch._foreach_maximum(scales, list(torch._foreach_neg(most))))
-        torch._foreach_minimum_(within, most)
-        torch._foreach_sub_(scales, within)  # s - clip(s, -t, t): exactly 0 where |s| <= t
+        soft_threshold_(self._scales, list(torch._foreach_mul(self.pulled, [rates[name] for name in self.params])))
 
     @property
     def _scales(self) -> list[Tensor]:

@@ -22,7 +22,11 @@ NOT_RESULT = (
 # With prune, what a study varies.
 METHOD = ("rate", "rates", "seed", "rounds", "rewind", "retrain", "round_to", "distill")
 # Values that older jobs do not have, whose results are those of these.
-SINCE = {"round_to": 1, "prune.pruning.pruner.budget.round_to": 1, "data.size": None, "prune.binarize.start": 0}
+SINCE = {
+    "round_to": 1, "prune.pruning.pruner.budget.round_to": 1, "data.size": None, "prune.binarize.start": 0,
+    "prune.sparsify._target_": "prunelab.callbacks.sparsify.Sparsify", "prune.sparsify.l1": 0,
+    "prune.sparsify.threshold": 0,
+}  # fmt: skip
 CHECKOUT = Path(__file__).parents[3] / "conf"
 
 
