@@ -73,8 +73,7 @@ def test_one_job_of_a_study_is_given_its_scale_too(tmp_path: Path) -> None:
     """Of several sweeps the one counts that the command comes nearest to."""
     typed = ["experiment=exercise", "scale=smoke", "prune=sp", "rate=0.2"]
     compose_job(typed, tmp_path)
-    values = "data, data.train, data.test, model, epochs, seed"
-    with pytest.raises(ValueError, match=f"^{values}: a file sweeps over it; add -m"):
+    with pytest.raises(ValueError, match=r"^data, model, epochs, seed: a file sweeps over it; add -m"):
         refuse_sweep_settings(HydraConfig.get())
     compose_job([*typed, "data=shapes", "model=resnet8", "epochs=4", "seed=0"], tmp_path)
     refuse_sweep_settings(HydraConfig.get())
