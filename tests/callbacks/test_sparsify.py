@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab
-from prunelab.callbacks import Pruning, Rewind, Shrink, Sparsify
+from prunelab.callbacks import Binarize, Pruning, Rewind, Shrink, Sparsify
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
@@ -36,18 +36,21 @@ class Slope(L.LightningModule):
     Four steps of SGD at 0.1, 0.05, 0.025 and 0.0125.
     """
 
-    def __init__(self, momentum: float = 0.0) -> None:
+    def __init__(self, momentum: float = 0.0, lr: float | None = 0.1) -> None:
         super().__init__()
         self.layer, self.norm = nn.Linear(4, 1), nn.BatchNorm1d(1)
         self.layer.weight.data = torch.tensor([[1.0, -0.4, 0.2, 0.05]])
         self.layer.bias.data = torch.tensor([0.03])
-        self.momentum = momentum
+        self.momentum, self.lr = momentum, lr
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         return 0.5 * self.layer.weight[0, 0] + 0 * sum(p.sum() for p in self.parameters())
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=self.momentum)
+        if self.lr is None:  # as of optimizers that find steps of their own
+            optimizer.param_groups[0]["lr"] = None
+            return optimizer
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -195,7 +198,7 @@ def test_the_log_counts_zeros_and_names_layers_without_weights(fit: Fit, caplog:
         return [r.getMessage() for r in caplog.records if r.name == "prunelab.callbacks.sparsify"]
 
     trainer = fit([pruning(), Sparsify(threshold=0.3)], Slope())
-    assert said() == ["2 of 4 weights are 0, 1 of them by threshold=0.3"]
+    assert said() == ["2 of the 4 weights left are 0, 1 of them by threshold=0.3"]
     assert trainer.callback_metrics["weights/zero"] == 0.5
     caplog.clear()
     fit([pruning(), Sparsify(threshold=9)], Slope())
@@ -208,6 +211,35 @@ def test_the_log_counts_zeros_and_names_layers_without_weights(fit: Fit, caplog:
 
     fit([pruning(), Sparsify(threshold=0.3), Stop()], Slope())
     assert said() == ["training ended before its last step: no weight was set to 0 by threshold=0.3"]
+    caplog.clear()
+    fit([pruning(), Sparsify(l1=0.3), Stop()], Slope())
+    assert said() == []
+
+
+def test_what_the_optimizer_does_not_train_is_left_alone(fit: Fit) -> None:
+    """A layer that it has not, and one that is frozen when all is pruned, which was in the second of four steps."""
+
+    class Freeze(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: object) -> None:
+            if trainer.global_step == 3:
+                module.layer.requires_grad_(False)
+
+    class Beside(Slope):
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = nn.Linear(4, 1)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD([*self.layer.parameters(), *self.norm.parameters()], 0.1)
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return 0 * (sum(p.sum() for p in self.parameters()) + torch.zeros(1, requires_grad=True))
+
+    module = Beside()
+    other = module.other.weight.detach().clone()
+    fit([pruning(), Sparsify(l1=0.5, threshold=0.9), Freeze()], module)
+    assert int((module.other.weight == other).sum()) == 3  # and the one that was pruned
+    assert module.layer.weight[0, 0].item() == pytest.approx(0.95)
 
 
 def test_what_does_not_fit_is_refused_before_training(fit: Fit, composed: Callable[..., Any]) -> None:
@@ -221,6 +253,14 @@ def test_what_does_not_fit_is_refused_before_training(fit: Fit, composed: Callab
         fit([Sparsify(l1=0.1)], Slope())
     with pytest.raises(ValueError, match="EMAWeightAveraging beside Sparsify, whose copy has no zeros: leave out one"):
         fit([pruning(), Sparsify(l1=0.1), EMAWeightAveraging()], Slope())
+    with pytest.raises(ValueError, match="Binarize beside Sparsify: .* leave out one of them"):
+        fit([pruning(), Sparsify(threshold=0.1), Binarize()], Slope())
+    with pytest.raises(ValueError, match=r"^l1=0\.1: SGD has no learning rate to go with; use l1=0$"):
+        fit([pruning(), Sparsify(l1=0.1)], Slope(lr=None))
+    with pytest.raises(
+        ValueError, match=r"^l1=0\.1: its steps are lost in 16 bits, as of layer\.weight; use bf16-mixed"
+    ):
+        fit([pruning(), Sparsify(l1=0.1)], Slope().to(torch.bfloat16))
     with pytest.raises(ValueError, match=r"prune\.sparsify has settings, but neither prune= nor retrain= adds this"):
         job_from(composed("prune=gmp", "rate=0.5", "+prune.sparsify.l1=0.1"))
 

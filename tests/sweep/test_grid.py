@@ -26,6 +26,8 @@ def test_what_the_command_line_sets_goes_before_the_sweeps_and_no_job_comes_twic
     assert jobs([USP], "rate=0.8") == ["prune=usp rate=0.8"]
     assert jobs([USP, SP], "prune=sp", "rate=0.2") == ["prune=sp rate=0.2"]
     assert jobs([{"data": "shapes", "data.train": 9} | SP], "data=cifar10") == ["prune=sp rate=0.2 data=cifar10"]
+    assert jobs([USP | {"rate": 0, "prune.x": 1}], "prune=usp") == ["rate=0 prune.x=1 prune=usp"]
+    assert jobs([SP | {"optim.batch_size": 8}], "optim=sgd") == ["prune=sp rate=0.2 optim.batch_size=8 optim=sgd"]
 
 
 def test_a_scale_has_values_of_its_own() -> None:

@@ -40,7 +40,7 @@ class Shrink(L.Callback):
     difference ends the training in EquivalenceError; it is rehearsed on a copy, with random inputs, before the first
     step. So is a training step, where layers are used outside of forward. Images are found in batches of any form by
     the shapes of the example; where there are none, inputs are random, and the log says so. Checkpoints from before and
-    after resume. Listed last among the callbacks of a method, beside one Pruning callback whose units can be removed;
+    after resume. Listed after the others that prune, beside one Pruning callback whose units can be removed;
     anything else is a ValueError before training. On several devices the network becomes small when training ends, as
     DistributedDataParallel cannot follow.
     """

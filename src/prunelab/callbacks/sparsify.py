@@ -11,8 +11,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.averages import refuse_averages
-from prunelab.callbacks.neighbours import only
+from prunelab.callbacks.binarize import Binarize
+from prunelab.callbacks.neighbours import of_kind, only
 from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import progress, steps_done
 from prunelab.core.network.masked_parameters import MaskedParameters
 from prunelab.core.network.prunable import prunable_weights
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 class Sparsify(L.Callback):
     """After the last pruning adds `l1` * sum |w| to the loss; after the last step sets each |w| < `threshold` to 0.
 
-    w are the prunable weights but those that the Pruning callback skips, also of a network that Shrink has made small.
+    w are the prunable weights that the optimizer has but those that the Pruning callback skips, also of a network that
+    Shrink has made small.
     The L1 term is a proximal step behind the optimizer's: each |w| falls by lr * l1 with the plain learning rate of
     that step, whatever the optimizer, and stops at exactly 0, from where it may come back. The threshold comes before
     the last evaluation and checkpoint, which have the zeros; so has the optimizer's state. A layer that is all 0 then
@@ -33,8 +36,9 @@ class Sparsify(L.Callback):
     on. It has no state: the masks say when the last pruning was, the step when training ends.
 
     Logs `weights/zero` each epoch from the last pruning on: the fraction of these weights that are exactly 0.
-    Raises ValueError for a negative number, without a Pruning callback, and beside averaged weights (EMA); warns where
-    training ends before its last step.
+    Raises ValueError for a negative number; before training without a Pruning callback, beside averaged weights (EMA),
+    Binarize and a fused optimizer under 16-mixed, and for an L1 term without a learning rate or on weights of 16 bits.
+    Warns where training ends before its last step, as then nothing meets the threshold.
     """
 
     def __init__(self, l1: float = 0.0, threshold: float = 0.0) -> None:
@@ -53,7 +57,10 @@ class Sparsify(L.Callback):
         if self._final == 0 or self.l1 == self.threshold == 0:
             return
         refuse_averages(trainer, self, "whose copy has no zeros")
-        self._weights = prunable_weights(pl_module, pruner.skip)
+        check_unscaled(trainer, "an L1 term")
+        if of_kind(trainer, Binarize):
+            raise ValueError("Binarize beside Sparsify: weights of one bit have no zeros; leave out one of them")
+        self._weights = self._trained(prunable_weights(pl_module, pruner.skip), trainer.optimizers[0])
         # Behind the optimizer's step and before any on_train_batch_end, as Pruning's zeros.
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._pull(trainer, optimizer))
 
@@ -62,6 +69,18 @@ class Sparsify(L.Callback):
         if pruning is None:
             raise ValueError("Sparsify works beside one Pruning callback, there is none: add it")
         return pruning.pruner
+
+    def _trained(self, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+        """Those that the optimizer has. Raises ValueError where the L1 term would have no effect on one."""
+        rates = {id(p): group.get("lr") for group in optimizer.param_groups for p in group["params"]}
+        if self.l1 and None in rates.values():
+            raise ValueError(f"l1={self.l1:g}: {type(optimizer).__name__} has no learning rate to go with; use l1=0")
+        trained = {name: w for name, w in weights.items() if id(w) in rates}
+        if self.l1 and (half := [name for name, w in trained.items() if w.dtype in (torch.float16, torch.bfloat16)]):
+            raise ValueError(
+                f"l1={self.l1:g}: its steps are lost in 16 bits, as of {half[0]}; use bf16-mixed or 32-true"
+            )
+        return trained
 
     def _acts(self, trainer: L.Trainer) -> bool:
         """Whether the last pruning is done."""
@@ -72,7 +91,7 @@ class Sparsify(L.Callback):
             return
         chosen = {id(w) for w in self._weights.values()}
         for group in optimizer.param_groups:
-            weights = [p.detach() for p in group["params"] if id(p) in chosen]
+            weights = [p.detach() for p in group["params"] if id(p) in chosen and p.requires_grad]
             soft_threshold_(weights, float(group["lr"]) * self.l1)
 
     def on_train_batch_end(
@@ -88,7 +107,9 @@ class Sparsify(L.Callback):
         small.adopt({name: ~(w.detach().abs() < self.threshold) for name, w in weights.items()})  # NaN stays
         small.zero(optimizer)
         zeros = _zeros(weights)
-        log.info("%d of %d weights are 0, %d of them by threshold=%g", zeros, of, zeros - before, self.threshold)
+        log.info(
+            "%d of the %d weights left are 0, %d of them by threshold=%g", zeros, of, zeros - before, self.threshold
+        )
         if empty := [name for name, w in weights.items() if not w.any()]:
             log.warning("all weights are 0: %s; lower l1=%g or threshold", ", ".join(empty), self.l1)
 
@@ -104,7 +125,7 @@ class Sparsify(L.Callback):
             pl_module.log("weights/zero", share, rank_zero_only=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._acts(trainer) and not _is_over(trainer):
+        if self.threshold and self._acts(trainer) and not _is_over(trainer):
             log.warning("training ended before its last step: no weight was set to 0 by threshold=%g", self.threshold)
         self._stop()
 

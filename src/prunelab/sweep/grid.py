@@ -80,13 +80,19 @@ def at_scale(scales: Mapping[str, Mapping[str, Any]] | None, scale: str) -> Mapp
 def combinations(
     grids: Iterable[Mapping[str, Any]], arguments: list[str], parser: OverridesParser
 ) -> list[tuple[str, ...]]:
-    """The overrides of each job, once. What `arguments` set goes before the grids, with settings inside it: another
-    `data` has no use for `data.train`.
-    """
-    typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
+    """The overrides of each job, once. What `arguments` set goes before the grids."""
+    typed = {o.key_or_group: str(o.input_line).partition("=")[2] for o in parser.parse_overrides(arguments)}
     jobs: dict[tuple[str, ...], None] = {}
     for grid in grids:
-        values = [f"{key}={value}" for key, value in grid.items() if not {key, key.partition(".")[0]} & typed]
+        values = [
+            f"{key}={value}" for key, value in grid.items() if key not in typed and not _homeless(key, grid, typed)
+        ]
         lists = BasicSweeper.split_arguments(parser.parse_overrides([*values, *arguments]), None)[0]
         jobs |= dict.fromkeys(map(tuple, lists))
     return list(jobs)
+
+
+def _homeless(key: str, grid: Mapping[str, Any], typed: Mapping[str, str]) -> bool:
+    """Whether it is a setting inside of what `typed` replaces: another `data` has no use for `data.train`."""
+    group = key.partition(".")[0]
+    return key != group in grid.keys() & typed and not {*typed[group].split(",")} <= {*str(grid[group]).split(",")}

@@ -119,10 +119,16 @@ def test_an_archive_of_ones_own_has_the_checksum_that_was_given(
 ) -> None:
     path, cache = write_archive(members), str(tmp_path / "cache")
     wrong = f"MD5 {md5(path)}, expected {'0' * 32}"
-    with pytest.raises(RuntimeError, match=rf"{path}: {wrong}: truncated or a different file"):
+    with pytest.raises(RuntimeError, match=rf"{path}: {wrong}: truncated or .*, or if it .* data.md5={md5(path)}$"):
         CIFAR10(str(path.parent), NOWHERE, "0" * 32, cache=cache).check()
     with pytest.raises(RuntimeError, match=rf"{path.as_uri()}: {wrong}; the download was removed"):
         CIFAR10(url=path.as_uri(), md5="0" * 32, cache=cache).load()
+
+
+def test_an_archive_of_ones_own_is_not_looked_for_where_the_published_one_is(tmp_path: Path) -> None:
+    missing = f"{tmp_path}/cifar-10-python.tar.gz: no such file, and data.md5={'0' * 32} is not that of the archive at"
+    with pytest.raises(RuntimeError, match=f"^{missing} .*; put yours there, or give data.url=$"):
+        CIFAR10(str(tmp_path), md5="0" * 32, cache=str(tmp_path)).check()
 
 
 @pytest.mark.parametrize("given", [MD5[:-1], MD5 + "0", MD5.upper(), "g" * 32, MD5 + "\n", "", None, 10**31])

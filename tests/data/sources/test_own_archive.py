@@ -214,3 +214,12 @@ def test_a_bomb_is_read_no_further_than_the_bound(tmp_path: Path, monkeypatch: p
         read_own_archive(path)
     assert max(read) <= largest
     assert archive / 2 < sum(read) <= archive
+
+
+def test_an_archive_of_many_empty_members_is_read_no_further_than_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "own.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for i in range(own_archive.MEMBERS + 1):
+            tar.addfile(tarfile.TarInfo(f"empty{i}"))
+    with pytest.raises(RuntimeError, match="more than 1,000 members"):
+        read_own_archive(path)

@@ -14,6 +14,7 @@ from prunelab.data.sources.own_archive import read_own_archive
 from prunelab.data.sources.source import Source
 
 MD5 = "c58f30108f718f92721af3b95e74349a"  # of the archive, as published
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 UNPACKED = "cifar-10-batches-py"
 
 
@@ -26,7 +27,7 @@ class CIFAR10(Source):
     """
 
     root: str | None = None
-    url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+    url: str = URL
     md5: str = MD5
     val: int = 5000
     split_seed: int = 0
@@ -55,6 +56,9 @@ class CIFAR10(Source):
         if self.published and not self.archive.exists() and (unpacked := self.archive.parent / UNPACKED).is_dir():
             reader = f"data=torchvision data.name=CIFAR10 data.root={unpacked.parent}"
             raise RuntimeError(f"{unpacked}: the archive, but unpacked, which {reader} reads")
+        if self.url == URL and not (self.published or self.archive.exists()):
+            given = f"data.md5={self.md5} is not that of the archive at {URL}"
+            raise RuntimeError(f"{self.archive}: no such file, and {given}; put yours there, or give data.url=")
         require(self.url, self.archive, self.md5, REMEDIES)
 
     @property

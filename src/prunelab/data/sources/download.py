@@ -91,5 +91,6 @@ def verify(path: Path, md5: str) -> None:
         actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if actual != md5:
         raise RuntimeError(
-            f"{path}: MD5 {actual}, expected {md5}: truncated or a different file; remove it to download it again"
+            f"{path}: MD5 {actual}, expected {md5}: truncated or a different file; remove it to download it again, or "
+            f"if it is one of yours give data.md5={actual}"
         )

@@ -1,13 +1,15 @@
 """Reads an archive in CIFAR-10's python format that anybody may have made, as data.md5 allows.
 
-Whatever is in it, nothing is called, nothing is written to disk, and memory is bounded: tar headers are read one by
-one, as tarfile loads extended ones whole, and files as records (inert_pickle.py), from which arrays are made here.
+Whatever is in it, nothing is called, nothing is written to disk, and memory is bounded, by about a gigabyte: seven
+files as large as they may be, and what they become. Tar headers are read one by one, as tarfile loads extended ones
+whole, and files as records (inert_pickle.py), from which arrays are made here.
 Format: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 from __future__ import annotations
 
 import gzip
+from itertools import count as count_from
 from pathlib import Path, PurePosixPath
 from tarfile import AREGTYPE, BLOCKSIZE, REGTYPE, TarInfo
 from typing import Any
@@ -25,6 +27,7 @@ TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 ROW = 3 * 32 * 32  # bytes of an image: the red plane, then green, then blue
 LARGEST = 64 << 20  # bytes of a file: 21,000 images, twice CIFAR-10's; protocol 2 takes 1.5 bytes for one
 ARCHIVE = 8 * LARGEST  # bytes, unpacked: seven files, and what else may lie beside them
+MEMBERS = 1000  # CIFAR-10 has nine
 NAME = 200  # characters of a key or a class
 
 
@@ -48,9 +51,13 @@ def read_own_archive(path: Path) -> Dataset:
 
 def unpack(path: Path) -> dict[str, bytes]:
     """The content of the seven files; links, and whatever else is in the archive, are passed over."""
-    files = {}
+    files: dict[str, bytes] = {}
     with gzip.open(path) as stream:
-        while (block := stream.read(BLOCKSIZE)).strip(b"\0"):
+        for count in count_from(1):
+            if not (block := stream.read(BLOCKSIZE)).strip(b"\0"):
+                break
+            if count > MEMBERS:
+                raise ValueError(f"more than {MEMBERS:,} members")
             member = TarInfo.frombuf(block, "utf-8", "surrogateescape")
             size = 0 if member.issym() or member.islnk() or member.isdir() or member.isdev() else member.size
             if not 0 <= size <= LARGEST or stream.tell() + size > ARCHIVE:

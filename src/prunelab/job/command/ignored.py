@@ -17,18 +17,18 @@ def refuse_sweep_settings(hydra: HydraConf) -> None:
         if typed.lstrip("+~").startswith((*PARTS, "hydra.launcher", "hydra.sweep")):
             raise ValueError(f"{typed}: there is one job, which Hydra runs here; add -m for a sweep, or drop it")
     given = {override.lstrip("+~").partition("=")[0] for override in _plain(hydra.overrides.task)}
-    if left := min(([key for key in grid if key not in given] for grid in _swept(hydra, given)), key=len):
+    if left := min(([key for key in grid if key not in given] for grid in _swept(hydra)), key=len):
         values = " ".join(f"{key}=..." for key in left)
         raise ValueError(f"{', '.join(left)}: a file sweeps over it; add -m, or give one value: {values}")
 
 
-def _swept(hydra: HydraConf, given: set[str]) -> list[list[str]]:
-    """What each sweep of a file sets, and its scales, but for settings inside of what it sets too or what is given."""
+def _swept(hydra: HydraConf) -> list[list[str]]:
+    """What each sweep of a file sets, its scales too, but for settings inside of a group that it sets."""
     params = _plain(hydra.sweeper.get("params") or OmegaConf.create())
     scales = _plain(hydra.sweeper.get("scales") or OmegaConf.create())
     shared: dict[str, Any] = next(iter(scales.values()), {})
     grids = [{**shared, **grid} for grid in (params if isinstance(params, list) else [params])]
-    return [[k for k in grid if "." not in k or k.partition(".")[0] not in {*grid, *given}] for grid in grids]
+    return [[key for key in grid if "." not in key or key.partition(".")[0] not in grid] for grid in grids]
 
 
 def refuse_choices_of_files(hydra: HydraConf) -> None:

@@ -9,7 +9,7 @@ import altair as alt
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.costs import BOPS, BYTES, LATENCY, MACS, Cost
 from prunelab.report.figures.series import Point
-from prunelab.report.figures.style import BAND, WIDE, Drawings, Spec, accuracy_axis, cost_axis, rate_axis, to_spec
+from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, cost_axis, is_wide, rate_axis, to_spec
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
@@ -36,7 +36,7 @@ def charts(group: Group) -> Drawings:
 
 def over_rate(group: Group) -> Spec:
     """Accuracy after the last epoch; a dashed line across is that of the unpruned network."""
-    log = 1 - group.rates[0] > WIDE * (1 - group.rates[-1])
+    log = is_wide(1 - group.rates[0], 1 - group.rates[-1])
 
     def value(result: Result) -> float:
         return 1 - result.job.rate if log else result.job.rate

@@ -7,7 +7,7 @@ import altair as alt
 
 from prunelab.report.figures import series
 from prunelab.report.figures.series import Point, pooled
-from prunelab.report.figures.style import BAND, WIDE, Drawings, Spec, accuracy_axis, to_spec
+from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, is_wide, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.store.result import Result
 
@@ -55,7 +55,7 @@ def _figure(
 ) -> Spec:
     """Accuracy at the end of each round over the units removed by then."""
     ends = [(name, r, end) for name, jobs in lines.items() for r in jobs for end in r.rounds]
-    log = WIDE * (1 - max(float(end["sparsity"]) for _, _, end in ends)) < 1  # rounds remove a share of what is left
+    log = is_wide(1, 1 - max(float(end["sparsity"]) for _, _, end in ends))  # rounds remove a share of what is left
     samples = [
         (name, r.job.rate, float(end["round"]), 100 * abs(log - float(end["sparsity"])), float(end["test_acc"]))
         for name, r, end in ends
