@@ -85,14 +85,16 @@ def combinations(
     jobs: dict[tuple[str, ...], None] = {}
     for grid in grids:
         values = [
-            f"{key}={value}" for key, value in grid.items() if key not in typed and not _homeless(key, grid, typed)
+            f"{key}={value}"
+            for key, value in grid.items()
+            if key not in typed and not _inside_replaced(key, grid, typed)
         ]
         lists = BasicSweeper.split_arguments(parser.parse_overrides([*values, *arguments]), None)[0]
         jobs |= dict.fromkeys(map(tuple, lists))
     return list(jobs)
 
 
-def _homeless(key: str, grid: Mapping[str, Any], typed: Mapping[str, str]) -> bool:
+def _inside_replaced(key: str, grid: Mapping[str, Any], typed: Mapping[str, str]) -> bool:
     """Whether it is a setting inside of what `typed` replaces: another `data` has no use for `data.train`."""
     group = key.partition(".")[0]
     return key != group in grid.keys() & typed and not {*typed[group].split(",")} <= {*str(grid[group]).split(",")}

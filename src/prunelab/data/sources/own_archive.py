@@ -9,7 +9,6 @@ Format: https://www.cs.toronto.edu/~kriz/cifar.html
 from __future__ import annotations
 
 import gzip
-from itertools import count as count_from
 from pathlib import Path, PurePosixPath
 from tarfile import AREGTYPE, BLOCKSIZE, REGTYPE, TarInfo
 from typing import Any
@@ -53,11 +52,9 @@ def unpack(path: Path) -> dict[str, bytes]:
     """The content of the seven files; links, and whatever else is in the archive, are passed over."""
     files: dict[str, bytes] = {}
     with gzip.open(path) as stream:
-        for count in count_from(1):
+        for _ in range(MEMBERS + 1):
             if not (block := stream.read(BLOCKSIZE)).strip(b"\0"):
                 break
-            if count > MEMBERS:
-                raise ValueError(f"more than {MEMBERS:,} members")
             member = TarInfo.frombuf(block, "utf-8", "surrogateescape")
             size = 0 if member.issym() or member.islnk() or member.isdir() or member.isdev() else member.size
             if not 0 <= size <= LARGEST or stream.tell() + size > ARCHIVE:
@@ -66,6 +63,8 @@ def unpack(path: Path) -> dict[str, bytes]:
             folder, _, name = str(PurePosixPath(member.name)).rpartition("/")
             if folder == FOLDER and name in (META, *TRAIN, TEST) and member.type in (REGTYPE, AREGTYPE):
                 files[name] = content
+        else:
+            raise ValueError(f"more than {MEMBERS:,} members")
     if missing := [name for name in (META, *TRAIN, TEST) if name not in files]:
         raise ValueError(f"no {FOLDER}/{missing[0]} in it")
     return files

@@ -11,7 +11,7 @@ import vl_convert
 WIDTH, HEIGHT = 500, 320  # pixels of the plot; with axes and legend the picture is about 640 wide
 BAND: dict[str, Any] = {"fillOpacity": 0.15, "opacity": 1}  # opacity alone makes PNGs take five times as long
 FEW = 12  # points; on longer lines they are not marked
-WIDE = 10  # times the least of what is left: from there on, a linear axis would crowd the small networks
+WIDE = 10  # times the least: from there on, a linear axis would crowd the small networks
 Spec = dict[str, Any]  # of Vega-Lite
 Rows = list[dict[str, Any]]
 Drawings = dict[str, Callable[[], Spec]]
@@ -48,7 +48,7 @@ def cost_axis(field: str, costs: list[float], title: str, log: bool) -> alt.X:
 
 
 def is_wide(most: float, least: float) -> bool:
-    """Whether what is left calls for a log scale. 1 - 0.9 is not exactly a tenth."""
+    """Whether costs, or what is left, reach so far that they call for a log scale. 1 - 0.9 is not exactly a tenth."""
     return most >= WIDE * least * (1 - 1e-9)
 
 

@@ -8,7 +8,7 @@ import altair as alt
 from prunelab.report.figures import series
 from prunelab.report.figures.costs import BYTES, MACS, PARAMETERS, Cost
 from prunelab.report.figures.means import job
-from prunelab.report.figures.style import WIDE, Drawings, Spec, accuracy_axis, cost_axis, to_spec
+from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_axis, is_wide, to_spec
 from prunelab.report.groups import Group, slug
 from prunelab.report.pareto import pareto_optimal, same_images
 from prunelab.store.result import Result
@@ -40,7 +40,7 @@ def over_cost(results: Sequence[Result], cost: Cost, study: Sequence[Result] = (
     colours, shapes = every.colours.methods(every.methods)
     colour = alt.Color("method:N", title="method", scale=alt.Scale(domain=every.methods, range=colours))
     shape = alt.Shape("method:N", title="method", scale=alt.Scale(domain=every.methods, range=shapes))
-    wide = max(costs) > WIDE * max(min(costs), 1) and min(costs) > 0
+    wide = min(costs) > 0 and is_wide(max(costs), max(min(costs), 1))
     x = cost_axis("cost", costs, cost.axis, log=wide)
     y = accuracy_axis("accuracy", series.domain([100 * r.accuracy for r in results]))
     tooltip = [

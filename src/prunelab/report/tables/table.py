@@ -51,7 +51,7 @@ def rows(group: Group) -> list[Row]:
 
 
 def _unpruned(cells: Cells, cell: tuple[str, float]) -> list[Result]:
-    """What a cell's change is from: its method at rate 0. That is `none`, as a method may act without pruning."""
+    """What a cell's change is from: its method at rate 0; at rate 0 `none`: weights of one bit are not unpruned."""
     method, rate = cell
     own, dense = cells.get((method, 0.0)), cells.get(("none", 0.0))
     return (own or dense if rate else dense or own) or []
