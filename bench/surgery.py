@@ -22,10 +22,10 @@ import torchvision.models as tv
 from torch import Tensor, nn
 
 from prunelab.channels import units as channel_units
-from prunelab.channels.certificate import EquivalenceCheck
-from prunelab.channels.proof import unremovable
+from prunelab.channels.equivalence.certificate import EquivalenceCheck
+from prunelab.channels.equivalence.proof import unremovable
+from prunelab.channels.equivalence.trial import mask
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import mask
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
 from prunelab.core.network.prunable import prunable_weights

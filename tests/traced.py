@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from prunelab.channels import units
-from prunelab.channels.proof import unremovable
+from prunelab.channels.equivalence.proof import unremovable
 from prunelab.channels.tracing.graph import ChannelGraph, channel_graph
 
 OF_MODULES = vars(nn.Module()).keys()  # the mode, parameters, hooks and the like, which have their own look

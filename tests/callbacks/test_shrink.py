@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from prunelab.callbacks import Pruning, Rewind, Shrink
 from prunelab.channels.blocks import Block
-from prunelab.channels.certificate import EquivalenceError
+from prunelab.channels.equivalence.certificate import EquivalenceError
 from prunelab.channels.units import Channels, Neuron, PrunableStructure
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight

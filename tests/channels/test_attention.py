@@ -25,7 +25,7 @@ from attention_nets import (
 from torch import Tensor, nn
 
 import prunelab
-from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
+from prunelab.channels.equivalence.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.plan import Plan
 from prunelab.channels.slim_attention import SlimAttention
 from prunelab.channels.surgery import shrink

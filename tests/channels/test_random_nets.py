@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.channels.certificate import EquivalenceCheck
+from prunelab.channels.equivalence.certificate import EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import channel_graph
 from prunelab.channels.units import Channels

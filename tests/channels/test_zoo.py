@@ -9,7 +9,7 @@ import torchvision.models as tv
 from small_nets import dense, mobile, option_a, option_b
 from torch import nn
 
-from prunelab.channels.certificate import Certificate, EquivalenceCheck
+from prunelab.channels.equivalence.certificate import Certificate, EquivalenceCheck
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prunelab import Cubic, Filter, Norm, Progress, Pruner, Taylor, Uniform, prune
-from prunelab.channels.certificate import EquivalenceError
+from prunelab.channels.equivalence.certificate import EquivalenceError
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 

@@ -8,9 +8,9 @@ from typing import Any
 import lightning as L
 import torch
 
-from prunelab.channels.proof import bisect
+from prunelab.channels.equivalence.proof import bisect
+from prunelab.channels.equivalence.trial import copied
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import copied
 from prunelab.channels.units import Channels
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.torch_export import error_summary

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.channels.trial import random_inputs
+from prunelab.channels.equivalence.trial import random_inputs
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Example
 

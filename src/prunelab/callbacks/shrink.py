@@ -17,11 +17,11 @@ from prunelab.callbacks.inputs import training_batch, training_inputs
 from prunelab.callbacks.neighbours import of_kind
 from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import progress
-from prunelab.channels.certificate import Certificate, EquivalenceCheck
+from prunelab.channels.equivalence.certificate import Certificate, EquivalenceCheck
+from prunelab.channels.equivalence.rehearsal import rehearse
+from prunelab.channels.equivalence.trial import copied
 from prunelab.channels.plan import Plan
-from prunelab.channels.rehearsal import rehearse
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import copied
 from prunelab.channels.units import Channels, prunable_structure
 from prunelab.core.dry_run import dry_run
 from prunelab.core.pruner import Pruner
@@ -116,7 +116,7 @@ class Shrink(L.Callback):
             )
 
     def rehearse(self, module: L.LightningModule, example: Example, pruner: Pruner, run: Progress) -> None:
-        """Removes from a copy of `module` as many units as the run will. Raises as `channels.rehearsal.rehearse` does.
+        """Removes from a copy of `module` as many units as the run will. Raises as channels/equivalence/rehearsal.py.
 
         The certificate comes after training, and what it refuses was trained for nothing. The next training of
         `module` does not rehearse again.

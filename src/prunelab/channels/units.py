@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from prunelab.channels.equivalence.proof import unremovable
 from prunelab.channels.plan import Plan
-from prunelab.channels.proof import unremovable
 from prunelab.channels.tracing.coupling import INPUT, OUTPUT
 from prunelab.channels.tracing.graph import ChannelGraph, Group, channel_graph
 from prunelab.channels.tracing.unmade import UNUSED

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from prunelab.channels.certificate import EquivalenceError
+from prunelab.channels.equivalence.certificate import EquivalenceError
 from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.compact.file import Origin

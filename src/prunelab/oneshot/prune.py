@@ -7,11 +7,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prunelab.channels.budget import Budget
-from prunelab.channels.certificate import Certificate, EquivalenceCheck
+from prunelab.channels.equivalence.certificate import Certificate, EquivalenceCheck
+from prunelab.channels.equivalence.trial import LEAST, copied, random_inputs
 from prunelab.channels.plan import Plan
 from prunelab.channels.reasons import stays
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import LEAST, copied, random_inputs
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
 from prunelab.core.context import Loss

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console, RenderableType
 from torch import Size
 
-from prunelab.channels.certificate import Certificate
+from prunelab.channels.equivalence.certificate import Certificate
 from prunelab.channels.plan import Plan
 from prunelab.core.text.si_format import si_format
 from prunelab.measure.profile import NetworkCost

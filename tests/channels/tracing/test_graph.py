@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.channels.certificate import EquivalenceCheck
+from prunelab.channels.equivalence.certificate import EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.tracing.graph import ChannelGraph, _counts_such, channel_graph

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels.rehearsal import rehearse
+from prunelab.channels.equivalence.rehearsal import rehearse
 from prunelab.channels.tracing import own_rules
 from prunelab.channels.tracing.channel_ids import along
 from prunelab.channels.tracing.graph import channel_graph

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from prunelab.channels.certificate import MODES, TOLERANCE, EquivalenceError, difference, outputs
+from prunelab.channels.equivalence.certificate import MODES, TOLERANCE, EquivalenceError, difference, outputs
+from prunelab.channels.equivalence.trial import copied, mask, random_inputs, undone
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import copied, mask, random_inputs, undone
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Example, Masks
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels import proof
 from prunelab.channels.budget import Budget
-from prunelab.channels.certificate import EquivalenceCheck
+from prunelab.channels.equivalence import proof
+from prunelab.channels.equivalence.certificate import EquivalenceCheck
+from prunelab.channels.equivalence.trial import mask
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import mask
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Uniform
 from prunelab.core.network.prunable import prunable_weights

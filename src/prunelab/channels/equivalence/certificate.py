@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunelab.channels.chance import WithoutChance
+from prunelab.channels.equivalence.chance import WithoutChance
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.temporary import temporary_tensors
 from prunelab.core.network.torch_export import error_summary

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunelab.channels.chance import WithoutChance
+from prunelab.channels.equivalence.chance import WithoutChance
 
 X = torch.linspace(0.1, 1, 6)
 NOISY: dict[str, tuple[Callable[[], Tensor], list[float]]] = {

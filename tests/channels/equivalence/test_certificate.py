@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.channels import units
-from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError, difference
+from prunelab.channels.equivalence.certificate import EquivalenceCheck, EquivalenceError, difference
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.network.prunable import prunable_weights

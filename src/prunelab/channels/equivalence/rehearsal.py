@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from prunelab.channels.certificate import EquivalenceCheck, EquivalenceError
-from prunelab.channels.proof import bisect
+from prunelab.channels.equivalence.certificate import EquivalenceCheck, EquivalenceError
+from prunelab.channels.equivalence.proof import bisect
+from prunelab.channels.equivalence.trial import mask, random_inputs, undone
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import mask, random_inputs, undone
 from prunelab.channels.units import PrunableStructure
 from prunelab.core.types import Example, Masks
 

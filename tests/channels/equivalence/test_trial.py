@@ -7,8 +7,8 @@ import torch
 from narrow import resnet8
 from torch import nn
 
+from prunelab.channels.equivalence.trial import copied, mask, random_inputs, undone
 from prunelab.channels.surgery import shrink
-from prunelab.channels.trial import copied, mask, random_inputs, undone
 from prunelab.channels.units import Channels
 from prunelab.core.network.prunable import prunable_weights
 
