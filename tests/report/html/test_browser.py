@@ -100,6 +100,19 @@ def test_the_page_never_scrolls_sideways(wide: "Page") -> None:
     assert wide.evaluate("find('#card').scrollWidth - find('#card').clientWidth") <= 0
 
 
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_commands_of_a_study_stand_below_each_other(add: Add, width: int) -> None:
+    for method, rate in (("none", 0.0), ("usp", 0.5), ("usp", 0.8)):
+        folder = add(method, rate, overrides=[f"prune={method}", f"rate={rate:g}"]).parent
+    assert not write(folder).failures
+    with browser_page(width=width) as empty:
+        boxes = [code.bounding_box() for code in visited(empty, folder).locator("dl code").all()[:2]]
+    (first, second) = (box for box in boxes if box)
+    assert first["x"] == second["x"]
+    assert first["y"] + first["height"] <= second["y"] < first["y"] + 100
+    assert max(box["x"] + box["width"] for box in (first, second)) <= width
+
+
 def test_hovering_over_a_mark_shows_its_overrides_and_a_click_its_card(opened: "Page") -> None:
     mark = drawn(opened.locator("figure[data-name=pareto_front_over_macs]")).locator(f"{MARKS}[aria-label*=own]").last
     mark.hover()
