@@ -106,7 +106,7 @@ def test_ranks_end_with_the_same_network_masks_and_history(name: str, ranks) -> 
     for part in ("net", "buffers", "masks", "begins"):
         assert first[part] == second[part], part
     for row, other in zip(first["history"], second["history"], strict=True):
-        assert row | TIMES == other | TIMES
+        assert row | {"seconds": 0} == other | {"seconds": 0}  # cpu_seconds are those of both
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from prunelab.core.distributed import gather
 from prunelab.measure.compile_time import compile_seconds
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ class History(Checkpoint):
 
     `epochs` is a list of dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
     units removed), the same per layer in `layers`, lr, seconds (wall-clock, with evaluation, without compilation),
-    cpu_seconds (of all threads of this process) and compile_seconds where anything was compiled. Logs `train/lr` and
+    cpu_seconds (of all threads of all ranks) and compile_seconds where anything was compiled. Logs `train/lr` and
     `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
@@ -57,7 +58,7 @@ class History(Checkpoint):
         entry["sparsity"] = float(metrics.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         entry["seconds"] = _clock() - self._start
-        entry["cpu_seconds"] = time.process_time() - self._cpu_start
+        entry["cpu_seconds"] = sum(gather(time.process_time() - self._cpu_start))
         if (compiling := compile_seconds() - self._compiled) > 0:
             entry["compile_seconds"] = compiling
         if invalid := [name for name, value in entry.items() if not math.isfinite(value)]:

@@ -6,7 +6,7 @@ from prunelab.store.result import Result
 
 
 def core_hours(results: Iterable[Result]) -> float | None:
-    """Hours of CPU time of the epochs in these jobs, on several devices of the first process alone.
+    """Hours of CPU time of the epochs in these jobs, on several devices of all their processes.
 
     An epoch that several jobs share counts once: it has the same seconds, to the last digit, in the history of each.
     None without an epoch, and where one does not say, as in results of 0.1.0.

@@ -109,7 +109,7 @@ class Epoch:
     sparsity: float | None = None
     lr: float | None = None
     seconds: float | None = None  # without compilation
-    cpu_seconds: float | None = None  # of all threads of the process that ended the epoch
+    cpu_seconds: float | None = None  # of all threads of all ranks that ended the epoch
     compile_seconds: float | None = None  # of the process that ended the epoch
     layers: Mapping[str, float] | None = None  # fraction of units removed, by layer
 
