@@ -188,11 +188,21 @@ def test_damage_to_one_tensor_is_detected_on_access(file: Path, small: nn.Module
     assert str(error.value).startswith(f"{file}: ")
 
 
-def test_errors_on_opening_name_the_file(tmp_path: Path, file: Path) -> None:
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(ValueError, match="not a complete safetensors file") as error:
-            Compact(path)
-        assert str(error.value).startswith(f"{path}: ")
+def test_errors_on_opening_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "none"
+    with pytest.raises(ValueError, match="not a complete safetensors file") as error:
+        Compact(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_the_folder_of_a_job_is_taken_for_its_model(file: Path, small: nn.Module) -> None:
+    folder = file.parent / "job"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="job: a folder without model.safetensors: give that of a finished job"):
+        prunelab.load(folder)
+    file.rename(folder / "model.safetensors")
+    assert_same(prunelab.load(folder), small)
+    assert origin_of(folder).name == NAME
 
 
 # --- damage
