@@ -195,14 +195,17 @@ def test_errors_on_opening_name_the_file(tmp_path: Path) -> None:
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_the_folder_of_a_job_is_taken_for_its_model(file: Path, small: nn.Module) -> None:
+def test_the_folder_of_a_finished_job_is_taken_for_its_model(file: Path, small: nn.Module) -> None:
     folder = file.parent / "job"
     folder.mkdir()
-    with pytest.raises(ValueError, match="job: a folder without model.safetensors: give that of a finished job"):
-        prunelab.load(folder)
     file.rename(folder / "model.safetensors")
+    with pytest.raises(ValueError, match="job: a folder without result.json: give that of a finished job"):
+        prunelab.load(folder)  # stopped while it was measured
+    (folder / "result.json").touch()
     assert_same(prunelab.load(folder), small)
-    assert origin_of(folder).name == NAME
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"job: a folder without model.safetensors: "):
+        prunelab.load(folder)
 
 
 # --- damage

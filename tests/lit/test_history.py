@@ -70,6 +70,29 @@ def test_seconds_of_a_resumed_epoch_include_those_before_the_restart(clock: Cloc
     assert [(record["seconds"], record["cpu_seconds"]) for record in resumed.epochs] == [(7.0, 5.0)]
 
 
+def test_cpu_time_is_that_of_all_ranks_also_of_those_before_a_restart(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelab.lit.history.gather", lambda own: [own, own + 2])
+    monkeypatch.setattr("prunelab.lit.history.world_size", lambda: 2)
+    killed, resumed, evaluated = History(), History(), History()
+    killed.setup(trainer(), Module(), "fit")
+    clock.cpu += 4
+    state = killed.state_dict()
+    assert state["cpu_spent"] == 10
+    resumed.setup(trainer(), Module(), "fit")
+    resumed.load_state_dict(state)
+    resumed.on_train_start(trainer(), Module())
+    clock.cpu += 1
+    resumed.on_train_epoch_end(trainer(), Module())
+    assert resumed.epochs[0]["cpu_seconds"] == (5 + 1) + (5 + 1 + 2)
+    evaluated.setup(trainer(), Module(), "validate")
+    clock.cpu += 3
+    evaluated.on_validation_epoch_end(trainer(), Module())
+    evaluated.on_validation_end(trainer(), Module())
+    assert evaluated.epochs[0]["cpu_seconds"] == 3 + 5
+
+
 def test_seconds_of_compilation_are_recorded_apart(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = Clock()
     monkeypatch.setattr("prunelab.lit.history.compile_seconds", compiled)

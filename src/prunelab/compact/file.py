@@ -141,10 +141,11 @@ class Compact(Mapping[str, Tensor]):
 
 
 def _opened(path: Path) -> safe_open:
-    if path.is_dir():  # a job's folder
+    if path.is_dir():
+        for name in ("result.json", MODEL):
+            if not (path / name).is_file():
+                raise ValueError(f"a folder without {name}: give that of a finished job, or a file")
         path /= MODEL
-        if not path.is_file():
-            raise ValueError(f"a folder without {MODEL}: give that of a finished job, or a file")
     try:
         return safe_open(path, "np")
     except (OSError, SafetensorError) as error:

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from prunelab.core.distributed import gather
+from prunelab.core.distributed import gather, world_size
 from prunelab.measure.compile_time import compile_seconds
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class History(Checkpoint):
         entry["sparsity"] = float(metrics.get("sparsity/all", 0.0))
         entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         entry["seconds"] = _clock() - self._start
-        entry["cpu_seconds"] = sum(gather(time.process_time() - self._cpu_start))
+        entry["cpu_seconds"] = self._cpu()
         if (compiling := compile_seconds() - self._compiled) > 0:
             entry["compile_seconds"] = compiling
         if invalid := [name for name, value in entry.items() if not math.isfinite(value)]:
@@ -88,7 +88,7 @@ class History(Checkpoint):
         """Records epoch 0 for a network that is only evaluated, by `trainer.validate`."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             values = {k.replace("/", "_"): float(v) for k, v in trainer.callback_metrics.items() if k in METRICS}
-            spent = {"seconds": self._end - self._start, "cpu_seconds": time.process_time() - self._cpu_start}
+            spent = {"seconds": self._end - self._start, "cpu_seconds": self._cpu()}
             self.epochs = [{"epoch": 0, "step": 0, **values, "sparsity": 0.0, **spent}]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -113,12 +113,15 @@ class History(Checkpoint):
                 logger.log_metrics(values | {"epoch": entry["epoch"] - 1}, step=entry["step"] - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        spent = {"spent": _clock() - self._start, "cpu_spent": time.process_time() - self._cpu_start}
+        spent = {"spent": _clock() - self._start, "cpu_spent": self._cpu()}
         return {"epochs": self.epochs, **spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self._spent = list(state_dict["epochs"]), state_dict["spent"]
-        self._cpu_spent = state_dict.get("cpu_spent", 0.0)  # unknown to 0.1.0
+        self._cpu_spent = state_dict.get("cpu_spent", 0.0) / world_size()  # each rank's share; unknown to 0.1.0
+
+    def _cpu(self) -> float:
+        return sum(gather(time.process_time() - self._cpu_start))
 
     def _begin(self) -> None:
         self._start, self._cpu_start, self._compiled = _clock(), time.process_time(), compile_seconds()
