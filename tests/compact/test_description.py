@@ -294,7 +294,7 @@ def test_a_file_written_by_hand_in_the_format_is_read(file: Path, small: nn.Modu
 def test_files_of_other_kinds_are_refused(tmp_path: Path, small: nn.Module) -> None:
     torch.save(small.state_dict(), tmp_path / "pickled")
     (tmp_path / "text").write_text("import os")
-    for path in (tmp_path / "none", tmp_path, tmp_path / "pickled", tmp_path / "text"):
+    for path in (tmp_path / "none", tmp_path / "pickled", tmp_path / "text"):
         with pytest.raises(ValueError, match="not a complete safetensors file") as error:
             prunelab.load(path)
         assert str(error.value).startswith(f"{path}: ")
