@@ -195,17 +195,11 @@ def test_errors_on_opening_name_the_file(tmp_path: Path) -> None:
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_the_folder_of_a_finished_job_is_taken_for_its_model(file: Path, small: nn.Module) -> None:
-    folder = file.parent / "job"
-    folder.mkdir()
-    file.rename(folder / "model.safetensors")
-    with pytest.raises(ValueError, match="job: a folder without result.json: give that of a finished job"):
-        prunelab.load(folder)  # stopped while it was measured
-    (folder / "result.json").touch()
-    assert_same(prunelab.load(folder), small)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"job: a folder without model.safetensors: "):
-        prunelab.load(folder)
+def test_a_folder_is_refused_with_the_file_to_give_instead(tmp_path: Path) -> None:
+    for take in (prunelab.load, origin_of, Compact):
+        with pytest.raises(ValueError, match=r"a folder: give the file, .*model\.safetensors") as error:
+            take(tmp_path)
+        assert str(error.value).startswith(f"{tmp_path}: ")
 
 
 # --- damage

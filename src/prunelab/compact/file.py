@@ -20,7 +20,6 @@ from prunelab.core.files.atomic import atomic_write
 FORMAT = 3
 KEY = "prunelab"  # in the header's metadata; a single key, because safetensors writes several in any order
 DESCRIPTION, TENSORS = "description", "tensors"
-MODEL = "model.safetensors"  # in a job's folder
 REMEDY = "check the path, or copy the file again"
 OTHER = "another version of prunelab reads it (2: before 0.2.0); or run the job again with rerun=true"
 
@@ -65,7 +64,6 @@ def save(
 def load(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     """The network that `save` wrote, in eval mode, in its dtypes and memory format, on the CPU.
 
-    `path` is the file or the folder of a finished job, which has one.
     Written as float32 it is the same to the bit. For a network that is not one of prunelab's give `into`, new and
     unpruned; it is shrunk and filled in place, on its device, and returned; if that fails, it is unchanged. Nothing in
     the file is executed or unpickled: it names a network of prunelab and holds numbers. Raises ValueError for a file
@@ -142,10 +140,7 @@ class Compact(Mapping[str, Tensor]):
 
 def _opened(path: Path) -> safe_open:
     if path.is_dir():
-        for name in ("result.json", MODEL):
-            if not (path / name).is_file():
-                raise ValueError(f"a folder without {name}: give that of a finished job, or a file")
-        path /= MODEL
+        raise ValueError("a folder: give the file, which in that of a finished job is model.safetensors")
     try:
         return safe_open(path, "np")
     except (OSError, SafetensorError) as error:
