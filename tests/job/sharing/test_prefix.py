@@ -209,6 +209,18 @@ def test_other_epochs_are_not_taken_nor_what_has_no_version_handed_on(late, step
         assert len([*(tmp_path / "parents").rglob("*.ckpt")]) == 1 + min(i + 1, len(others)), overrides
 
 
+def test_epochs_of_another_number_of_threads_are_not_taken_as_their_sums_round_otherwise(
+    late, steps, first, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    threads = torch.get_num_threads() + 1
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    steps.clear()
+    with killed_at(PREFIX):
+        late("other", "prune=usp", "rate=0.8")
+    assert steps == [*range(PREFIX)]
+
+
 @pytest.mark.parametrize(
     ("overrides", "epochs"),
     [

@@ -125,6 +125,13 @@ def test_another_training_is_not_taken_and_takes_none(overrides: tuple[str, ...]
     assert "trained_in" not in shared("usp", "prune=usp")
 
 
+def test_a_training_of_another_number_of_threads_is_not_taken(shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared("none", "prune=none")
+    threads = torch.get_num_threads() + 1
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert "trained_in" not in shared("usp", "prune=usp")
+
+
 @pytest.mark.parametrize("damage", ["checkpoint", "result", "versions", "record"])
 def test_a_training_that_is_gone_damaged_or_of_other_software_is_not_taken(damage: str, shared, tmp_path: Path) -> None:
     shared("none", "prune=none")

@@ -90,8 +90,8 @@ def shared_prefix(job: Job, parts: Parts, folder: RunDir, stop: StopRequest, sta
     """The epochs before the first pruning, for a job that would begin with `start`; without one it takes them.
 
     While one job trains them, inside the block, the others wait. They are the same for one seed, with the same
-    settings, data and versions of software, on the same kind of device, and as many. Raises Interrupted if a stop is
-    requested while waiting.
+    settings, data, versions of software and number of threads, on the same kind of device, and as many. Raises
+    Interrupted if a stop is requested while waiting.
     """
     epochs = parts.method.dense_epochs(parts.run) if may_share(job) else 0
     if not epochs or not writable(Path(job.config["parents"])):

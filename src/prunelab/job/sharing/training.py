@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from prunelab.job.method import Method
 from prunelab.job.sharing.dense_checkpoint import in_turn
 from prunelab.lit.checkpoints import is_intact
@@ -27,8 +29,8 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
     """Yields the result of another job that has trained this one's network; None where this one is to train it.
 
     While one job trains, inside the block, the others wait; `parents` keeps where the training lies. It is the same
-    training for one seed, with the same settings, data and versions of software, on the same kind of device.
-    Raises Interrupted if a stop is requested while waiting.
+    training for one seed, with the same settings, data, versions of software and number of threads, on the same kind
+    of device. Raises Interrupted if a stop is requested while waiting.
     """
     dense = not job.rate and may_share(job) and Method.of(job).trains_dense
     if not dense or not writable(Path(job.config["parents"])):
@@ -55,8 +57,8 @@ def _note(record: Path, folder: RunDir) -> None:
 
 def same_training(job: Job, **more: int) -> str:
     """A digest that is equal for jobs that train the same dense network to the bit."""
-    same = {"comparable": job.comparable, "seed": job.seed, "device": expected_device(job.accelerator).type}
-    return digest(same | more | dict(job.versions))
+    here = {"device": expected_device(job.accelerator).type, "threads": torch.get_num_threads()}
+    return digest({"comparable": job.comparable, "seed": job.seed} | here | more | dict(job.versions))
 
 
 def may_share(job: Job) -> bool:
