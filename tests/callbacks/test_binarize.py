@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks import Binarize, Pruning
-from prunelab.callbacks.binarize import binary
+from prunelab.callbacks.binarize import binary, drawn_size
 from prunelab.callbacks.rewind import Rewind
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
@@ -226,16 +226,24 @@ def test_a_filter_is_scaled_by_the_mean_of_its_living_weights() -> None:
     assert binary(w, alive, scale=False).tolist() == [[1, -1, 1, 0], [-1, 0, 0, -1], [0, 0, 0, 0]]
 
 
-def test_plus_one_is_drawn_with_the_probability_of_the_hard_sigmoid() -> None:
-    w = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+def test_a_sign_is_drawn_with_the_probability_of_the_hard_sigmoid() -> None:
+    """Of weights within H of 0 the mean is the weight: evaluating the real ones is what training expects."""
+    size = drawn_size(torch.empty(7, 20000))
+    w = size * torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
     expected = torch.tensor([0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0])
     before = torch.get_rng_state()
-    draws = binary(w.repeat(1, 20000), scale=False, generator=torch.Generator().manual_seed(0)).view(20000, 7)
+    draws = binary(w[:, None].expand(7, 20000), generator=torch.Generator().manual_seed(0))
     assert torch.equal(before, torch.get_rng_state())
-    assert set(draws.unique().tolist()) == {-1.0, 1.0}
-    frequency = (draws == 1).float().mean(0)
+    torch.testing.assert_close(draws.unique(), torch.tensor([-size, size]))
+    frequency = (draws > 0).float().mean(1)
     assert (frequency - expected).abs().max() < 0.014  # four standard deviations of the middle one
     assert frequency[[0, 1, 5, 6]].tolist() == [0, 0, 1, 1]
+
+
+def test_drawn_weights_have_the_size_of_glorots_initial_ones() -> None:
+    """By hand: sqrt(1.5 / (32 x 9 + 64 x 9)) of a convolution, sqrt(1.5 / (4 + 2)) of a linear layer."""
+    assert drawn_size(torch.empty(64, 32, 3, 3)) == pytest.approx(0.0416667, rel=1e-5)
+    assert drawn_size(torch.empty(2, 4)) == 0.5
 
 
 def test_signs_are_drawn_anew_for_each_batch_and_alike_for_each_seed(fit) -> None:
@@ -314,6 +322,15 @@ def test_stochastic_training_evaluates_and_leaves_the_real_weights(fit) -> None:
     assert all(is_binary(w) for training, _, w in module.seen if training)
     assert not any(is_binary(w) for training, _, w in module.seen if not training)
     assert same(copied(module), real.end)
+
+
+def test_weights_whose_signs_are_drawn_are_clipped_to_their_size(fit) -> None:
+    module = fit([Binarize(stochastic=True)])
+    for name in ("body.0.weight", "body.4.weight"):
+        real, size = copied(module)[name], drawn_size(module.get_parameter(name))
+        assert real.abs().max().item() == pytest.approx(size)
+        drawn = [w for training, seen, w in module.seen if training and seen == name]
+        assert all(w.abs().eq(torch.tensor(size)).all() for w in drawn)
 
 
 def test_after_the_fit_the_net_has_the_binary_weights_of_its_last_checkpoint(fit, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Trains any LightningModule with binary weights: BinaryConnect (Courbariaux et al. 2015)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,22 +27,32 @@ def binary(
     """The binary weights of `w` (out, ...): +1 where w >= 0, else -1; 0 where `alive`, of the same shape, is False.
 
     `scale` multiplies a filter by the mean |w| of its unpruned weights (Rastegari et al. 2016, XNOR-Net, eq. 6).
-    With a `generator`, on the CPU, +1 comes with probability clip((w + 1) / 2, 0, 1) (Courbariaux, eq. 2-3).
+    With a `generator`, on the CPU, they are +H and -H, H = `drawn_size(w)`, and +H comes with probability
+    clip((w / H + 1) / 2, 0, 1) (Courbariaux, eq. 2-3), so that their mean is w, up to H.
 
     >>> binary(torch.tensor([[0.5, -0.1, 0.0]]))
     tensor([[ 0.2000, -0.2000,  0.2000]])
     """
+    size = 1.0 if generator is None else drawn_size(w)
     if generator is None:
         positive = w >= 0
     else:  # drawn in [0, 1), so probabilities need no clip
-        positive = torch.rand(w.shape, generator=generator).to(w.device) < (w.float() + 1) / 2
+        positive = torch.rand(w.shape, generator=generator).to(w.device) < (w.float() / size + 1) / 2
     alive = torch.ones_like(positive) if alive is None else alive
-    signs = torch.where(positive, 1.0, -1.0).to(w.dtype) * alive
-    if not scale:
+    signs = torch.where(positive, size, -size).to(w.dtype) * alive
+    if not scale or generator is not None:
         return signs
     filter_dims = tuple(range(1, w.dim()))
     total, count = (w.abs() * alive).sum(filter_dims, keepdim=True), alive.sum(filter_dims, keepdim=True)
     return signs * (total / count.clamp(min=1))
+
+
+def drawn_size(w: Tensor) -> float:
+    """H = sqrt(1.5 / (fan in + fan out)) of weights (out, in, ...): Glorot's, as in the authors' code.
+
+    Weights begin within about H, where their signs can be drawn; of +1 and -1 each would be as likely for all of them.
+    """
+    return math.sqrt(1.5 / ((w.shape[0] + w.shape[1]) * w[0, 0].numel()))
 
 
 class Binarize(L.Callback):
@@ -52,8 +63,9 @@ class Binarize(L.Callback):
     step. Pruned weights are 0 in both. After the fit the network keeps the binary weights; the real ones are in
     its checkpoints.
 
-    `stochastic` draws signs anew for each batch and evaluates, and leaves, the real weights (the paper's section
-    2.6, method 2). `scale=False` is the paper's, for networks with norms. `skip` names weights that stay real, by
+    `stochastic` draws +H or -H, H = `drawn_size`, anew for each batch, clips the real weights to [-H, H], and
+    evaluates, and leaves, these (the paper's section 2.6, method 2). Otherwise `scale=False` is the paper's, for
+    networks with norms. `skip` names weights that stay real, by
     pattern ("fc.*"); `real_ends` adds the first and last layer, in the order of their registration. The paper's
     learning rate of each layer is not implemented. Until `start` weights are real; with 1.0 the network is trained real
     and made binary at the end.
@@ -152,7 +164,8 @@ class Binarize(L.Callback):
     def _clip(self, trainer: L.Trainer) -> None:
         if self._has_begun(trainer):
             for w in self._weights.values():
-                w.data.clamp_(-1, 1)
+                size = drawn_size(w) if self.stochastic else 1.0
+                w.data.clamp_(-size, size)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
