@@ -36,13 +36,13 @@ from prunelab.job.trainer import make_trainer
 from prunelab.lit.checkpoints import is_intact, latest_intact
 from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
-from prunelab.lit.device import check_devices, compiles_well, expected_device, precision_for
+from prunelab.lit.device import arithmetic, check_devices, compiles_well, expected_device, precision_for
 from prunelab.lit.history import History
 from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import registry
 from prunelab.store.folder import RunDir
-from prunelab.store.identity import overrides_digest
+from prunelab.store.identity import digest, overrides_digest
 from prunelab.store.job import Job
 from prunelab.store.result import Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
@@ -150,7 +150,7 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
     """
     dense = job.dense_pretraining()
     dense = dense.settled(resolve_auto(dense, splits, job), job.asked)
-    folder = RunDir(Path(job.config["parents"]) / dense.identity)
+    folder = RunDir(Path(job.config["parents"]) / digest({"identity": dense.identity} | arithmetic(dense.accelerator)))
     train_once(
         folder.path,
         lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint, parameters),

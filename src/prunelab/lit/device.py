@@ -13,6 +13,12 @@ def expected_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
+def arithmetic(accelerator: str) -> dict[str, str | int]:
+    """What equal bits need of the machine: the same kind of device, and on a CPU the same number of threads."""
+    kind = expected_device(accelerator).type
+    return {"device": kind} | ({"threads": torch.get_num_threads()} if kind == "cpu" else {})
+
+
 def check_devices(accelerator: str, devices: int, precision: str) -> None:
     """Raises ValueError if this machine has no such accelerator or fewer `devices`, or trains in other precision."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()

@@ -43,6 +43,15 @@ def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path
     assert len(list((tmp_path / "parents").iterdir())) == 1
 
 
+def test_pretraining_is_shared_by_jobs_with_the_same_number_of_threads(job, tmp_path: Path, monkeypatch) -> None:
+    asked = ("prune=finetune", "rate=0.5", "pretrained=auto", "epochs=1")
+    job(*asked, folder=tmp_path / "first")
+    threads = torch.get_num_threads() + 1
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    job(*asked, folder=tmp_path / "second")
+    assert len(list((tmp_path / "parents").iterdir())) == 2
+
+
 def test_what_affects_the_pretraining_makes_another_and_what_does_not_shares_it(composed) -> None:
     def pretraining(*overrides: str) -> str:
         dense = job_from(composed("prune=finetune", "rate=0.5", "pretrained=auto", *overrides)).dense_pretraining()

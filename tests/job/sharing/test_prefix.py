@@ -221,6 +221,21 @@ def test_epochs_of_another_number_of_threads_are_not_taken_as_their_sums_round_o
     assert steps == [*range(PREFIX)]
 
 
+def test_epochs_that_were_trained_on_two_numbers_of_threads_are_not_taken(
+    late, steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with killed_at(STEPS):
+        late("first", "prune=usp", "rate=0.5", "every=1it")
+    threads = torch.get_num_threads() + 1
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    with killed_at(PREFIX):
+        late("first", "prune=usp", "rate=0.5", "every=1it")
+    steps.clear()
+    with killed_at(PREFIX):
+        late("other", "prune=usp", "rate=0.8")
+    assert steps == [*range(PREFIX)]
+
+
 @pytest.mark.parametrize(
     ("overrides", "epochs"),
     [

@@ -132,6 +132,20 @@ def test_a_training_of_another_number_of_threads_is_not_taken(shared, monkeypatc
     assert "trained_in" not in shared("usp", "prune=usp")
 
 
+def test_a_training_that_was_resumed_on_another_number_of_threads_is_not_taken_and_says_so(
+    shared, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On neither number: its bits are of both."""
+    with killed_at(9):
+        shared("none", "prune=none", "every=1it")
+    before = torch.get_num_threads()
+    monkeypatch.setattr("torch.get_num_threads", lambda: before + 1)
+    shared("none", "prune=none", "every=1it")
+    said = f"begun with device=cpu threads={before}, goes on with device=cpu threads={before + 1}: its bits will be"
+    assert said in caplog.text
+    assert "trained_in" not in shared("usp", "prune=usp")
+
+
 @pytest.mark.parametrize("damage", ["checkpoint", "result", "versions", "record"])
 def test_a_training_that_is_gone_damaged_or_of_other_software_is_not_taken(damage: str, shared, tmp_path: Path) -> None:
     shared("none", "prune=none")

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from prunelab.core.files.atomic import remove_abandoned
-from prunelab.job.own_checkpoint import RecordJob
+from prunelab.job.own_checkpoint import RecordJob, trained_alike
 from prunelab.job.preflight import Parts
 from prunelab.job.sharing.dense_checkpoint import in_turn
 from prunelab.job.sharing.training import may_share, same_training, writable
@@ -43,12 +43,13 @@ class Prefix(Checkpoint):
         self._folder, self._same = str(folder), path.stem if path else ""
         self._saving = False
 
-    def take(self, parameters: Collection[str]) -> bool:
+    def take(self, job: Job, parameters: Collection[str]) -> bool:
         """Begins with what a job has saved, if it is there and nothing has damaged it; whether it is so."""
         if self.path is None or not is_intact(self.path, parameters):
             return False
         saved = torch.load(self.path, map_location="cpu", mmap=True, weights_only=True)
-        if saved.get("callbacks", {}).get(RecordJob.__name__, {}).get("identity") != self._same:
+        record = saved.get("callbacks", {}).get(RecordJob.__name__, {})
+        if record.get("identity") != self._same or not trained_alike(saved, job):
             return False
         self.start, self.taken = self.path, True
         return True
@@ -103,9 +104,9 @@ def shared_prefix(job: Job, parts: Parts, folder: RunDir, stop: StopRequest, sta
         if start:
             with suppress(Busy):  # another trains them from the beginning; this one goes on
                 lock.enter_context(held(path.with_suffix(".lock"), str(folder.path)))
-        elif not prefix.take(parameters):
+        elif not prefix.take(job, parameters):
             lock.enter_context(in_turn(path.with_suffix(".lock"), str(folder.path), lambda: bool(stop)))
             remove_abandoned(path.parent)
-            if prefix.take(parameters):  # of the job that held it
+            if prefix.take(job, parameters):  # of the job that held it
                 lock.close()
         yield prefix

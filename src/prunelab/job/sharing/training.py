@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from prunelab.job.method import Method
+from prunelab.job.own_checkpoint import trained_alike
 from prunelab.job.sharing.dense_checkpoint import in_turn
 from prunelab.lit.checkpoints import is_intact
-from prunelab.lit.device import expected_device
+from prunelab.lit.device import arithmetic, expected_device
 from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.identity import digest
 from prunelab.store.job import Job
@@ -57,7 +58,7 @@ def _note(record: Path, folder: RunDir) -> None:
 
 def same_training(job: Job, **more: int) -> str:
     """A digest that is equal for jobs that train the same dense network to the bit."""
-    here = {"device": expected_device(job.accelerator).type, "threads": torch.get_num_threads()}
+    here = arithmetic(job.accelerator)
     return digest({"comparable": job.comparable, "seed": job.seed} | here | more | dict(job.versions))
 
 
@@ -90,4 +91,7 @@ def _finished(record: Path, job: Job) -> Result | None:
         return None
     same = (result.job.comparable, result.job.seed, result.job.versions) == (job.comparable, job.seed, job.versions)
     here = result.device.partition(":")[0] == expected_device(job.accelerator).type  # of Apple's GPUs nothing is shared
-    return result if same and here and len(result.history) == job.epochs else None
+    if not (same and here and len(result.history) == job.epochs):
+        return None
+    saved = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=True)
+    return result if trained_alike(saved, job) else None
