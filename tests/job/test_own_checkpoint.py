@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from compose import job_from
 from killed import killed_at
 
+from prunelab.job.own_checkpoint import RecordJob, trained_alike
 from prunelab.lit.classifier import Classifier
 
 Job = Callable[..., dict[str, Any]]
@@ -63,3 +65,12 @@ def test_a_shared_dense_checkpoint_of_another_job_is_refused(job: Job, tmp_path:
     second.write_bytes(content)
     with pytest.raises(ValueError, match=r"parents/\w+/checkpoints/last\.ckpt is of another job, with other .*seed"):
         job(*finetune, "seed=0", folder=tmp_path / "again")
+
+
+def test_what_a_checkpoint_does_not_say_of_its_arithmetic_stays_unknown(composed) -> None:
+    """One of an earlier version, of whatever threads: no job may share what comes of it."""
+    job = job_from(composed("prune=usp"))
+    recorder = RecordJob(job)
+    assert trained_alike({"callbacks": {"RecordJob": recorder.state_dict()}}, job)
+    recorder.load_state_dict({"identity": job.identity, "values": {}})
+    assert not trained_alike({"callbacks": {"RecordJob": recorder.state_dict()}}, job)

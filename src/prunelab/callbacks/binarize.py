@@ -48,9 +48,10 @@ def binary(
 
 
 def drawn_size(w: Tensor) -> float:
-    """H = sqrt(1.5 / (fan in + fan out)) of weights (out, in, ...): Glorot's, as in the authors' code.
+    """H = sqrt(1.5 / (fan in + fan out)) of weights (out, in, ...): H = "Glorot" of the authors' code.
 
-    Weights begin within about H, where their signs can be drawn; of +1 and -1 each would be as likely for all of them.
+    Their experiments have H = 1, weights that begin within it, and learning rates larger by 1 / H. Usual weights are
+    small beside 1, and both signs as likely; many begin beyond this H, where the sign is certain.
     """
     return math.sqrt(1.5 / ((w.shape[0] + w.shape[1]) * w[0, 0].numel()))
 
@@ -64,8 +65,8 @@ class Binarize(L.Callback):
     its checkpoints.
 
     `stochastic` draws +H or -H, H = `drawn_size`, anew for each batch, clips the real weights to [-H, H], and
-    evaluates, and leaves, these (the paper's section 2.6, method 2). Otherwise `scale=False` is the paper's, for
-    networks with norms. `skip` names weights that stay real, by
+    evaluates, and leaves, these (the paper's section 2.6, method 2); it has no `scale`. Otherwise `scale=False` is the
+    paper's, for networks with norms. `skip` names weights that stay real, by
     pattern ("fc.*"); `real_ends` adds the first and last layer, in the order of their registration. The paper's
     learning rate of each layer is not implemented. Until `start` weights are real; with 1.0 the network is trained real
     and made binary at the end.

@@ -13,6 +13,7 @@ from prunelab.lit.device import arithmetic
 from prunelab.store.job import Job, differing
 
 log = logging.getLogger(__name__)
+UNKNOWN = [{"device": "unknown"}]  # of checkpoints that do not say
 
 
 class RecordJob(L.Callback):
@@ -20,17 +21,19 @@ class RecordJob(L.Callback):
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._used = [arithmetic(job.accelerator)]
+        self._before: list[dict[str, Any]] = []  # until the last resume
 
     def state_dict(self) -> dict[str, Any]:
-        return {"identity": self.job.identity, "values": dict(self.job.values), "arithmetic": self._used}
+        here = arithmetic(self.job.accelerator)  # now: starting processes may have changed the threads
+        used = [*(before for before in self._before if before != here), here]
+        return {"identity": self.job.identity, "values": dict(self.job.values), "arithmetic": used}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here, before = self._used[-1], state_dict.get("arithmetic", [])
-        if before and before != [here]:
-            earlier = " and ".join(map(_words, before))
+        here = arithmetic(self.job.accelerator)
+        self._before = state_dict.get("arithmetic", UNKNOWN)
+        if self._before not in ([here], UNKNOWN):
+            earlier = " and ".join(map(_words, self._before))
             log.warning("begun with %s, goes on with %s: its bits will be those of neither", earlier, _words(here))
-        self._used = [used for used in before if used != here] + [here]
 
 
 def _words(used: Mapping[str, Any]) -> str:

@@ -150,7 +150,8 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
     """
     dense = job.dense_pretraining()
     dense = dense.settled(resolve_auto(dense, splits, job), job.asked)
-    folder = RunDir(Path(job.config["parents"]) / digest({"identity": dense.identity} | arithmetic(dense.accelerator)))
+    here = arithmetic(job.accelerator) if job.devices == 1 else {}  # ranks may differ in threads
+    folder = RunDir(Path(job.config["parents"]) / digest({"identity": dense.identity} | here))
     train_once(
         folder.path,
         lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint, parameters),
