@@ -240,7 +240,7 @@ def test_a_sign_is_drawn_with_the_probability_of_the_hard_sigmoid() -> None:
     assert frequency[[0, 1, 5, 6]].tolist() == [0, 0, 1, 1]
 
 
-def test_drawn_weights_have_the_size_of_glorots_initial_ones() -> None:
+def test_the_size_of_drawn_weights_comes_from_what_a_layer_reads_and_writes() -> None:
     """By hand: sqrt(1.5 / (32 x 9 + 64 x 9)) of a convolution, sqrt(1.5 / (4 + 2)) of a linear layer."""
     assert drawn_size(torch.empty(64, 32, 3, 3)) == pytest.approx(0.0416667, rel=1e-5)
     assert drawn_size(torch.empty(2, 4)) == 0.5

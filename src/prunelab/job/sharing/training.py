@@ -58,8 +58,8 @@ def _note(record: Path, folder: RunDir) -> None:
 
 def same_training(job: Job, **more: int) -> str:
     """A digest that is equal for jobs that train the same dense network to the bit."""
-    here = arithmetic(job.accelerator)
-    return digest({"comparable": job.comparable, "seed": job.seed} | here | more | dict(job.versions))
+    same = {"comparable": job.comparable, "seed": job.seed} | arithmetic(job.accelerator)
+    return digest(same | more | dict(job.versions))
 
 
 def may_share(job: Job) -> bool:
