@@ -11,7 +11,7 @@ from prunelab.lit.history import METRICS, History
 
 
 class Clock:
-    """Replaces `time.monotonic` and `time.process_time`; tests set `now` and `cpu`."""
+    """Replaces `time.monotonic` and `time.process_time`; tests set `now` and `cpu`, and nothing has been compiled."""
 
     now, cpu = 100.0, 40.0
 
@@ -24,6 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("prunelab.lit.history.time.monotonic", clock)
     monkeypatch.setattr("prunelab.lit.history.time.process_time", lambda: clock.cpu)
+    monkeypatch.setattr("prunelab.lit.history.compile_seconds", lambda: 0.0)  # what earlier tests compiled
     return clock
 
 
