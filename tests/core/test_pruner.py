@@ -394,3 +394,17 @@ def test_a_criterion_of_training_data_needs_a_batch() -> None:
         pruner = Pruner(Taylor(batches=batches), Weight(), Uniform(), Rounds(rate=0.5, start=0.0))
         with pytest.raises(ValueError, match=f"Taylor: batches={batches}: expected a whole number of at least 1"):
             pruner.attach(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"criterion": Norm}, r"criterion=Norm: it is a class, expected an object: write Norm\(\.\.\.\)"),
+        ({"criterion": Weight(), "granularity": Norm()}, r"criterion=Weight\(\): expected a Criterion"),
+        ({"skip": "0.weight"}, r"skip='0.weight': expected a list of patterns: write skip=\['0.weight'\]"),
+    ],
+)
+def test_parts_in_the_wrong_place_are_told(changed: dict, message: str) -> None:
+    parts = {"criterion": Norm(), "granularity": Weight(), "allocation": Uniform(), "schedule": Rounds(rate=0.5)}
+    with pytest.raises(TypeError, match=message):
+        Pruner(**(parts | changed))

@@ -110,7 +110,7 @@ def test_cubic_ends_at_the_rate_when_updates_do_not_divide_the_ramp() -> None:
         (Cubic(0.5, start=0.5, end=0.2), "-3 steps"),
         (Cubic(0.5, end="1it", every="5it"), "1 steps, fewer than one update every='5it'"),
         (Cubic(0.5, end="30ep"), "raise epochs"),
-        (Cubic(0.5, end=1.0), "end=1.0 is the end of the run"),
+        (Cubic(0.5, end=1.0), "end=1.0 is the end of the run, 10 steps.*raise epochs"),
     ],
 )
 def test_a_run_too_short_for_its_schedule_is_refused_with_the_remedy(schedule: Cubic | Rounds, message: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.averages import averages
@@ -15,7 +14,7 @@ from prunelab.callbacks.neighbours import notify, of_kind
 from prunelab.callbacks.scaled_gradients import check_unscaled
 from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
-from prunelab.core.context import Loss
+from prunelab.core.context import Loss, cross_entropy
 from prunelab.core.dry_run import check_run
 from prunelab.core.network.prunable import left_dense
 from prunelab.core.pruner import Pruner
@@ -58,6 +57,7 @@ class Pruning(L.Callback):
         self.pruner = pruner
         self.loss = loss
         self._hook: RemovableHandle | None = None
+        self._first = True  # whether the next batch is the first of a fit
         self._loaded: dict[str, Any] | None = None
         self._checked: L.LightningModule | None = None  # since the last training
 
@@ -79,7 +79,7 @@ class Pruning(L.Callback):
         example = pl_module.example_input_array
         if isinstance(example, dict):
             raise ValueError("example_input_array is a dict: Pruning takes a tensor or a tuple of tensors")
-        loss: Loss = getattr(pl_module, "scoring_loss", F.cross_entropy) if self.loss is None else self.loss
+        loss: Loss = getattr(pl_module, "scoring_loss", cross_entropy) if self.loss is None else self.loss
         state = self._loaded
         if state is None and self.pruner.continues(pl_module):
             state = self.pruner.state_dict() | {"regrown": 0}  # steps may be counted anew
@@ -127,6 +127,13 @@ class Pruning(L.Callback):
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
         self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._stepped(optimizer))
         self._mask_averages(trainer, pl_module)
+        self._first = True
+        final = self.pruner.schedule(replace(run, step=run.total))
+        if final is not None and self.pruner.rate > final and trainer.is_global_zero:
+            log.warning(
+                "already pruned to %.4g, the schedule ends at %g: what is pruned does not come back; resume from a "
+                "checkpoint that is not past that rate", self.pruner.rate, final,
+            )  # fmt: skip
 
     def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
         self.pruner.stepped()
@@ -136,6 +143,7 @@ class Pruning(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         run, before = progress(trainer, steps_done(trainer)), self.pruner.rate
+        self._check_batch(trainer, batch)
         if is_fast_dev_run(trainer) and self.pruner.watches and not trainer.global_step:
             return  # it has watched no step yet
         if not self.pruner.update(run):
@@ -149,6 +157,12 @@ class Pruning(L.Callback):
         if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
         self._mask_averages(trainer, pl_module)
+
+    def _check_batch(self, trainer: L.Trainer, batch: Any) -> None:
+        """Before the first step, not after hours. Batches that the data module makes for scoring are not these."""
+        first, self._first = self._first, False
+        if first and not self.pruner.removed and not hasattr(getattr(trainer, "datamodule", None), "scoring_batches"):
+            self.pruner.check_batch(batch)
 
     def _say_rounded(self) -> None:
         if changed := self.pruner.rounded:
@@ -184,6 +198,13 @@ class Pruning(L.Callback):
             log.warning(
                 "training ended after %d of %d steps, pruned to %g instead of %g",
                 run.step, run.total, self.pruner.rate, due,
+            )  # fmt: skip
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit" and not self.pruner.zeros_in(pl_module):  # after all that callbacks do at the end
+            log.warning(
+                "what was pruned to %.4g is no longer 0: a callback has changed weights after the last step, as a copy "
+                "of averages does; use Lightning's own, whose copies are masked, or leave it out", self.pruner.rate,
             )  # fmt: skip
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -19,6 +19,18 @@ Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) -> mean over the batch
 Average = Callable[[Sequence[Tensor]], None]  # in place, over the processes of one training
 
 
+def cross_entropy(outputs: Any, targets: Any) -> Tensor:
+    """F.cross_entropy, the loss of a classifier. Raises ValueError for what it is not the loss of."""
+    remedy = "give the network's own loss=, a function of (outputs, targets)"
+    if not isinstance(outputs, Tensor):
+        raise ValueError(f"the network returns a {type(outputs).__name__}, cross-entropy takes a tensor: {remedy}")
+    if outputs.dim() < 2 or outputs.shape[1] == 1:
+        raise ValueError(f"cross-entropy of one output, {tuple(outputs.shape)}, is the same for all weights: {remedy}")
+    if targets is None:
+        raise ValueError("no targets for cross-entropy: give batches (inputs, targets), or loss=f(outputs, None)")
+    return F.cross_entropy(outputs, targets)
+
+
 @dataclass(frozen=True)
 class Context:
     """The network and its weights as they are now; training data passes through it in training mode.
@@ -31,7 +43,7 @@ class Context:
     generator: torch.Generator  # on the CPU, so that the same seed gives the same masks on any device
     example: Example | None = None
     draw: Draw | None = None
-    loss: Loss = F.cross_entropy
+    loss: Loss = cross_entropy
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the criterion has kept while it watched training
     average: Average | None = None
 
@@ -65,7 +77,7 @@ class Context:
         Raises ValueError for weights whose layers do not run.
         """
         with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):
-            squares = input_squares(self.net, self.params, [inputs for inputs, _ in batches])
+            squares = input_squares(self.net, self.params, [inputs for inputs, _ in map(_pair, batches)])
         return {name: total.sqrt() for name, total in self.all_reduce_mean(squares).items()}
 
     def all_reduce_mean(self, slopes: Scores) -> Scores:
@@ -85,8 +97,9 @@ class Context:
             torch.compiler.set_stance("force_eager"),
             sdpa_kernel(SDPBackend.MATH),
         ):
-            for inputs, targets in batches:
-                yield self.loss(self.net(inputs) / temperature, targets)
+            for inputs, targets in map(_pair, batches):
+                outputs = self.net(inputs)
+                yield self.loss(outputs if temperature == 1 else outputs / temperature, targets)
 
     def _derive(self, value: Tensor, create_graph: bool = False) -> Scores:
         trained = {name: p for name, p in self.params.items() if p.requires_grad}
@@ -97,3 +110,12 @@ class Context:
     def _add(total: Scores, part: Scores, batches: int) -> None:
         for name, value in part.items():
             total[name] += value.detach() / batches
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if isinstance(batch, list | tuple) and len(batch) == 2:
+        return batch[0], batch[1]
+    what = f"{len(batch)} parts" if isinstance(batch, list | tuple) else f"type {type(batch).__name__}"
+    raise ValueError(
+        f"a batch of {what}, scoring takes (inputs, targets): give the data module scoring_batches(count, generator)"
+    )

@@ -5,6 +5,21 @@ from collections.abc import Sequence
 from prunelab.core.allocation import Allocation
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
+from prunelab.core.schedule import Schedule
+
+
+def check_kinds(
+    criterion: Criterion, granularity: Granularity, allocation: Allocation, schedule: Schedule, skip: Sequence[str]
+) -> None:
+    """Raises TypeError, with the remedy, for a part in the place of another, a class in that of an object, one name."""
+    parts = {"criterion": criterion, "granularity": granularity, "allocation": allocation, "schedule": schedule}
+    for (place, part), kind in zip(parts.items(), (Criterion, Granularity, Allocation, Schedule), strict=True):
+        if isinstance(part, type):
+            raise TypeError(f"{place}={part.__name__}: it is a class, expected an object: write {part.__name__}(...)")
+        if not isinstance(part, kind):
+            raise TypeError(f"{place}={part!r}: expected a {kind.__name__}, of prunelab.core or prunelab.criteria")
+    if isinstance(skip, str):
+        raise TypeError(f"skip={skip!r}: expected a list of patterns: write skip=[{skip!r}]")
 
 
 def check_parts(

@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from prunelab.core.allocation import Allocation
 from prunelab.core.budget import Budget
-from prunelab.core.context import Average, Context, Draw, Loss
+from prunelab.core.context import Average, Batch, Context, Draw, Loss, cross_entropy
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
 from prunelab.core.network.living_norms import take_notice
 from prunelab.core.network.masked_parameters import MaskedParameters, check_masks
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.numbers.seeding import derived_generator
-from prunelab.core.parts import check_parts
+from prunelab.core.parts import check_kinds, check_parts
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
 from prunelab.core.scoring import Scoring
@@ -61,6 +60,7 @@ class Pruner:
         passes: int = 1,
         budget: Budget | None = None,
     ) -> None:
+        check_kinds(criterion, granularity, allocation, schedule, skip)
         self.criterion = criterion
         self.granularity = granularity
         self.allocation = allocation
@@ -81,8 +81,7 @@ class Pruner:
         self.keep: Masks = {}  # by unit
         self._prunable: dict[str, nn.Parameter] = {}
         self._masked = MaskedParameters({})  # of the whole network: norms and biases may be masked too
-        exchanged = [self.regrow.drop, self.regrow.grow] if self.regrow else []
-        self._scoring = Scoring([self.criterion, *exchanged])
+        self._scoring = Scoring([self.criterion, *([self.regrow.drop, self.regrow.grow] if self.regrow else [])])
         self.removed = False  # whether surgery has removed what was masked
         self._small: dict[str, torch.Size] = {}  # the parameters' shapes after that
         self._regrown = 0  # the step of the last exchange: one at most per step
@@ -93,7 +92,7 @@ class Pruner:
         net: nn.Module,
         example: Example | None = None,
         draw: Draw | None = None,
-        loss: Loss = F.cross_entropy,
+        loss: Loss = cross_entropy,
         removed: bool = False,
         average: Average | None = None,
         bound: bool = False,
@@ -110,7 +109,7 @@ class Pruner:
         check_parts(self._scoring.criteria, self.granularity, self.allocation, self.regrow is not None, self.passes)
         self._net = net
         before, self._bound_to = self._bound_to, [(n, p.shape, p.requires_grad) for n, p in net.named_parameters()]
-        self._masked = MaskedParameters(dict(net.named_parameters()))
+        self._masked = MaskedParameters.of(net, {})
         self._prunable = prunable_weights(net, self.skip)
         self._scoring.context = Context(net, self._prunable, self._generator, example, draw, loss, average=average)
         if not removed and not (bound and before == self._bound_to):
@@ -138,10 +137,8 @@ class Pruner:
         if due is not None and due > self.rate:
             self._prune(due, self.schedule.is_last(p))
             return True
-        share = self.regrow.due(p) if self.regrow and self.keep else None
-        if share is None or self._regrown == p.step:
+        if not (self.regrow and self.keep) or self._regrown == p.step or (share := self.regrow.due(p)) is None:
             return False
-        assert self.regrow is not None
         self._regrown = p.step
         drop, grow = self._scoring(self.regrow.drop), self._scoring(self.regrow.grow)
         self._adopt(self.regrow.exchange(self.keep, drop, grow, share))
@@ -170,6 +167,10 @@ class Pruner:
         for name in scores.keys() & masks.keys():  # before they become units: N:M ranks only those left
             scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
         return scores if self.criterion.of_units else self.granularity.reduce(scores)
+
+    def check_batch(self, batch: Batch) -> None:
+        """Raises ValueError where a criterion that uses training data could not be computed on `batch`."""
+        self._scoring.check(batch)
 
     def masks_at(self, rate: float) -> Masks:
         """The units to keep by the scores of now; nothing is pruned."""
@@ -220,19 +221,18 @@ class Pruner:
 
     def apply_to_copy(self, net: nn.Module) -> None:
         """Masks `net`, a copy of the attached network: zeros in its weights, and its norms know of them."""
-        self._masked_in(net).zero()
+        MaskedParameters.of(net, self.masks).zero()
         take_notice(net, self.granularity.norms, self.masks)
 
     def continues(self, net: nn.Module) -> bool:
         """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""
         if net is not self._net or not self.keep:
             return False
-        return _shapes(net) == self._small if self.removed else self._masked_in(net).are_zero()
+        return _shapes(net) == self._small if self.removed else self.zeros_in(net)
 
-    def _masked_in(self, net: nn.Module) -> MaskedParameters:
-        masked = MaskedParameters(dict(net.named_parameters()))
-        masked.adopt(self.masks)
-        return masked
+    def zeros_in(self, net: nn.Module) -> bool:
+        """Whether all that is pruned is 0 in `net`, the attached network or a copy."""
+        return MaskedParameters.of(net, self.masks).are_zero()
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""

@@ -141,7 +141,10 @@ class Cubic(Schedule):
     def check(self, p: Progress) -> None:
         start, end, every = (to_step(t, p) for t in (self.start, self.end, self.every))
         if end >= p.total:
-            raise ValueError(f"end={self.end!r} is the end of the run: nothing would be trained at the full rate")
+            raise ValueError(
+                f"end={self.end!r} is the end of the run, {p.total} steps: nothing would be trained at the full rate; "
+                "raise epochs, or end earlier"
+            )
         if end - start < max(1, every):
             raise ValueError(
                 f"the ramp from start={self.start!r} to end={self.end!r} has {end - start} steps, fewer than "

@@ -1,14 +1,18 @@
 """Scores by the criteria of a pruner, with what these keep while they watch training."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from prunelab.core.context import Context
+from prunelab.core.context import Batch, Context
 from prunelab.core.criterion import Criterion
 from prunelab.core.types import Scores
+
+log = logging.getLogger(__name__)
 
 
 class Scoring:
@@ -23,9 +27,24 @@ class Scoring:
         self.remember({})
 
     def __call__(self, criterion: Criterion) -> Scores:
-        assert self.context is not None
+        """Scores of now. Raises ValueError, naming the criterion, for what is not one score a weight."""
+        return self._score(criterion)
+
+    def check(self, batch: Batch) -> None:
+        """Raises ValueError where the criteria cannot be computed on `batch`. Leaves no trace, in no random stream."""
+        for criterion in self.criteria:
+            if criterion.batches:
+                generator = torch.Generator().manual_seed(0)
+                self._score(criterion, generator=generator, draw=lambda count, _: [batch] * count)
+
+    def _score(self, criterion: Criterion, **changed: Any) -> Scores:
+        if self.context is None:
+            raise ValueError("no network to score: call Pruner.attach(network) first")
         with torch.no_grad():
-            return criterion(replace(self.context, memory=self.memory))
+            scores = criterion(replace(self.context, memory=self.memory, **changed))
+            if not (criterion.of_units or criterion.of_channels):
+                _check(criterion, scores, self.context.params)
+        return scores
 
     def remember(self, scores: Scores) -> None:
         """In place of all that was kept."""
@@ -43,3 +62,29 @@ class Scoring:
         """After the step."""
         if self._next is not None:
             self.memory, self._next = self._next, None
+
+
+def _check(criterion: Criterion, scores: Any, params: Mapping[str, Tensor]) -> None:
+    kind = type(criterion).__name__
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"{kind} returned a {type(scores).__name__}: expected scores by the names of ctx.params")
+    if odd := params.keys() ^ scores.keys():
+        what = ", ".join(f"{'no scores of' if name in params else 'scores of'} {name}" for name in sorted(odd))
+        raise ValueError(f"{kind} returned {what}: expected one score a weight for each name in ctx.params")
+    for name, weight in params.items():
+        score = scores[name]
+        if not isinstance(score, Tensor) or score.shape != weight.shape or not score.is_floating_point():
+            found = f"{tuple(score.shape)} of {score.dtype}" if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(
+                f"{kind}: the scores of {name} are {found}, expected floats in the shape of the weight, "
+                f"{tuple(weight.shape)}: a score of a whole filter is shared among its weights"
+            )
+    marked = torch.stack([scores[name].isneginf().any() for name in params]).tolist()
+    if any(marked):
+        name = list(params)[marked.index(True)]
+        raise ValueError(f"{kind}: a score of {name} is -inf, which marks what is pruned: return finite scores")
+    if criterion.batches and not torch.stack([scores[name].any() for name in params]).any():
+        log.warning(
+            "%s: all scores are 0, so weights go by their position: the loss has no gradient here; give the network's "
+            "own loss=", kind,
+        )  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.core.context import Batch
@@ -39,13 +38,6 @@ def take(data: Iterable[Any], count: int, net: nn.Module, example: Example) -> l
                 "their number"
             )
     return [(suited(net, inputs)[0], _beside(targets, net)) for inputs, targets in batches]
-
-
-def cross_entropy(outputs: Any, targets: Any) -> Tensor:
-    """Raises ValueError for bare inputs."""
-    if targets is None:
-        raise ValueError("data= has no targets for cross-entropy: give (inputs, targets), or loss=f(outputs, None)")
-    return F.cross_entropy(outputs, targets)
 
 
 def _pair(batch: Any) -> tuple[Tensor, Any]:

@@ -14,7 +14,7 @@ from prunelab.channels.reasons import stays
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
-from prunelab.core.context import Loss
+from prunelab.core.context import Loss, cross_entropy
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
 from prunelab.core.network.living_norms import LivingNorm
@@ -27,7 +27,7 @@ from prunelab.core.time import Progress
 from prunelab.core.types import Example
 from prunelab.measure.compile_time import drop_graphs
 from prunelab.measure.profiler import network_cost
-from prunelab.oneshot.batches import check_example, cross_entropy, take
+from prunelab.oneshot.batches import check_example, take
 from prunelab.oneshot.parts import by_part, part
 from prunelab.oneshot.report import Report
 

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.trainer.states import TrainerFn
 
 from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
 from prunelab.callbacks.scoring import draw_batches
-from prunelab.core.context import Batch
+from prunelab.core.context import Batch, cross_entropy
 from prunelab.core.dry_run import dry_run
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.numbers.seeding import derived_generator
@@ -129,7 +128,7 @@ class PostTrainingAnalysis(L.Callback):
 
         with _where_it_trained(trainer, module), _testing(trainer), torch.inference_mode(False), preserve_state(module):
             # Again: training may have made the network smaller.
-            self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", F.cross_entropy))
+            self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", cross_entropy))
             units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
             count = self.batches if norms(module) else 0
             batches = draw(count, derived_generator(self.name, self.pruner.seed)) if count else []

@@ -1,6 +1,7 @@
 """The parameters of a network under masks: zeros in them, in their gradients and in the optimizer's state."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,12 @@ class MaskedParameters:
         self.params = params
         self.masks: Masks = {}
         self._factors: dict[str, Tensor] = {}  # masks as 0 and 1 in the parameter's own type and place
+
+    @classmethod
+    def of(cls, net: nn.Module, masks: Masks) -> Self:
+        masked = cls(dict(net.named_parameters()))
+        masked.adopt(masks)
+        return masked
 
     def adopt(self, masks: Masks) -> None:
         self.masks, self._factors = masks, {}
