@@ -43,6 +43,14 @@ def test_jobs_of_other_models_or_epochs_are_never_mixed(add: Add) -> None:
     assert len({g.suffix for g in groups}) == 4
 
 
+def test_jobs_of_other_code_of_their_network_are_never_mixed(add: Add) -> None:
+    values = {"model._target_": "own.Net", "prune.pruning.pruner.criterion._target_": "score.Score"}
+    for seed, (network, score) in enumerate([("aaaaaaaaaa", "1"), ("bbbbbbbbbb", "1"), ("aaaaaaaaaa", "2")]):
+        job = add(folder=f"seed={seed}", seed=seed, values=values, versions={"own.py": network, "score.py": score})
+    groups = grouped(job.parent)
+    assert [(g.label, len(g.results)) for g in groups] == [("code of own.py=aaaaaa", 2), ("code of own.py=bbbbbb", 1)]
+
+
 def test_a_nested_setting_is_named_when_nothing_else_differs(add: Add) -> None:
     add(folder="a=1", **setting(lr=0.1))
     groups = grouped(add(folder="a=2", **setting(lr=0.01)).parent)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compose import compose_job, job_from
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
@@ -66,11 +67,42 @@ def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path
         loader = GlobalHydra.instance().config_loader()
         jobs = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
         assert [planned.folder.path.name for planned in jobs] == ["run0", "run1"]
-        done = {sweep.overrides_digest(["seed=0"], sweep.yaml_digest(config.hydra)): (jobs[0].folder, 0.9)}
+        done = {sweep.overrides_digest(["seed=0"], sweep.yaml_digest(config.hydra)): (jobs[0].folder, 0.9, jobs[0].job)}
         monkeypatch.setattr(sweep, "_finished", lambda study: done)
         first, second = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
         assert (first.accuracy, second.folder) == (0.9, jobs[1].folder)
         assert sweep.folder_of(second.overrides, loader, config) == jobs[1].folder  # as launchers find it
+
+
+def test_finished_jobs_of_code_that_has_changed_since_are_skipped_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sweep, "refuse_impossible", lambda jobs, _: None)
+    monkeypatch.syspath_prepend(tmp_path)
+    (code := tmp_path / "edited.py").write_text("# first")
+    (study := tmp_path / "study").mkdir()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        fixed, job = [f"hydra.sweep.dir={study}", "hydra.mode=MULTIRUN"], ["data=shapes", "model._target_=edited.Net"]
+        config, loader = compose("train", fixed, return_hydra_config=True), GlobalHydra.instance().config_loader()
+        [planned] = sweep.plan([job], loader, config)
+        assert planned.job
+        asked = sweep.overrides_digest(job, sweep.yaml_digest(config.hydra))
+        settled = planned.job.settled({"pretrained": None}, asked)
+        (tmp_path / "result.json").write_bytes(WHOLE.read_bytes())
+        planned.folder.path.mkdir()
+        planned.folder.finish(replace(read(tmp_path), job=settled))
+        for text, said in (("# first", False), ("# second", True)):
+            caplog.clear()
+            code.write_text(text)
+            assert sweep.plan([job], loader, config)[0].accuracy is not None
+            assert ("edited.py: changed since jobs finished" in caplog.text) == said
+
+
+def test_only_a_method_that_takes_a_rate_is_told_that_it_has_none(tmp_path: Path) -> None:
+    usp = job_from(compose_job(["data=shapes", "prune=usp"], tmp_path))
+    assert sweep.unpruned([usp]) == "; prune=usp without rate: nothing will be pruned, add rate=0.8"
+    of_its_own = usp.values | {"prune.pruning.pruner.schedule.rate": 0.5}
+    assert sweep.unpruned([replace(usp, method="hold", values=of_its_own)]) == ""
 
 
 def test_a_launcher_that_a_file_chooses_in_vain_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from prunelab.models import registry
 from prunelab.store.folder import RunDir
 from prunelab.store.identity import digest, overrides_digest
 from prunelab.store.job import Job
+from prunelab.store.own_code import own_code
 from prunelab.store.result import Epoch, Result, Sparsity
 from prunelab.store.signals import StopRequest, stoppable
 from prunelab.store.weights import weights_content
@@ -151,7 +152,8 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
     dense = job.dense_pretraining()
     dense = dense.settled(resolve_auto(dense, splits, job), job.asked)
     here = arithmetic(job.accelerator) if job.devices == 1 else {}  # ranks may differ in threads
-    folder = RunDir(Path(job.config["parents"]) / digest({"identity": dense.identity} | here))
+    same = {"identity": dense.identity, **here, **own_code(dense.values)}
+    folder = RunDir(Path(job.config["parents"]) / digest(same))
     train_once(
         folder.path,
         lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint, parameters),

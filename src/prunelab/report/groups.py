@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from prunelab.core.text.printable import printable
 from prunelab.report.figures.palette import Colours
 from prunelab.store.naming import beginning
 from prunelab.store.result import Result
@@ -72,13 +73,13 @@ def is_named(overrides: Sequence[str]) -> bool:
 
 
 def group(results: list[Result]) -> list[Group]:
-    """One group for each value of `comparable`, in order of appearance, with distinct labels.
+    """One group for each value of `Job.table`, in order of appearance, with distinct labels.
 
     More than MANY groups of a single job, as in a search for learning rates, become one.
     """
-    split: dict[str, list[Result]] = {}
+    split: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        split.setdefault(result.job.comparable, []).append(result)
+        split.setdefault(result.job.table, []).append(result)
     members = list(split.values())
     groups = [Group(tuple(m), t, study=tuple(results)) for m, t in zip(members, _traits(members), strict=True)]
     single = [g for g in groups if len(g.results) == 1]
@@ -129,8 +130,12 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
     return [{**t, "id": m[0].job.comparable[:6]} for t, m in zip(traits, members, strict=True)]
 
 
+def _code(result: Result) -> dict[str, str]:
+    return {f"code of {printable(name)}": printable(digest)[:6] for name, digest in result.job.own_network.items()}
+
+
 def _shared(results: list[Result]) -> dict[str, str]:
     """The choices and settings on which all jobs of one group agree."""
-    settings = [{**r.job.labels, **r.job.settings} for r in results]
+    settings = [{**r.job.labels, **r.job.settings, **_code(r)} for r in results]
     common = settings[0].items() & set.intersection(*(set(s.items()) for s in settings))
     return {k: v for k, v in settings[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}

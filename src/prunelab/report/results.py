@@ -32,14 +32,14 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
     """
     if not folder.is_dir():
         raise NothingToReport(f"{folder}: no such folder; give a sweep's folder, such as outputs/demo")
-    cells: dict[tuple[str, str, float, int], Result] = {}
+    cells: dict[tuple[tuple[str, ...], str, float, int], Result] = {}
     unusable = []
     with _without_gc():
         outcomes = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
     names = short_names({run.folder: parts(run.folder.name) for run in outcomes})[1]
     for run in outcomes:
         if isinstance(run, Result):
-            first = cells.setdefault((run.job.comparable, run.method, run.job.rate, run.job.seed), run)
+            first = cells.setdefault((run.job.table, run.method, run.job.rate, run.job.seed), run)
             if first is run:
                 continue
             # Counted as another seed, it would make the standard deviation too small.

@@ -9,6 +9,7 @@ from typing import Any, Self
 from prunelab.core.text.printable import printable
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
+from prunelab.store.own_code import changed_since, own_code, own_network
 
 LARGEST = sys.float_info.max
 OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
@@ -50,7 +51,7 @@ class Job:
             identity=digest(known),
             comparable=digest(comparable(known)),
             asked=asked,
-            versions=versions(),
+            versions={**versions(), **own_code(known)},
         )
 
     def dense_pretraining(self) -> Self:
@@ -75,6 +76,21 @@ class Job:
             config.pop(later, None)
         config |= {"callbacks": kept} if kept else {}
         return replace(self, method="none", rate=0.0, config=config, values=flat(config))
+
+    @property
+    def changed_code(self) -> list[str]:
+        """Files of the user's own classes that are no longer what the job was settled with."""
+        return changed_since(self.values, self.versions)
+
+    @property
+    def own_network(self) -> dict[str, str]:
+        """Of these files, those of the network, its data and its optimizer, as they were: name -> digest."""
+        return own_network(self.values, self.versions)
+
+    @property
+    def table(self) -> tuple[str, ...]:
+        """Equal for jobs whose results may stand in one table."""
+        return self.comparable, *(f"{name} {version}" for name, version in self.own_network.items())
 
     @property
     def variant(self) -> str:

@@ -36,9 +36,10 @@ class Cost:
     memory_bytes: int | None = None  # parameters and buffers
     file_bytes: int | None = None
     latency: Mapping[int, Quartiles] = field(default_factory=dict)  # seconds, by batch size
+    left_out: tuple[str, ...] = ()  # what the network computes and is in neither macs nor bops, in words
 
     def to_json(self) -> dict[str, Any]:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "left_out" or self.left_out}
         return plain | {"latency": {str(batch): times._asdict() for batch, times in self.latency.items()}}
 
     @classmethod
@@ -49,7 +50,7 @@ class Cost:
             int(n): Quartiles(*(number(name, t[name]) for name in Quartiles._fields))
             for n, t in raw.get("latency", {}).items()
         }
-        return cls(params, nonzero, macs, bops, memory, file, times)
+        return cls(params, nonzero, macs, bops, memory, file, times, tuple(map(printable, raw.get("left_out", ()))))
 
 
 class Layer(NamedTuple):

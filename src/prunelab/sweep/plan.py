@@ -71,10 +71,12 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
         _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     finished, conf = _finished(Path(config.hydra.sweep.dir)), yaml_digest(config.hydra)
     jobs: dict[Path, PlannedJob] = {}
+    changed: dict[str, None] = {}
     for number, overrides in enumerate(todo):
         if before := finished.get(overrides_digest(overrides, conf)):
-            folder, accuracy = before
+            folder, accuracy, done = before
             jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
+            changed |= dict.fromkeys(done.changed_code)
             continue
         given, overrides = overrides, (*overrides, *_numbered(config, number))
         with naming_the_job(given, todo):
@@ -88,6 +90,8 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
         _refuse_other(folder, folder.job(), job, "it holds another job")
     refuse_unwritable(Path(config.hydra.sweep.dir))
     log.info("%d jobs in %s%s", len(jobs), config.hydra.sweep.dir, unpruned([p.job for p in jobs.values() if p.job]))
+    if changed:
+        log.warning("%s: changed since jobs finished that are skipped; rerun=true trains anew", ", ".join(changed))
     if share := names(jobs.values())[0]:
         log.info("all with %s", " ".join(share))
     if left := [
@@ -114,7 +118,7 @@ def _numbered(config: DictConfig, number: int) -> list[str]:
 
 def unpruned(jobs: Sequence[Job]) -> str:
     """Says so where there are methods that prune, and no rate by which they would; else ""."""
-    asked = [job for job in jobs if "prune.pruning.pruner.schedule.rate" in job.values]
+    asked = [job for job in jobs if job.values.get("prune.pruning.pruner.schedule.rate") == 0]  # hold has its own
     if not asked or any(job.rate for job in jobs):
         return ""
     methods = dict.fromkeys(job.method for job in asked)
@@ -187,8 +191,8 @@ def _run_dir(cfg: DictConfig) -> RunDir:
     return RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
 
 
-def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
-    """The finished jobs of a study and their accuracies, by `Job.asked`."""
+def _finished(study: Path) -> dict[str, tuple[RunDir, float, Job]]:
+    """The finished jobs of a study: folder, accuracy and specification, by `Job.asked`."""
     jobs, weights = {}, cache(weights_content)
     for path in study.glob("*/result.json"):
         if (result := RunDir(path.parent).result_without_layers()) is None:
@@ -197,7 +201,7 @@ def _finished(study: Path) -> dict[str, tuple[RunDir, float]]:
         rerun = job.config.get("rerun") is True  # makes a new folder each time
         try:
             if not rerun and job.values["pretrained"] == weights(job.pretrained):
-                jobs[job.asked] = RunDir(path.parent), result.accuracy
+                jobs[job.asked] = RunDir(path.parent), result.accuracy, job
         except (OSError, LookupError, TypeError, ValueError):
             continue  # its pretrained weights are gone, or it names none that can be read
     return jobs

@@ -48,6 +48,13 @@ def test_a_mistake_in_an_experiment_file_is_told_in_a_line(file: str, message: s
     assert (str(error) if isinstance(error, ValueError) else explain(error)).startswith(message)
 
 
+def test_a_callback_without_a_name_is_told_how_to_get_one(tmp_path: Path) -> None:
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "callbacks" / "own.yaml").write_text("_target_: own.Callback\n")
+    with pytest.raises(ValueError, match='callbacks._target_: .*begin the file with "# @package callbacks.NAME"'):
+        compose_with(GLOBAL, tmp_path, "callbacks=own")
+
+
 def test_a_launcher_that_a_file_chooses_in_vain_is_refused_unless_the_command_chooses_one(tmp_path: Path) -> None:
     file = f"{GLOBAL}defaults:\n  - override /hydra/launcher: slurm\n"
     compose_with(file, tmp_path)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -29,6 +30,25 @@ def test_shared_pretraining_gives_the_bits_of_training_in_the_job(
     assert [e["test_loss"] for e in auto["history"]] == [e["test_loss"] for e in single["history"]]
     assert [{**r} for r in auto["rounds"]] == single["rounds"]
     assert all(torch.equal(t, single["state_dict"][name]) for name, t in auto["state_dict"].items())
+
+
+def test_pretraining_by_code_that_has_changed_since_is_made_anew(job, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code = (
+        "from torch import nn\ndef net(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))\n"
+    )
+    for text in (code, code, code + "# edited"):
+        (tmp_path / "edited.py").write_text(text)
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        job(
+            "prune=finetune",
+            "rate=0.5",
+            "epochs=1",
+            "model._target_=edited.net",
+            "pretrained=auto",
+            folder=tmp_path / "a",
+        )
+    assert len(list((tmp_path / "parents").iterdir())) == 2
 
 
 def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path: Path, monkeypatch) -> None:

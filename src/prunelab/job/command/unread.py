@@ -51,6 +51,10 @@ def refuse_unread(cfg: DictConfig, known: Container[str]) -> None:
     for section, keys in SECTIONS.items():
         names += [f"{section}.{key}" for key in cfg.get(section) or () if key not in keys]
     for group in OBJECTS:
+        if "_target_" in (cfg.get(group) or {}):
+            raise ValueError(
+                f'{group}._target_: {group} holds objects by name; begin the file with "# @package {group}.NAME"'
+            )
         names += [f"{group}.{key}" for key, part in (cfg.get(group) or {}).items() if not isinstance(part, Part)]
     for name in names:
         if not re.search(rf"\$\{{\s*([\w.]+:\s*)?\.*{re.escape(name)}\s*[}}.,\[]", OmegaConf.to_yaml(cfg)):

@@ -17,12 +17,12 @@ from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.identity import digest
 from prunelab.store.job import Job
 from prunelab.store.json_file import read_json, write_json
+from prunelab.store.own_code import KNOWN
 from prunelab.store.result import Result
 from prunelab.store.signals import StopRequest
 
 FOREIGN = "prunelab.models.timm."  # whose version is not kept
 log = logging.getLogger(__name__)
-KNOWN = {"prunelab", "torch", "torchvision", "lightning"}  # whose code has a version; yours may change without one
 
 
 @contextmanager
