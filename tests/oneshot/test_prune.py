@@ -209,6 +209,22 @@ def test_the_report_says_what_went_and_why_the_rest_stayed(monkeypatch: pytest.M
     assert "Certificate: on 2 inputs" in text
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_products_that_are_not_counted_are_told_beside_the_macs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 6, 1))
+            self.lstm, self.head = nn.LSTM(6, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.lstm(self.convs(x).transpose(1, 2))[0][:, -1])
+
+    monkeypatch.setenv("COLUMNS", "200")
+    _, report = prune(Recurrent(), torch.randn(2, 3, 10), rate=0.5, budget="macs")
+    assert "Not counted: any products with lstm.weight_ih_l0, lstm.weight_hh_l0." in str(report)
+
+
 def test_removed_blocks_are_in_the_report() -> None:
     _, report = prune(option_b(), torch.zeros(1, 3, 32, 32), rate=0.5, granularity="block")
     assert "removed" in str(report)
@@ -237,7 +253,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "few batches": ({"criterion": "wanda", "data": batches(1)}, "ends after 1 of the 10 batches"),
     "shape of data": ({"data": [torch.zeros(2, 1, 28, 28)]}, r"shape \(2, 1, 28, 28\), the example is \(1, 3"),
     "kind of data": ({"data": [{"x": EXAMPLE}]}, "data= has a batch of type dict"),
-    "no targets": ({"criterion": "taylor", "data": [EXAMPLE]}, "data= has no targets for cross-entropy"),
+    "no targets": ({"criterion": "taylor", "data": [EXAMPLE]}, "no targets for cross-entropy"),
     "optimizer of a copy": ({"optimizer": torch.optim.SGD(Net().parameters())}, "add inplace=True"),
     "another optimizer": (
         {"optimizer": torch.optim.SGD(Net().parameters()), "inplace": True}, "SGD has no parameter of net"),

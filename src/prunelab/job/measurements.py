@@ -1,5 +1,6 @@
 """Costs of a job's network beside the unpruned one, for result.json."""
 
+import logging
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -15,6 +16,7 @@ from prunelab.measure.latency import conditions, device_name, resized, timings_w
 from prunelab.measure.profiler import network_cost
 from prunelab.store.result import Cost, Quartiles
 
+log = logging.getLogger(__name__)
 BATCHES = (1, 128)
 SECONDS = 1.0  # of timing for each batch size, roughly
 LEAST, MOST = 7, 30  # rounds in any case
@@ -31,6 +33,8 @@ def costs(
     CPU. Latency is that of networks that are not compiled, as the unpruned one is not.
     """
     dense, pruned = network_cost(unpruned, example), network_cost(net, example)
+    if products := "; ".join(dense.left_out()):
+        log.warning("MACs and BOPs are without %s", products)
     before, after, rounds = {}, {}, {}
     nets = [unpruned.to(device), net.to(device)]
     for n in BATCHES if device.type in TIMED else ():
@@ -42,10 +46,11 @@ def costs(
     }  # fmt: skip
     for model in nets:
         model.to("cpu")
+    whole = (dense.params, dense.params, dense.macs, dense.bops)
     counts = (pruned.params, pruned.nonzero, pruned.effective_macs, pruned.effective_bops)
     return (
-        Cost(dense.params, dense.params, dense.macs, dense.bops, dense.bytes, _dense_file(unpruned), before),
-        Cost(*counts, pruned.bytes, file.stat().st_size, after),
+        Cost(*whole, dense.bytes, _dense_file(unpruned), before, tuple(dense.left_out())),
+        Cost(*counts, pruned.bytes, file.stat().st_size, after, tuple(pruned.left_out())),
         timed | {"rounds": rounds},
     )
 

@@ -71,6 +71,13 @@ class NetworkCost(Counts):
     unseen: tuple[str, ...]
     passes: tuple[Pass, ...] = ()
 
+    def left_out(self) -> Iterator[str]:
+        """What is in none of these MACs, in words."""
+        for name, macs in self.uncounted.items():
+            yield f"{si_format(macs)} MACs outside layers, in {name or self.name}"
+        if self.unseen:
+            yield f"any products with {', '.join(self.unseen)}"
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -251,10 +258,7 @@ def _cautions(profile: Profile) -> Iterator[str]:
         yield f"Layers of the dense network that were removed: {', '.join(removed)}."
     for costs in (net, *([profile.dense] if profile.dense else [])):
         which = "" if costs is net else " in the dense network"
-        for name, macs in costs.uncounted.items():
-            yield f"Not counted{which}: {si_format(macs)} MACs outside layers, in {name or costs.name}."
-        if costs.unseen:
-            yield f"Not counted{which}: any products with {', '.join(costs.unseen)}."
+        yield from (f"Not counted{which}: {products}." for products in costs.left_out())
 
 
 def _removed(net: NetworkCost, dense: NetworkCost) -> list[str]:

@@ -36,6 +36,7 @@ class Report:
     def _parts(self) -> Iterable[RenderableType]:
         yield shown(f"{self.before.name}: removed {self.attained:.4g} of {self.budget}, {self.rate:g} was asked for")
         yield self._whole()
+        yield from (shown(f"Not counted: {products}.") for products in self.before.left_out())
         yield shown(_certified(self.certificate))
         yield ""
         yield self._by_layer()

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from prunelab.data.sources.listing import scan
 
 
@@ -40,3 +42,13 @@ def test_digest_depends_on_names_sizes_and_times(tree: Path) -> None:
 def test_digest_depends_on_the_path(tree: Path) -> None:
     digest = scan(tree).digest
     assert scan(tree.rename(tree.with_name("moved"))).digest != digest
+
+
+def test_a_name_that_is_not_utf8_is_refused_with_the_remedy(tree: Path) -> None:
+    name = os.fsdecode(b"odd\xff.png")
+    try:
+        (tree / "train" / "cat" / "0.png").rename(tree / "train" / "cat" / name)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(ValueError, match=r"odd\\udcff\.png: its name is not UTF-8; rename it"):
+        scan(tree)

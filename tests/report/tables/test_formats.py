@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,17 @@ def test_notes_explain_the_numbers_and_warn_of_uneven_rows(add: Add) -> None:
         "fingerprints",
     ):
         assert words in text
+
+
+LEFT_OUT = "any products with lstm.weight_ih_l0"
+
+
+def test_costs_that_do_not_compare_and_those_left_out_are_told(add: Add) -> None:
+    cost = json.loads((add("usp", 0.5, 0) / "result.json").read_text())["cost"]
+    job = add("usp", 0.5, 1, cost=cost | {"dense": cost["dense"] | {"macs": 5, "left_out": [LEFT_OUT]}})
+    text = " ".join(printed(job.parent, 300))
+    assert "The unpruned networks of this table differ" in text
+    assert f"MACs and BOPs are without {LEFT_OUT}." in text
 
 
 def test_an_excluded_job_is_printed(add: Add) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunelab.core.text.printable import printable
 from prunelab.data.sources.layout import classes, is_hidden, splits
 
 SUFFIXES = (
@@ -73,10 +74,16 @@ def _images(folder: Path) -> tuple[list[tuple[str, os.DirEntry[str]]], Counter[s
         if entry.name.lower().endswith(SUFFIXES):
             if not entry.is_file():
                 raise ValueError(f"{entry.path}: a link to nothing, or no file; remove it")
+            if not _is_utf8(entry.path):
+                raise ValueError(f"{printable(entry.path)}: its name is not UTF-8; rename it")
             images.append((entry.path[len(str(folder)) + 1 :], entry))
         else:
             others[_suffix(entry)] += 1
     return sorted(images, key=lambda image: image[0]), others
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in name)  # the bytes that are none
 
 
 def _files(folder: str | Path, above: tuple[tuple[int, int], ...]) -> Iterator[os.DirEntry[str]]:
