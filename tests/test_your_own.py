@@ -43,7 +43,7 @@ def test_its_experiment_trains_and_the_small_network_loads_into_a_new_one(
     assert result["labels"] == {"model": "net", "data": "few", "optim": "sgd"}
     assert result["method"] == "relative"
     assert result["values"]["callbacks.size._target_"] == "own.Size"
-    assert "own.py" in result["versions"]
+    assert "own.Net" in result["versions"]
     import own  # type: ignore[import-not-found]
 
     small = prunelab.load(repository / "job" / "model.safetensors", into=own.Net())

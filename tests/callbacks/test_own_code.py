@@ -1,8 +1,10 @@
 """Pruning beside code of one's own that would undo, or cannot give, what it needs: said or refused, never silent."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import pytest
@@ -13,10 +15,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks import Pruning
 from prunelab.core.allocation import Uniform
+from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds, Schedule
+from prunelab.core.scoring import Scoring
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.taylor import Taylor
 
@@ -102,7 +106,7 @@ def test_masks_of_a_checkpoint_beyond_the_schedule_are_said(tmp_path: Path, capl
     again = pruning(Cubic(rate=rate, end=0.9, every="1it"))
     fit(tmp_path, [again], ckpt_path=kept.best_model_path, max_epochs=8)
     assert again.pruner.rate == max(rate, 0.8)
-    assert ("already pruned to 0.8, the schedule ends at 0.5" in caplog.text) == said
+    assert ("already pruned" in caplog.text) == said
 
 
 def dicts() -> list[dict[str, Tensor]]:
@@ -116,7 +120,12 @@ def triples() -> list[tuple[Tensor, ...]]:
 BATCHES = {
     "dicts": (dicts(), lambda batch: (batch["x"], batch["y"]), 3, "a batch of type dict, scoring takes"),
     "triples": (triples(), lambda batch: (batch[0], batch[2]), 3, "a batch of 3 parts, scoring takes"),
-    "one output": (None, lambda batch: (batch[0], batch[1][:, :1]), 1, "cross-entropy of one output"),
+    "one output": (
+        None,
+        lambda batch: (batch[0], batch[1][:, :1]),
+        1,
+        r"outputs \(8, 1\) are not those of several classes",
+    ),
 }
 
 
@@ -132,11 +141,97 @@ def test_what_scoring_cannot_use_is_refused_before_the_first_step(
     fit(tmp_path, [pruning(LATE)], Own(read, outputs), data)  # which takes no data
 
 
+@dataclass(frozen=True)
+class Noisy(Criterion):
+    """Of all random streams, in the shape of a filter where `wrong`."""
+
+    wrong: bool = False
+    batches: int = 2
+
+    def __call__(self, ctx: Context) -> dict[str, Tensor]:
+        x = ctx.batches(self.batches)[0][0]
+        noise = {n: torch.rand_like(w) + torch.rand(w.shape, generator=ctx.generator) for n, w in ctx.params.items()}
+        ctx.net(x)  # in training mode
+        return {name: score[:1] if self.wrong else score for name, score in noise.items()}
+
+
+@dataclass(frozen=True)
+class Returns(Criterion):
+    """One score a row, without data."""
+
+    def __call__(self, ctx: Context) -> dict[str, Tensor]:
+        return {name: w.detach().abs().mean(1, keepdim=True) for name, w in ctx.params.items()}
+
+
+def test_scores_of_a_wrong_shape_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    for criterion in (Noisy(wrong=True), Returns()):
+        module = Own()
+        before = copy.deepcopy(module.state_dict())
+        with pytest.raises(ValueError, match="expected floats in the shape of the weight"):
+            fit(tmp_path, [pruning(LATE, criterion)], module)
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@dataclass(frozen=True)
+class Remembers(Criterion):
+    """Has seen nothing before the first step."""
+
+    watches: ClassVar[bool] = True
+    batches: int = 1
+
+    def __call__(self, ctx: Context) -> dict[str, Tensor]:
+        return {name: ctx.memory[name] for name in ctx.params}
+
+    def watch(self, params: Mapping[str, Tensor], memory: dict[str, Tensor]) -> None:
+        memory.update({name: w.grad.abs() for name, w in params.items() if w.grad is not None})
+
+
+class Frozen(L.Callback):
+    """All layers, until the second epoch."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.requires_grad_(False).net[2].bias.requires_grad_(True)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.requires_grad_(trainer.current_epoch > 0) if trainer.current_epoch else None
+
+
+UNSCORED = {
+    "no rate": ([pruning(Rounds(rate=0.0), Taylor())], dicts(), lambda batch: (batch["x"], batch["y"])),
+    "watched": ([pruning(LATE, Remembers())], None, tuple),
+    "frozen": ([Pruning(Pruner(Taylor(), Weight(), Uniform(), LATE), nn.functional.mse_loss), Frozen()], None, tuple),
+}
+
+
+@pytest.mark.parametrize(("callbacks", "data", "read"), UNSCORED.values(), ids=UNSCORED)
+def test_what_is_not_scored_yet_or_ever_is_not_refused(tmp_path: Path, callbacks: Any, data: Any, read: Any) -> None:
+    fit(tmp_path, callbacks, Own(read), data)
+    assert callbacks[0].pruner.rate == callbacks[0].pruner.schedule.rate
+
+
 def test_the_look_at_the_first_batch_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = lambda outputs, targets: nn.functional.mse_loss(outputs, targets)  # noqa: E731
-    looked, _ = fit(tmp_path, [Pruning(Pruner(Taylor(), Weight(), Uniform(), LATE), loss)])
-    monkeypatch.setattr(Pruner, "check_batch", lambda self, batch: None)
-    blind, _ = fit(tmp_path, [Pruning(Pruner(Taylor(), Weight(), Uniform(), LATE), loss)])
-    assert not blind.net[0].weight.all()
-    for name, value in looked.state_dict().items():
-        assert torch.equal(value, blind.state_dict()[name]), name
+    def trained() -> tuple[dict[str, Tensor], Tensor]:
+        L.seed_everything(0, verbose=False)
+        module = Own()
+        module.net.insert(1, nn.BatchNorm1d(16))
+        module.net.insert(3, nn.Dropout(0.5))
+        method = pruning(LATE, Noisy())
+        fit(tmp_path, [method], module)
+        return module.state_dict(), method.pruner.state_dict()["generator"]
+
+    looked, stream = trained()
+    seen: list[object] = []
+    monkeypatch.setattr(Scoring, "check", lambda self, batch: seen.append(batch))
+    blind, other = trained()
+    assert seen
+    assert torch.equal(stream, other)
+    assert not all(w.all() for w in blind.values())
+    for name, value in looked.items():
+        assert torch.equal(value, blind[name]), name
+
+
+def test_what_diverged_is_not_laid_to_a_callback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = Own(lambda batch: (batch[0], batch[1] * torch.inf))
+    fit(tmp_path, [pruning(Rounds(rate=0.5, start=0.0))], module)
+    assert module.net[0].weight.isnan().any()
+    assert "no longer 0" not in caplog.text

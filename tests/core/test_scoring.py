@@ -1,5 +1,6 @@
 """A criterion of one's own is held to one score a weight, and a loss to one that has a gradient."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress
+from prunelab.criteria.grasp import GraSP
 from prunelab.criteria.taylor import Taylor
 
 LAST = Progress(step=9, total=10, epoch=5)
@@ -47,6 +49,7 @@ WRONG = {
     "a layer more": (lambda s: s | {"zz": s["2.weight"]}, "scores of zz"),
     "nothing": (lambda s: None, "returned a NoneType"),
     "marked": (lambda s: s | {"2.weight": s["2.weight"].where(s["2.weight"] > 0.1, -torch.inf)}, "2.weight is -inf"),
+    "not numbers": (lambda s: s | {"2.weight": s["2.weight"] * torch.nan}, "2.weight: its scores contain NaN"),
 }  # fmt: skip
 
 
@@ -56,9 +59,20 @@ def test_what_is_not_one_score_a_weight_is_refused_and_nothing_is_pruned(change:
     method.attach(model)
     with pytest.raises(ValueError, match=message) as caught:
         method.update(LAST)
-    assert "Returns" in str(caught.value)
+    assert "Returns" in str(caught.value) or "NaN" in message
     assert "\n" not in str(caught.value)
     assert all(w.all() for w in model.parameters())
+
+
+def test_a_pruned_weight_may_score_anything() -> None:
+    model = net()
+    method = Pruner(
+        Returns(lambda s: {name: x.log() for name, x in s.items()}), Weight(), Global(), Rounds(0.75, n=3, start=0.0)
+    )
+    method.attach(model)
+    for step in range(10):  # log 0 is -inf from the second pruning on
+        method.update(Progress(step, 10, 5))
+    assert sum(int(w.count_nonzero()) for w in (model[0].weight, model[2].weight)) == 35
 
 
 def test_a_pruner_of_no_network_names_the_remedy() -> None:
@@ -99,6 +113,20 @@ def test_a_network_of_any_outputs_is_scored_by_its_own_loss() -> None:
     assert sorted(best.tolist()) == method.masks["layer.weight"][0].nonzero().flatten().tolist()
 
 
+class Pair:
+    """Somebody's batch."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (torch.ones(2, 8), None)
+
+
+def test_whatever_has_two_parts_is_a_pair() -> None:
+    method = pruner(Taylor())
+    method.attach(model := nn.Linear(8, 2), draw=lambda count, _: [Pair()], loss=lambda out, _: out.square().sum())
+    method.update(LAST)
+    assert int(model.weight.count_nonzero()) == 8
+
+
 @pytest.mark.parametrize("batch", [{"x": torch.zeros(2, 8)}, (torch.zeros(2, 8),) * 3, torch.zeros(2, 8)])
 def test_a_batch_that_is_no_pair_is_refused_with_the_remedy(batch: Any) -> None:
     method = pruner(Taylor())
@@ -107,10 +135,19 @@ def test_a_batch_that_is_no_pair_is_refused_with_the_remedy(batch: Any) -> None:
         method.update(LAST)
 
 
-def test_a_loss_without_a_gradient_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    method = pruner(Taylor())
+def test_a_temperature_divides_a_tensor_or_says_so() -> None:
+    method = pruner(GraSP(batches=1))
+    x, y = torch.randn(16, 8), torch.randn(16, 1)
+    method.attach(Regression(), draw=lambda *_: [(x, y)], loss=lambda out, target: F.mse_loss(out[0], target))
+    with pytest.raises(ValueError, match="returns a tuple, a temperature divides a tensor"):
+        method.update(LAST)
+
+
+def test_a_loss_without_a_gradient_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    method = Pruner(Taylor(), Weight(), Global(), Rounds(rate=0.5, n=3, start=0.0))
     method.attach(
         net(), draw=lambda count, _: [(torch.zeros(2, 3, 4, 4), None)] * count, loss=lambda out, _: 0 * out.sum()
     )
-    method.update(LAST)
-    assert "Taylor: all scores are 0" in caplog.text
+    for step in range(10):
+        method.update(Progress(step, 10, 5))
+    assert caplog.text.count("Taylor: all scores are 0") == 1

@@ -98,9 +98,10 @@ def test_bits_have_a_column_where_they_differ() -> None:
 
 
 def test_notes_name_what_is_not_counted_removed_or_not_measured() -> None:
-    page = text(beside(uncounted={"": 3000, "block.attn": 5}, unseen=("lstm.weight_ih_l0",)), 120)
-    assert "Not counted: 3k MACs outside layers, in Net." in page
-    assert "Not counted: 5 MACs outside layers, in block.attn." in page
+    page = text(beside(uncounted={"": 3000, "block.attn": 500}, unseen=("lstm.weight_ih_l0",)), 120)
+    assert "Not counted: 3.5k MACs outside layers, in Net, block.attn." in page
+    page = text(beside(uncounted=dict.fromkeys("abcde", 10), unseen=("lstm.weight_ih_l0",)), 120)
+    assert "Not counted: 50 MACs outside layers, in a, b, c and 2 more." in page
     assert "any products with lstm.weight_ih_l0." in page
     assert "removed: features.conv2." in text(beside(layers=(layer("features.conv1", 1.0),)), 120)
     unknown = Profile(

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from prunelab.job.conf import conf_dir
+from prunelab.store import own_code
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
 from prunelab.store.result import read
@@ -94,8 +95,9 @@ def test_finished_jobs_of_code_that_has_changed_since_are_skipped_and_told_of(
         for text, said in (("# first", False), ("# second", True)):
             caplog.clear()
             code.write_text(text)
+            own_code._content.cache_clear()  # as in another process
             assert sweep.plan([job], loader, config)[0].accuracy is not None
-            assert ("edited.py: changed since jobs finished" in caplog.text) == said
+            assert ("edited.Net: changed since jobs finished" in caplog.text) == said
 
 
 def test_only_a_method_that_takes_a_rate_is_told_that_it_has_none(tmp_path: Path) -> None:

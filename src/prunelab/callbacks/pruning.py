@@ -143,7 +143,7 @@ class Pruning(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         run, before = progress(trainer, steps_done(trainer)), self.pruner.rate
-        self._check_batch(trainer, batch)
+        self._check_scores(trainer, run, batch)
         if is_fast_dev_run(trainer) and self.pruner.watches and not trainer.global_step:
             return  # it has watched no step yet
         if not self.pruner.update(run):
@@ -158,11 +158,14 @@ class Pruning(L.Callback):
             distributed.check_same(self.pruner.masks, pl_module.device)
         self._mask_averages(trainer, pl_module)
 
-    def _check_batch(self, trainer: L.Trainer, batch: Any) -> None:
-        """Before the first step, not after hours. Batches that the data module makes for scoring are not these."""
+    def _check_scores(self, trainer: L.Trainer, run: Progress, batch: Any) -> None:
+        """Before the first step, not when pruning is due. Batches that the data module makes for it are not these."""
         first, self._first = self._first, False
-        if first and not self.pruner.removed and not hasattr(getattr(trainer, "datamodule", None), "scoring_batches"):
-            self.pruner.check_batch(batch)
+        ahead = self.pruner.regrow or self.pruner.rate < (self.pruner.schedule(replace(run, step=run.total)) or 0)
+        if first and ahead and not self.pruner.removed:
+            others = hasattr(getattr(trainer, "datamodule", None), "scoring_batches")
+            several = isinstance(trainer.train_dataloader, list | tuple | dict)  # which drawing refuses
+            self.pruner.check_scores(None if others or several else batch)
 
     def _say_rounded(self) -> None:
         if changed := self.pruner.rounded:
@@ -201,10 +204,12 @@ class Pruning(L.Callback):
             )  # fmt: skip
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "fit" and not self.pruner.zeros_in(pl_module):  # after all that callbacks do at the end
+        if stage != "fit" or not trainer.is_global_zero or self.pruner.zeros_in(pl_module):
+            return
+        if all(p.isfinite().all() for p in pl_module.parameters()):  # what diverged is no 0 times a mask either
             log.warning(
-                "what was pruned to %.4g is no longer 0: a callback has changed weights after the last step, as a copy "
-                "of averages does; use Lightning's own, whose copies are masked, or leave it out", self.pruner.rate,
+                "what was pruned to %.4g is no longer 0: another callback has changed weights after the last step, as "
+                "averages do; use Lightning's own, whose copies are masked, or leave it out", self.pruner.rate,
             )  # fmt: skip
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

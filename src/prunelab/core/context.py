@@ -25,7 +25,9 @@ def cross_entropy(outputs: Any, targets: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise ValueError(f"the network returns a {type(outputs).__name__}, cross-entropy takes a tensor: {remedy}")
     if outputs.dim() < 2 or outputs.shape[1] == 1:
-        raise ValueError(f"cross-entropy of one output, {tuple(outputs.shape)}, is the same for all weights: {remedy}")
+        raise ValueError(
+            f"outputs {tuple(outputs.shape)} are not those of several classes, as cross-entropy is: {remedy}"
+        )
     if targets is None:
         raise ValueError("no targets for cross-entropy: give batches (inputs, targets), or loss=f(outputs, None)")
     return F.cross_entropy(outputs, targets)
@@ -99,7 +101,9 @@ class Context:
         ):
             for inputs, targets in map(_pair, batches):
                 outputs = self.net(inputs)
-                yield self.loss(outputs if temperature == 1 else outputs / temperature, targets)
+                if temperature != 1:
+                    outputs = _softened(outputs, temperature)
+                yield self.loss(outputs, targets)
 
     def _derive(self, value: Tensor, create_graph: bool = False) -> Scores:
         trained = {name: p for name, p in self.params.items() if p.requires_grad}
@@ -112,10 +116,21 @@ class Context:
             total[name] += value.detach() / batches
 
 
+def _softened(outputs: Any, temperature: float) -> Tensor:
+    if not isinstance(outputs, Tensor):
+        kind = type(outputs).__name__
+        raise ValueError(f"the network returns a {kind}, a temperature divides a tensor: choose another criterion")
+    return outputs / temperature
+
+
 def _pair(batch: Any) -> tuple[Any, Any]:
-    if isinstance(batch, list | tuple) and len(batch) == 2:
-        return batch[0], batch[1]
+    try:
+        if not isinstance(batch, Tensor | Mapping | str):
+            inputs, targets = batch
+            return inputs, targets
+    except (TypeError, ValueError):
+        pass
     what = f"{len(batch)} parts" if isinstance(batch, list | tuple) else f"type {type(batch).__name__}"
     raise ValueError(
-        f"a batch of {what}, scoring takes (inputs, targets): give the data module scoring_batches(count, generator)"
+        f"a batch of {what}, scoring takes (inputs, targets): give the data module scoring_batches(n, generator)"
     )

@@ -19,7 +19,7 @@ from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.parts import check_kinds, check_parts
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Schedule
-from prunelab.core.scoring import Scoring
+from prunelab.core.scoring import Scoring, mark_pruned
 from prunelab.core.time import Progress
 from prunelab.core.types import Example, Masks, Scores
 
@@ -162,14 +162,13 @@ class Pruner:
     @torch.no_grad()
     def unit_scores(self) -> Scores:
         """The current score of each unit; -inf for pruned ones."""
-        scores = dict(self._scoring(self.criterion))
         masks = self.keep if self.criterion.of_units else self.masks
-        for name in scores.keys() & masks.keys():  # before they become units: N:M ranks only those left
-            scores[name] = scores[name].masked_fill(~masks[name].to(scores[name].device), -torch.inf)
+        # Before they become units: N:M ranks only those left.
+        scores = mark_pruned(self.criterion, self._scoring(self.criterion), masks)
         return scores if self.criterion.of_units else self.granularity.reduce(scores)
 
-    def check_batch(self, batch: Batch) -> None:
-        """Raises ValueError where a criterion that uses training data could not be computed on `batch`."""
+    def check_scores(self, batch: Batch | None) -> None:
+        """Raises ValueError where the criteria return no scores for `batch`; None: those that take no training data."""
         self._scoring.check(batch)
 
     def masks_at(self, rate: float) -> Masks:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from prunelab.core.context import Batch, Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.types import Scores
+from prunelab.core.distributed import rank
+from prunelab.core.network.preserve import preserve_state
+from prunelab.core.types import Masks, Scores
 
 log = logging.getLogger(__name__)
 
@@ -24,26 +26,39 @@ class Scoring:
     def __init__(self, criteria: Sequence[Criterion]) -> None:
         self.criteria = criteria
         self.context: Context | None = None
+        self._told = False  # that all scores are 0
         self.remember({})
 
     def __call__(self, criterion: Criterion) -> Scores:
         """Scores of now. Raises ValueError, naming the criterion, for what is not one score a weight."""
-        return self._score(criterion)
+        scores = self._score(criterion)
+        if criterion.batches and not self._told and not torch.stack([s.any() for s in scores.values()]).any():
+            self._told = True
+            if rank() == 0:
+                log.warning(
+                    "%s: all scores are 0, so weights go by their position: the loss has no gradient here; give the "
+                    "network's own loss=", type(criterion).__name__,
+                )  # fmt: skip
+        return scores
 
-    def check(self, batch: Batch) -> None:
-        """Raises ValueError where the criteria cannot be computed on `batch`. Leaves no trace, in no random stream."""
+    def check(self, batch: Batch | None) -> None:
+        """Raises ValueError where scores cannot be computed on `batch`, None: without data. Leaves no trace."""
+        assert self.context is not None
+        slopes = any(p.requires_grad for p in self.context.params.values())
         for criterion in self.criteria:
-            if criterion.batches:
-                generator = torch.Generator().manual_seed(0)
-                self._score(criterion, generator=generator, draw=lambda count, _: [batch] * count)
+            if criterion.watches or (criterion.batches and (batch is None or not slopes)):
+                continue  # what it needs is not there yet
+            with preserve_state(self.context.net, training=True):
+                draw = lambda count, _: [batch]  # noqa: E731
+                self._score(criterion, generator=torch.Generator().manual_seed(0), draw=draw)
 
     def _score(self, criterion: Criterion, **changed: Any) -> Scores:
         if self.context is None:
             raise ValueError("no network to score: call Pruner.attach(network) first")
         with torch.no_grad():
             scores = criterion(replace(self.context, memory=self.memory, **changed))
-            if not (criterion.of_units or criterion.of_channels):
-                _check(criterion, scores, self.context.params)
+        if not (criterion.of_units or criterion.of_channels):
+            _check(criterion, scores, self.context.params)
         return scores
 
     def remember(self, scores: Scores) -> None:
@@ -79,12 +94,13 @@ def _check(criterion: Criterion, scores: Any, params: Mapping[str, Tensor]) -> N
                 f"{kind}: the scores of {name} are {found}, expected floats in the shape of the weight, "
                 f"{tuple(weight.shape)}: a score of a whole filter is shared among its weights"
             )
-    marked = torch.stack([scores[name].isneginf().any() for name in params]).tolist()
-    if any(marked):
-        name = list(params)[marked.index(True)]
+
+
+def mark_pruned(criterion: Criterion, scores: Scores, masks: Masks) -> Scores:
+    """`scores` with -inf for what is pruned. Raises ValueError where another is -inf."""
+    kept = {n: masks[n].to(s.device) if n in masks else torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
+    wrong = torch.stack([(score.isneginf() & kept[name]).any() for name, score in scores.items()]).tolist()
+    if any(wrong):
+        name, kind = [*scores][wrong.index(True)], type(criterion).__name__
         raise ValueError(f"{kind}: a score of {name} is -inf, which marks what is pruned: return finite scores")
-    if criterion.batches and not torch.stack([scores[name].any() for name in params]).any():
-        log.warning(
-            "%s: all scores are 0, so weights go by their position: the loss has no gradient here; give the network's "
-            "own loss=", kind,
-        )  # fmt: skip
+    return {name: score.masked_fill(~kept[name], -torch.inf) for name, score in scores.items()}

@@ -73,8 +73,9 @@ class NetworkCost(Counts):
 
     def left_out(self) -> Iterator[str]:
         """What is in none of these MACs, in words."""
-        for name, macs in self.uncounted.items():
-            yield f"{si_format(macs)} MACs outside layers, in {name or self.name}"
+        if names := [name or self.name for name in self.uncounted]:
+            more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+            yield f"{si_format(sum(self.uncounted.values()))} MACs outside layers, in {', '.join(names[:FEW])}{more}"
         if self.unseen:
             yield f"any products with {', '.join(self.unseen)}"
 
@@ -128,6 +129,7 @@ COLUMNS: dict[str, Column] = {
 }
 COMPARED = ("non-zeros left", "MACs left")
 WORDS = ("layer", "kind")  # the others are numbers
+FEW = 3  # names in a sentence
 SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # dropped in this order on a narrow terminal
 
 

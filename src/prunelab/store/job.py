@@ -9,7 +9,7 @@ from typing import Any, Self
 from prunelab.core.text.printable import printable
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
-from prunelab.store.own_code import changed_since, own_code, own_network
+from prunelab.store.own_code import changed_since, own_code, targets
 
 LARGEST = sys.float_info.max
 OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
@@ -79,18 +79,19 @@ class Job:
 
     @property
     def changed_code(self) -> list[str]:
-        """Files of the user's own classes that are no longer what the job was settled with."""
+        """Classes of the user's own whose modules are no longer what the job was settled with."""
         return changed_since(self.values, self.versions)
 
     @property
-    def own_network(self) -> dict[str, str]:
-        """Of these files, those of the network, its data and its optimizer, as they were: name -> digest."""
-        return own_network(self.values, self.versions)
+    def own_code(self) -> dict[str, str]:
+        """The digests of the user's own classes that all methods share: network, data, optimizer, callbacks."""
+        shared = sorted(set(targets(comparable(self.values))))
+        return {target: version for target in shared if (version := self.versions.get(target))}
 
     @property
     def table(self) -> tuple[str, ...]:
         """Equal for jobs whose results may stand in one table."""
-        return self.comparable, *(f"{name} {version}" for name, version in self.own_network.items())
+        return self.comparable, *(f"{target} {version}" for target, version in self.own_code.items())
 
     @property
     def variant(self) -> str:

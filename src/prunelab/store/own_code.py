@@ -1,53 +1,62 @@
 """The user's own modules that a job's classes come from: their content, so that a change of them is seen."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from prunelab.store.identity import comparable, content
+from prunelab.store.identity import content
 
 KNOWN = {"prunelab", "torch", "torchvision", "lightning"}  # whose code has a version; yours may change without one
 
 
 def own_code(values: Mapping[str, Any]) -> dict[str, str]:
-    """By file ("mine/net.py"): 16 hexadecimal digits for the module of each `_target_` that is not of KNOWN packages.
+    """By `_target_` ("mine.nets.Net"): 16 hexadecimal digits for its module, where that is of no KNOWN package.
 
-    Modules that these import are not looked at.
+    Taken once by each process, which imports a module once; call it before that. Modules that it imports are not
+    looked at.
     """
-    targets = {str(value) for key, value in values.items() if key.endswith("_target_")}
-    found = dict(file for target in sorted(targets) if (file := _file(target.split("."))))
-    return {name: content(path) for name, path in found.items()}
+    found = {target: _content(target) for target in sorted(set(targets(values)))}
+    return {target: digest for target, digest in found.items() if digest}
 
 
 def changed_since(values: Mapping[str, Any], versions: Mapping[str, str | None]) -> list[str]:
-    """The files of a job's own code that are no longer those of its `versions`; unknown ones, of before 0.2.0, are."""
-    return [name for name, now in own_code(values).items() if versions.get(name, now) != now]
+    """The classes of a job whose code is no longer that of its `versions`; of unknown ones, of before 0.2.0, none."""
+    return [target for target, now in own_code(values).items() if versions.get(target, now) != now]
 
 
-def own_network(values: Mapping[str, Any], versions: Mapping[str, str | None]) -> dict[str, str]:
-    """Of a job's own code in its `versions`, what all methods share: jobs that differ in it do not compare."""
-    used = [str(value).replace(".", "/") for key, value in comparable(values).items() if key.endswith("_target_")]
-    files = {name: version for name, version in versions.items() if version and name.endswith(".py")}
-    modules = {name: name.removesuffix(".py").removesuffix("/__init__") + "/" for name in files}
-    return {name: v for name, v in files.items() if any(target.startswith(modules[name]) for target in used)}
+def targets(node: Any, key: str = "") -> Iterator[str]:
+    """Every `_target_` in a configuration, plain or by dotted key."""
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from targets(child, str(name))
+    elif isinstance(node, list):
+        for child in node:
+            yield from targets(child)
+    elif key.endswith("_target_"):
+        yield str(node)
 
 
-def _file(target: list[str]) -> tuple[str, Path] | None:
-    """The module that a class, or what is in it, is defined in or imported by; found without importing it."""
+@cache
+def _content(target: str) -> str | None:
+    """Of the module that `target` is defined in or imported by; found without importing it."""
+    top, *rest = parts = target.split(".")
+    if top in KNOWN | sys.stdlib_module_names | {"__main__"} or not all(map(str.isidentifier, parts)):
+        return None
     try:
-        spec = None if target[0] in KNOWN else find_spec(target[0])
-    except (ImportError, ValueError):  # it says so when it is made
+        spec = find_spec(top)
+        if spec is None:
+            return None
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        file = Path(spec.origin) if spec.has_location and spec.origin else None
+        for part in rest:
+            if here := next((folder / f"{part}.py" for folder in folders if (folder / f"{part}.py").is_file()), None):
+                return content(here)
+            folders = [folder / part for folder in folders if (folder / part).is_dir()]
+            inits = [folder / "__init__.py" for folder in folders if (folder / "__init__.py").is_file()]
+            file = inits[0] if inits else file
+        return content(file) if file else None
+    except (ImportError, ValueError, OSError):  # whoever makes the object says so
         return None
-    if spec is None or not spec.has_location or not spec.origin:
-        return None
-    if not spec.submodule_search_locations:
-        return f"{target[0]}.py", Path(spec.origin)
-    folder, name = Path(spec.origin).parent, target[0]
-    for part in target[1:]:
-        if (file := folder / f"{part}.py").is_file():
-            return f"{name}/{part}.py", file
-        if not (folder / part / "__init__.py").is_file():
-            break
-        folder, name = folder / part, f"{name}/{part}"
-    return f"{name}/__init__.py", folder / "__init__.py"

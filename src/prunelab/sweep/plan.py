@@ -26,6 +26,7 @@ from prunelab.store.folder import RunDir, State, refuse_unwritable
 from prunelab.store.identity import overrides_digest
 from prunelab.store.job import Job, differing
 from prunelab.store.naming import short_names
+from prunelab.store.own_code import own_code
 from prunelab.store.signals import Interrupted
 from prunelab.store.weights import weights_content
 from prunelab.sweep.outcomes import SweepSummary
@@ -173,7 +174,9 @@ def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple
     cfg = _compose(overrides, loader, config)
     refuse_choices_of_files(cfg.hydra)
     check_same_sweep(config.hydra, cfg.hydra)
-    return job_of(cfg, cfg.hydra), _run_dir(cfg)
+    job = job_of(cfg, cfg.hydra)
+    own_code(job.values)  # as it is now, before a job in this process imports it
+    return job, _run_dir(cfg)
 
 
 def folder_of(overrides: Sequence[str], loader: Any, config: DictConfig) -> RunDir:

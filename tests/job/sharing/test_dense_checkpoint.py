@@ -2,8 +2,8 @@
 
 import multiprocessing
 import os
-import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from compose import job_from
 from prunelab.job.run import resolve_auto
 from prunelab.job.sharing.dense_checkpoint import train_once
 from prunelab.lit.classifier import Classifier
+from prunelab.store import own_code
 
 LATER = ("prune=l2_filter", "prune/allocation=explicit", "+rates={*:0.3}", "round_to=4", "+distill=logits")
 
@@ -37,18 +38,15 @@ def test_pretraining_by_code_that_has_changed_since_is_made_anew(job, tmp_path: 
     code = (
         "from torch import nn\ndef net(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))\n"
     )
-    for text in (code, code, code + "# edited"):
+    command = ["prune=finetune", "rate=0.5", "epochs=1", "model._target_=edited.net", "pretrained=auto"]
+    ends = []
+    for number, text in enumerate((code, code, code.replace("Flatten()", "Flatten(), nn.Tanh()"))):
         (tmp_path / "edited.py").write_text(text)
-        shutil.rmtree(tmp_path / "a", ignore_errors=True)
-        job(
-            "prune=finetune",
-            "rate=0.5",
-            "epochs=1",
-            "model._target_=edited.net",
-            "pretrained=auto",
-            folder=tmp_path / "a",
-        )
+        own_code._content.cache_clear()  # as in a process of its own
+        sys.modules.pop("edited", None)
+        ends.append(job(*command, folder=tmp_path / f"{number}")["history"][-1]["test_loss"])
     assert len(list((tmp_path / "parents").iterdir())) == 2
+    assert ends[0] == ends[1] != ends[2]
 
 
 def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path: Path, monkeypatch) -> None:

@@ -66,7 +66,7 @@ def cautions(group: Group, rows: list[Row]) -> list[str]:
         sentences.append("Some changes are over fewer than n seeds: only those that rate 0 has as well.")
     if len({r.data["fingerprint"] for r in group.results}) > 1:
         sentences.append("The jobs of this table did not use the same images: their data fingerprints differ.")
-    if len({(r.dense.params, r.dense.macs) for r in group.results}) > 1:
+    if not group.scattered and len({(r.dense.params, r.dense.macs) for r in group.results}) > 1:
         sentences.append("The unpruned networks of this table differ: has their code changed in between?")
     if left_out := dict.fromkeys(products for r in group.results for products in r.dense.left_out):
         sentences.append(f"MACs and BOPs are without {'; '.join(left_out)}.")
