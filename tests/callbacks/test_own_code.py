@@ -186,6 +186,32 @@ class Remembers(Criterion):
         memory.update({name: w.grad.abs() for name, w in params.items() if w.grad is not None})
 
 
+@dataclass(frozen=True)
+class OfTraining(Criterion):
+    """Reads the gradient that training has left, of which there is none before the first step."""
+
+    def __call__(self, ctx: Context) -> dict[str, Tensor]:
+        return {name: w.grad.abs() for name, w in ctx.params.items()}
+
+
+@dataclass(frozen=True)
+class OfTwo(Criterion):
+    """Unpacks its batches."""
+
+    batches: int = 2
+
+    def __call__(self, ctx: Context) -> dict[str, Tensor]:
+        first, second = ctx.batches(2)
+        return {name: w.detach().abs() * (first[0].mean() - second[0].mean()).abs() for name, w in ctx.params.items()}
+
+
+class Fused(L.Callback):
+    """Puts another network in the place of the trained one."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.net = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3))
+
+
 class Frozen(L.Callback):
     """All layers, until the second epoch."""
 
@@ -198,6 +224,8 @@ class Frozen(L.Callback):
 
 UNSCORED = {
     "no rate": ([pruning(Rounds(rate=0.0), Taylor())], dicts(), lambda batch: (batch["x"], batch["y"])),
+    "gradient": ([pruning(LATE, OfTraining())], None, tuple),
+    "two batches": ([pruning(LATE, OfTwo())], None, tuple),
     "watched": ([pruning(LATE, Remembers())], None, tuple),
     "frozen": ([Pruning(Pruner(Taylor(), Weight(), Uniform(), LATE), nn.functional.mse_loss), Frozen()], None, tuple),
 }
@@ -228,6 +256,22 @@ def test_the_look_at_the_first_batch_changes_no_bit(tmp_path: Path, monkeypatch:
     assert not all(w.all() for w in blind.values())
     for name, value in looked.items():
         assert torch.equal(value, blind[name]), name
+
+
+def test_the_look_is_one_and_none_where_training_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(Scoring, "check", lambda self, batch: looks.append(batch))
+    kept = ModelCheckpoint(tmp_path, filename="last")
+    fit(tmp_path, [pruning(LATE), kept], max_epochs=4, enable_checkpointing=True)
+    assert len(looks) == 1
+    with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
+        fit(tmp_path, [pruning(Rounds(rate=0.8, start="5ep"))], ckpt_path=kept.best_model_path, max_epochs=8)
+    assert len(looks) == 1
+
+
+def test_a_network_that_a_callback_replaces_is_not_spoken_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit(tmp_path, [pruning(Rounds(rate=0.5, start=0.0)), Fused()])
+    assert "no longer 0" not in caplog.text
 
 
 def test_what_diverged_is_not_laid_to_a_callback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

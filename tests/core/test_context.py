@@ -204,3 +204,23 @@ def test_what_is_pulled_is_averaged_over_the_processes_that_train_together() -> 
     for name in alone:
         torch.testing.assert_close(both[name], alone[name] / 2)
         torch.testing.assert_close(half[name], bent[name] / 2)
+
+
+def test_a_buffer_that_the_network_replaces_is_put_back() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.register_buffer("mean", torch.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.mean = 0.9 * self.mean + x.mean(0)
+            return self.layer(x - self.mean)
+
+    net = Mean()
+    before = net.mean
+    with preserve_state(net, training=True):
+        net(torch.ones(4, 2))
+        assert net.mean.all()
+    assert net.mean is before
+    assert not before.any()

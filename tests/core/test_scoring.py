@@ -48,7 +48,6 @@ WRONG = {
     "a layer less": (lambda s: {"2.weight": s["2.weight"]}, "no scores of 0.weight"),
     "a layer more": (lambda s: s | {"zz": s["2.weight"]}, "scores of zz"),
     "nothing": (lambda s: None, "returned a NoneType"),
-    "marked": (lambda s: s | {"2.weight": s["2.weight"].where(s["2.weight"] > 0.1, -torch.inf)}, "2.weight is -inf"),
     "not numbers": (lambda s: s | {"2.weight": s["2.weight"] * torch.nan}, "2.weight: its scores contain NaN"),
 }  # fmt: skip
 
@@ -64,8 +63,9 @@ def test_what_is_not_one_score_a_weight_is_refused_and_nothing_is_pruned(change:
     assert all(w.all() for w in model.parameters())
 
 
-def test_a_pruned_weight_may_score_anything() -> None:
+def test_of_weights_that_are_left_minus_infinity_is_the_least_score_and_the_rate_is_exact() -> None:
     model = net()
+    model[0].weight.data[0] = 0  # before anything is pruned
     method = Pruner(
         Returns(lambda s: {name: x.log() for name, x in s.items()}), Weight(), Global(), Rounds(0.75, n=3, start=0.0)
     )
@@ -86,9 +86,16 @@ def test_what_cross_entropy_says_nothing_of_is_refused_with_the_remedy(outputs: 
         cross_entropy(outputs, torch.zeros(4))
 
 
-def test_cross_entropy_of_classes_is_torchs() -> None:
-    outputs, targets = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+@pytest.mark.parametrize("targets", [torch.tensor([0, 2, 1, 1]), torch.full((4, 3), 1 / 3), torch.eye(3)[[0, 2, 1, 1]]])
+def test_cross_entropy_of_classes_and_of_probabilities_is_torchs(targets: Tensor) -> None:
+    outputs = torch.randn(4, 3)
     assert cross_entropy(outputs, targets) == F.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize("targets", [torch.randn(4, 3), torch.ones(4, 3), torch.zeros(4, 3)])
+def test_numbers_are_no_probabilities(targets: Tensor) -> None:
+    with pytest.raises(ValueError, match="targets .* are numbers, neither classes nor their probabilities"):
+        cross_entropy(torch.randn(4, 3), targets)
 
 
 class Regression(nn.Module):

@@ -82,6 +82,24 @@ def test_the_masks_of_a_masked_network_are_those_of_its_pruner(usp: tuple[Path, 
         assert torch.equal(masks[name.removeprefix("net.")], kept)
 
 
+def test_what_is_not_counted_is_in_the_costs_and_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lstm(x.flatten(2).transpose(1, 2))[0][:, -1]
+
+    (file := tmp_path / "model.safetensors").write_bytes(b"12345")
+    dense, pruned, _ = costs(Recurrent(), Recurrent(), torch.zeros(1, 3, 4, 4), file, torch.device("cpu"))
+    left_out = "any products with lstm.weight_ih_l0, lstm.weight_hh_l0"
+    assert dense.to_json()["left_out"] == pruned.left_out == (left_out,)
+    assert f"MACs and BOPs are without {left_out}" in caplog.text
+    counted, _, _ = costs(nn.Conv2d(3, 1, 1), nn.Conv2d(3, 1, 1), torch.zeros(1, 3, 4, 4), file, torch.device("cpu"))
+    assert "left_out" not in counted.to_json()
+
+
 def test_the_masks_of_a_shrunk_network_have_the_shapes_of_the_unpruned_one() -> None:
     unpruned = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1)))
     small = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.Identity())

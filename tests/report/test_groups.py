@@ -47,8 +47,13 @@ def test_jobs_of_other_code_of_their_network_are_never_mixed(add: Add) -> None:
     values = {"model._target_": "own.Net", "prune.pruning.pruner.criterion._target_": "score.Score"}
     for seed, (network, score) in enumerate([("aaaaaaaaaa", "1"), ("bbbbbbbbbb", "1"), ("aaaaaaaaaa", "2")]):
         job = add(folder=f"seed={seed}", seed=seed, values=values, versions={"own.Net": network, "score.Score": score})
+    add(folder="of before", seed=3, values=values, versions={})
     groups = grouped(job.parent)
-    assert [(g.label, len(g.results)) for g in groups] == [("code of own.Net=aaaaaa", 2), ("code of own.Net=bbbbbb", 1)]
+    assert [(g.label, len(g.results)) for g in groups] == [
+        ("code of own.Net=not recorded", 1),
+        ("code of own.Net=aaaaaaaaaa", 2),
+        ("code of own.Net=bbbbbbbbbb", 1),
+    ]
 
 
 def test_a_nested_setting_is_named_when_nothing_else_differs(add: Add) -> None:

@@ -76,7 +76,7 @@ def test_jobs_of_one_table_share_the_code_of_the_network_not_that_of_methods(cod
     job = replace(read_job(), values=PARTS).settled({}, "")
     assert job.own_code == {"own_nets.deep.Net": content(code / "own_nets/deep.py")}
     assert job.table == (job.comparable, f"own_nets.deep.Net {content(code / 'own_nets/deep.py')}")
-    assert replace(job, versions={}).table == (job.comparable,)
+    assert replace(job, versions={}).table == (job.comparable, "own_nets.deep.Net not recorded")
 
 
 def test_a_job_goes_on_with_other_code_and_says_so(

@@ -160,7 +160,7 @@ class Pruning(L.Callback):
 
     def _check_scores(self, trainer: L.Trainer, run: Progress, batch: Any) -> None:
         """Before the first step, not when pruning is due. Batches that the data module makes for it are not these."""
-        first, self._first = self._first, False
+        first, self._first = self._first and self._loaded is None, False
         ahead = self.pruner.regrow or self.pruner.rate < (self.pruner.schedule(replace(run, step=run.total)) or 0)
         if first and ahead and not self.pruner.removed:
             others = hasattr(getattr(trainer, "datamodule", None), "scoring_batches")
@@ -204,7 +204,7 @@ class Pruning(L.Callback):
             )  # fmt: skip
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage != "fit" or not trainer.is_global_zero or self.pruner.zeros_in(pl_module):
+        if stage != "fit" or not trainer.is_global_zero or not self.pruner.revived_in(pl_module):
             return
         if all(p.isfinite().all() for p in pl_module.parameters()):  # what diverged is no 0 times a mask either
             log.warning(

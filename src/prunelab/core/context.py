@@ -19,17 +19,23 @@ Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) -> mean over the batch
 Average = Callable[[Sequence[Tensor]], None]  # in place, over the processes of one training
 
 
+class Unscorable(ValueError):
+    """Scores that are none, or a batch, an output or a loss that gives none."""
+
+
 def cross_entropy(outputs: Any, targets: Any) -> Tensor:
     """F.cross_entropy, the loss of a classifier. Raises ValueError for what it is not the loss of."""
     remedy = "give the network's own loss=, a function of (outputs, targets)"
     if not isinstance(outputs, Tensor):
-        raise ValueError(f"the network returns a {type(outputs).__name__}, cross-entropy takes a tensor: {remedy}")
+        raise Unscorable(f"the network returns a {type(outputs).__name__}, cross-entropy takes a tensor: {remedy}")
     if outputs.dim() < 2 or outputs.shape[1] == 1:
-        raise ValueError(
-            f"outputs {tuple(outputs.shape)} are not those of several classes, as cross-entropy is: {remedy}"
-        )
+        raise Unscorable(f"outputs {tuple(outputs.shape)} are not those of several classes: {remedy}")
     if targets is None:
-        raise ValueError("no targets for cross-entropy: give batches (inputs, targets), or loss=f(outputs, None)")
+        raise Unscorable("no targets for cross-entropy: give batches (inputs, targets), or loss=f(outputs, None)")
+    if isinstance(targets, Tensor) and targets.is_floating_point() and not _are_probabilities(targets):
+        raise Unscorable(
+            f"targets {tuple(targets.shape)} are numbers, neither classes nor their probabilities: {remedy}"
+        )
     return F.cross_entropy(outputs, targets)
 
 
@@ -116,10 +122,14 @@ class Context:
             total[name] += value.detach() / batches
 
 
+def _are_probabilities(targets: Tensor) -> bool:
+    return targets.dim() > 1 and bool((targets.min() >= 0) & ((targets.sum(1) - 1).abs().max() < 1e-2))
+
+
 def _softened(outputs: Any, temperature: float) -> Tensor:
     if not isinstance(outputs, Tensor):
         kind = type(outputs).__name__
-        raise ValueError(f"the network returns a {kind}, a temperature divides a tensor: choose another criterion")
+        raise Unscorable(f"the network returns a {kind}, a temperature divides a tensor: choose another criterion")
     return outputs / temperature
 
 
@@ -131,6 +141,6 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     except (TypeError, ValueError):
         pass
     what = f"{len(batch)} parts" if isinstance(batch, list | tuple) else f"type {type(batch).__name__}"
-    raise ValueError(
+    raise Unscorable(
         f"a batch of {what}, scoring takes (inputs, targets): give the data module scoring_batches(n, generator)"
     )

@@ -164,11 +164,11 @@ class Pruner:
         """The current score of each unit; -inf for pruned ones."""
         masks = self.keep if self.criterion.of_units else self.masks
         # Before they become units: N:M ranks only those left.
-        scores = mark_pruned(self.criterion, self._scoring(self.criterion), masks)
+        scores = mark_pruned(self._scoring(self.criterion), masks)
         return scores if self.criterion.of_units else self.granularity.reduce(scores)
 
     def check_scores(self, batch: Batch | None) -> None:
-        """Raises ValueError where the criteria return no scores for `batch`; None: those that take no training data."""
+        """Raises ValueError where scores of `batch` would be refused; None: those that take no training data."""
         self._scoring.check(batch)
 
     def masks_at(self, rate: float) -> Masks:
@@ -227,11 +227,11 @@ class Pruner:
         """Whether `net` is the network attached last, and what was pruned is still 0 or removed."""
         if net is not self._net or not self.keep:
             return False
-        return _shapes(net) == self._small if self.removed else self.zeros_in(net)
+        return _shapes(net) == self._small if self.removed else MaskedParameters.of(net, self.masks).are_zero()
 
-    def zeros_in(self, net: nn.Module) -> bool:
-        """Whether all that is pruned is 0 in `net`, the attached network or a copy."""
-        return MaskedParameters.of(net, self.masks).are_zero()
+    def revived_in(self, net: nn.Module) -> bool:
+        """Whether a weight that is pruned is not 0 in `net`, the attached network or a copy."""
+        return MaskedParameters.of(net, self.masks).are_revived()
 
     def mask_gradients(self) -> None:
         """Zeroes the gradients of pruned weights, so that clipping by norm counts only the others."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunelab.core.context import Batch, Context
+from prunelab.core.context import Batch, Context, Unscorable
 from prunelab.core.criterion import Criterion
 from prunelab.core.distributed import rank
 from prunelab.core.network.preserve import preserve_state
@@ -42,15 +42,22 @@ class Scoring:
         return scores
 
     def check(self, batch: Batch | None) -> None:
-        """Raises ValueError where scores cannot be computed on `batch`, None: without data. Leaves no trace."""
+        """Raises Unscorable where scores of `batch` would be refused, None: those that take no data.
+
+        Whatever else goes wrong may be right when pruning is due.
+        """
         assert self.context is not None
-        slopes = any(p.requires_grad for p in self.context.params.values())
         for criterion in self.criteria:
-            if criterion.watches or (criterion.batches and (batch is None or not slopes)):
+            if criterion.watches or (criterion.batches and batch is None):
                 continue  # what it needs is not there yet
             with preserve_state(self.context.net, training=True):
-                draw = lambda count, _: [batch]  # noqa: E731
-                self._score(criterion, generator=torch.Generator().manual_seed(0), draw=draw)
+                generator = torch.Generator().manual_seed(0)
+                try:
+                    self._score(criterion, generator=generator, draw=lambda count, _: [batch] * count)
+                except Unscorable:
+                    raise
+                except Exception as error:
+                    log.debug("%s cannot be computed before the first step: %s", type(criterion).__name__, error)
 
     def _score(self, criterion: Criterion, **changed: Any) -> Scores:
         if self.context is None:
@@ -82,25 +89,25 @@ class Scoring:
 def _check(criterion: Criterion, scores: Any, params: Mapping[str, Tensor]) -> None:
     kind = type(criterion).__name__
     if not isinstance(scores, Mapping):
-        raise ValueError(f"{kind} returned a {type(scores).__name__}: expected scores by the names of ctx.params")
+        raise Unscorable(f"{kind} returned a {type(scores).__name__}: expected scores by the names of ctx.params")
     if odd := params.keys() ^ scores.keys():
         what = ", ".join(f"{'no scores of' if name in params else 'scores of'} {name}" for name in sorted(odd))
-        raise ValueError(f"{kind} returned {what}: expected one score a weight for each name in ctx.params")
+        raise Unscorable(f"{kind} returned {what}: expected one score a weight for each name in ctx.params")
     for name, weight in params.items():
         score = scores[name]
         if not isinstance(score, Tensor) or score.shape != weight.shape or not score.is_floating_point():
             found = f"{tuple(score.shape)} of {score.dtype}" if isinstance(score, Tensor) else type(score).__name__
-            raise ValueError(
+            raise Unscorable(
                 f"{kind}: the scores of {name} are {found}, expected floats in the shape of the weight, "
                 f"{tuple(weight.shape)}: a score of a whole filter is shared among its weights"
             )
 
 
-def mark_pruned(criterion: Criterion, scores: Scores, masks: Masks) -> Scores:
-    """`scores` with -inf for what is pruned. Raises ValueError where another is -inf."""
-    kept = {n: masks[n].to(s.device) if n in masks else torch.ones_like(s, dtype=torch.bool) for n, s in scores.items()}
-    wrong = torch.stack([(score.isneginf() & kept[name]).any() for name, score in scores.items()]).tolist()
-    if any(wrong):
-        name, kind = [*scores][wrong.index(True)], type(criterion).__name__
-        raise ValueError(f"{kind}: a score of {name} is -inf, which marks what is pruned: return finite scores")
-    return {name: score.masked_fill(~kept[name], -torch.inf) for name, score in scores.items()}
+def mark_pruned(scores: Scores, masks: Masks) -> Scores:
+    """`scores` with -inf for what is pruned, and for nothing else: of the others -inf is the least finite score."""
+    marked = {}
+    for name, score in scores.items():
+        least = torch.finfo(score.dtype).min / score.numel()  # sums of which stay finite
+        living = score.masked_fill(score.isneginf(), least)
+        marked[name] = living.masked_fill(~masks[name].to(score.device), -torch.inf) if name in masks else living
+    return marked

@@ -74,10 +74,14 @@ class NetworkCost(Counts):
     def left_out(self) -> Iterator[str]:
         """What is in none of these MACs, in words."""
         if names := [name or self.name for name in self.uncounted]:
-            more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-            yield f"{si_format(sum(self.uncounted.values()))} MACs outside layers, in {', '.join(names[:FEW])}{more}"
+            yield f"{si_format(sum(self.uncounted.values()))} MACs outside layers, in {_few(names)}"
         if self.unseen:
-            yield f"any products with {', '.join(self.unseen)}"
+            yield f"any products with {_few(self.unseen)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
 
 
 @dataclass(frozen=True)

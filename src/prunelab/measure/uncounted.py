@@ -44,7 +44,7 @@ def uncounted(net: nn.Module, example: Example, counted: list[Use]) -> Uncounted
 
 def _matrices(net: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
     for name, weight in net.named_parameters():
-        if weight.dim() > 1 and len(weight) > 1:  # one row, as of positions, is added
+        if sum(size > 1 for size in weight.shape) > 1:  # a vector in any shape scales or is added
             yield name, net.get_submodule(name.rpartition(".")[0]), weight
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from prunelab.core.text.printable import printable
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
-from prunelab.store.own_code import changed_since, own_code, targets
+from prunelab.store.own_code import changed_since, is_own, own_code, targets
 
 LARGEST = sys.float_info.max
 OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
@@ -85,8 +85,8 @@ class Job:
     @property
     def own_code(self) -> dict[str, str]:
         """The digests of the user's own classes that all methods share: network, data, optimizer, callbacks."""
-        shared = sorted(set(targets(comparable(self.values))))
-        return {target: version for target in shared if (version := self.versions.get(target))}
+        shared = sorted(filter(is_own, set(targets(comparable(self.values)))))
+        return {target: self.versions.get(target) or "not recorded" for target in shared}
 
     @property
     def table(self) -> tuple[str, ...]:

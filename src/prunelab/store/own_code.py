@@ -27,6 +27,11 @@ def changed_since(values: Mapping[str, Any], versions: Mapping[str, str | None])
     return [target for target, now in own_code(values).items() if versions.get(target, now) != now]
 
 
+def is_own(target: str) -> bool:
+    """Whether a `_target_` is of no package whose version is kept, nor of Python."""
+    return target.partition(".")[0] not in KNOWN | sys.stdlib_module_names | {"__main__"}
+
+
 def targets(node: Any, key: str = "") -> Iterator[str]:
     """Every `_target_` in a configuration, plain or by dotted key."""
     if isinstance(node, Mapping):
@@ -43,7 +48,7 @@ def targets(node: Any, key: str = "") -> Iterator[str]:
 def _content(target: str) -> str | None:
     """Of the module that `target` is defined in or imported by; found without importing it."""
     top, *rest = parts = target.split(".")
-    if top in KNOWN | sys.stdlib_module_names | {"__main__"} or not all(map(str.isidentifier, parts)):
+    if not is_own(target) or not all(map(str.isidentifier, parts)):
         return None
     try:
         spec = find_spec(top)

@@ -39,11 +39,15 @@ class MaskedParameters:
 
     def are_zero(self) -> bool:
         """Whether all masked weights are 0; not where one is missing or has another shape."""
-        return all(
-            name in self.params
-            and (param := self.params[name].detach()).shape == mask.shape
-            and not param.masked_fill(mask.to(param.device), 0).any()
+        there = all(name in self.params and self.params[name].shape == mask.shape for name, mask in self.masks.items())
+        return there and not self.are_revived()
+
+    def are_revived(self) -> bool:
+        """Whether a masked weight that is there, in the shape of its mask, is not 0."""
+        return any(
+            param.detach().masked_fill(mask.to(param.device), 0).any()
             for name, mask in self.masks.items()
+            if (param := self.params.get(name)) is not None and param.shape == mask.shape
         )
 
     def zero_gradients(self) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 def preserve_state(net: nn.Module, training: bool = False) -> Iterator[None]:
     """Eval mode without gradients, or `training` mode with them; restored after the block."""
     modes = {module: module.training for module in net.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()] if training else []
+    places = ((m._buffers, name, b) for m in net.modules() for name, b in m._buffers.items() if b is not None)
+    buffers = [(*place, place[-1].clone()) for place in places] if training else []
     gpus = {p.device for p in net.parameters() if p.device.type == "cuda"}
     net.train(training)
     try:
@@ -21,5 +22,5 @@ def preserve_state(net: nn.Module, training: bool = False) -> Iterator[None]:
         for module, mode in modes.items():
             module.training = mode
         with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for owner, name, buffer, before in buffers:
+                owner[name] = buffer.copy_(before)  # the network may have put another in its place

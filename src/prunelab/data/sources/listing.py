@@ -83,7 +83,10 @@ def _images(folder: Path) -> tuple[list[tuple[str, os.DirEntry[str]]], Counter[s
 
 
 def _is_utf8(name: str) -> bool:
-    return not any("\udc80" <= character <= "\udcff" for character in name)  # the bytes that are none
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:  # of bytes that are none
+        return False
 
 
 def _files(folder: str | Path, above: tuple[tuple[int, int], ...]) -> Iterator[os.DirEntry[str]]:
