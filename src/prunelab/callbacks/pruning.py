@@ -143,7 +143,9 @@ class Pruning(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         run, before = progress(trainer, steps_done(trainer)), self.pruner.rate
-        self._check_scores(trainer, run, batch)
+        if self._first:
+            self._first = False
+            self._check_scores(trainer, run, batch)
         if is_fast_dev_run(trainer) and self.pruner.watches and not trainer.global_step:
             return  # it has watched no step yet
         if not self.pruner.update(run):
@@ -160,9 +162,8 @@ class Pruning(L.Callback):
 
     def _check_scores(self, trainer: L.Trainer, run: Progress, batch: Any) -> None:
         """Before the first step, not when pruning is due. Batches that the data module makes for it are not these."""
-        first, self._first = self._first and self._loaded is None, False
         ahead = self.pruner.regrow or self.pruner.rate < (self.pruner.schedule(replace(run, step=run.total)) or 0)
-        if first and ahead and not self.pruner.removed:
+        if ahead and not self.pruner.removed and self._loaded is None:
             others = hasattr(getattr(trainer, "datamodule", None), "scoring_batches")
             several = isinstance(trainer.train_dataloader, list | tuple | dict)  # which drawing refuses
             self.pruner.check_scores(None if others or several else batch)
