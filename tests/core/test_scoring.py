@@ -158,3 +158,13 @@ def test_a_loss_without_a_gradient_is_said_once(caplog: pytest.LogCaptureFixture
     for step in range(10):
         method.update(Progress(step, 10, 5))
     assert caplog.text.count("Taylor: all scores are 0") == 1
+
+
+def test_the_look_before_the_first_step_asks_nothing_of_other_ranks() -> None:
+    asked: list[object] = []
+    method, batch = pruner(Taylor()), (torch.ones(2, 8), torch.tensor([0, 1]))
+    method.attach(nn.Linear(8, 2), draw=lambda count, _: [batch] * count, average=asked.append)
+    method.check_scores(batch)
+    assert not asked
+    method.update(LAST)
+    assert asked

@@ -52,8 +52,8 @@ class Scoring:
                 continue  # what it needs is not there yet
             with preserve_state(self.context.net, training=True):
                 generator = torch.Generator().manual_seed(0)
-                try:
-                    self._score(criterion, generator=generator, draw=lambda count, _: [batch] * count)
+                try:  # without the other ranks, which would wait for one on which this fails
+                    self._score(criterion, generator=generator, draw=lambda count, _: [batch] * count, average=None)
                 except Unscorable:
                     raise
                 except Exception as error:
