@@ -219,7 +219,8 @@ class Frozen(L.Callback):
         pl_module.requires_grad_(False).net[2].bias.requires_grad_(True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        pl_module.requires_grad_(trainer.current_epoch > 0) if trainer.current_epoch else None
+        if trainer.current_epoch:
+            pl_module.requires_grad_(True)
 
 
 UNSCORED = {

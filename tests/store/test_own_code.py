@@ -13,7 +13,7 @@ from prunelab.store import own_code as own_code_module
 from prunelab.store.folder import RunDir
 from prunelab.store.identity import content
 from prunelab.store.job import Job
-from prunelab.store.own_code import changed_since, own_code
+from prunelab.store.own_code import own_code
 
 WHOLE = Path(__file__).with_name("result-0.1.0.json")
 PARTS = {"model._target_": "own_nets.deep.Net", "prune.pruning.pruner.criterion._target_": "own_score.Score"}
@@ -64,17 +64,18 @@ def test_what_no_file_or_module_can_be_called_is_not_looked_for(part: str) -> No
 
 
 def test_a_change_is_seen_by_the_next_process_and_older_jobs_are_taken_as_they_are(code: Path) -> None:
-    before = own_code(PARTS)
-    assert changed_since(PARTS, before) == changed_since(PARTS, {}) == []
+    job = replace(read_job(), values=PARTS).settled({}, "")
+    assert job.changed_code == replace(job, versions={}).changed_code == []
     (code / "own_nets/deep.py").write_text("# edited")
-    assert own_code(PARTS) == before  # this one has imported it
+    assert job.changed_code == []  # this one has imported it
     own_code_module._content.cache_clear()
-    assert changed_since(PARTS, before) == ["own_nets.deep.Net"]
+    assert job.changed_code == ["own_nets.deep.Net"]
+    assert replace(job, versions={}).changed_code == []
 
 
 def test_jobs_of_one_table_share_the_code_of_the_network_not_that_of_methods(code: Path) -> None:
     job = replace(read_job(), values=PARTS).settled({}, "")
-    assert job.own_code == {"own_nets.deep.Net": content(code / "own_nets/deep.py")}
+    assert job.shared_code == {"own_nets.deep.Net": content(code / "own_nets/deep.py")}
     assert job.table == (job.comparable, f"own_nets.deep.Net {content(code / 'own_nets/deep.py')}")
     assert replace(job, versions={}).table == (job.comparable, "own_nets.deep.Net not recorded")
 

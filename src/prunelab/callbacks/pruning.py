@@ -49,8 +49,9 @@ class Pruning(L.Callback):
     their checksums are compared; a difference is a RuntimeError that names the layer.
 
     Logs `sparsity/all` and `units_removed/<layer>` each epoch: the fraction of units removed.
-    Raises ValueError before training for a schedule that does not fit, a network with nothing to prune, or more
-    than one optimizer; warns after a training that ended before its rate.
+    Raises ValueError before training for a schedule that does not fit, a network with nothing to prune, more than one
+    optimizer, or scores and batches of the training loader that could not be used. Warns after a training that ended
+    before its rate, or whose zeros another callback has undone.
     """
 
     def __init__(self, pruner: Pruner, loss: Loss | None = None) -> None:

@@ -131,7 +131,7 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
 
 
 def _code(result: Result) -> dict[str, str]:
-    return {f"code of {printable(name)}": printable(digest)[:12] for name, digest in result.job.own_code.items()}
+    return {f"code of {printable(name)}": printable(digest)[:12] for name, digest in result.job.shared_code.items()}
 
 
 def _shared(results: list[Result]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from prunelab.core.text.printable import printable
 from prunelab.store.identity import comparable, digest, flat, versions
 from prunelab.store.naming import variant
-from prunelab.store.own_code import changed_since, is_own, own_code, targets
+from prunelab.store.own_code import is_own, own_code, targets
 
 LARGEST = sys.float_info.max
 OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
@@ -79,11 +79,11 @@ class Job:
 
     @property
     def changed_code(self) -> list[str]:
-        """Classes of the user's own whose modules are no longer what the job was settled with."""
-        return changed_since(self.values, self.versions)
+        """Classes of the user's own whose modules are no longer what the job was settled with, as far as it says."""
+        return [target for target, now in own_code(self.values).items() if self.versions.get(target, now) != now]
 
     @property
-    def own_code(self) -> dict[str, str]:
+    def shared_code(self) -> dict[str, str]:
         """The digests of the user's own classes that all methods share: network, data, optimizer, callbacks."""
         shared = sorted(filter(is_own, set(targets(comparable(self.values)))))
         return {target: self.versions.get(target) or "not recorded" for target in shared}
@@ -91,7 +91,7 @@ class Job:
     @property
     def table(self) -> tuple[str, ...]:
         """Equal for jobs whose results may stand in one table."""
-        return self.comparable, *(f"{target} {version}" for target, version in self.own_code.items())
+        return self.comparable, *(f"{target} {version}" for target, version in self.shared_code.items())
 
     @property
     def variant(self) -> str:

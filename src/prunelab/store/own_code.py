@@ -22,11 +22,6 @@ def own_code(values: Mapping[str, Any]) -> dict[str, str]:
     return {target: digest for target, digest in found.items() if digest}
 
 
-def changed_since(values: Mapping[str, Any], versions: Mapping[str, str | None]) -> list[str]:
-    """The classes of a job whose code is no longer that of its `versions`; of unknown ones, of before 0.2.0, none."""
-    return [target for target, now in own_code(values).items() if versions.get(target, now) != now]
-
-
 def is_own(target: str) -> bool:
     """Whether a `_target_` is of no package whose version is kept, nor of Python."""
     return target.partition(".")[0] not in KNOWN | sys.stdlib_module_names | {"__main__"}

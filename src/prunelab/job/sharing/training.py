@@ -17,7 +17,7 @@ from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.identity import digest
 from prunelab.store.job import Job
 from prunelab.store.json_file import read_json, write_json
-from prunelab.store.own_code import KNOWN
+from prunelab.store.own_code import is_own, targets
 from prunelab.store.result import Result
 from prunelab.store.signals import StopRequest
 
@@ -66,8 +66,7 @@ def may_share(job: Job) -> bool:
     """Whether it trains from scratch, on one device, by code that its versions name; no rerun."""
     scratch = not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
     changed = str(job.versions["commit"]).endswith("+")
-    targets = [str(value) for key, value in job.values.items() if key.endswith("_target_")]
-    known = all(target.partition(".")[0] in KNOWN and not target.startswith(FOREIGN) for target in targets)
+    known = not any(is_own(target) or target.startswith(FOREIGN) for target in targets(job.values))
     return scratch and known and not changed
 
 
