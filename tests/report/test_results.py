@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,13 @@ def test_only_job_folders_can_be_unfinished(add: Add) -> None:
     assert [job.folder.name for job in load(sweep)[1]] == ["aborted"]
 
 
-def test_no_seed_counts_twice(add: Add) -> None:
-    first, second = add(folder="a=1"), add(folder="a=2")
+def test_of_two_jobs_of_one_seed_the_later_counts(add: Add) -> None:
+    later, first = add(folder="a=1,rerun=2"), add(folder="a=2")
+    os.utime(first / "result.json", (1e9, 1e9))
     results, [duplicate] = load(first.parent)
-    assert [r.folder for r in results] == [first]
-    assert duplicate.folder == second
-    assert "a=1" in duplicate.reason
+    assert [r.folder for r in results] == [later]
+    assert duplicate.folder == first
+    assert duplicate.reason == "same method, rate and seed as the later a=1,rerun=2"
 
 
 def test_other_settings_inside_prune_are_another_method(add: Add) -> None:

@@ -8,6 +8,13 @@ def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
     assert comparable(values) == {"model.width": 8}
 
 
+def test_a_budget_and_the_rate_of_fine_tuning_are_a_methods_own() -> None:
+    """Without them in it, the digests of earlier jobs with the defaults would no longer be those of new ones."""
+    defaults = {"budget": "units", "optim.finetune": 0.01, "optim.lr": 0.1}
+    assert comparable({"budget": "macs", "optim.finetune": 0.001, "optim.lr": 0.1}) == defaults
+    assert comparable({"optim.lr": 0.1}) == {"optim.lr": 0.1}
+
+
 def test_a_key_is_left_out_by_its_whole_name() -> None:
     assert not changes_result("data.root")
     assert not changes_result("data.md5")

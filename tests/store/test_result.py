@@ -140,6 +140,9 @@ def test_a_job_tells_its_settings_apart_from_those_of_its_method(earlier) -> Non
     assert job.variant == "sp"
     scoped = Job.from_json(earlier | {"overrides": ["prune=sp", "prune/allocation=global", "rounds=2", "seed=1"]})
     assert scoped.variant == "sp (allocation=global, rounds=2)"
+    spends = ["budget=macs", "optim.finetune=0.1"]
+    assert Job.from_json(earlier | {"overrides": spends}).variant == "sp (budget=macs, optim.finetune=0.1)"
+    assert Job.from_json(earlier | {"method": "none", "overrides": spends}).variant == "none"
 
 
 def test_dense_pretraining_is_the_same_for_every_method_that_shares_it(earlier) -> None:

@@ -63,7 +63,7 @@ def _change(row: Row, own: Container[str]) -> str:
     """In points, over the seeds that both cells have; from rate 0 of the method if it is one of `own`."""
     points = round(row.change or 0.0, 2)
     what = f"{'lost' if points < 0 else 'gained'} {abs(points):.2f} points" if points else "lost nothing"
-    what += " from its own rate 0" * (row.method in own)
+    what += " from its own rate 0" * (row.change_from in own)
     if row.change_interval is None:
         return f"{what} (n = {row.paired}, so no interval)"
     low, high = row.change_interval

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prunelab.report.variants import by_settings
 from prunelab.store.folder import NEXT, RunDir
 from prunelab.store.naming import parts, short_names
 from prunelab.store.result import Result, read_without_layers
@@ -28,26 +29,29 @@ class InvalidRun:
 def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
     """The finished jobs of a sweep and the excluded ones, by folder name.
 
+    Of jobs that are alike, as those of `rerun=true`, the latest counts.
+
     Raises NothingToReport if `folder` is not a folder or has no finished job.
     """
     if not folder.is_dir():
         raise NothingToReport(f"{folder}: no such folder; give a sweep's folder, such as outputs/demo")
     cells: dict[tuple[tuple[str, ...], str, float, int], Result] = {}
-    unusable = []
     with _without_gc():
         outcomes = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
     names = short_names({run.folder: parts(run.folder.name) for run in outcomes})[1]
-    for run in outcomes:
-        if isinstance(run, Result):
-            first = cells.setdefault((run.job.table, run.method, run.job.rate, run.job.seed), run)
-            if first is run:
-                continue
-            # Counted as another seed, it would make the standard deviation too small.
-            run = InvalidRun(run.folder, f"same method, rate and seed as {first.folder.name}")
-        unusable.append(replace(run, name=names[run.folder]))
+    unusable = [run for run in outcomes if isinstance(run, InvalidRun)]
+    for run in sorted(by_settings([run for run in outcomes if isinstance(run, Result)]), key=_written, reverse=True):
+        latest = cells.setdefault((run.job.table, run.method, run.job.rate, run.job.seed), run)
+        if latest is not run:  # counted as another seed, it would make the standard deviation too small
+            unusable.append(InvalidRun(run.folder, f"same method, rate and seed as the later {latest.folder.name}"))
     if not cells:
         raise NothingToReport(_nothing(folder, unusable))
-    return list(cells.values()), unusable
+    results = sorted(cells.values(), key=lambda result: result.folder)
+    return results, [replace(run, name=names[run.folder]) for run in sorted(unusable, key=lambda run: run.folder)]
+
+
+def _written(result: Result) -> float:
+    return (result.folder / "result.json").stat().st_mtime
 
 
 @contextmanager

@@ -21,6 +21,8 @@ NOT_RESULT = (
 )  # fmt: skip
 # With prune, what a study varies.
 METHOD = ("rate", "rates", "seed", "rounds", "rewind", "retrain", "round_to", "distill")
+# A method's as well, with the values that every job had in `comparable` before they were counted as that.
+DEFAULTS = {"budget": "units", "optim.finetune": 0.01}
 # Values that older jobs do not have, whose results are those of these.
 SINCE = {
     "round_to": 1, "prune.pruning.pruner.budget.round_to": 1, "data.size": None, "prune.binarize.start": 0,
@@ -74,7 +76,16 @@ def overrides_digest(overrides: Sequence[str], conf: str) -> str:
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
     """What must agree before two results may stand in one table: all but method, teacher, rate and seed."""
-    return {k: v for k, v in values.items() if k.partition(".")[0] not in METHOD and not k.startswith("prune")}
+    return {k: DEFAULTS.get(k, v) for k, v in values.items() if k in DEFAULTS or not _of_method(k)}
+
+
+def of_method(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree besides before two results may be those of one method: its settings, but rate and seed."""
+    return {k: v for k, v in values.items() if _of_method(k) and k not in ("rate", "seed")}
+
+
+def _of_method(key: str) -> bool:
+    return key in DEFAULTS or key.partition(".")[0] in METHOD or key.startswith("prune")
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from prunelab.core.text.printable import printable
-from prunelab.store.identity import comparable, digest, flat, versions
+from prunelab.store.identity import DEFAULTS, comparable, digest, flat, of_method, versions
 from prunelab.store.naming import variant
 from prunelab.store.own_code import is_own, own_code, targets
 
@@ -65,6 +65,7 @@ class Job:
             "rate": 0.0,
             "rounds": 1,
             "round_to": 1,
+            "budget": DEFAULTS["budget"],
             "pretrained": None,
             "optim": {**self.config["optim"], "finetune": 0.0},  # comes after it
             "logger": None,  # it would write into the folder of whichever job comes first
@@ -85,8 +86,11 @@ class Job:
     @property
     def shared_code(self) -> dict[str, str]:
         """The digests of the user's own classes that all methods share: network, data, optimizer, callbacks."""
-        shared = sorted(filter(is_own, set(targets(comparable(self.values)))))
-        return {target: self.versions.get(target) or "not recorded" for target in shared}
+        return self._code(comparable(self.values))
+
+    def _code(self, values: Mapping[str, Any]) -> dict[str, str]:
+        own = sorted(filter(is_own, set(targets(values))))
+        return {target: self.versions.get(target) or "not recorded" for target in own}
 
     @property
     def table(self) -> tuple[str, ...]:
@@ -97,6 +101,12 @@ class Job:
     def variant(self) -> str:
         """The method with its own settings, where it was given any: "usp (scope=global)"."""
         return variant(self.method, self.overrides)
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """What is its method's of `values`, by dotted key, and the digests of the user's classes in it."""
+        own = of_method(self.values)
+        return own | {f"code of {target}": digest for target, digest in self._code(own).items()}
 
     @cached_property
     def settings(self) -> dict[str, str]:

@@ -10,6 +10,9 @@ from prunelab.store.identity import changes_result
 LONGEST = 180  # characters
 BYTES = 255  # that a file name may have on any file system, in UTF-8
 FIRST = ("prune", "rate", "seed")  # in every name
+ROOTS = "budget|distill|optim.finetune|rates|retrain|rewind|round_to|rounds"
+OWN = re.compile(rf"[+~]*(prune[./](pruning\.pruner\.)?|(?=({ROOTS})[=.]|code of ))")  # begins a setting of a method
+UNUSED = re.compile(r"[+~]*(budget|optim.finetune)=")  # by a network that is not pruned
 
 
 def job_folder(
@@ -81,11 +84,11 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
-def variant(method: str, overrides: Sequence[str]) -> str:
+def variant(method: str, overrides: Iterable[str]) -> str:
     """The method with its own settings, where `overrides` give it any: "usp (scope=global)".
 
     Jobs with other settings of their method are other methods: their mean would describe neither.
     """
-    inside = re.compile(r"[+~]*(prune[./](pruning\.pruner\.)?|(?=(rates|retrain|rewind|rounds|round_to|distill)[=.]))")
-    settings = sorted(inside.sub("", o, count=1) for o in overrides if inside.match(o))
+    own = [o for o in overrides if OWN.match(o) and not (method == "none" and UNUSED.match(o))]
+    settings = sorted(OWN.sub("", o, count=1) for o in own)
     return f"{method} ({', '.join(settings)})" if settings else method

@@ -76,7 +76,9 @@ def test_what_affects_the_pretraining_makes_another_and_what_does_not_shares_it(
         return dense.settled(resolve_auto(dense, SimpleNamespace(fingerprint="", train=range(140))), "").identity
 
     one = pretraining()
-    for same in (("prune=lr_rewind",), ("rate=0.9",), ("optim.finetune=0.1",), ("logger=csv",), ("rounds=2",), LATER):
+    budget = ("prune=l2_filter", "budget=macs")
+    later = (("rate=0.9",), ("optim.finetune=0.1",), ("rounds=2",), LATER)
+    for same in (("prune=lr_rewind",), budget, ("logger=csv",), *later):
         assert pretraining(*same) == one, same
     others = ["seed=1", "epochs=1", "optim=adamw", "augment.pad=3", "data.val=30", "rewind=1ep"]
     assert len({one, *map(pretraining, others)}) == 7

@@ -53,6 +53,16 @@ def test_change_is_taken_over_the_seeds_that_both_have(add: Add) -> None:
     assert (half.paired, len(half.seeds)) == (1, 2)
 
 
+def test_change_is_from_what_has_more_of_the_seeds(add: Add) -> None:
+    """A rate 0 that was tried with one seed does not hide the change from three dense networks."""
+    for seed, dense in enumerate((0.9, 0.8, 0.7)):
+        add("none", 0.0, seed, accuracy=dense)
+        add("usp", 0.5, seed, accuracy=0.6)
+    [_, own, half] = table(add("usp", 0.0, 0, accuracy=0.75).parent)
+    assert (half.change, half.paired, half.change_from) == (pytest.approx(-20.0), 3, "none")
+    assert (own.change, own.paired, own.change_from) == (pytest.approx(-15.0), 1, "none")
+
+
 def test_change_is_unknown_without_a_common_seed(add: Add) -> None:
     add("usp", 0.0, 0)
     [_, half] = table(add("usp", 0.5, 1).parent)

@@ -63,7 +63,7 @@ def cautions(group: Group, rows: list[Row]) -> list[str]:
     """Notes on one table: what is uneven in it."""
     sentences = []
     if any(0 < r.paired < len(r.seeds) for r in rows):
-        sentences.append("Some changes are over fewer than n seeds: only those that rate 0 has as well.")
+        sentences.append("Some changes are over fewer than n seeds: only those that were trained unpruned as well.")
     if len({r.data["fingerprint"] for r in group.results}) > 1:
         sentences.append("The jobs of this table did not use the same images: their data fingerprints differ.")
     if not group.scattered and len({(r.dense.params, r.dense.macs) for r in group.results}) > 1:
@@ -102,8 +102,8 @@ def notes(tables: Sequence[Entry]) -> list[str]:
     devices = sorted({result.device for group, _ in tables for result in group.results})
     return [
         f"Sparsity attained: removed units / prunable units. Test accuracy: after the last epoch{spread}.",
-        "Change: from rate 0 of the same method, else from the unpruned network (none); at rate 0 from none; seed by "
-        "seed.",
+        "Change: from rate 0 of the same method, or from the unpruned network (none) where that has more of the seeds; "
+        "at rate 0 from none; seed by seed.",
         "Parameters left: non-zero ones. MACs and BOPs: per image, effective (no work for a weight that is 0).",
         "File: model.safetensors, relative to dense safetensors of the unpruned network. Latency: median of a batch of "
         f"128 on {' or '.join(timed) or '?'}, as a share of the unpruned network's, timed in turn with it; noisy on a "

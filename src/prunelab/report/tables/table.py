@@ -24,6 +24,7 @@ class Row:
     std: float | None  # sample standard deviation over seeds; None for a single one
     interval: tuple[float, float] | None  # of the mean accuracy, 95 % confidence (report/confidence.py)
     change: float | None  # from `_unpruned`, over `paired` seeds that both have; None when there are none
+    change_from: str | None  # the method of that cell
     paired: int
     change_interval: tuple[float, float] | None  # of the mean change, 95 % confidence; None for fewer than two pairs
     nonzero: float
@@ -51,10 +52,14 @@ def rows(group: Group) -> list[Row]:
 
 
 def _unpruned(cells: Cells, cell: tuple[str, float]) -> list[Result]:
-    """What a cell's change is from: its method at rate 0; at rate 0 `none`: weights of one bit are not unpruned."""
+    """What a cell's change is from: of its method at rate 0 and `none`, what has more of its seeds.
+
+    Where both have as many, the first; at rate 0 the second: weights of one bit are not unpruned.
+    """
     method, rate = cell
-    own, dense = cells.get((method, 0.0)), cells.get(("none", 0.0))
-    return (own or dense if rate else dense or own) or []
+    seeds = {result.job.seed for result in cells[cell]}
+    own, dense = cells.get((method, 0.0), []), cells.get(("none", 0.0), [])
+    return max((own, dense) if rate else (dense, own), key=lambda side: len(seeds & {r.job.seed for r in side}))
 
 
 def _row(cell: list[Result], unpruned: list[Result]) -> Row:
@@ -69,6 +74,7 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         std=stdev(accuracies) if len(cell) > 1 else None,
         interval=interval(accuracies),
         change=fmean(changes) if changes else None,
+        change_from=unpruned[0].method if changes else None,
         paired=len(changes),
         change_interval=interval(changes),
         nonzero=fmean(r.pruned.nonzero for r in cell),
