@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(args: argparse.Namespace) -> int:
-    return 0 if publish(args.folder) else 1
+    return 0 if publish(args.folder)[0] else 1
 
 
 def ls(args: argparse.Namespace) -> int:

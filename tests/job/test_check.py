@@ -47,6 +47,7 @@ from prunelab.store.weights import weights_file
         ("name=../x", "name=../x"),
         ("name='a b'", "name=a b"),
         ("compile=maybe", "compile=maybe: expected true or false, or auto"),
+        ("+trainer.gradient_clip_algorithm=norm", "nothing is clipped without trainer.gradient_clip_val; give both"),
         ("+trainer.max_steps=10", "trainer.max_steps: a job sets this itself"),
         ("+trainer.limit_val_batches=2", "trainer.limit_val_batches"),
         ("trainer.devices=2", "trainer.devices=2: several devices train one network with trainer=ddp; add it"),

@@ -41,6 +41,14 @@ def test_callbacks_of_lightning_join_the_training(job: Callable[..., Any], tmp_p
     assert (averaged == 0).sum() == (weights == 0).sum() > 0
 
 
+def test_a_callback_that_logs_at_steps_does_so(job: Callable[..., Any], tmp_path: Path) -> None:
+    by_step = ("callbacks=lr_monitor", "callbacks.lr_monitor.logging_interval=step", "+trainer.log_every_n_steps=2")
+    result = job(*ONE, *by_step, "logger=csv", folder=tmp_path)
+    with (tmp_path / "metrics" / "version_0" / "metrics.csv").open() as file:
+        logged = [float(row["lr-SGD"]) for row in DictReader(file) if row["lr-SGD"]]
+    assert len(logged) == result["history"][-1]["step"] // 2 > 1
+
+
 @pytest.mark.parametrize("name", ["EarlyStopping", "Timer"])
 def test_what_ends_training_early_is_refused_before_it_begins(job: Callable[..., Any], tmp_path: Path, name) -> None:
     settings = {"EarlyStopping": "monitor: val/loss", "Timer": "duration: '00:00:10:00'"}[name]

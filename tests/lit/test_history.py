@@ -57,6 +57,20 @@ def test_a_record_has_metrics_sparsity_learning_rate_and_seconds(clock: Clock) -
     assert module.logged == {"train/lr": 0.1, "train/seconds": 3.0}
 
 
+def test_the_learning_rate_is_that_of_the_last_step(clock: Clock) -> None:
+    """Schedules have set that of the next step when an epoch ends."""
+    history, module, now = History(), Module(), trainer()
+    history.setup(now, module, "fit")
+    history.on_before_optimizer_step(now, module, now.optimizers[0])
+    now.optimizers[0].param_groups[0]["lr"] = 0.01
+    resumed = History()
+    resumed.setup(now, module, "fit")
+    resumed.load_state_dict(history.state_dict())
+    for each in (history, resumed):
+        each.on_train_epoch_end(now, module)
+        assert [epoch["lr"] for epoch in each.epochs] == [0.1]
+
+
 def test_seconds_of_a_resumed_epoch_include_those_before_the_restart(clock: Clock) -> None:
     killed, resumed = History(), History()
     killed.setup(trainer(), Module(), "fit")

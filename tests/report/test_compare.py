@@ -53,6 +53,14 @@ def test_studies_are_paired_by_method_rate_and_seed(two: tuple[Path, Path]) -> N
     assert "Without a partner of the same method, rate and seed: 1 of A, 1 of B." in printed
 
 
+def test_other_code_of_ones_own_is_a_difference(add: Add, tmp_path: Path) -> None:
+    for name, digest in (("a", "aa"), ("b", "bb")):
+        values = {"prune.pruning.pruner.criterion._target_": "mine.Score"}
+        add("usp", 0.5, folder=f"../{name}/prune=usp", values=values, versions={"mine.Score": digest})
+    lines = [line.split() for line in text(tmp_path / "a", tmp_path / "b").splitlines()]
+    assert ["code", "of", "mine.Score", "aa", "bb"] in lines
+
+
 def test_nothing_is_wider_than_the_terminal(two: tuple[Path, Path], tmp_path: Path) -> None:
     paths = [study.relative_to(tmp_path) for study in two]
     assert max(map(len, text(*(tmp_path / path for path in paths)).splitlines())) <= 80

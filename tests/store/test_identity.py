@@ -8,6 +8,13 @@ def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
     assert comparable(values) == {"model.width": 8}
 
 
+def test_callbacks_that_only_log_make_no_other_table() -> None:
+    monitor = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor", "logging_interval": "step"}
+    values = flat({"callbacks": {"lr_monitor": monitor, "ema": {"decay": 0.9}}})
+    assert comparable(values) == {"callbacks.ema.decay": 0.9}
+    assert not changes_result("trainer.log_every_n_steps")
+
+
 def test_a_budget_and_the_rate_of_fine_tuning_are_a_methods_own() -> None:
     """Without them in it, the digests of earlier jobs with the defaults would no longer be those of new ones."""
     defaults = {"budget": "units", "optim.finetune": 0.01, "optim.lr": 0.1}

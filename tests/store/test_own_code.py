@@ -75,9 +75,9 @@ def test_a_change_is_seen_by_the_next_process_and_older_jobs_are_taken_as_they_a
 
 def test_jobs_of_one_table_share_the_code_of_the_network_not_that_of_methods(code: Path) -> None:
     job = replace(read_job(), values=PARTS).settled({}, "")
-    assert job.shared_code == {"own_nets.deep.Net": content(code / "own_nets/deep.py")}
-    assert job.table == (job.comparable, f"own_nets.deep.Net {content(code / 'own_nets/deep.py')}")
-    assert replace(job, versions={}).table == (job.comparable, "own_nets.deep.Net not recorded")
+    assert job.shared_code == {"code of own_nets.deep.Net": content(code / "own_nets/deep.py")}
+    assert job.table == (job.comparable, f"code of own_nets.deep.Net {content(code / 'own_nets/deep.py')}")
+    assert replace(job, versions={}).table == (job.comparable, "code of own_nets.deep.Net not recorded")
 
 
 def test_a_job_goes_on_with_other_code_and_says_so(

@@ -73,6 +73,9 @@ def test_the_list_counts_finished_jobs_and_their_core_hours(tmp_path: Path) -> N
         folder.mkdir(parents=True)
         job = whole | {"history": history, "overrides": [*asked, f"seed={seed}", "precision=32-true"]}
         (folder / "result.json").write_text(json.dumps(job))
+        again = folder.with_name(f"{folder.name},rerun=20261121-120000")
+        again.mkdir()
+        (again / "result.json").write_text(json.dumps(job))
     (tmp_path / "exercise-cpu" / "rate=0.4,seed=0").mkdir()
     [study] = [study for study in studies(tmp_path) if (study.name, study.scale) == ("exercise", "cpu")]
     assert (study.jobs, study.finished, study.core_hours) == (39, 2, 3900 / 3600)

@@ -183,6 +183,7 @@ def test_jobs_in_processes_of_their_own_take_the_conf_and_the_networks_of_the_co
     assert done.returncode == 0, done.stderr + done.stdout
     (result,) = (tmp_path / "outputs" / "tiny").glob("*/result.json")
     assert json.loads(result.read_text())["config"]["channels_last"] is False
+    assert json.loads(result.read_text())["config_dir"] == "conf"
     assert (result.parent / "output.log").exists()
     assert "sparsity" in done.stdout
     assert not (tmp_path / "own_train_py_was_run").exists()

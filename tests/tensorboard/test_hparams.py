@@ -103,6 +103,12 @@ def test_an_epoch_at_whose_end_a_job_was_stopped_is_logged_completely_and_once(
     assert {tag: steps for tag, steps in shown.items() if sorted(steps) != [1, 2]} == {}
 
 
+def test_epochs_of_a_single_step_count_from_one(job, tmp_path: Path) -> None:
+    job(*USP, "logger=tensorboard", "optim.batch_size=140", "epochs=3")
+    shown = events.steps(tmp_path / "job")
+    assert [sorted(shown[tag]) for tag in ("train/acc", "train/lr", "val/acc", "sparsity/all")] == [[1, 2, 3]] * 4
+
+
 @pytest.mark.parametrize("logger", ["none", "csv"])
 def test_without_tensorboard_there_is_no_event_file_nothing_of_it_is_imported_and_no_bit_is_different(
     logger: str, trained, job, tmp_path: Path, monkeypatch

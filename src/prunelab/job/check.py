@@ -17,7 +17,7 @@ from prunelab.store.weights import weights_file
 # A job trains `epochs` whole epochs and evaluates on all images after each; these Trainer arguments keep it so.
 TRAINER = (
     "_target_", "accelerator", "devices", "strategy", "accumulate_grad_batches", "gradient_clip_val",
-    "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler",
+    "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler", "log_every_n_steps",
 )  # fmt: skip
 
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
@@ -162,6 +162,11 @@ def _check_trainer(trainer: DictConfig) -> None:
             raise ValueError(f"trainer.{key}={value}: expected one of {', '.join(choices)}")
     if not isinstance(batches := trainer.get("accumulate_grad_batches", 1), int) or batches < 1:
         raise ValueError(f"trainer.accumulate_grad_batches={batches}: expected a whole number of at least 1")
+    if trainer.get("gradient_clip_algorithm") and trainer.get("gradient_clip_val") is None:
+        raise ValueError(
+            f"trainer.gradient_clip_algorithm={trainer.gradient_clip_algorithm}: nothing is clipped without "
+            "trainer.gradient_clip_val; give both"
+        )
     if trainer.accelerator not in ACCELERATORS:
         raise ValueError(f"trainer.accelerator={trainer.accelerator}: expected one of {', '.join(ACCELERATORS)}")
     if (strategy := trainer.get("strategy", "auto")) not in ("auto", "ddp"):

@@ -47,7 +47,15 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
         labels={group: chosen[group] for group in ("model", "data", "optim")},
         config=config,
         values=flat(config),
+        config_dir=_config_dir(hydra),
     )
+
+
+def _config_dir(hydra: HydraConf) -> str:
+    """The first folder that was typed, whether with --config-dir or as a `hydra.searchpath`."""
+    given = [Path(source.path) for source in hydra.runtime.config_sources if "command-line" in source.provider]
+    here = Path(hydra.runtime.cwd)
+    return str(given[0].relative_to(here) if given[0].is_relative_to(here) else given[0]) if given else ""
 
 
 def with_whole_paths(cfg: DictConfig, here: Path) -> DictConfig:

@@ -13,7 +13,8 @@ from prunelab.callbacks.shrink import Shrink
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.time import Progress, to_step
-from prunelab.store.job import OBSERVERS, Job
+from prunelab.store.identity import OBSERVERS
+from prunelab.store.job import Job
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
 from prunelab.store.signals import Interrupted, StopRequest
 from prunelab.tensorboard.histograms import Distributions
-from prunelab.tensorboard.logger import end_runs
+from prunelab.tensorboard.logger import EpochLogger, end_runs
 
 
 def make_trainer(
@@ -51,6 +51,8 @@ def make_trainer(
     # A job that resumes from shared dense pretraining has other callbacks, in another folder.
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
     warnings.filterwarnings("ignore", "The dirpath has changed from", UserWarning)
+    # Steps are counted over all epochs.
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval", UserWarning)
     # Logged values are equal on all ranks: torchmetrics has summed over them.
     warnings.filterwarnings("ignore", ".*when logging on epoch level in distributed setting", UserWarning)
     warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)  # torch 2.13; 2.6 needs it
@@ -61,8 +63,10 @@ def make_trainer(
         if trainer.is_global_zero:
             on_start()
 
+    # A job logs nothing at a step, but Lightning's callbacks and the user's may.
+    defaults = {"profiler": NoProfiler(), "log_every_n_steps": 50 if job.config.get("callbacks") else 0}
     trainer: L.Trainer = instantiate(
-        {"profiler": NoProfiler(), "log_every_n_steps": 0} | job.config["trainer"],  # jobs log nothing at a step
+        defaults | job.config["trainer"],
         strategy=_strategy(job.devices),
         use_distributed_sampler=False,  # each rank selects its share itself
         max_epochs=epochs,
@@ -80,7 +84,7 @@ def make_trainer(
             checkpoints,
             *([PhaseBar([c.pruner for c in callbacks if isinstance(c, Pruning)])] if sys.stderr.isatty() else []),
         ],
-        logger=_loggers(job, start),
+        logger=_loggers(job, start, epochs),
         plugins=[AtomicCheckpointIO(), *environments(job.devices)],
         default_root_dir=folder.path,
         num_sanity_val_steps=0,
@@ -96,12 +100,14 @@ def _strategy(devices: int) -> str | Strategy:
     return DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto"  # BufferSync does it
 
 
-def _loggers(job: Job, start: Path | None) -> list[Logger]:
+def _loggers(job: Job, start: Path | None, epochs: int) -> list[Logger]:
     """The job's loggers; its own purges events after the checkpoint `start`, which are logged again."""
     loggers: list[Logger] = []
     for logger in job.loggers:
         own = logger["_target_"].endswith("EpochLogger")
         loggers.append(instantiate(logger, **({"purge_step": _first_step(job, start)} if own and start else {})))
+        if isinstance(loggers[-1], EpochLogger):
+            loggers[-1].trains = epochs > 0
         if not own:  # HParams are written at the end, with the results
             loggers[-1].log_hyperparams(dict(job.settings))
     return loggers

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.optim import Optimizer
 
 from prunelab.core.distributed import gather, world_size
 from prunelab.measure.compile_time import compile_seconds
@@ -22,9 +23,9 @@ class History(Checkpoint):
     """One record and one log line per epoch; records are kept in checkpoints.
 
     `epochs` is a list of dictionaries: epoch (from 1), step, losses, accuracies (fractions), sparsity (fraction of
-    units removed), the same per layer in `layers`, lr, seconds (wall-clock, with evaluation, without compilation),
-    cpu_seconds (of all threads of all ranks) and compile_seconds where anything was compiled. Logs `train/lr` and
-    `train/seconds`.
+    units removed), the same per layer in `layers`, lr (of the last step), seconds (wall-clock, with evaluation, without
+    compilation), cpu_seconds (of all threads of all ranks) and compile_seconds where anything was compiled. Logs
+    `train/lr` and `train/seconds`.
 
     A Checkpoint by type, because Lightning calls those after the module's on_train_epoch_end, when the epoch's
     metrics are complete. Must come before the callback that saves checkpoints, so that each includes its epoch.
@@ -37,6 +38,7 @@ class History(Checkpoint):
         self.adopts = adopts
         self.epochs: list[dict[str, Any]] = []
         self._spent, self._cpu_spent = 0.0, 0.0  # seconds spent on the current epoch before a restart
+        self._lr: float | None = None  # of the latest step
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.epochs, self._spent, self._cpu_spent = [], 0.0, 0.0
@@ -51,12 +53,15 @@ class History(Checkpoint):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._begin()  # not called if an epoch is resumed in the middle
 
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        self._lr = self._rate_now(trainer)  # at the end of an epoch it may be that of the next step
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = trainer.callback_metrics
         entry: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         entry |= {name.replace("/", "_"): float(metrics[name]) for name in METRICS}
         entry["sparsity"] = float(metrics.get("sparsity/all", 0.0))
-        entry["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        entry["lr"] = self._rate_now(trainer) if self._lr is None else self._lr
         entry["seconds"] = _clock() - self._start
         entry["cpu_seconds"] = self._cpu()
         if (compiling := compile_seconds() - self._compiled) > 0:
@@ -114,11 +119,16 @@ class History(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         spent = {"spent": _clock() - self._start, "cpu_spent": self._cpu()}
-        return {"epochs": self.epochs, **spent}
+        return {"epochs": self.epochs, "lr": self._lr, **spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self._spent = list(state_dict["epochs"]), state_dict["spent"]
+        self._lr = state_dict.get("lr")  # unknown to earlier versions
         self._cpu_spent = state_dict.get("cpu_spent", 0.0) / world_size()  # each rank's share; unknown to 0.1.0
+
+    @staticmethod
+    def _rate_now(trainer: L.Trainer) -> float:
+        return float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def _cpu(self) -> float:
         return sum(gather(time.process_time() - self._cpu_start))

@@ -146,7 +146,7 @@ def differing(a: Sequence[Result], b: Sequence[Result]) -> list[tuple[str, str, 
     Choices first ("model"); what lies below a choice that differs adds nothing. Between studies, keys that pair jobs
     are left out.
     """
-    sides = [[{**r.job.labels, **r.job.settings} for r in side] for side in (a, b)]
+    sides = [[{**r.job.labels, **r.job.settings, **r.job.code} for r in side] for side in (a, b)]
     single = len(a) == len(b) == 1
     methods = [" ".join(dict.fromkeys(r.method for r in side)) for side in (a, b)]
     rows = [("prune", methods[0], methods[1])] if methods[0] != methods[1] else []

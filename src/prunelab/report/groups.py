@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from prunelab.core.text.printable import printable
 from prunelab.report.figures.palette import Colours
 from prunelab.store.naming import beginning
 from prunelab.store.result import Result
@@ -130,12 +129,8 @@ def _traits(members: list[list[Result]]) -> list[dict[str, str]]:
     return [{**t, "id": m[0].job.comparable[:6]} for t, m in zip(traits, members, strict=True)]
 
 
-def _code(result: Result) -> dict[str, str]:
-    return {f"code of {printable(name)}": printable(digest)[:12] for name, digest in result.job.shared_code.items()}
-
-
 def _shared(results: list[Result]) -> dict[str, str]:
     """The choices and settings on which all jobs of one group agree."""
-    settings = [{**r.job.labels, **r.job.settings, **_code(r)} for r in results]
+    settings = [{**r.job.labels, **r.job.settings, **r.job.shared_code} for r in results]
     common = settings[0].items() & set.intersection(*(set(s.items()) for s in settings))
     return {k: v for k, v in settings[0].items() if (k, v) in common and k.split(".")[0] not in VARYING}

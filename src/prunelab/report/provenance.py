@@ -17,7 +17,7 @@ Overrides = tuple[str, ...]
 
 def facts(results: Sequence[Result], unusable: Iterable[InvalidRun]) -> dict[str, list[str]]:
     """By name: lines."""
-    asked = [(r.job.name, r.job.overrides) for r in results] + [*_asked(unusable)]
+    asked = [(r.job.name, r.job.arguments) for r in results] + [*_asked(unusable)]
     commands = studied([*dict.fromkeys(_named(*job) for job in asked)])
     days = sorted(date.fromtimestamp((r.folder / "result.json").stat().st_mtime) for r in results)
     machines = dict.fromkeys(r.timed_on or r.device for r in results)
@@ -37,7 +37,7 @@ def studied(jobs: Sequence[Overrides]) -> list[str]:
     """
     alike: dict[Overrides, list[Overrides]] = {}
     for job in jobs:
-        alike.setdefault(tuple(o.partition("=")[0] for o in job), []).append(job)
+        alike.setdefault(tuple(o if o.startswith("--") else o.partition("=")[0] for o in job), []).append(job)
     commands: list[str] = []
     for members in alike.values():
         whole = _sweep(members)
@@ -77,5 +77,5 @@ def _asked(unusable: Iterable[InvalidRun]) -> list[tuple[str, Overrides]]:
         except NewerSchema:
             continue
         if job:
-            found.append((job.name, job.overrides))
+            found.append((job.name, job.arguments))
     return found

@@ -10,8 +10,8 @@ from prunelab.report import summary
 from prunelab.report.results import NothingToReport
 
 
-def publish(study: Path) -> bool:
-    """Whether all of it could be written; each failure is printed in one line.
+def publish(study: Path) -> tuple[bool, Path | None]:
+    """Whether all of it could be written, and the page, if that was; each failure is printed in one line.
 
     Raises NothingToReport if no job of the study has a valid result, and OSError if its folder is not writable.
     """
@@ -25,19 +25,21 @@ def publish(study: Path) -> bool:
         print(f"{printable(pictures[0].parent)}: {len({path.stem for path in pictures})} figures, as PNG and SVG")
     for failure in report.failures:
         print(f"prunelab report: not drawn: {printable(failure)}", file=sys.stderr)
+    page = next((path for path in report.paths if path.suffix == ".html"), None)
     from prunelab.tensorboard import study as tensorboard_study  # takes half a second
 
     try:
         tensorboard_study.write(study, [r for group, _ in report.tables for r in group.results], report.paths)
     except Exception as error:  # another program's file format must not lose the report
         print(f"prunelab report: not in TensorBoard: {printable(error)}", file=sys.stderr)
-        return False
-    return not report.failures
+        return False, page
+    return not report.failures, page
 
 
-def publish_if_any(study: Path) -> None:
-    """At the end of a sweep: if there is nothing to report, or no way to write it, prints one line."""
+def publish_if_any(study: Path) -> Path | None:
+    """The page, at the end of a sweep; if there is nothing to report, or no way to write it, prints one line."""
     try:
-        publish(study)
+        return publish(study)[1]
     except (NothingToReport, OSError) as error:
         print(f"prunelab report: {printable(error)}", file=sys.stderr)
+        return None

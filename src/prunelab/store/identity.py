@@ -17,7 +17,7 @@ from prunelab.store.renamed import identity_of_class
 NOT_RESULT = (
     "name", "experiment", "scale", "logger", "parents", "every", "rerun", "hydra",
     "data.root", "data.cache", "data.url", "data.md5",  # which images these lead to is in data.fingerprint
-    "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler",
+    "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler", "trainer.log_every_n_steps",
 )  # fmt: skip
 # With prune, what a study varies.
 METHOD = ("rate", "rates", "seed", "rounds", "rewind", "retrain", "round_to", "distill")
@@ -29,6 +29,7 @@ SINCE = {
     "prune.sparsify._target_": "prunelab.callbacks.sparsify.Sparsify", "prune.sparsify.l1": 0,
     "prune.sparsify.threshold": 0,
 }  # fmt: skip
+OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
 CHECKOUT = Path(__file__).parents[3] / "conf"
 
 
@@ -75,8 +76,15 @@ def overrides_digest(overrides: Sequence[str], conf: str) -> str:
 
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree before two results may stand in one table: all but method, teacher, rate and seed."""
-    return {k: DEFAULTS.get(k, v) for k, v in values.items() if k in DEFAULTS or not _of_method(k)}
+    """What must agree before two results may stand in one table: all but method, teacher, rate, seed and observers."""
+    kept = {k: DEFAULTS.get(k, v) for k, v in values.items() if k in DEFAULTS or not _of_method(k)}
+    observers = [k.removesuffix("_target_") for k, v in kept.items() if k.startswith("callbacks.") and observes(v)]
+    return {k: v for k, v in kept.items() if not k.startswith(tuple(observers))}
+
+
+def observes(target: object) -> bool:
+    """Whether a `_target_` is a callback that changes nothing."""
+    return str(target).rpartition(".")[2] in OBSERVERS
 
 
 def of_method(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from functools import cached_property
 from typing import Any, Self
 
 from prunelab.core.text.printable import printable
-from prunelab.store.identity import DEFAULTS, comparable, digest, flat, of_method, versions
+from prunelab.store.identity import DEFAULTS, comparable, digest, flat, observes, of_method, versions
 from prunelab.store.naming import variant
 from prunelab.store.own_code import is_own, own_code, targets
 
 LARGEST = sys.float_info.max
-OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
 SCHEMA = 1  # of job.json and result.json: the newest layout that this version writes and reads
 
 
@@ -40,6 +39,7 @@ class Job:
     comparable: str = ""  # equal for jobs that differ in method, rate and seed only
     asked: str = ""  # equal where the same was typed and the YAML files are the same
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    config_dir: str = ""  # of the user's YAML files; relative to the folder of the command where it lies in it
     schema: int = SCHEMA
 
     def settled(self, values: Mapping[str, Any], asked: str) -> Self:
@@ -72,11 +72,16 @@ class Job:
             "prune": {"rewind": rewind},
         }
         others = {name: c for name, c in config.pop("callbacks", {}).items() if c}
-        kept = {name: c for name, c in others.items() if c["_target_"].rpartition(".")[2] not in OBSERVERS}
+        kept = {name: c for name, c in others.items() if not observes(c["_target_"])}
         for later in ("distill", "rates"):
             config.pop(later, None)
         config |= {"callbacks": kept} if kept else {}
         return replace(self, method="none", rate=0.0, config=config, values=flat(config))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What its command has after `python -m train`."""
+        return (*([f"--config-dir={self.config_dir}"] if self.config_dir else []), *self.overrides)
 
     @property
     def changed_code(self) -> list[str]:
@@ -84,18 +89,23 @@ class Job:
         return [target for target, now in own_code(self.values).items() if self.versions.get(target, now) != now]
 
     @property
+    def code(self) -> dict[str, str]:
+        """The digests of the modules of the user's own classes, by "code of TARGET"."""
+        return self._code(self.values)
+
+    @property
     def shared_code(self) -> dict[str, str]:
-        """The digests of the user's own classes that all methods share: network, data, optimizer, callbacks."""
+        """Those of the classes that all methods share: network, data, optimizer, callbacks."""
         return self._code(comparable(self.values))
 
     def _code(self, values: Mapping[str, Any]) -> dict[str, str]:
         own = sorted(filter(is_own, set(targets(values))))
-        return {target: self.versions.get(target) or "not recorded" for target in own}
+        return {f"code of {printable(t)}": printable(self.versions.get(t) or "not recorded") for t in own}
 
     @property
     def table(self) -> tuple[str, ...]:
         """Equal for jobs whose results may stand in one table."""
-        return self.comparable, *(f"{target} {version}" for target, version in self.shared_code.items())
+        return self.comparable, *map(" ".join, self.shared_code.items())
 
     @property
     def variant(self) -> str:
@@ -106,7 +116,7 @@ class Job:
     def own_settings(self) -> dict[str, Any]:
         """What is its method's of `values`, by dotted key, and the digests of the user's classes in it."""
         own = of_method(self.values)
-        return own | {f"code of {target}": digest for target, digest in self._code(own).items()}
+        return own | self._code(own)
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -147,7 +157,7 @@ class Job:
         return [node] if "_target_" in node else list(node.values())
 
     def to_json(self) -> dict[str, Any]:
-        head = {f.name: getattr(self, f.name) for f in fields(self)}
+        head = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config_dir" or self.config_dir}
         return {"schema": head.pop("schema")} | head | {"overrides": list(self.overrides)}
 
     @classmethod
@@ -168,6 +178,7 @@ class Job:
             comparable=str(raw["comparable"]),
             asked=str(raw["asked"]),
             versions=dict(raw["versions"]),
+            config_dir=printable(raw.get("config_dir", "")),
             schema=int(raw["schema"]),
         )
         _ = job.settings  # cannot be read where `config` is damaged

@@ -159,12 +159,11 @@ def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> 
 def print_summary(jobs: Sequence[PlannedJob]) -> bool:
     """Prints the tables of all finished jobs and the state of the others; returns whether all are finished."""
     studies = [study for study in dict.fromkeys(job.folder.path.parent for job in jobs) if study.is_dir()]
-    for study in studies:
-        publish_if_any(study)
+    pages = [publish_if_any(study) for study in studies]
     share, name = names(jobs)
     summary = SweepSummary([(name[job.folder.path], job.state, job.reason) for job in jobs], share)
     Console().print(summary)
-    for page in [page for study in studies if (page := study / "report.html").exists()]:
+    for page in filter(None, pages):
         print(f"Open {printable(page)}")
     return summary.complete
 

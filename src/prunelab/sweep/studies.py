@@ -50,11 +50,12 @@ def studies(outputs: Path) -> Iterator[Study]:
 
 
 def _study(file: Path, scale: str, jobs: Iterable[Sequence[str]], folder: Path) -> Study:
-    """A job counts that has the overrides of one of `jobs`, whatever its images."""
+    """A job counts, once, that has the overrides of one of `jobs`, whatever its images."""
     asked = {_without_data(overrides) for overrides in jobs}
     found = [result for path in folder.glob("*/result.json") if isinstance(result := outcome(path.parent), Result)]
-    results = [r for r in found if any(job <= frozenset(r.job.overrides) for job in asked)]
-    return Study(file.stem, title(file), scale, len(asked), len(results), core_hours(results))
+    ran = [max((job for job in asked if job <= frozenset(r.job.overrides)), key=len, default=None) for r in found]
+    results = [result for result, job in zip(found, ran, strict=True) if job]
+    return Study(file.stem, title(file), scale, len(asked), len({*ran} - {None}), core_hours(results))
 
 
 def _without_data(overrides: Iterable[str]) -> frozenset[str]:

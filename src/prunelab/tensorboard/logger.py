@@ -31,11 +31,13 @@ class EpochLogger(TensorBoardLogger):
     For modules that log by epoch, so that jobs with different batch sizes align. Epoch 0 is before any training.
     """
 
+    trains = True  # else all is of epoch 0
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = dict(metrics)
         if (epoch := values.pop("epoch", None)) is not None:
-            step = 0 if step == 0 else int(epoch) + 1
+            step = int(epoch) + self.trains
         super().log_metrics(values, step)
 
     @rank_zero_only

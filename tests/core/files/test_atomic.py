@@ -1,5 +1,6 @@
 """Atomic file writes: a whole file or none."""
 
+import errno
 import os
 import shutil
 import time
@@ -46,6 +47,17 @@ def test_a_full_disk_is_told_as_such_whatever_a_library_says(tmp_path: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=files.FULL - 1))
     with pytest.raises(OSError, match="No space left on device"), atomic_write(tmp_path / "last.ckpt"):
         raise RuntimeError("unexpected pos 371584 vs 371472")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_quota_is_told_as_such_whatever_a_library_says(tmp_path: Path) -> None:
+    """torch.save writes a RuntimeError of its own over what the file system said."""
+    with pytest.raises(OSError, match="File too large"), atomic_write(tmp_path / "last.ckpt") as file:
+        try:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        finally:
+            file.close()
+            raise RuntimeError("unexpected pos 371584 vs 371472")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -82,7 +82,7 @@ def commands(text: str) -> list[str]:
     """As page.js composes them."""
     content = data(text)
     texts = [content["quoted"].get(str(i), text) for i, text in enumerate(content["texts"])]
-    overrides = [job["overrides"] + ([] if job["study"] is None else [job["study"]]) for job in jobs(text)]
+    overrides = [job["arguments"] + ([] if job["study"] is None else [job["study"]]) for job in jobs(text)]
     return [" ".join(["python -m train", *(texts[i] for i in numbers)]) for numbers in overrides]
 
 
@@ -214,6 +214,12 @@ def test_figures_that_failed_are_listed(sweep: Path) -> None:
     text = Reader(written(sweep, failures=("accuracy_over_rate: RuntimeError: no font",))).text
     assert "accuracy_over_rate: RuntimeError: no font" in text
     assert "Every job of the study is in the tables." in text
+
+
+def test_the_command_of_a_job_finds_its_yaml_files(add: Add) -> None:
+    study = add(overrides=["prune=mine", "name=a"], config_dir="my conf").parent
+    [command] = commands(written(study))
+    assert shlex.split(command) == ["python", "-m", "train", "--config-dir=my conf", "prune=mine", "name=a"]
 
 
 def test_a_shell_parses_the_command_of_each_job_into_its_overrides(add: Add) -> None:

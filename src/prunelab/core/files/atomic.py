@@ -20,7 +20,7 @@ def atomic_write(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """A binary file, to write and to read back, that takes the place of `path` when the block ends well; else it goes.
 
     It is on the disk (fsync) before it is renamed, so that a crash leaves the old file or the new one. The old one
-    becomes `before`, where that is given. A full disk is an OSError, also where a library says something else.
+    becomes `before`, where that is given. A full disk or quota is an OSError, also where a library says something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Nothing of `path` in the name: TensorBoard reads whatever has "tfevents" in it.
@@ -37,6 +37,8 @@ def atomic_write(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     except BaseException as error:
         full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < FULL
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+            raise error.__context__ from error
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise

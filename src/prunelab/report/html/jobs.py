@@ -58,7 +58,7 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
         "versions": lambda r: texts(_versions(r.job.versions)),
         "dense": lambda r: costs(_cost(r.dense)),
         "pruned": lambda r: costs(_cost(r.pruned)),
-        "overrides": lambda r: [texts(o) for o in r.job.overrides],
+        "arguments": lambda r: [texts(o) for o in r.job.arguments],
         "study": lambda r: (
             None if is_named(r.job.overrides) else texts(f"name={r.job.name}")
         ),  # where no override gives it

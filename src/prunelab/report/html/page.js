@@ -41,7 +41,7 @@ const jobs = data.jobs.map((row) => {
   job.left = ratio(job.pruned.nonzero, job.dense.params);
   job.macs = ratio(job.pruned.macs, job.dense.macs);
   job.method = data.texts[job.method];
-  job.words = [job.job, job.method, ...job.overrides.map((i) => data.texts[i])].join(" ").toLowerCase();
+  job.words = [job.job, job.method, ...job.arguments.map((i) => data.texts[i])].join(" ").toLowerCase();
   return job;
 });
 const byName = new Map(jobs.map((job) => [job.job, job]));
@@ -137,9 +137,9 @@ const FACTS = {
 function open(name) {
   const job = byName.get(name), card = find("#card");
   if (!job) return;
-  const overrides = job.study == null ? job.overrides : [...job.overrides, job.study];
+  const given = job.study == null ? job.arguments : [...job.arguments, job.study];
   find("#card-name").textContent = job.label;
-  find("#command").textContent = ["python -m train", ...overrides.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
+  find("#command").textContent = ["python -m train", ...given.map((i) => data.quoted[i] ?? data.texts[i])].join(" ");
   find("#copy").textContent = "Copy";
   const facts = Object.entries(FACTS).flatMap(([key, fact]) => [make("dt", key), make("dd", fact(job))]);
   find("dl", card).replaceChildren(...facts);
@@ -149,7 +149,7 @@ function open(name) {
     const cells = [write(before), write(after), share == null ? "" : digits(share)];
     return make("tr", [make("td", measure), ...cells.map((cell) => make("td", cell, "number"))]);
   }));
-  find("#overrides").replaceChildren(...job.overrides.map((i) => make("li", make("code", data.texts[i]))));
+  find("#overrides").replaceChildren(...job.arguments.map((i) => make("li", make("code", data.texts[i]))));
   find("#files").replaceChildren(...data.texts[job.files].split("\n").map((name) => {
     const link = make("a", name);
     link.href = `${encodeURIComponent(job.job)}/${name.split("/").map(encodeURIComponent).join("/")}`; // beside the page
