@@ -61,7 +61,7 @@ def test_a_job_keeps_to_its_device_and_waits_only_at_ends_of_epochs(
 ) -> None:
     monkeypatch.setattr(measurements, "BATCHES", (1,))
     if method == "none":
-        monkeypatch.setattr(datamodule, "EVALUATION_BATCH_ON_GPU", 1)  # 60 batches, of which none waits
+        monkeypatch.setitem(datamodule.EVALUATION_BATCH, "cuda", 1)  # 60 batches, of which none waits
     with lightning_on("cuda") as gpu:
         count = CountWaits(gpu)
         monkeypatch.setattr(job_module, "History", lambda *_: count)

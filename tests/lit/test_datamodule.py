@@ -9,7 +9,7 @@ import torch
 
 from prunelab.data.augment import PadCropFlip
 from prunelab.data.images import Images, Splits
-from prunelab.lit.datamodule import EVALUATION_BATCH, EVALUATION_BATCH_ON_GPU, ImageDataModule
+from prunelab.lit.datamodule import EVALUATION_BATCH, OTHER_BATCH, ImageDataModule
 
 
 def data_alone(batch_size: int = 12, augment: PadCropFlip | None = None) -> ImageDataModule:
@@ -62,12 +62,13 @@ def test_fewer_evaluation_images_than_devices_are_refused() -> None:
 def test_each_rank_evaluates_batches_of_the_size_of_one_process() -> None:
     for ranks in (1, 2):
         (val, _) = rank_data(0, ranks).val_dataloader()
-        assert val.sampling.batch_size == EVALUATION_BATCH * ranks  # shared by the ranks
+        assert val.sampling.batch_size == EVALUATION_BATCH["cpu"] * ranks  # shared by the ranks
 
 
-def test_a_gpu_evaluates_larger_batches_of_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageDataModule, "_device", torch.device("cuda"))
-    assert {split.sampling.batch_size for split in rank_data(0, 1).val_dataloader()} == {EVALUATION_BATCH_ON_GPU}
+@pytest.mark.parametrize(("device", "size"), [("cuda", EVALUATION_BATCH["cuda"]), ("mps", OTHER_BATCH)])
+def test_each_kind_of_device_has_its_size_of_batches(device: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageDataModule, "_device", torch.device(device))
+    assert {split.sampling.batch_size for split in rank_data(0, 1).val_dataloader()} == {size}
 
 
 def test_a_restored_position_is_that_of_one_epoch_only() -> None:

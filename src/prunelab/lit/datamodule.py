@@ -13,8 +13,8 @@ from prunelab.data.images import Images, Splits
 from prunelab.data.normalise import Normalise
 from prunelab.data.sampling import Sampling
 
-EVALUATION_BATCH = 500  # images per device; more than in training fit, as no gradients are kept
-EVALUATION_BATCH_ON_GPU = 1000  # enough that kernels take longer than their launches; see docs/devices.md for memory
+EVALUATION_BATCH = {"cpu": 125, "cuda": 1000}  # images per device, by its type; docs/devices.md says why
+OTHER_BATCH = 500
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -53,7 +53,7 @@ class ImageDataModule(L.LightningDataModule):
         ranks, splits = self.trainer.world_size if self.trainer else 1, (self.splits.val, self.splits.test)
         if (fewest := min(map(len, splits))) < ranks:  # Lightning would hang on ranks that evaluate nothing
             raise ValueError(f"{fewest} evaluation images are too few for {ranks} devices: lower trainer.devices")
-        size = EVALUATION_BATCH_ON_GPU if self._device.type == "cuda" else EVALUATION_BATCH
+        size = EVALUATION_BATCH.get(self._device.type, OTHER_BATCH)
         return [self._batches(split, Sampling(size * ranks)) for split in splits]
 
     def test_dataloader(self) -> Batches:
