@@ -25,6 +25,7 @@ from attention_nets import (
 from torch import Tensor, nn
 
 import prunelab
+from prunelab.channels.cost_model import CostModel
 from prunelab.channels.equivalence.certificate import EquivalenceCheck, EquivalenceError
 from prunelab.channels.plan import Plan
 from prunelab.channels.slim_attention import SlimAttention
@@ -34,6 +35,7 @@ from prunelab.channels.units import Channels, Filter, Head, Neuron, Stream
 from prunelab.core.network.living_norms import LivingNorm, take_notice
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.types import Masks
+from prunelab.measure.macs import macs_by_weight, uses
 
 NETS: dict[str, Callable[[], nn.Module]] = {
     "fused": fused, "separate": separate, "nn.MultiheadAttention": torchs, "need_weights": with_weights,
@@ -71,6 +73,30 @@ def test_the_small_network_computes_what_the_masked_one_did(make: Callable[[], n
     check.certify(net)
     assert list(net.state_dict()) == names
     assert not any(isinstance(module, LivingNorm) for module in net.modules())
+
+
+@pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("units", [Head(), Channels()], ids=["head", "channels"])
+def test_the_small_network_counts_the_macs_that_a_budget_foretells(
+    make: Callable[[], nn.Module], units: Channels
+) -> None:
+    net = make()
+    units = bound(net, units)
+    keep, model = some(units), CostModel.of(net, units, macs_by_weight(net, EXAMPLE))
+    foretold = model.cost(torch.stack([model.whole, model.left(keep)], 1))
+    dense = sum(use.macs for use in uses(net, EXAMPLE))
+    shrink(net, units.plan(keep))
+    assert foretold.tolist() == pytest.approx([dense, sum(use.macs for use in uses(net, EXAMPLE))])
+
+
+def test_heads_removed_from_torchs_attention_take_their_macs_along() -> None:
+    net, name = torchs(), "blocks.0.attn.attn"
+    before = macs_by_weight(net, EXAMPLE)
+    units = bound(net, Head())
+    shrink(net, units.plan({f"{name}.in_proj_weight": torch.tensor([True, False, False])}))
+    one_head = {f"{name}.in_proj_weight": 10 * 12 * 3 * 4, f"{name}.out_proj.weight": 10 * 4 * 12}
+    assert macs_by_weight(net, EXAMPLE) == before | one_head
+    assert all(before[weight] == 3 * macs for weight, macs in one_head.items())
 
 
 def test_kinds_of_units_and_what_a_stream_and_a_head_are_made_of() -> None:

@@ -31,7 +31,7 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Scores
 from prunelab.criteria.norm import Norm
-from prunelab.measure.macs import applications
+from prunelab.measure.macs import macs_by_weight
 from prunelab.measure.profiler import network_cost
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.keras_cnn import KerasCNN
@@ -76,9 +76,11 @@ def scores(build: Build, units: Units) -> Scores:
 
 
 @cache
-def prices(build: Build, of: str) -> Mapping[str, int]:
+def prices(build: Build, of: str) -> Mapping[str, float]:
+    """Of each weight of a parameter."""
     net = build()
-    return applications(net, IMAGES) if of == "macs" else {name: 1 for name, _ in net.named_parameters()}
+    macs = macs_by_weight(net, IMAGES)
+    return {name: macs.get(name, 0) / p.numel() if of == "macs" else 1 for name, p in net.named_parameters()}
 
 
 def counted(build: Build, units: Units, of: str, keep: Masks) -> float:

@@ -1,12 +1,15 @@
 """MACs and zeros against values worked out by hand."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.measure.macs import applications, uses
+from prunelab.measure.macs import macs_by_weight, uses
 from prunelab.measure.profiler import network_cost
 from prunelab.measure.sparsity import sparsity_report
 from prunelab.models.cifar_resnet import resnet8
@@ -25,7 +28,7 @@ def small() -> nn.Sequential:
 
 def test_macs_and_bops_by_hand() -> None:
     net = small()
-    assert applications(net, torch.zeros(5, 2, 6, 6)) == {"0.weight": 16, "3.weight": 1}
+    assert macs_by_weight(net, torch.zeros(5, 2, 6, 6)) == {"0.weight": 5 * 16 * 36, "3.weight": 5 * 192}
     cost = network_cost(net, torch.zeros(5, 2, 6, 6))
     assert cost.params == 4 * 9 + 4 + 64 * 3 + 3
     assert cost.macs == 16 * 36 + 192
@@ -77,7 +80,7 @@ def test_a_transposed_convolution_by_hand() -> None:
     net = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)  # each of 5x5 inputs meets 4 x 3 x 9 = 108 weights
     net.weight.data[0] = 0  # 27 weights
     cost = network_cost(net, torch.zeros(3, 4, 5, 5))
-    assert applications(net, torch.zeros(3, 4, 5, 5)) == {"weight": 25}
+    assert macs_by_weight(net, torch.zeros(3, 4, 5, 5)) == {"weight": 3 * 25 * 108}
     assert (cost.macs, cost.effective_macs) == (25 * 108, 25 * 81)
 
 
@@ -88,7 +91,7 @@ def test_each_call_has_the_bits_of_its_weight_and_input() -> None:
     assert first == second  # one layer, called twice
     assert (first.layer, first.weight, first.kind) == ("0", "0.weight", "Linear")
     assert (first.positions, first.weights, first.macs, first.bits) == (4, 4, 16, 256)
-    assert applications(net, torch.zeros(4, 2, dtype=torch.bfloat16)) == {"0.weight": 2}
+    assert macs_by_weight(net, torch.zeros(4, 2, dtype=torch.bfloat16)) == {"0.weight": 32}
 
 
 def test_several_inputs_and_a_computed_weight_are_counted() -> None:
@@ -106,10 +109,63 @@ def test_several_inputs_and_a_computed_weight_are_counted() -> None:
     assert (b.weight, b.macs, b.effective_macs) == ("b.weight", 5 * 8, 5)
 
 
+class Between(nn.Module):
+    """nn.MultiheadAttention of a batch of 2: 5 queries on 7 keys."""
+
+    def __init__(self, by_name: bool = False, **kwargs: Any) -> None:
+        super().__init__()
+        self.by_name, self.attn = by_name, nn.MultiheadAttention(8, 2, **kwargs)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (self.attn(value=v, query=q, key=k) if self.by_name else self.attn(q, k, value=v))[0]
+
+
+ATTENTION: dict[str, dict[str, Any]] = {
+    "batch first": {"batch_first": True},
+    "sequence first": {"by_name": True},
+    "bias_k": {"add_bias_kv": True},
+    "kdim, vdim": {"kdim": 6, "vdim": 4},
+}
+
+
+@pytest.mark.parametrize("kwargs", ATTENTION.values(), ids=ATTENTION)
+def test_the_projections_of_torchs_attention_by_hand_and_by_its_own_count(kwargs: dict[str, Any]) -> None:
+    net = Between(**kwargs)
+    kdim, vdim = kwargs.get("kdim", 8), kwargs.get("vdim", 8)
+    q, k, v = torch.zeros(5, 2, 8), torch.zeros(7, 2, kdim), torch.zeros(7, 2, vdim)
+    x = tuple(t.transpose(0, 1) for t in (q, k, v)) if kwargs.get("batch_first") else (q, k, v)
+    calls = uses(net, x)
+    assert [use.macs for use in calls] == [10 * 64, 14 * 8 * kdim, 14 * 8 * vdim, 10 * 64]
+    assert {use.weight.removeprefix("attn.") for use in calls} == (
+        {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}
+        if "kdim" in kwargs
+        else {"in_proj_weight", "out_proj.weight"}
+    )
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        net.eval()(*x)
+    products = 2 * 2 * 5 * (8 if kwargs.get("add_bias_kv") else 7) * 8  # scores and values, of two sequences
+    assert sum(use.macs for use in calls) + products == counter.get_total_flops() // 2
+
+
+def test_masked_projections_are_credited_where_they_are_applied() -> None:
+    net = Between()
+    with torch.no_grad():
+        net.attn.in_proj_weight[:3] = 0  # of 8 rows for queries
+        net.attn.in_proj_weight[8:10] = 0  # of 8 for keys
+        net.attn.out_proj.weight[:, :4] = 0
+    calls = uses(net, (torch.zeros(5, 2, 8), torch.zeros(7, 2, 8), torch.zeros(7, 2, 8)))
+    assert [use.effective_macs for use in calls] == [10 * 5 * 8, 14 * 6 * 8, 14 * 64, 10 * 32]
+    prune.custom_from_mask(net.attn, "in_proj_weight", torch.arange(24)[:, None].expand(-1, 8) >= 24 - 8)
+    net(*(torch.zeros(n, 2, 8) for n in (5, 7, 7)))
+    computed = uses(net, (torch.zeros(5, 2, 8), torch.zeros(7, 2, 8), torch.zeros(7, 2, 8)))
+    assert [use.effective_macs for use in computed] == [0, 0, 14 * 64, 10 * 32]
+    assert {use.weight for use in computed} == {"attn.in_proj_weight", "attn.out_proj.weight"}
+
+
 def test_counting_preserves_state() -> None:
     net = resnet8().train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    applications(net, torch.randn(2, 3, 32, 32))
+    uses(net, torch.randn(2, 3, 32, 32))
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert all(m.training for m in net.modules())
     assert not any(m._forward_hooks for m in net.modules())

@@ -20,7 +20,7 @@ from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
 from prunelab.core.numbers.selection import pruned_count
 from prunelab.core.types import Example, Masks, Scores
-from prunelab.measure.macs import applications
+from prunelab.measure.macs import macs_by_weight
 
 log = logging.getLogger(__name__)
 UNITS = ("units", "filters")
@@ -78,7 +78,7 @@ class Budget:
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
             return replace(self, stopwatch=Stopwatch(net, structure, example), rounding=rounding)
-        return replace(self, cost_model=CostModel.of(net, granularity, self._prices(net, example)), rounding=rounding)
+        return replace(self, cost_model=CostModel.of(net, granularity, self._costs_of(net, example)), rounding=rounding)
 
     @property
     def reachable(self) -> float:
@@ -105,17 +105,16 @@ class Budget:
         if self.stopwatch and state:
             self.stopwatch.load_state_dict(state)
 
-    def _prices(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
+    def _costs_of(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
         if self.of == "params":
-            return {name: 1 for name, _ in net.named_parameters()}
+            return {name: p.numel() for name, p in net.named_parameters()}
         inputs = example if isinstance(example, tuple) else (example,)
         if len(inputs) != 1 or inputs[0] is None:
             raise ValueError(
                 f"budget={self.of}: MACs are counted on one tensor of inputs: set example_input_array on the "
                 "LightningModule, or use budget=params"
             )
-        with torch.compiler.set_stance("force_eager"):
-            return applications(net, inputs[0].to(next(net.parameters()).device))
+        return macs_by_weight(net, inputs[0].to(next(net.parameters()).device))
 
     def attained(self, keep: Masks) -> float:
         """The fraction removed; of latency, by what was measured for networks near this one."""

@@ -25,11 +25,11 @@ class CostModel:
     fixed: Tensor  # (places + 1,): channels of no unit; 1 at the last place
     axes: Tensor  # (parameters, 2 or more): the places on their axes, padded with the last place
     price: Tensor  # (parameters,): per channel by channel
-    rest: float  # the cost of parameters without units
+    rest: float  # the cost of what has no units
 
     @classmethod
-    def of(cls, net: nn.Module, granularity: Granularity, prices: Mapping[str, float]) -> Self:
-        """`prices` are per element, by parameter; 0 where missing."""
+    def of(cls, net: nn.Module, granularity: Granularity, costs: Mapping[str, float]) -> Self:
+        """`costs` are of whole parameters, by name, 0 where missing; those of other names are costs of no unit."""
         kinds, whole, rows, per, fixed = granularity.layout(net)
         per, fixed = torch.cat([per, per.new_zeros(1, per.shape[1])]), torch.cat([fixed, fixed.new_ones(1)])
         places: dict[str, list[int]] = {}
@@ -37,10 +37,9 @@ class CostModel:
             places.setdefault(name, []).append(i)
         most = max(map(len, places.values()))
         axes = torch.tensor([indices + [len(rows)] * (most - len(indices)) for indices in places.values()])
-        full = {name: float(p.numel() * prices.get(name, 0)) for name, p in net.named_parameters()}
-        price = torch.tensor([full.pop(name) for name in places], dtype=torch.float64)
+        price = torch.tensor([costs.get(name, 0) for name in places], dtype=torch.float64)
         price /= (fixed + per @ whole)[axes].prod(1)
-        return cls(kinds, whole, per, fixed, axes, price, sum(full.values()))
+        return cls(kinds, whole, per, fixed, axes, price, sum(v for name, v in costs.items() if name not in places))
 
     @classmethod
     def of_units(cls, net: nn.Module, granularity: Granularity) -> Self:

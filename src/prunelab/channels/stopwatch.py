@@ -5,7 +5,7 @@ import logging
 import math
 from bisect import insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -50,10 +50,7 @@ class Stopwatch:
         """Of the table, which is measured at the first call."""
         if not self.seconds:
             self.seconds = self._timed([self.net])[0]
-        numels = {name: p.numel() for name, p in self.net.named_parameters()}
-        prices = {name: seconds / numels[name] for name, seconds in self.seconds.items() if name in numels}
-        model = CostModel.of(self.net, self.units, prices)
-        return replace(model, rest=model.rest + self.seconds[""])
+        return CostModel.of(self.net, self.units, self.seconds)
 
     def weighed(self, units: Scores) -> Scores:
         """Each score divided by the time that a unit of its group saves; negative ones times it, which rank alike."""

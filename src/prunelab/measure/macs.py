@@ -46,15 +46,22 @@ class Use:
 def uses(net: nn.Module, example: Example) -> list[Use]:
     """The calls of convolutions, transposed convolutions and linear layers in one pass, in order.
 
-    Products elsewhere (attention, `matmul`, recurrent layers) are not among them: measure/uncounted.py names those.
+    The projections of nn.MultiheadAttention are among them, also where it calls no layer for them. Products elsewhere
+    (of queries and keys, `matmul`, recurrent layers) are not: measure/uncounted.py names those.
     """
     names = {id(p): name for name, p in net.named_parameters()}
+    attentions = [module for module in net.modules() if isinstance(module, nn.MultiheadAttention)]
+    within = {id(module.out_proj) for module in attentions}  # some call it as a layer, torch's own does not
     calls: list[Use] = []
     with ExitStack() as stack:
         for layer, module in net.named_modules():
-            if isinstance(module, COUNTED):
-                hook = _recorder(layer, names, calls)
-                stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+            if isinstance(module, nn.MultiheadAttention):
+                hook = _projections(layer, names, calls)
+            elif isinstance(module, COUNTED) and id(module) not in within:
+                hook = _product(layer, names, calls)
+            else:
+                continue
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
         stack.enter_context(preserve_state(net))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)  # kernels for whole layers of attention would hide these
@@ -63,16 +70,38 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
     return calls
 
 
-def _recorder(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
+def _product(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
     def record(module: Any, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
         x, weight = args[0] if args else kwargs["input"], module.weight
         over = x if isinstance(module, TRANSPOSED) else out  # a transposed layer applies its weights at each input
         positions = over.numel() // over.shape[1 - weight.dim()]
         name = names.get(id(weight), f"{layer}.weight")  # a computed weight, as of a parametrization, is no parameter
-        kind, nonzero = type(module).__name__, int(weight.count_nonzero())
-        calls.append(Use(layer, kind, name, positions, weight.numel(), nonzero, _bits(weight), _bits(x)))
+        calls.append(_use(layer, module, name, weight, positions, x))
 
     return record
+
+
+def _projections(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
+    """Those of queries, keys and values, each with as many positions as these, and of the output."""
+
+    def record(module: Any, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], _: object) -> None:
+        query, key, value = [*args[:3], *(kwargs[name] for name in ("query", "key", "value")[len(args) :])]
+        inputs, packed, out = (query, key, value), module.in_proj_weight, module.out_proj
+        attributes = [f"{x}_proj_weight" for x in "qkv"] if packed is None else ["in_proj_weight"] * 3
+        weights = [getattr(module, attribute) for attribute in attributes]
+        for i, (x, weight, attribute) in enumerate(zip(inputs, weights, attributes, strict=True)):
+            name = names.get(id(weight), f"{layer}.{attribute}")
+            part = weight if packed is None else weight.chunk(3)[i]
+            calls.append(_use(layer, module, name, part, x.numel() // x.shape[-1], x))
+        name = names.get(id(out.weight), f"{layer}.out_proj.weight")
+        calls.append(_use(f"{layer}.out_proj", out, name, out.weight, query.numel() // query.shape[-1], query))
+
+    return record
+
+
+def _use(layer: str, module: nn.Module, name: str, weight: Tensor, positions: int, x: Tensor) -> Use:
+    kind, nonzero = type(module).__name__, int(weight.count_nonzero())
+    return Use(layer, kind, name, positions, weight.numel(), nonzero, _bits(weight), _bits(x))
 
 
 def _bits(x: Tensor) -> int:
@@ -80,14 +109,9 @@ def _bits(x: Tensor) -> int:
     return 8 * x.element_size()
 
 
-def applications(net: nn.Module, example: Example) -> dict[str, int]:
-    """How often each layer (`COUNTED`) applies each of its weights to one input, by weight name.
-
-    For a convolution this is output height x width, whatever its groups or dilation; for a transposed one, input height
-    x width. `example` is a batch of inputs, or a tuple of such tensors.
-    """
-    inputs = len(example[0] if isinstance(example, tuple) else example)
-    counts: dict[str, int] = {}
+def macs_by_weight(net: nn.Module, example: Example) -> dict[str, int]:
+    """Of a whole batch, or tuple of tensors, by the name of the weight; of a computed one by its module's attribute."""
+    macs: dict[str, int] = {}
     for use in uses(net, example):
-        counts[use.weight] = counts.get(use.weight, 0) + use.positions // inputs
-    return counts
+        macs[use.weight] = macs.get(use.weight, 0) + use.macs
+    return macs

@@ -31,7 +31,9 @@ def uncounted(net: nn.Module, example: Example, counted: list[Use]) -> Uncounted
     found by its weights; one without weights (`cdist`, a dot product of two vectors) is missed.
     """
     flops = _flops(net, example)
-    macs = {name: count // 2 - sum(u.macs for u in counted if u.layer == name) for name, count in flops.items()}
+    macs = {name: count // 2 for name, count in flops.items()}
+    for use in counted:
+        macs[_called(use.layer, flops)] -= use.macs
     rest = {name: count for name, count in macs.items() if count > 0}
     used = {u.weight for u in counted}
     unseen = [
