@@ -35,7 +35,8 @@ from prunelab.channels.units import Channels, Filter, Head, Neuron, Stream
 from prunelab.core.network.living_norms import LivingNorm, take_notice
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.types import Masks
-from prunelab.measure.macs import macs_by_weight, uses
+from prunelab.measure.macs import costs_by_weight
+from prunelab.measure.profiler import network_cost
 
 NETS: dict[str, Callable[[], nn.Module]] = {
     "fused": fused, "separate": separate, "nn.MultiheadAttention": torchs, "need_weights": with_weights,
@@ -82,20 +83,20 @@ def test_the_small_network_counts_the_macs_that_a_budget_foretells(
 ) -> None:
     net = make()
     units = bound(net, units)
-    keep, model = some(units), CostModel.of(net, units, macs_by_weight(net, EXAMPLE))
+    keep, model = some(units), CostModel.of(net, units, costs_by_weight(net, EXAMPLE))
     foretold = model.cost(torch.stack([model.whole, model.left(keep)], 1))
-    dense = sum(use.macs for use in uses(net, EXAMPLE))
+    dense = network_cost(net, EXAMPLE).macs
     shrink(net, units.plan(keep))
-    assert foretold.tolist() == pytest.approx([dense, sum(use.macs for use in uses(net, EXAMPLE))])
+    assert foretold.tolist() == pytest.approx([dense, network_cost(net, EXAMPLE).macs])
 
 
 def test_heads_removed_from_torchs_attention_take_their_macs_along() -> None:
     net, name = torchs(), "blocks.0.attn.attn"
-    before = macs_by_weight(net, EXAMPLE)
+    before = costs_by_weight(net, EXAMPLE)
     units = bound(net, Head())
     shrink(net, units.plan({f"{name}.in_proj_weight": torch.tensor([True, False, False])}))
-    one_head = {f"{name}.in_proj_weight": 10 * 12 * 3 * 4, f"{name}.out_proj.weight": 10 * 4 * 12}
-    assert macs_by_weight(net, EXAMPLE) == before | one_head
+    one_head = {f"{name}.in_proj_weight": 5 * 12 * 3 * 4, f"{name}.out_proj.weight": 5 * 4 * 12}
+    assert costs_by_weight(net, EXAMPLE) == before | one_head
     assert all(before[weight] == 3 * macs for weight, macs in one_head.items())
 
 

@@ -31,7 +31,7 @@ from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.types import Masks, Scores
 from prunelab.criteria.norm import Norm
-from prunelab.measure.macs import macs_by_weight
+from prunelab.measure.macs import costs_by_weight
 from prunelab.measure.profiler import network_cost
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.keras_cnn import KerasCNN
@@ -79,7 +79,7 @@ def scores(build: Build, units: Units) -> Scores:
 def prices(build: Build, of: str) -> Mapping[str, float]:
     """Of each weight of a parameter."""
     net = build()
-    macs = macs_by_weight(net, IMAGES)
+    macs = costs_by_weight(net, IMAGES)
     return {name: macs.get(name, 0) / p.numel() if of == "macs" else 1 for name, p in net.named_parameters()}
 
 

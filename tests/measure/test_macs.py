@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelab.measure.macs import macs_by_weight, uses
+from prunelab.measure.macs import costs_by_weight, uses
 from prunelab.measure.profiler import network_cost
 from prunelab.measure.sparsity import sparsity_report
 from prunelab.models.cifar_resnet import resnet8
@@ -28,7 +28,7 @@ def small() -> nn.Sequential:
 
 def test_macs_and_bops_by_hand() -> None:
     net = small()
-    assert macs_by_weight(net, torch.zeros(5, 2, 6, 6)) == {"0.weight": 5 * 16 * 36, "3.weight": 5 * 192}
+    assert costs_by_weight(net, torch.zeros(5, 2, 6, 6)) == {"0.weight": 16 * 36, "3.weight": 192}
     cost = network_cost(net, torch.zeros(5, 2, 6, 6))
     assert cost.params == 4 * 9 + 4 + 64 * 3 + 3
     assert cost.macs == 16 * 36 + 192
@@ -80,7 +80,7 @@ def test_a_transposed_convolution_by_hand() -> None:
     net = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)  # each of 5x5 inputs meets 4 x 3 x 9 = 108 weights
     net.weight.data[0] = 0  # 27 weights
     cost = network_cost(net, torch.zeros(3, 4, 5, 5))
-    assert macs_by_weight(net, torch.zeros(3, 4, 5, 5)) == {"weight": 3 * 25 * 108}
+    assert costs_by_weight(net, torch.zeros(3, 4, 5, 5)) == {"weight": 25 * 108}
     assert (cost.macs, cost.effective_macs) == (25 * 108, 25 * 81)
 
 
@@ -91,7 +91,8 @@ def test_each_call_has_the_bits_of_its_weight_and_input() -> None:
     assert first == second  # one layer, called twice
     assert (first.layer, first.weight, first.kind) == ("0", "0.weight", "Linear")
     assert (first.positions, first.weights, first.macs, first.bits) == (4, 4, 16, 256)
-    assert macs_by_weight(net, torch.zeros(4, 2, dtype=torch.bfloat16)) == {"0.weight": 32}
+    assert costs_by_weight(net, torch.zeros(4, 2)) == {"0.weight": 2 * 4}
+    assert costs_by_weight(net, torch.zeros(4, 2), "bops") == {"0.weight": 2 * 4 * 256}
 
 
 def test_several_inputs_and_a_computed_weight_are_counted() -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunelab.channels.bracket import Candidate, bracket
 from prunelab.channels.cost_model import CostModel
+from prunelab.channels.meter import Meter
 from prunelab.channels.rounding import Rounding
 from prunelab.channels.steps import TOLERANCE, Steps
 from prunelab.channels.stopwatch import NOISE, Stopwatch
@@ -20,7 +21,7 @@ from prunelab.core.allocation import Allocation
 from prunelab.core.granularity import Granularity
 from prunelab.core.numbers.selection import pruned_count
 from prunelab.core.types import Example, Masks, Scores
-from prunelab.measure.macs import macs_by_weight
+from prunelab.measure.macs import costs_by_weight
 
 log = logging.getLogger(__name__)
 UNITS = ("units", "filters")
@@ -36,8 +37,8 @@ class Budget:
     in each group the lowest or highest scored, where that comes nearer. A group keeps its best unit, and removed
     units stay removed.
 
-    Parameters are all of the network's. MACs are of convolutions and linear layers; of single weights, those of
-    weights that are left. BOPs are MACs times 32 times 32 bits, so the same fraction. Latency is measured when a
+    Parameters are all of the network's. MACs and BOPs are those of one input that reports count; of single weights,
+    those of weights that are left. Latency is measured when a
     rate is first asked for (stopwatch.py): in the network's own precision and not compiled, for a batch of BATCH
     examples (BATCH_ON_CPU) on its device. Scores are divided by the time that a unit of their group saves, so that one
     threshold for all layers takes units where they save most for what they score (Shen et al. 2021, HALP); within a
@@ -50,6 +51,7 @@ class Budget:
     of: str = "units"
     round_to: int = 1
     cost_model: CostModel | None = field(default=None, compare=False)
+    meter: Meter | None = field(default=None, compare=False)  # where the cost model is wrong
     stopwatch: Stopwatch | None = field(default=None, compare=False)
     rounding: Rounding | None = field(default=None, compare=False)
 
@@ -70,15 +72,25 @@ class Budget:
             raise ValueError(
                 f"budget={self.of}: N of every m weights are removed, whatever they cost: use budget=units"
             )
+        structure = prunable_structure(granularity)
         if self.of == "latency":
-            structure = prunable_structure(granularity)
             if structure is None or example is None:
                 raise ValueError(
                     "budget=latency: only removed filters, neurons or blocks save time, measured on an example: use "
                     "prune/granularity=filter, and set example_input_array on the LightningModule"
                 )
             return replace(self, stopwatch=Stopwatch(net, structure, example), rounding=rounding)
-        return replace(self, cost_model=CostModel.of(net, granularity, self._costs_of(net, example)), rounding=rounding)
+        if self.of == "params":
+            costs = {name: p.numel() for name, p in net.named_parameters()}
+            return replace(self, cost_model=CostModel.of(net, granularity, costs), rounding=rounding)
+        if not isinstance(example, Tensor):
+            raise ValueError(
+                f"budget={self.of}: MACs are counted on one tensor of inputs: set example_input_array on the "
+                "LightningModule, or use budget=params"
+            )
+        table = CostModel.of(net, granularity, costs_by_weight(net, example, self.of))
+        meter = Meter.needed(table, net, structure, example, self.of) if structure else None
+        return replace(self, cost_model=table, meter=meter, rounding=rounding)
 
     @property
     def reachable(self) -> float:
@@ -87,6 +99,8 @@ class Budget:
             return self.stopwatch.reachable
         if self.cost_model and self.rounding:
             return self.attained(self.rounding.least())
+        if self.meter:
+            return self.meter.reachable
         return self.cost_model.reachable if self.cost_model else 1.0
 
     def unmeasured(self, rate: float) -> bool:
@@ -105,26 +119,18 @@ class Budget:
         if self.stopwatch and state:
             self.stopwatch.load_state_dict(state)
 
-    def _costs_of(self, net: nn.Module, example: Example | None) -> Mapping[str, int]:
-        if self.of == "params":
-            return {name: p.numel() for name, p in net.named_parameters()}
-        inputs = example if isinstance(example, tuple) else (example,)
-        if len(inputs) != 1 or inputs[0] is None:
-            raise ValueError(
-                f"budget={self.of}: MACs are counted on one tensor of inputs: set example_input_array on the "
-                "LightningModule, or use budget=params"
-            )
-        return macs_by_weight(net, inputs[0].to(next(net.parameters()).device))
-
     def attained(self, keep: Masks) -> float:
         """The fraction removed; of latency, by what was measured for networks near this one."""
-        return self._as_measured(self._removed(keep))
-
-    def _as_measured(self, removed: float) -> float:
+        if self.meter:
+            return self.meter.removed(keep)
+        removed = self._removed(keep)
         return self.stopwatch.saves(removed) if self.stopwatch else removed
 
-    def _by_table(self, rate: float) -> float:
-        return self.stopwatch.by_table(rate) if self.stopwatch else rate
+    def _meeting(self, rate: float, masks: Callable[[float], Masks]) -> Masks:
+        """Of `masks`, by the rate that the cost model foretells, those that meet `rate` as counted or timed."""
+        if self.meter:
+            return self.meter.nearest(rate, masks)
+        return masks(self.stopwatch.by_table(rate) if self.stopwatch else rate)
 
     def _removed(self, keep: Masks) -> float:
         if costs := self._costs:
@@ -144,7 +150,9 @@ class Budget:
             self._calibrate(self.stopwatch, allocation, units, rate)
         if self._costs:
             self._check_reachable(rate, allocation)
-        keep = self._masks(allocation, units, self._by_table(rate), last)
+        keep = self._meeting(rate, lambda table: self._masks(allocation, units, table, last))
+        if self._costs and not allocation.own_rates and (last or not self.rounding):
+            self._warn_of_miss(rate, self.attained(keep))
         thin = [name for name, kept in keep.items() if kept.count_nonzero() == 1 < kept.numel()]
         if thin and self.of not in UNITS and not self.rounding:
             log.warning("%g of %s leaves a single unit of %s", rate, self.of, ", ".join(thin))
@@ -203,7 +211,8 @@ class Budget:
         if not self.rounding:
             return {}
         with _quiet(allocation):
-            before = self._freely(allocation, self._weighed(units), self._by_table(rate))
+            weighed = self._weighed(units)
+            before = self._meeting(rate, lambda table: self._freely(allocation, weighed, table))
         counts = {name: (int(before[name].count_nonzero()), int(kept.count_nonzero())) for name, kept in keep.items()}
         return {name: (free, left) for name, (free, left) in counts.items() if free != left}
 
@@ -236,9 +245,7 @@ class Budget:
         touched, steps = _touched(above.keep), Steps(self._costs)
         keep, removed = steps.adjust(nearest.keep, units, rate, touched)
         if abs(rate - removed) > NEAR:
-            keep, removed = steps.adjust(keep, units, rate, list(units))
-        if abs(rate - removed) > TOLERANCE:
-            self._warn(removed, rate, "these units")
+            keep, _ = steps.adjust(keep, units, rate, list(units))
         return keep
 
     def _round(self, allocation: Allocation, units: Scores, rate: float, keep: Masks, last: bool) -> Masks:
@@ -253,14 +260,13 @@ class Budget:
         steps = Steps(self._costs, self.rounding)
         keep, removed = steps.adjust(nearest, within, rate, _touched(keep))
         if abs(rate - removed) > TOLERANCE:
-            keep, removed = steps.adjust(keep, units, rate, list(units))
-        if abs(rate - removed) > TOLERANCE:
-            self._warn(removed, rate, "widths")
+            keep, _ = steps.adjust(keep, units, rate, list(units))
         return keep
 
-    def _warn(self, removed: float, rate: float, what: str) -> None:
-        removed, rate = self._as_measured(removed), self._as_measured(rate)
-        log.warning("removed %.4f of %s instead of %g: %s come no nearer", removed, self.of, rate, what)
+    def _warn_of_miss(self, rate: float, removed: float) -> None:
+        if abs(rate - removed) > TOLERANCE:
+            what = "widths" if self.rounding else "these units"
+            log.warning("removed %.4f of %s instead of %g: %s come no nearer", removed, self.of, rate, what)
 
 
 def _touched(keep: Masks) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example
+from prunelab.measure.latency import resized, suited
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *TRANSPOSED)
@@ -41,6 +42,10 @@ class Use:
     def bits(self) -> int:
         """Bit operations (BOPs) per MAC: weight bits x activation bits."""
         return self.weight_bits * self.activation_bits
+
+    @property
+    def bops(self) -> int:
+        return self.macs * self.bits
 
 
 def uses(net: nn.Module, example: Example) -> list[Use]:
@@ -109,9 +114,9 @@ def _bits(x: Tensor) -> int:
     return 8 * x.element_size()
 
 
-def macs_by_weight(net: nn.Module, example: Example) -> dict[str, int]:
-    """Of a whole batch, or tuple of tensors, by the name of the weight; of a computed one by its module's attribute."""
-    macs: dict[str, int] = {}
-    for use in uses(net, example):
-        macs[use.weight] = macs.get(use.weight, 0) + use.macs
-    return macs
+def costs_by_weight(net: nn.Module, example: Example, of: str = "macs") -> dict[str, int]:
+    """MACs, or BOPs, of the first input of `example`, by the name of the weight, which need not be a parameter's."""
+    costs: dict[str, int] = {}
+    for use in uses(net, suited(net, resized(example, 1))):
+        costs[use.weight] = costs.get(use.weight, 0) + (use.bops if of == "bops" else use.macs)
+    return costs

@@ -109,7 +109,7 @@ def _layer(name: str, module: nn.Module, parameters: Iterable[nn.Parameter], cal
         nonzero=sum(int(p.count_nonzero()) for p in parameters),
         macs=sum(use.macs for use in calls),
         effective_macs=sum(use.effective_macs for use in calls),
-        bops=sum(use.macs * use.bits for use in calls),
+        bops=sum(use.bops for use in calls),
         effective_bops=sum(use.effective_macs * use.bits for use in calls),
         weight_bits=max((use.weight_bits for use in calls), default=None),
         activation_bits=max((use.activation_bits for use in calls), default=None),
