@@ -15,7 +15,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.core.allocation import Global, Uniform
 from prunelab.core.network.prunable import prunable_weights
-from prunelab.core.types import Scores
+from prunelab.core.types import Example, Scores
 from prunelab.measure.profiler import network_cost
 
 IMAGES = torch.zeros(4, 3, 8, 8)
@@ -66,7 +66,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-def bound(net: nn.Module, example: Tensor, of: str = "macs", round_to: int = 1) -> tuple[Channels, Budget, Scores]:
+def bound(net: nn.Module, example: Example, of: str = "macs", round_to: int = 1) -> tuple[Channels, Budget, Scores]:
     units = Channels().bind(net, prunable_weights(net), example)
     scores = units.reduce({name: w.detach().abs() for name, w in prunable_weights(net).items()})
     return units, Budget(of, round_to).bind(net, units, example), scores
@@ -123,6 +123,22 @@ def test_a_ramp_ends_at_its_rate() -> None:
 def test_nothing_is_counted_again_where_costs_are_in_proportion(make: Callable[[], nn.Module]) -> None:
     example = EXAMPLE if make is torchs else torch.zeros(2, 3, 32, 32)
     assert bound(make(), example)[1].meter is None
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(4, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        return self.c(torch.relu(self.a(x) + self.b(y)) * scale)
+
+
+def test_a_network_of_several_inputs_by_hand() -> None:
+    _, budget, scores = bound(TwoInputs(), (torch.zeros(4, 6), torch.zeros(4, 4), torch.tensor(2.0)))
+    keep = budget(Uniform(), scores, 0.25)
+    assert [int(kept.count_nonzero()) for kept in keep.values()] == [12]  # each unit has 6 + 4 + 3 products
+    assert budget.attained(keep) == 0.25
 
 
 class TwoPrecisions(nn.Module):

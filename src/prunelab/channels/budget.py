@@ -56,7 +56,7 @@ class Budget:
     rounding: Rounding | None = field(default=None, compare=False)
 
     def bind(self, net: nn.Module, granularity: Granularity, example: Example | None) -> Self:
-        """This budget for one network and a granularity bound to it; `example` is a batch of inputs.
+        """This budget for one network and a granularity bound to it; `example` is a batch of inputs, or a tuple.
 
         Raises ValueError for what cannot be counted or timed.
         """
@@ -83,10 +83,10 @@ class Budget:
         if self.of == "params":
             costs = {name: p.numel() for name, p in net.named_parameters()}
             return replace(self, cost_model=CostModel.of(net, granularity, costs), rounding=rounding)
-        if not isinstance(example, Tensor):
+        if example is None:
             raise ValueError(
-                f"budget={self.of}: MACs are counted on one tensor of inputs: set example_input_array on the "
-                "LightningModule, or use budget=params"
+                f"budget={self.of}: MACs are counted on an example: set example_input_array on the LightningModule, or "
+                "use budget=params"
             )
         table = CostModel.of(net, granularity, costs_by_weight(net, example, self.of))
         meter = Meter.needed(table, net, structure, example, self.of) if structure else None

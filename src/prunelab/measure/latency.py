@@ -79,9 +79,9 @@ def conditions(nets: Sequence[nn.Module], example: Example) -> str:
 
 
 def resized(example: Example, batch: int) -> tuple[Tensor, ...]:
-    """A batch of that size: the inputs of `example` in turn."""
+    """A batch of that size: the inputs of `example` in turn. A number stays what it is."""
     inputs = example if isinstance(example, tuple) else (example,)
-    return tuple(x[torch.arange(batch, device=x.device) % len(x)] for x in inputs)
+    return tuple(x[torch.arange(batch, device=x.device) % len(x)] if x.dim() else x for x in inputs)
 
 
 def suited(net: nn.Module, example: Example) -> tuple[Tensor, ...]:
