@@ -1,9 +1,13 @@
 """Every product outside the layers is reported, by PyTorch's counter or by its weights."""
 
+import warnings
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
 
 from prunelab.measure.macs import uses
 from prunelab.measure.uncounted import Uncounted, uncounted
@@ -46,6 +50,41 @@ def test_attention_is_named_once() -> None:
 def test_a_recurrent_layer_is_named_whatever_kernel_it_takes(net: nn.Module) -> None:
     reported = rest(net, torch.zeros(1, 5, 3))
     assert reported.macs.get("", 0) > 0 or reported.unseen == ("weight_ih_l0", "weight_hh_l0")
+
+
+def hooked(norm: Callable[[nn.Module], nn.Module], layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return norm(layer)
+
+
+COMPUTED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "hooked weight_norm": lambda layer: hooked(nn.utils.weight_norm, layer),
+    "hooked spectral_norm": lambda layer: hooked(nn.utils.spectral_norm, layer),
+    "prune": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("compute", COMPUTED.values(), ids=COMPUTED)
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_a_counted_weight_is_computed_from_is_not_named(
+    compute: Callable[[nn.Module], nn.Module], alone: bool
+) -> None:
+    layer = compute(nn.Linear(4, 4))
+    net = layer if alone else nn.Sequential(nn.Conv1d(3, 3, 1), layer)
+    x = torch.zeros(1, 3, 4)
+    assert sum(use.macs for use in uses(net, x)) == 3 * 4 * 4 + (0 if alone else 4 * 3 * 3)
+    assert rest(net, x) == Uncounted({}, ())
+
+
+def test_of_computed_weights_only_those_without_a_counted_product_are_named() -> None:
+    attention = nn.MultiheadAttention(4, 2)
+    prune.l1_unstructured(attention, "in_proj_weight", 0.5)
+    assert rest(attention, *[torch.zeros(3, 1, 4)] * 3).unseen == ()
+    unknown = parametrizations.weight_norm(nn.Bilinear(2, 3, 4))
+    assert rest(unknown, torch.zeros(1, 2), torch.zeros(1, 3)).unseen == ("parametrizations.weight.original1",)
 
 
 def test_weights_of_an_unknown_product_are_named_and_embeddings_are_not() -> None:

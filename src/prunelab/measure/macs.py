@@ -80,7 +80,9 @@ def _product(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
         x, weight = args[0] if args else kwargs["input"], module.weight
         over = x if isinstance(module, TRANSPOSED) else out  # a transposed layer applies its weights at each input
         positions = over.numel() // over.shape[1 - weight.dim()]
-        name = names.get(id(weight), f"{layer}.weight")  # a computed weight, as of a parametrization, is no parameter
+        name = names.get(
+            id(weight), below(layer, "weight")
+        )  # a computed weight, as of a parametrization, is no parameter
         calls.append(_use(layer, module, name, weight, positions, x))
 
     return record
@@ -95,11 +97,11 @@ def _projections(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
         attributes = [f"{x}_proj_weight" for x in "qkv"] if packed is None else ["in_proj_weight"] * 3
         weights = [getattr(module, attribute) for attribute in attributes]
         for i, (x, weight, attribute) in enumerate(zip(inputs, weights, attributes, strict=True)):
-            name = names.get(id(weight), f"{layer}.{attribute}")
+            name = names.get(id(weight), below(layer, attribute))
             part = weight if packed is None else weight.chunk(3)[i]
             calls.append(_use(layer, module, name, part, x.numel() // x.shape[-1], x))
-        name = names.get(id(out.weight), f"{layer}.out_proj.weight")
-        calls.append(_use(f"{layer}.out_proj", out, name, out.weight, query.numel() // query.shape[-1], query))
+        name = names.get(id(out.weight), below(layer, "out_proj.weight"))
+        calls.append(_use(below(layer, "out_proj"), out, name, out.weight, query.numel() // query.shape[-1], query))
 
     return record
 
@@ -107,6 +109,11 @@ def _projections(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
 def _use(layer: str, module: nn.Module, name: str, weight: Tensor, positions: int, x: Tensor) -> Use:
     kind, nonzero = type(module).__name__, int(weight.count_nonzero())
     return Use(layer, kind, name, positions, weight.numel(), nonzero, _bits(weight), _bits(x))
+
+
+def below(path: str, name: str) -> str:
+    """The full name of what a module holds; "" is the path of the network itself."""
+    return f"{path}.{name}" if path else name
 
 
 def _bits(x: Tensor) -> int:

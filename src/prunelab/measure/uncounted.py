@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example
-from prunelab.measure.macs import Use
+from prunelab.measure.macs import Use, below
 
 LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)  # matrices as parameters, but no matrix product
 
@@ -35,13 +35,20 @@ def uncounted(net: nn.Module, example: Example, counted: list[Use]) -> Uncounted
     for use in counted:
         macs[_called(use.layer, flops)] -= use.macs
     rest = {name: count for name, count in macs.items() if count > 0}
-    used = {u.weight for u in counted}
+    used = {u.weight for u in counted} | set().union(*(_sources(u.weight) for u in counted))
     unseen = [
         name
         for name, module, weight in _matrices(net)
         if name not in used and not isinstance(module, LOOKED_UP) and _called(name, flops) not in rest
     ]
     return Uncounted(rest, tuple(unseen))
+
+
+def _sources(weight: str) -> set[str]:
+    """What a weight of that name is computed from by parametrizations, and by hooks as of torch.nn.utils.prune."""
+    path, _, attribute = weight.rpartition(".")
+    originals = {below(path, f"parametrizations.{attribute}.original{i}") for i in ("", 0, 1)}
+    return originals | {f"{weight}_{suffix}" for suffix in ("orig", "g", "v")}
 
 
 def _matrices(net: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
