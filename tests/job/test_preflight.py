@@ -34,6 +34,20 @@ def test_a_network_that_does_not_fit_the_images_is_refused(net: nn.Module, messa
     assert "\n" not in str(error.value)
 
 
+class OfSeveral(nn.Linear):
+    """Measured is one image, at the end of a training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) < 2:
+            raise RuntimeError("a batch of one\nhas no variance")
+        return super().forward(x.mean((2, 3)))
+
+
+def test_a_network_whose_cost_cannot_be_counted_is_refused_before_it_is_trained() -> None:
+    with pytest.raises(ValueError, match=r"^the MACs of OfSeveral cannot be counted: RuntimeError: a batch of one"):
+        check_forward(OfSeveral(3, 10), IMAGES, 10)
+
+
 def test_a_network_that_fits_is_left_as_it_was() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(4800, 10))
     before, stream = {name: t.clone() for name, t in net.state_dict().items()}, torch.get_rng_state()

@@ -39,6 +39,37 @@ def test_functional_products_are_named_with_their_macs_at_the_module_that_comput
     assert reported == Uncounted({"1": 3 * 20 + 3 * 5 * 2}, ())
 
 
+class Embedded(nn.Module):
+    """A layer that is given part of a parameter, and another that returns part of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.positions, self.table = nn.Linear(4, 4), nn.Parameter(torch.ones(1, 5, 4)), Table()
+        self.positions.grad = torch.ones(1, 5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.positions[:, :3]) + self.layer(x[:, :3]) + self.table() @ torch.ones(4, 4)
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.ones(5, 4))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self) -> Tensor:
+        return self.rows[:3]
+
+
+def test_views_of_parameters_between_modules_are_counted_and_nothing_is_frozen() -> None:
+    net = Embedded()
+    for trained in (False, True):
+        assert rest(net, torch.zeros(1, 5, 4, requires_grad=trained)).macs == {"": 3 * 16}
+    assert [name for name, p in net.named_parameters() if not p.requires_grad] == ["table.frozen"]
+    assert torch.equal(net.positions.grad, torch.ones(1, 5, 4))
+    net(torch.zeros(1, 3, 4)).sum().backward()
+
+
 def test_attention_is_named_once() -> None:
     reported = rest(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.zeros(1, 5, 8))
     products = 2 * (5 * 5 * 8)  # scores and values; projections, linear1 and linear2 are counted

@@ -13,6 +13,7 @@ from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
+from prunelab.measure.profiler import network_cost
 from prunelab.store.failure import one_line
 from prunelab.store.folder import refuse_unwritable
 from prunelab.store.job import Job
@@ -84,7 +85,7 @@ def preflight(job: Job, parts: Parts) -> None:
 
 
 def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
-    """Raises ValueError unless `net` gives a logit per class for images of this size."""
+    """Raises ValueError unless `net` gives a logit per class for images of this size, and its cost can be counted."""
     size = "x".join(map(str, example.shape[2:]))
     try:
         with preserve_state(net):
@@ -97,6 +98,10 @@ def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
             f"{type(net).__name__} gives {found} for {len(example)} images of {classes} classes: expected "
             f"{(len(example), classes)}"
         )
+    try:
+        network_cost(net, example)
+    except Exception as error:  # which would come when training is done
+        raise ValueError(f"the MACs of {type(net).__name__} cannot be counted: {one_line(error)}") from error
 
 
 def check_optimizer(module: Classifier, steps: int) -> None:

@@ -71,13 +71,16 @@ def _flops(net: nn.Module, example: Example) -> dict[str, int]:
         stack.enter_context(preserve_state(net))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_unfused())
+        for parameter in [p for p in net.parameters() if p.requires_grad]:
+            stack.callback(parameter.requires_grad_)
+            parameter.requires_grad_(False)  # the counter fails at a view that wants a gradient and has no history
         counter = stack.enter_context(FlopCounterMode(display=False))
         open_: list[list[int]] = []  # per running module: flops before it, flops of its submodules
         for name, module in net.named_modules():
             enter, leave = _bracket(name, counter, open_, own)
             stack.callback(module.register_forward_pre_hook(enter).remove)
             stack.callback(module.register_forward_hook(leave).remove)
-        net(*(example if isinstance(example, tuple) else (example,)))
+        net(*(x.detach() for x in (example if isinstance(example, tuple) else (example,))))
     return own
 
 
