@@ -38,11 +38,10 @@ class Budget:
     units stay removed.
 
     Parameters are all of the network's. MACs and BOPs are those of one input that reports count; of single weights,
-    those of weights that are left. Latency is measured when a
-    rate is first asked for (stopwatch.py): in the network's own precision and not compiled, for a batch of BATCH
-    examples (BATCH_ON_CPU) on its device. Scores are divided by the time that a unit of their group saves, so that one
-    threshold for all layers takes units where they save most for what they score (Shen et al. 2021, HALP); within a
-    group their order stays.
+    those of weights that are left. Latency is measured when a rate is first asked for (stopwatch.py): in the network's
+    own precision and not compiled, for a batch of BATCH examples (BATCH_ON_CPU) on its device. Scores are divided by
+    the time that a unit of their group saves, so that one threshold for all layers takes units where they save most for
+    what they score (Shen et al. 2021, HALP); within a group their order stays.
 
     With `round_to` each group keeps a multiple of that many channels: the nearest width, then as many steps from width
     to width as it takes, so that units too are met within TOLERANCE instead of exactly.

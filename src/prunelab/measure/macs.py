@@ -80,9 +80,8 @@ def _product(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
         x, weight = args[0] if args else kwargs["input"], module.weight
         over = x if isinstance(module, TRANSPOSED) else out  # a transposed layer applies its weights at each input
         positions = over.numel() // over.shape[1 - weight.dim()]
-        name = names.get(
-            id(weight), below(layer, "weight")
-        )  # a computed weight, as of a parametrization, is no parameter
+        # A computed weight, as of a parametrization, is no parameter.
+        name = names.get(id(weight), below(layer, "weight"))
         calls.append(_use(layer, module, name, weight, positions, x))
 
     return record
