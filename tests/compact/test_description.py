@@ -20,7 +20,12 @@ from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
 from prunelab.compact.file import origin_of, save
+from prunelab.core.allocation import Uniform
 from prunelab.core.network.prunable import prunable_weights
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Rounds
+from prunelab.core.time import Progress
+from prunelab.criteria.norm import Norm
 from prunelab.models.cifar_resnet import resnet8, resnet20
 from prunelab.models.registry import build
 
@@ -229,6 +234,24 @@ def test_state_that_is_not_a_tensor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="_extra_state is a dict"):
         save(tmp_path / "net", Counting(2, 2), Plan(), None, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_norm_that_knows_of_masks_is_refused_until_they_are_removed(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 4))
+
+    net, x = network(), torch.randn(16, 6)
+    pruner = Pruner(Norm(p=1), Channels(), Uniform(), Rounds(rate=0.5, start=0))
+    pruner.attach(net, x)
+    pruner.update(Progress(step=0, total=1, epoch=1))
+    masked = net(x)
+    with pytest.raises(ValueError, match="1 is a LayerNorm that counts only .*: remove the masked ones first"):
+        save(tmp_path / "net", net, Plan(), None, {})
+    assert not list(tmp_path.iterdir())
+    _, report = prunelab.prune(net, x, rate=0.5, granularity="channels", inplace=True)
+    save(tmp_path / "net", net, report.plan, None, {})
+    loaded = prunelab.load(tmp_path / "net", into=network())
+    torch.testing.assert_close(loaded(x), masked, rtol=1e-5, atol=1e-6)
 
 
 class Shifted(nn.Linear):

@@ -1,7 +1,7 @@
 """`Classifier.load_from_checkpoint` gives the network that a job tested, and refuses in a line what it cannot load."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,18 @@ import pytest
 import torch
 from narrow import resnet8
 from pages import ROOT, snippets
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import prunelab
 from prunelab.callbacks.binarize import Binarize
+from prunelab.callbacks.pruning import Pruning
+from prunelab.callbacks.shrink import Shrink
+from prunelab.channels.units import Channels
+from prunelab.core.allocation import Uniform
+from prunelab.core.pruner import Pruner
+from prunelab.core.schedule import Cubic
+from prunelab.criteria.norm import Norm
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.schedules import cosine
 
@@ -76,14 +84,15 @@ def test_its_other_arguments_are_kept_or_given_anew(tmp_path: Path) -> None:
     assert not torch.equal(again.net.state_dict()["fc.weight"], before["fc.weight"])
 
 
-def fit(module: Classifier, loader: DataLoader[Any], folder: Path) -> L.Trainer:
-    quiet = {
+def fit(module: Classifier, loader: DataLoader[Any], folder: Path, callbacks: Sequence[L.Callback] = ()) -> L.Trainer:
+    quiet: dict[str, Any] = {
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "enable_checkpointing": False,
     }
-    trainer = L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, log_every_n_steps=1, **quiet)
+    quiet |= {"callbacks": [*callbacks], "log_every_n_steps": 1}
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, **quiet)
     trainer.fit(module, loader, [loader, loader])
     return trainer
 
@@ -114,6 +123,33 @@ def test_weights_that_are_not_those_of_the_network_are_refused(
     torch.save(checkpoint, tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=rf"last\.ckpt: .*{message}"):
         Classifier.load_from_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_network_whose_norms_knew_of_masks_is_refused(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 4))
+
+    example = torch.randn(4, 3, 2, 2)
+    loader = DataLoader(TensorDataset(example, torch.arange(4)), 1)
+    module = Classifier(network(), torch.optim.SGD, cosine, 4, example=example[:2])
+    pruner = Pruner(Norm(p=1), Channels(), Uniform(), Cubic(rate=0.5, start=0, end=0.75))
+    trainer = fit(module, loader, tmp_path, callbacks=[Pruning(pruner), Shrink(), Early(tmp_path / "masked.ckpt")])
+    with pytest.raises(ValueError, match=r"masked\.ckpt: 2 counts only channels that are not masked, .*finish"):
+        Classifier.load_from_checkpoint(tmp_path / "masked.ckpt", net=network())
+    trainer.save_checkpoint(tmp_path / "small.ckpt")
+    small = Classifier.load_from_checkpoint(tmp_path / "small.ckpt", net=network())
+    assert torch.equal(small(example), module(example))
+
+
+class Early(L.Callback):
+    """Saves while channels are masked, before they are removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.parametrize(

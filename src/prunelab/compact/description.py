@@ -17,6 +17,7 @@ from torch.nn.modules.padding import _ConstantPadNd
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.compact.codec import MOST, inflate
+from prunelab.core.network.living_norms import LivingNorm
 from prunelab.core.network.snapshot import shape_mismatch
 from prunelab.core.numbers.bits import pack_bits, unpack_bits
 from prunelab.models import registry
@@ -34,8 +35,10 @@ def describe(
 
     `name` and `args` are those of the unpruned network (models/registry.py), from which it is rebuilt here and
     compared. With None, or more than MOST values, it can only be loaded into a given network, and `args` are left out.
-    Values and dtypes are kept, NaN too. Raises ValueError where the rebuilt network differs.
+    Values and dtypes are kept, NaN too. Raises ValueError where the rebuilt network differs, and for norms that know of
+    masks.
     """
+    _refuse_living(net)
     tensors = _tensors(net)
     if sum(tensor.numel() for tensor in tensors.values()) > MOST:
         name = None
@@ -127,6 +130,15 @@ def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
         tensor.data = tensors[name].to(tensor.device)
     net.load_state_dict(tensors)  # for networks whose hooks keep a tensor in another form
     return net
+
+
+def _refuse_living(net: nn.Module) -> None:
+    for path, module in net.named_modules():
+        if isinstance(module, LivingNorm):
+            raise ValueError(
+                f"{path or 'it'} is a {module.plain.__name__} that counts only channels which are not masked; loaded, "
+                "it would count all: remove the masked ones first, by prunelab.prune at that rate, or Shrink"
+            )
 
 
 def _compare(rebuilt: nn.Module, net: nn.Module) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 from torch import nn
 
 from prunelab.callbacks.binarize import Binarize
+from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scaling_factors import ScalingFactors
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.plan import Plan
 from prunelab.compact import description
+from prunelab.core.network.living_norms import NORMS
 from prunelab.models import registry
 
 JOB = "RecordJob"  # the callback that keeps the settings of a job in its checkpoints
+FINISH = "finish its training first"
 PREFIX, MODEL = "net.", "model."  # of tensors, and of settings
 
 
@@ -42,9 +45,18 @@ def rebuild(checkpoint: Mapping[str, Any], classes: int, into: nn.Module | None)
     saved = checkpoint["state_dict"]
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in saved.items() if name.startswith(PREFIX)}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return description.rebuild(
-        about, shapes, lambda: {name: tensor.clone() for name, tensor in tensors.items()}, into
-    ).train()
+    net = description.rebuild(about, shapes, lambda: {name: t.clone() for name, t in tensors.items()}, into)
+    if any(key.startswith(Pruning.__qualname__) and not state.get("removed") for key, state in callbacks.items()):
+        _refuse_living(net)
+    return net.train()
+
+
+def _refuse_living(net: nn.Module) -> None:
+    """Refuses norms over channels of which some are masked: in training they counted the others only."""
+    for path, norm in net.named_modules():
+        over_channels = isinstance(norm, NORMS) and getattr(norm, "num_groups", 1) == 1 and norm.weight is not None
+        if over_channels and 0 < norm.weight.count_nonzero() < norm.weight.numel():
+            raise ValueError(f"{path} counts only channels that are not masked, and none is removed yet: {FINISH}")
 
 
 def _refuse_other_weights(callbacks: Mapping[str, Any]) -> None:
@@ -53,4 +65,4 @@ def _refuse_other_weights(callbacks: Mapping[str, Any]) -> None:
             "it holds the real weights of a network that ends binary: prunelab.load has the model.safetensors beside"
         )
     if callbacks.get(ScalingFactors.__qualname__, {}).get("values") is not None:
-        raise ValueError("its network is multiplied by factors until it is pruned: finish its training first")
+        raise ValueError(f"its network is multiplied by factors until it is pruned: {FINISH}")
