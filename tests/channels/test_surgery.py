@@ -161,6 +161,36 @@ def test_convolutions_in_groups_and_transposed_have_their_new_sizes(
     assert tuple(net[0].weight.shape) == shape
 
 
+def test_two_cuts_of_a_group_norm_are_one_plan() -> None:
+    """Of a single group that is left, channels may go: it is a norm over the others."""
+    net, again = (
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8)),
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8)),
+    )
+    again.load_state_dict(net.state_dict())
+    plans = [
+        Plan({(name, 0): kept(*indices) for name in ("0.weight", "0.bias", "1.weight", "1.bias")})
+        for indices in ((4, 5, 6, 7), (1, 3))
+    ]
+    for plan in plans:
+        shrink(net, plan)
+    shrink(again, plans[0].then(plans[1]))
+    assert str(again[1]) == str(net[1]) == "GroupNorm(1, 2, eps=1e-05, affine=True, bias=True)"
+    weight, bias = again[0].weight.flatten(1), again[0].bias
+    x = torch.randn(5, 3, 2, 2)
+    y = torch.einsum("ci,nihw->nchw", weight, x) + bias[:, None, None]
+    over = (1, 2, 3)
+    expected = (y - y.mean(over, keepdim=True)) / (y.var(over, correction=0, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(again(x), net(x))
+
+
+def test_a_block_in_a_block_that_a_later_plan_removes_is_of_no_account() -> None:
+    plan = Plan(blocks={"0.1": "ReLU", "2": "ReLU"}).then(Plan(blocks={"0": "Identity"}))
+    shrink(net := nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Tanh(), nn.Tanh()), plan)
+    assert [type(module) for module in net] == [nn.Identity, nn.Tanh, nn.ReLU]
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_layout_mode_gradient_and_requires_grad_are_preserved(last: bool) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1), nn.Dropout(), nn.Conv2d(8, 4, 1))
@@ -219,7 +249,7 @@ BAD: dict[str, tuple[Plan, str]] = {
     "a mask": (Plan({("stem.weight", 0): torch.ones(8).bool()}), "stem.weight"),
     "half a group": (Plan({("grouped.weight", 0): kept(0, 1, 2)}), "within a group: Conv2d has 4"),
     "other positions of each group": (Plan({("grouped.weight", 0): kept(0, 3)}), "within a group: Conv2d has 4"),
-    "half a norm's group": (Plan({("group_norm.weight", 0): kept(0)}), "within a group: GroupNorm has 4"),
+    "half a norm's group": (Plan({("group_norm.weight", 0): kept(0, 1, 2)}), "within a group: GroupNorm has 4"),
     "a tie in two ways": (
         Plan({("grouped.weight", 0): kept(0, 1), ("tied.weight", 0): kept(2, 3)}), "tied.weight in two ways"),
     "padding of a convolution": (Plan(pads={"stem": (1, 1)}), r"pads stem by \(1, 1\)"),

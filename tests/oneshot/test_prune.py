@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from small_nets import option_b
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prunelab import Cubic, Filter, Norm, Progress, Pruner, Taylor, Uniform, prune
+from prunelab import Cubic, Filter, Norm, Progress, Pruner, Taylor, Uniform, load, prune, save
 from prunelab.channels.equivalence.certificate import EquivalenceError
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
@@ -149,6 +150,20 @@ def test_calls_may_be_repeated_with_training_in_between() -> None:
         prune(net, EXAMPLE, rate=0.25, optimizer=optimizer, inplace=True)
         widths.append(net.a.out_channels)
     assert widths == [6, 4, 3]  # a quarter of what is left
+
+
+def test_the_plan_of_two_calls_loads_what_they_left(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.Flatten(), nn.Linear(216, 4)
+        )
+
+    first, one = prune(network(), EXAMPLE, rate=0.5, granularity="channels")
+    second, two = prune(first, EXAMPLE, rate=0.5, granularity="channels")
+    assert str(second[1]) == "GroupNorm(1, 2, eps=1e-05, affine=True, bias=True)"
+    save(tmp_path / "net", second, one.plan.then(two.plan), None, {})
+    x = torch.randn(4, 3, 8, 8)
+    assert torch.equal(load(tmp_path / "net", into=network())(x), second.eval()(x))
 
 
 def test_what_a_pruner_has_masked_in_training_is_what_one_call_removes() -> None:

@@ -39,10 +39,11 @@ class Plan:
         keep = dict(self.keep)
         for place, kept in later.keep.items():
             keep[place] = keep[place][kept] if place in keep else kept
+        inside = tuple(f"{path}." for path in later.blocks)
         return Plan(
             keep,
             {**self.pads, **later.pads},
-            {**self.blocks, **later.blocks},
+            {**{path: s for path, s in self.blocks.items() if not path.startswith(inside)}, **later.blocks},
             {**self.counts, **later.counts},
         )
 

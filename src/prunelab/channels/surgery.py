@@ -147,9 +147,10 @@ def _alive(kept: Tensor, size: int, parts: int) -> Tensor:
 
 
 def _fits_parts(module: nn.Module, alive: Tensor) -> bool:
-    """Groups go whole, or all that are left lose the same positions: but a norm's keep theirs."""
+    """Groups go whole, or all that are left lose the same positions: a norm's only where a single one is left."""
     left = alive[alive.any(1)]
-    return bool(left.all() if isinstance(module, nn.GroupNorm) else (left == left[:1]).all())
+    whole = isinstance(module, nn.GroupNorm) and len(left) > 1
+    return bool(left.all() if whole else (left == left[:1]).all())
 
 
 def _check_state(optimizer: Optimizer, tensors: dict[str, Tensor], cuts: dict[int, dict[int, Tensor]]) -> None:
