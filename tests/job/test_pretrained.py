@@ -11,6 +11,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+import prunelab
+from prunelab.channels.plan import Plan
 from prunelab.job.pretrained import load_weights
 from prunelab.store.weights import weights_content, weights_file
 
@@ -28,6 +30,10 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "classes": (net().state_dict() | {"0.bias": torch.zeros(4)}, r"0.bias is \(4,\), expected \(3,\)"),
     "nan": (with_value(float("nan")), "1.running_var is not finite"),
     "inf": (with_value(float("inf")), "1.running_var is not finite"),
+    "quantised": (
+        net().state_dict() | {"0.weight": torch.ones(3, 2).to(torch.int8)},
+        "0.weight is torch.int8, expected",
+    ),
     "module": (net(), "it holds torch.nn.modules.container.Sequential beside tensors, and code in a file is never run"),
     "numpy": ({"state_dict": net().state_dict(), "acc": np.float64(93.2)}, r"it holds numpy[\w.]+ beside tensors"),
     "list": ([torch.zeros(3)], "it holds no state_dict"),
@@ -42,6 +48,15 @@ def test_a_file_that_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
     saved, message = BROKEN[case]
     torch.save(saved, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", message)
+
+
+def test_a_compact_file_of_half_precision_leaves_the_network_in_its_own(tmp_path: Path) -> None:
+    half, own = net().half(), net()
+    prunelab.save(tmp_path / "half.safetensors", half, Plan(), None, {})
+    load_weights(own, tmp_path / "half.safetensors")
+    expected = net().state_dict() | {n: t.float() for n, t in half.state_dict().items() if t.is_floating_point()}
+    assert {n: t.dtype for n, t in own.state_dict().items()} == {n: t.dtype for n, t in expected.items()}
+    assert all(torch.equal(t, expected[n]) for n, t in own.state_dict().items())
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -21,14 +21,17 @@ def load_weights(net: nn.Module, pretrained: str | Path) -> Plan:
     """Loads the weights in .safetensors, a .pt or .ckpt, whose code is never run, or a job's folder.
 
     The model.safetensors of a job that removed channels shrinks `net` alike; returns what was removed. Of other files
-    `foreign.read` finds the tensors; the log says how. `PATH::NAME` chooses one of several networks.
+    `foreign.read` finds the tensors; the log says how. `PATH::NAME` chooses one of several networks. `net` keeps its
+    dtypes.
     Raises FileNotFoundError, and ValueError for a file that is damaged, holds code or numbers that are not finite, or
     has tensors that are missing, unknown or of another shape.
     """
     path, (_, which) = weights_file(pretrained), path_and_choice(pretrained)
     if path.suffix == ".safetensors" and not which and (origin := file.origin_of(path)) is not None:
-        was_training = net.training
+        was_training, dtypes = net.training, {name: t.dtype for name, t in net.state_dict().items()}
         file.load(path, into=net).train(was_training)
+        for name, tensor in net.state_dict(keep_vars=True).items():
+            tensor.data = tensor.data.to(dtypes[name])
         plan = origin.plan
     else:
         _load_foreign(net, path, which)
@@ -41,7 +44,7 @@ def load_weights(net: nn.Module, pretrained: str | Path) -> Plan:
 def _load_foreign(net: nn.Module, path: Path, which: str) -> None:
     saved = _saved(path)
     try:
-        tensors, notes = foreign.read(saved, {name: t.shape for name, t in net.state_dict().items()}, which)
+        tensors, notes = foreign.read(saved, net.state_dict(), which)
     except ValueError as error:
         raise ValueError(f"pretrained={path} cannot be loaded into {type(net).__name__}: {error}") from None
     net.load_state_dict(tensors)

@@ -29,13 +29,13 @@ class _Fit(NamedTuple):
     wrong: str  # "" where everything fits
 
 
-def read(saved: Any, wanted: Mapping[str, Sequence[int]], which: str = "") -> Reading:
-    """The tensors of these names and shapes in `saved`, which is what `torch.load` returned.
+def read(saved: Any, wanted: Mapping[str, Tensor], which: str = "") -> Reading:
+    """The tensors of the names and shapes of a network's, `wanted`, in `saved`, which is what `torch.load` returned.
 
     They may lie in a dictionary of a dictionary (`state_dict`, `model`), behind one prefix (`module.`, `net.`), with
     masks of torch.nn.utils.prune, which are applied, and without counts of batches; one layer may have another name.
     Where several networks fit, `which` is the beginning of one's names. Raises ValueError unless exactly one fits, with
-    names that are there and names that are wanted.
+    names that are there and names that are wanted. Integers, as quantised weights are, fit no floats.
     """
     found, masks = _tensors(saved, which), dict[str, Tensor]()
     if not any(name.endswith("_orig") for name in wanted):  # else the network itself is masked
@@ -97,7 +97,7 @@ def _prefixes(found: Iterable[str], wanted: Collection[str]) -> list[str]:
     return [prefix for prefix, _ in counts.most_common()] or [""]
 
 
-def _fit(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]]) -> _Fit:
+def _fit(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> _Fit:
     places = {name.removeprefix(prefix): name for name in found if name.startswith(prefix)}
     missing = [name for name in wanted if name not in places and not name.endswith(COUNT)]
     others = [name for name in places if name not in wanted]
@@ -109,9 +109,11 @@ def _fit(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Sequence
     wrong = [f"it lacks {_some(missing)}"] if missing else []
     wrong += [f"it has {_some(others)}, which nothing asks for"] if others else []
     places = {name: places[name] for name in wanted if name in places}
-    shapes = {name: tuple(found[place].shape) for name, place in places.items()}
-    differing = [f"{n} is {s!r:.80}, expected {tuple(wanted[n])}" for n, s in shapes.items() if s != tuple(wanted[n])]
+    pairs = [(name, found[place], wanted[name]) for name, place in places.items()]
+    differing = [f"{n} is {tuple(t.shape)!r:.80}, expected {tuple(w.shape)}" for n, t, w in pairs if t.shape != w.shape]
     wrong += [_some(differing)] if differing else []
+    integers = [f"{n} is {t.dtype}" for n, t, w in pairs if w.is_floating_point() > t.is_floating_point()]
+    wrong += [f"{_some(integers)}, expected floats: save quantised weights as floats"] if integers else []
     return _Fit(prefix, places, renamed, "; ".join(wrong))
 
 
@@ -128,7 +130,7 @@ def _one_layer(missing: Sequence[str], others: Sequence[str]) -> dict[str, str]:
 
 
 def _reading(
-    fit: _Fit, found: Mapping[str, Tensor], masks: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]]
+    fit: _Fit, found: Mapping[str, Tensor], masks: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> Reading:
     masked = [place for place in fit.places.values() if place in masks]
     left = [name for name in found if name not in fit.places.values()]
@@ -137,7 +139,7 @@ def _reading(
     notes += [f"masks applied: {len(masked)}"] if masked else []
     notes += [f"{_some(left)} left out"] if left else []
     tensors = {name: found[at] * masks[at] if at in masks else found[at] for name, at in fit.places.items()}
-    counts = {name: torch.zeros(tuple(wanted[name]), dtype=torch.long) for name in wanted if name not in tensors}
+    counts = {name: torch.zeros(t.shape, dtype=torch.long) for name, t in wanted.items() if name not in tensors}
     return Reading(tensors | counts, notes)
 
 
