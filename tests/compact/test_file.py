@@ -135,6 +135,21 @@ def test_rounded_weights_are_close_and_all_else_is_exact(tmp_path: Path, values:
             assert (loaded[name] - original).abs().max() <= original.abs().max() / 254, name
 
 
+@pytest.mark.parametrize("values", ["float16", "int8"])
+def test_buffers_and_scales_of_any_shape_are_not_rounded(tmp_path: Path, values: str) -> None:
+    def network() -> nn.Module:
+        net = nn.Linear(6, 4)
+        net.register_parameter("scale", nn.Parameter(torch.full((4, 1, 1), 0.1)))
+        net.register_parameter("shift", nn.Parameter(torch.full((1, 4, 1), -0.1)))
+        net.register_buffer("table", torch.full((4, 5), 1 / 3))
+        return net
+
+    net = network()
+    save(tmp_path / "net", net, Plan(), None, {}, values)
+    again = prunelab.load(tmp_path / "net", into=network()).state_dict()
+    assert [name for name, t in net.state_dict().items() if not torch.equal(again[name], t)] == ["weight"]
+
+
 def test_a_loaded_network_is_independent_of_the_file(file: Path, small: nn.Module) -> None:
     loaded = prunelab.load(file)
     file.write_bytes(b"")

@@ -43,13 +43,15 @@ def save(
 ) -> int:
     """Writes `net`, which `plan` made small (or `Plan()`), atomically; returns the bytes of the file.
 
-    `name` and `args` as for `description.describe`; `values` and `signed_zeros` as for `codec.encode`. Multiplying by a
-    mask leaves -0.0 at half of its zeros, and then their signs are most of the file. Raises ValueError where the
-    network cannot be rebuilt, or has weights that `values` cannot represent.
+    `name` and `args` as for `description.describe`; `values` and `signed_zeros` as for `codec.encode`. Buffers, and
+    parameters with a single axis longer than 1, are never rounded. Multiplying by a mask leaves -0.0 at half of its
+    zeros, and then their signs are most of the file. Raises ValueError where the network cannot be rebuilt, or has
+    weights that `values` cannot represent.
     """
     try:
         about, tensors = description.describe(net, plan, name, args)
-        encoded = {name: _encode(name, tensor, values, signed_zeros) for name, tensor in tensors.items()}
+        rounded = dict.fromkeys(_weights(net), values)
+        encoded = {n: _encode(n, t, rounded.get(n, "float32"), signed_zeros) for n, t in tensors.items()}
         text = description.pack({**about, "tensors": {name: record for name, (record, _) in encoded.items()}})
     except ValueError as error:
         raise ValueError(f"{path} is not written: {error}") from error
@@ -168,6 +170,13 @@ def _checked(name: str, fields: Any) -> Record:
         return codec.checked(fields)
     except ValueError as error:
         raise ValueError(f"{name} cannot be decoded: {error}; save it again") from error
+
+
+def _weights(net: nn.Module) -> Iterator[str]:
+    """What may be rounded. A bias or a scale may be (channels, 1, 1)."""
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        if parameter.numel() > max(parameter.shape, default=1):
+            yield name
 
 
 def _encode(name: str, tensor: Tensor, values: str, signed_zeros: bool) -> tuple[Record, bytes]:
