@@ -3,7 +3,8 @@
 import copy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from small_nets import option_b
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prunelab import Cubic, Filter, Norm, Progress, Pruner, Taylor, Uniform, load, prune, save
+from prunelab import Cubic, Filter, Norm, Progress, Pruner, Taylor, Uniform, groups, load, prune, save
 from prunelab.channels.equivalence.certificate import EquivalenceError
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
@@ -287,6 +288,26 @@ def test_an_error_is_one_line_and_nothing_is_changed(arguments: dict[str, Any], 
 
 def _inplace(arguments: dict[str, Any]) -> dict[str, bool]:
     return {"inplace": False} if "optimizer" in arguments and "inplace" not in arguments else {}
+
+
+GREY = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+VECTORS = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+ALONE = {
+    "an image": (Net(), torch.zeros(3, 8, 8), r"\(3, 8, 8\) has no batch axis: expected \(1, 3, 8, 8\), as x\[None\]"),
+    "a grey one, which passes for a batch": (GREY, torch.zeros(1, 8, 8), r"\(1, 8, 8\) has no .* \(1, 1, 8, 8\)"),
+    "a vector": (VECTORS, torch.zeros(6), r"\(6,\) has no batch axis: expected \(1, 6\)"),
+    "a number": (VECTORS, torch.tensor(1.0), r"example of shape \(\): expected tensors \(n, \.\.\.\), n >= 1"),
+    "nothing": (VECTORS, torch.zeros(0, 6), r"example of shape \(0, 6\): expected tensors"),
+}
+
+
+@pytest.mark.parametrize(("net", "example", "message"), ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("call", [partial(prune, rate=0.5), groups])
+def test_an_example_without_a_batch_axis_is_refused_at_once(
+    net: nn.Module, example: Tensor, message: str, call: Callable[..., Any]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(net, example, granularity="channels")
 
 
 @pytest.mark.parametrize("net", [Written(), Counted()], ids=["does not run", "computes something else"])

@@ -4,18 +4,38 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunelab.core.context import Batch
+from prunelab.core.network.preserve import preserve_state
 from prunelab.core.types import Example
-from prunelab.measure.latency import suited
+from prunelab.measure.latency import resized, suited
 
 
-def check_example(example: object) -> None:
-    """Raises ValueError unless it is a tensor, or a tuple of tensors."""
+def check_example(net: nn.Module, example: Any) -> None:
+    """Raises ValueError unless it is a batch of inputs: a tensor (n, ...), or a tuple of such, n >= 1."""
     inputs = example if isinstance(example, tuple) else (example,)
     if not inputs or not all(isinstance(x, Tensor) for x in inputs):
         raise ValueError(f"example is a {type(example).__name__}: expected a tensor, or a tuple of tensors")
+    if not all(x.dim() and len(x) for x in inputs):
+        raise ValueError(f"example of shape {_shapes(inputs)}: expected tensors (n, ...), n >= 1")
+    alone = tuple(x[None] for x in inputs)
+    if not all(_runs(net, resized(example, n)) for n in (1, 2)) and _runs(net, alone):
+        raise ValueError(f"example of shape {_shapes(inputs)} has no batch axis: expected {_shapes(alone)}, as x[None]")
+
+
+def _runs(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    try:
+        with preserve_state(net), torch.compiler.set_stance("force_eager"):
+            net(*suited(net, inputs))
+    except Exception:  # of the network's own code, whatever
+        return False
+    return True
+
+
+def _shapes(inputs: tuple[Tensor, ...]) -> str:
+    return ", ".join(str(tuple(x.shape)) for x in inputs)
 
 
 def take(data: Iterable[Any], count: int, net: nn.Module, example: Example) -> list[Batch]:
@@ -32,10 +52,9 @@ def take(data: Iterable[Any], count: int, net: nn.Module, example: Example) -> l
     one = (example,) if isinstance(example, Tensor) else example
     for inputs, _ in batches:
         if len(one) != 1 or inputs.shape[1:] != one[0].shape[1:]:
-            shapes = ", ".join(str(tuple(x.shape)) for x in one)
             raise ValueError(
-                f"data= has inputs of shape {tuple(inputs.shape)}, the example is {shapes}: expected the same but for "
-                "their number"
+                f"data= has inputs of shape {tuple(inputs.shape)}, the example is {_shapes(one)}: expected the same "
+                "but for their number"
             )
     return [(suited(net, inputs)[0], _beside(targets, net)) for inputs, targets in batches]
 

@@ -72,7 +72,7 @@ def groups(
     A group stays whole if `skip` has a pattern of any of its makers: its name, as shown, is one. Raises ValueError as
     `prune` does.
     """
-    check_example(example)
+    check_example(net, example)
     chosen = part("granularity", granularity, by_part(options).get("granularity", {}), rate=0.0)
     structure = prunable_structure(chosen.bind(net, prunable_weights(net, skip), example))
     if structure is None:

@@ -69,7 +69,7 @@ def prune(
     changed: EquivalenceError, a RuntimeError. Raises ValueError, with the remedy, for what cannot be pruned so.
     """
     check_rate(rate)
-    check_example(example)
+    check_example(net, example)
     _check_optimizer(net, optimizer, inplace)
     parts = {"criterion": criterion, "granularity": granularity, "allocation": allocation}
     pruner = Pruner(
