@@ -72,6 +72,27 @@ def test_the_loss_is_the_one_that_was_given() -> None:
     torch.testing.assert_close(result["5.weight"], weight[5].weight.grad)
 
 
+class Sum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.a(x) + self.b(y)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_several_inputs_are_the_arguments_of_a_call(kind: type) -> None:
+    model, x, y, targets = Sum(), torch.randn(6, 4), torch.randn(6, 5), torch.randint(3, (6,))
+    F.cross_entropy(model(x, y), targets).backward()
+    ctx = context(model, example=(x[:1], y[:1]))
+    for name, slope in ctx.gradients([(kind([x, y]), targets)]).items():
+        torch.testing.assert_close(slope, model.get_parameter(name).grad)
+    norms = ctx.input_norms([(kind([x, y]), targets)])
+    torch.testing.assert_close(norms["a.weight"], x.norm(dim=0, keepdim=True))
+    torch.testing.assert_close(norms["b.weight"], y.norm(dim=0, keepdim=True))
+
+
 def traces(model: nn.Module) -> dict[str, Tensor]:
     modes = torch.tensor([m.training for m in model.modules()])
     grads = {f"{name}.grad": p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -198,6 +198,33 @@ def test_no_more_data_is_read_than_the_criterion_scores_on() -> None:
     assert report.certificate.inputs == 8
 
 
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(4, 3), nn.Linear(5, 3), nn.Linear(3, 2)
+        with torch.no_grad():
+            self.b.weight.zero_()
+            self.b.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.head((self.a(x) + self.b(y)).relu())
+
+
+def test_several_inputs_are_a_tuple_in_data_as_in_the_example() -> None:
+    x, y = torch.ones(6, 4), torch.zeros(6, 5)
+    x[:, 1] = 100.0
+    net, example = Two(), (x[:1], y[:1])
+    with torch.no_grad():
+        net.a.weight.copy_(torch.eye(3, 4))  # Wanda multiplies by norms of inputs: the second neuron reads the largest
+    chosen: dict[str, Any] = {"granularity": "neuron", "criterion": "wanda", "criterion__batches": 1}
+    _, report = prune(net, example, rate=0.6, data=[((x, y), None)], **chosen)
+    assert report.plan.keep["a.weight", 0].tolist() == [1]
+    assert report.certificate.inputs == 6
+    for batch in ((x, y), (x, y, torch.zeros(6)), ((x, x), None)):
+        with pytest.raises(ValueError, match=r"the example is \(1, 4\), \(1, 5\): .*, as \(\(a, b\), targets\)"):
+            prune(net, example, rate=0.6, data=[batch], **chosen)
+
+
 def test_bare_inputs_serve_criteria_without_targets_and_a_loss_of_ones_own() -> None:
     inputs = [x for x, _ in batches(2)]
     prune(Net(), EXAMPLE, rate=0.5, criterion="wanda", criterion__batches=2, data=inputs)

@@ -85,7 +85,7 @@ class Context:
         Raises ValueError for weights whose layers do not run.
         """
         with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):
-            squares = input_squares(self.net, self.params, [inputs for inputs, _ in map(_pair, batches)])
+            squares = input_squares(self.net, self.params, [self._arguments(x) for x, _ in map(_pair, batches)])
         return {name: total.sqrt() for name, total in self.all_reduce_mean(squares).items()}
 
     def all_reduce_mean(self, slopes: Scores) -> Scores:
@@ -106,10 +106,16 @@ class Context:
             sdpa_kernel(SDPBackend.MATH),
         ):
             for inputs, targets in map(_pair, batches):
-                outputs = self.net(inputs)
+                outputs = self.net(*self._arguments(inputs))
                 if temperature != 1:
                     outputs = _softened(outputs, temperature)
                 yield self.loss(outputs, targets)
+
+    def _arguments(self, inputs: Any) -> tuple[Any, ...]:
+        """Those of a call: several where the example has as many."""
+        if isinstance(self.example, tuple) and isinstance(inputs, tuple | list) and len(inputs) == len(self.example):
+            return tuple(inputs)
+        return (inputs,)
 
     def _derive(self, value: Tensor, create_graph: bool = False) -> Scores:
         trained = {name: p for name, p in self.params.items() if p.requires_grad}

@@ -49,23 +49,27 @@ def take(data: Iterable[Any], count: int, net: nn.Module, example: Example) -> l
             f"data= ends after {len(batches)} of the {count} batches that the criterion scores on: give more, or "
             f"criterion__batches={max(1, len(batches))}"
         )
-    one = (example,) if isinstance(example, Tensor) else example
+    wanted = example if isinstance(example, tuple) else (example,)
     for inputs, _ in batches:
-        if len(one) != 1 or inputs.shape[1:] != one[0].shape[1:]:
+        if [x.shape[1:] for x in inputs] != [x.shape[1:] for x in wanted]:
+            several = ", as ((a, b), targets)" if len(wanted) > 1 else ""
             raise ValueError(
-                f"data= has inputs of shape {tuple(inputs.shape)}, the example is {_shapes(one)}: expected the same "
-                "but for their number"
+                f"data= has inputs of shape {_shapes(inputs)}, the example is {_shapes(wanted)}: expected the same but "
+                f"for their number{several}"
             )
-    return [(suited(net, inputs)[0], _beside(targets, net)) for inputs, targets in batches]
+    on_device = [(suited(net, inputs), _beside(targets, net)) for inputs, targets in batches]
+    return [(inputs if isinstance(example, tuple) else inputs[0], targets) for inputs, targets in on_device]
 
 
-def _pair(batch: Any) -> tuple[Tensor, Any]:
+def _pair(batch: Any) -> tuple[tuple[Tensor, ...], Any]:
     inputs, targets = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
-    if not isinstance(inputs, Tensor):
+    tensors = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    if not all(isinstance(x, Tensor) and x.dim() for x in tensors):
         raise ValueError(
-            f"data= has a batch of type {type(batch).__name__}: expected (inputs, targets), or inputs, of one tensor"
+            f"data= has a batch of type {type(batch).__name__}: expected (inputs, targets), or inputs, which are a "
+            "tensor, or a tuple of several"
         )
-    return inputs, targets
+    return tensors, targets
 
 
 def _beside(targets: Any, net: nn.Module) -> Any:

@@ -14,7 +14,7 @@ from prunelab.channels.reasons import stays
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.allocation import Allocation
-from prunelab.core.context import Loss, cross_entropy
+from prunelab.core.context import Batch, Loss, cross_entropy
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
 from prunelab.core.network.living_norms import LivingNorm
@@ -58,9 +58,10 @@ def prune(
     of `budget`: "params", "macs", "bops" or "latency". Units are channels with all that is coupled to them.
     `criterion`, `granularity` and `allocation` are objects, or names of files in conf/prune, whose options are written
     as `criterion__batches=4`. `data` is an iterable of batches, (inputs, targets) or inputs, for criteria that score on
-    training data; only the first ones are read. `loss` is a function of (outputs, targets), the mean over a batch.
-    `skip` has patterns of weights whose units stay ("head*"). With `round_to` groups keep a multiple of that many
-    channels, as kernels are fast at. `seed` is for criteria that draw at random.
+    training data; only the first ones are read. Several inputs are a tuple, as in `example`. `loss` is a function of
+    (outputs, targets), the mean over a batch. `skip` has patterns of weights whose units stay ("head*"). With
+    `round_to` groups keep a multiple of that many channels, as kernels are fast at. `seed` is for criteria that draw at
+    random.
 
     `net` is left as it is, and a copy is cut. With `inplace` the network itself is cut and returned: its parameters
     keep their identity, and the state of `optimizer` (momentum, Adam's moments) is cut with them.
@@ -88,8 +89,7 @@ def prune(
     pruner.update(Progress(step=0, total=1, epoch=1))
     plan = _structure(pruner).plan(pruner.keep)
     _check_living(net, plan)
-    real = batches[0][0][:IMAGES] if batches else None
-    check = EquivalenceCheck(small, real if real is not None and len(real) >= LEAST else random_inputs(example))
+    check = EquivalenceCheck(small, _compared(batches, example))
     shrink(small, plan)
     report = _report(pruner, net, small, example, plan, check.certify(small))
     if not inplace:
@@ -97,6 +97,15 @@ def prune(
     shrink(net, plan, [optimizer] if optimizer else [])
     drop_graphs()  # which torch.compile has made of the large network
     return net, report
+
+
+def _compared(batches: Sequence[Batch], example: Example) -> Example:
+    """Inputs of the first batch; random ones where there are too few."""
+    inputs = batches[0][0] if batches else ()
+    several = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not several or len(several[0]) < LEAST:
+        return random_inputs(example)
+    return tuple(x[:IMAGES] for x in several)
 
 
 def _check_living(net: nn.Module, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from prunelab.core.types import Scores
 
 
 @torch.no_grad()
-def input_squares(net: nn.Module, params: Mapping[str, nn.Parameter], inputs: Iterable[Any]) -> Scores:
+def input_squares(net: nn.Module, params: Mapping[str, nn.Parameter], calls: Iterable[tuple[Any, ...]]) -> Scores:
     """For each weight the sum of squares of each input channel of its layer, over images, positions and runs.
 
     In shapes that broadcast against the weight: (1, in, 1, ...), with groups (out, in / groups, 1, ...).
@@ -26,8 +26,8 @@ def input_squares(net: nn.Module, params: Mapping[str, nn.Parameter], inputs: It
             if isinstance(layer, PRUNABLE) and id(layer.weight) in names:
                 add = partial(_add, squares, names[id(layer.weight)])
                 hooks.callback(layer.register_forward_pre_hook(add, with_kwargs=True).remove)
-        for batch in inputs:
-            net(batch)
+        for arguments in calls:
+            net(*arguments)
     if idle := [name for name in params if name not in squares]:
         why = "the layer does not run, or is no convolution or linear layer, so its inputs are unknown"
         raise ValueError(f"{', '.join(idle)}: {why}; skip it")
