@@ -169,6 +169,80 @@ def test_the_tolerance_is_a_fraction_of_the_largest_output(factor: float, differ
         assert 4e-5 < agreement.check(net, (torch.ones(2, 4),), run) < 6e-5
 
 
+def given(*outputs: list[float]) -> tuple[nn.Module, Callable[..., list[Tensor]]]:
+    """A network that returns the first of `outputs`, and what would run its file, which returns the second."""
+
+    class Given(nn.Module):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return run(outputs[0])
+
+    def run(values: list[float]) -> list[Tensor]:
+        return [torch.tensor(value) for value in values]
+
+    return Given(), lambda _: run(outputs[1])
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("network", "file", "differs"),
+    [
+        ([-INF, 2.0], [-INF, 2.0], 0),
+        ([-INF, 2.0], [-INF, 2.0001], 5e-5),
+        ([INF], [INF], 0),
+        ([-INF, 2.0], [-1e9, 2.0], INF),
+        ([-INF, 2.0], [INF, 2.0], INF),
+        ([1.0, 2.0], [1.0, NAN], INF),
+        ([0.0], [1e-30], INF),
+        ([], [], 0),
+    ],
+)
+def test_infinities_that_are_equal_do_not_differ(network: list[float], file: list[float], differs: float) -> None:
+    assert agreement.difference(torch.tensor(file), torch.tensor(network)) == pytest.approx(differs, rel=1e-2)
+    net, run = given([network], [file])
+    if differs > 1e-4:
+        with pytest.raises(ExportError, match="the file differs from PyTorch by inf"):
+            agreement.check(net, (torch.ones(2),), run)
+    else:
+        agreement.check(net, (torch.ones(2),), run)
+
+
+def test_no_output_may_be_nan_in_the_file_alone_and_none_in_the_network() -> None:
+    net, run = given([[1.0], [1.0]], [[1.0], [NAN]])  # the maximum of 0 and NaN is 0 in Python
+    with pytest.raises(ExportError, match="differs from PyTorch by inf"):
+        agreement.check(net, (torch.ones(2),), run)
+    net, run = given([[1.0], [NAN]], [[1.0], [NAN]])
+    with pytest.raises(ExportError, match="Given returns NaN on noise"):
+        agreement.check(net, (torch.ones(2),), run)
+
+
+def test_half_precision_takes_the_dtype_of_the_network_and_may_round(form: str, tmp_path: Path) -> None:
+    net, path = small_resnet().half().eval(), tmp_path / "net"
+    FORMATS[form](net, EXAMPLE, path)
+    assert {w.dtype for w in STORED[form](path) if w.is_floating_point()} == {torch.float16}
+    images = torch.randn(3, 3, 32, 32)
+    (found,) = RUN[form](path, images.half())
+    exact = net.float()(images)
+    assert found.dtype == torch.float16
+    assert (found.float() - exact).abs().max() <= 8 * 2**-10 * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_dtype_that_onnxruntime_lacks_is_refused_in_a_line_and_pt2_has_it(
+    form: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    net, path = small_resnet().to(dtype).eval(), tmp_path / "net"
+    if form == "onnx":
+        with pytest.raises(ExportError, match=r"^onnxruntime .*: export net.float\(\), or --to pt2$"):
+            FORMATS[form](net, EXAMPLE, path)
+        assert not list(tmp_path.iterdir())
+    else:
+        FORMATS[form](net, EXAMPLE, path)
+        images = torch.randn(3, 3, 32, 32, dtype=dtype)
+        torch.testing.assert_close(RUN[form](path, images)[0], net(images))
+
+
 def test_every_batch_size_is_compared_and_1_is_among_them() -> None:
     net, seen = nn.Linear(4, 3).eval(), []
 

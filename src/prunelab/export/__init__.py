@@ -17,10 +17,11 @@ Format = Callable[["nn.Module", "Example", str | Path], None]
 def onnx(net: "nn.Module", example: "Example", path: str | Path) -> None:
     """Writes `net` as ONNX, atomically: in eval mode, in its own precision, for batches of any size.
 
-    `example` is a tensor (n, ...) or a tuple of them, n >= 1; axis 0 is the batch in each. Before the file is moved to
-    `path`, onnxruntime runs it on several batch sizes. `net` is not changed. Raises ExportError where ONNX cannot
-    express `net`, where an output differs from PyTorch's by more than 1e-4 of the largest, and without the packages
-    of `pip install 'prunelab[export]'`; OSError where the file cannot be written.
+    `example` is a tensor (n, ...) or a tuple of them, n >= 1; axis 0 is the batch in each. Floats take the dtype of the
+    network's first. Before the file is moved to `path`, onnxruntime runs it on several batch sizes. `net` is not
+    changed. Raises ExportError where ONNX cannot express `net` or onnxruntime cannot run it, where an output differs
+    from PyTorch's by more than 1e-4 of the largest (in float16 8e-3), and without the packages of `pip install
+    'prunelab[export]'`; OSError where the file cannot be written.
     """
     from prunelab.export import onnx_file  # lazy: importing torch takes seconds, listing the formats needs none of it
 

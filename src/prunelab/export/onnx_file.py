@@ -18,6 +18,7 @@ from prunelab.export.agreement import check
 from prunelab.export.error import ExportError
 from prunelab.export.program import on_cpu, traced
 
+FLOAT = "export net.float(), or --to pt2"
 QUIET = 4  # onnxruntime logs fatal errors only
 
 
@@ -25,6 +26,8 @@ def write(net: nn.Module, example: Example, path: Path) -> None:
     """See prunelab.export.onnx."""
     _require()
     net, inputs = on_cpu(net, example)
+    if any(x.dtype == torch.bfloat16 for x in inputs):
+        raise ExportError(f"onnxruntime runs no ONNX in bfloat16 on a CPU: {FLOAT}")
     model = converted(traced(net, inputs), type(net).__name__)
     with atomic_write(path) as file:
         file.write(model)
@@ -46,13 +49,16 @@ def converted(program: ExportedProgram, name: str) -> bytes:
 
 
 def runner(file: IO[bytes]) -> Callable[[tuple[Tensor, ...]], Sequence[Any]]:
-    """A function that runs the ONNX in `file` by onnxruntime on the CPU."""
+    """A function that runs the ONNX in `file` by onnxruntime on the CPU. Raises ExportError where that cannot."""
     import onnxruntime
 
     file.seek(0)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
-    session = onnxruntime.InferenceSession(file.read(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(file.read(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has no common one
+        raise ExportError(f"onnxruntime does not run it ({error_summary(error)}): {FLOAT}") from error
     names = [x.name for x in session.get_inputs()]
     return lambda inputs: session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
 

@@ -27,14 +27,19 @@ def write(net: nn.Module, example: Example, path: Path) -> None:
 
 
 def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A copy of `net` in eval mode, and its inputs. Raises ExportError for inputs without a common batch."""
+    """A copy of `net` in eval mode, and its inputs, which have the dtype of its first float unless they are integer.
+
+    Raises ExportError for inputs without a common batch.
+    """
     inputs = example if isinstance(example, tuple) else (example,)
     if len({len(x) if x.dim() else 0 for x in inputs}) != 1 or not inputs[0].dim() or not len(inputs[0]):
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
     # torch.export.save warns about tensors that are not contiguous, such as weights in channels_last.
     contiguous = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
-    return contiguous.eval(), tuple(x.detach().cpu().contiguous() for x in inputs)
+    dtype = next((t.dtype for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()), None)
+    suited = (x.detach().to("cpu", dtype if x.is_floating_point() else None) for x in inputs)
+    return contiguous.eval(), tuple(x.contiguous() for x in suited)
 
 
 def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:

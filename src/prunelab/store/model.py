@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.compact import file
+from prunelab.export.agreement import difference
 from prunelab.lit.classifier import EXAMPLE
 from prunelab.store.folder import RunDir
 from prunelab.store.result import read
@@ -38,8 +39,7 @@ def save_compact(path: Path, to: Path, values: str) -> str:
     written = file.save(to, net, *origin, values, signed_zeros=False)
     noise = torch.randn(64, *_shape(path), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        before, after = net(noise), file.load(to)(noise)
-    error = float((after - before).abs().max() / before.abs().max().clamp(min=1e-30))
+        error = difference(file.load(to)(noise), net(noise))
     dense = sum(t.nbytes for t in net.state_dict().values())
     return f"{written:,} bytes ({written / dense:.1%} of its tensors), outputs off by {error:.1e} of the largest"
 
