@@ -1,10 +1,15 @@
-"""A network must take the images and give a logit per class."""
+"""A network must take the images and give a logit per class; an optimizer must step it, and its state be cut."""
+
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab.job.preflight import check_forward
+from prunelab.job.preflight import check_forward, check_optimizer
+from prunelab.lit.classifier import Classifier
+from prunelab.lit.schedules import cosine
 
 IMAGES = torch.zeros(2, 3, 40, 40)
 
@@ -55,3 +60,42 @@ def test_a_network_that_fits_is_left_as_it_was() -> None:
     assert net.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), stream)
+
+
+def module(optimizer: Any) -> Classifier:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1).requires_grad_(False))
+    return Classifier(net, partial(optimizer, lr=0.1), cosine)
+
+
+CLOSURE = r"^optim: LBFGS cannot step in a job, TypeError: .*'closure': use SGD or AdamW$"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shrinks", "message"),
+    [
+        (torch.optim.LBFGS, False, CLOSURE),
+        (torch.optim.SparseAdam, False, "^optim: SparseAdam cannot step in a job, RuntimeError: .* dense gradients"),
+        (
+            torch.optim.Adafactor,
+            True,
+            r"^Adafactor has state row_var \(4, 3, 3, 1\) for 0.weight .*: use SGD or AdamW$",
+        ),
+        (torch.optim.Adafactor, False, ""),
+        (torch.optim.Rprop, True, ""),
+        (partial(torch.optim.AdamW, capturable=True), True, ""),
+        (partial(torch.optim.SGD, momentum=0.9, nesterov=True), True, ""),
+    ],
+)
+def test_an_optimizer_that_cannot_step_or_be_cut_is_refused_before_training(
+    optimizer: Any, shrinks: bool, message: str
+) -> None:
+    classifier = module(optimizer)
+    before = {name: t.clone() for name, t in classifier.net.state_dict().items()}
+    if message:
+        with pytest.raises(ValueError, match=message) as error:
+            check_optimizer(classifier, 4, shrinks)
+        assert "\n" not in str(error.value)
+    else:
+        check_optimizer(classifier, 4, shrinks)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.net.state_dict().items())
+    assert all(p.grad is None for p in classifier.net.parameters())

@@ -29,6 +29,9 @@ class Written(nn.Module):
     def forward(self, x):
         return self.head(self.a(x).view(-1, 512))
 
+def wide(width, *, depth=1):
+    return build()
+
 number = 3
 """
 
@@ -86,6 +89,7 @@ WRONG = {
     "mine:bild": "function of mine='bild': did you mean build?",
     "theirs:build": "there is no module theirs in",
     "mine:number": "mine:number is a int: expected a network",
+    "mine:wide": "mine:wide takes arguments (missing a required argument: 'width'): name a function that takes none",
     "mine": "expected module:function",
     "net.pt2": "torch.export.load unpickles what such a file holds",
     "absent.safetensors": "absent.safetensors: not a complete safetensors file",

@@ -1,6 +1,6 @@
 """Surgery: shrinks parameters, buffers, gradients and optimizer state by a plan."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> 
     for (name, axis), kept in plan.keep.items():
         cuts.setdefault(id(tensors[name]), {})[axis] = kept
     for optimizer in optimizers:
-        _check_state(optimizer, tensors, cuts)
+        check_state(optimizer, {name: tensor for name, tensor in tensors.items() if id(tensor) in cuts})
     _adjust_modules(net, cuts)
     if plan.keep:
         call_layers(net)
@@ -153,15 +153,15 @@ def _fits_parts(module: nn.Module, alive: Tensor) -> bool:
     return bool(left.all() if whole else (left == left[:1]).all())
 
 
-def _check_state(optimizer: Optimizer, tensors: dict[str, Tensor], cuts: dict[int, dict[int, Tensor]]) -> None:
+def check_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless the state of these tensors can be sliced with them: it has their shape, or none."""
     for name, tensor in tensors.items():
-        if id(tensor) in cuts:
-            for key, value in optimizer.state.get(tensor, {}).items():
-                if isinstance(value, Tensor) and value.dim() and value.shape != tensor.shape:
-                    raise ValueError(
-                        f"{type(optimizer).__name__} has state {key} {tuple(value.shape)} for {name} "
-                        f"{tuple(tensor.shape)}, which cannot be cut: use SGD or AdamW"
-                    )
+        for key, value in optimizer.state.get(tensor, {}).items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != tensor.shape:
+                raise ValueError(
+                    f"{type(optimizer).__name__} has state {key} {tuple(value.shape)} for {name} "
+                    f"{tuple(tensor.shape)}, which cannot be cut: use SGD or AdamW"
+                )
 
 
 def _adjust_modules(net: nn.Module, cuts: dict[int, dict[int, Tensor]]) -> None:

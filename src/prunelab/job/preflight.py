@@ -1,13 +1,16 @@
 """Checks that a method fits the network, the data and the length of the run, before anything is written."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging, Timer
 from torch import Tensor, nn
 
 from prunelab.callbacks.binarize import Binarize
 from prunelab.channels.plan import Plan
+from prunelab.channels.surgery import check_state
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.time import Progress
 from prunelab.job.method import Method
@@ -40,7 +43,7 @@ def preflight(job: Job, parts: Parts) -> None:
     example = module.example_input_array
     assert isinstance(example, Tensor)
     check_forward(module.net, example, len(data.splits.classes))
-    check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch)
+    check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch, bool(method.shrink))
     for pruning in method.pruning:
         pruning.check(module, example, run)
         pruning.check_outcome(method.callbacks)
@@ -104,12 +107,28 @@ def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
         raise ValueError(f"the MACs of {type(net).__name__} cannot be counted: {one_line(error)}") from error
 
 
-def check_optimizer(module: Classifier, steps: int) -> None:
-    """Builds an optimizer and its schedule over `steps`, which refuse impossible values."""
+def check_optimizer(module: Classifier, steps: int, shrinks: bool) -> None:
+    """Builds an optimizer and its schedule over `steps`, which refuse impossible values, and takes a step with zeros.
+
+    Raises ValueError where a job could not step it so, or, if the job `shrinks` the network, not cut its state.
+    """
+    weights = {name: nn.Parameter(torch.zeros_like(p), p.requires_grad) for name, p in module.net.named_parameters()}
     try:
-        module.schedule(module.optimizer(module.net.parameters()), max(1, steps))
+        optimizer = module.optimizer(weights.values())
+        module.schedule(optimizer, max(1, steps))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"optim: {error}") from error
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+    try:
+        with suppress(AssertionError):  # of what needs a GPU, as capturable=True
+            optimizer.step()
+    except Exception as error:  # of any optimizer
+        raise ValueError(
+            f"optim: {type(optimizer).__name__} cannot step in a job, {one_line(error)}: use SGD or AdamW"
+        ) from error
+    if shrinks:
+        check_state(optimizer, weights)
 
 
 def _check_shared(job: Job, method: Method, run: Progress) -> None:

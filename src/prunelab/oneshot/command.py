@@ -1,9 +1,10 @@
 """The command `python -m prunelab prune NET`: which network it is given, and which file it leaves."""
 
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,10 +68,20 @@ def load(source: str) -> Source:
     if not (module and separator and name):
         raise ValueError(f"{source}: expected module:function, as torchvision.models:resnet18, or a model.safetensors")
     made = _attribute(module, name)
-    net = made if isinstance(made, nn.Module) or not callable(made) else made()
+    net = made if isinstance(made, nn.Module) or not callable(made) else _called(source, made)
     if not isinstance(net, nn.Module):
         raise ValueError(f"{source} is a {type(net).__name__}: expected a network, or a function that returns one")
     return Source(net, Origin(Plan(), None, {}), name)
+
+
+def _called(source: str, function: Callable[[], Any]) -> Any:
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{source} takes arguments ({error}): name a function that takes none, as one of yours that calls it"
+        ) from None
+    return function()
 
 
 def _attribute(module: str, name: str) -> Any:
