@@ -95,7 +95,7 @@ def main(file: Path) -> None:
     warnings.simplefilter("ignore")
     register_resolvers()
     local_rank = os.environ["LOCAL_RANK"]
-    datamodule.EVALUATION_BATCH["cpu"] = 3  # images per rank: the last batch has one image, which only one rank evaluates
+    datamodule.EVALUATION_BATCH["cpu"] = 3  # per rank: the last batch has one image, which only one rank evaluates
     make = job.make_trainer
     job.make_trainer = lambda asked, folder, callbacks, *rest: make(
         asked, folder, [*callbacks, RecordState(folder.path)], *rest
