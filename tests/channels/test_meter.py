@@ -10,6 +10,7 @@ from small_nets import dense, option_a
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from prunelab.channels import meter
 from prunelab.channels.budget import Budget
 from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Channels
@@ -94,6 +95,20 @@ def test_channels_as_a_batch_by_hand() -> None:
     assert int(kept.count_nonzero()) == 8  # each of 16 channels has 64 x (3 + 25 + 4) products
     assert budget.attained(keep) == 0.5
     assert budget.reachable == 15 / 16
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.75, 0.875])
+def test_a_rate_far_above_the_tables_is_met(rate: float) -> None:
+    """By the table of weights half of the cost cannot go."""
+    _, budget, scores = bound(EachChannel(), IMAGES)
+    assert budget.attained(budget(Uniform(), scores, rate)) == rate
+
+
+def test_the_same_widths_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, budget, scores = bound(EachChannel(), IMAGES)
+    keep = budget(Uniform(), scores, 0.75)
+    monkeypatch.setattr(meter, "copied", None)
+    assert budget.attained(keep) == 0.75
 
 
 def test_a_rate_that_units_do_not_meet_is_told_as_counted(caplog: pytest.LogCaptureFixture) -> None:

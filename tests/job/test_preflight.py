@@ -64,17 +64,25 @@ def test_a_network_that_fits_is_left_as_it_was() -> None:
 
 def module(optimizer: Any) -> Classifier:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1).requires_grad_(False))
-    return Classifier(net, partial(optimizer, lr=0.1), cosine)
+    return Classifier(net.to(memory_format=torch.channels_last), partial(optimizer, lr=0.1), cosine)
 
 
-CLOSURE = r"^optim: LBFGS cannot step in a job, TypeError: .*'closure': use SGD or AdamW$"
+class Closure(torch.optim.SGD):
+    def step(self, closure: Any) -> Any:  # type: ignore[override]
+        return closure()
+
+
+class OnGpu(torch.optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        raise RuntimeError("expected all tensors on a GPU")
 
 
 @pytest.mark.parametrize(
     ("optimizer", "shrinks", "message"),
     [
-        (torch.optim.LBFGS, False, CLOSURE),
-        (torch.optim.SparseAdam, False, "^optim: SparseAdam cannot step in a job, RuntimeError: .* dense gradients"),
+        (torch.optim.LBFGS, False, "^optim: LBFGS cannot step in this job, RuntimeError: view size is not compatible"),
+        (torch.optim.SparseAdam, False, "^optim: SparseAdam cannot step in this job, RuntimeError: .* dense gradients"),
+        (OnGpu, False, "^optim: OnGpu cannot step in this job, .*: use SGD or AdamW$"),
         (
             torch.optim.Adafactor,
             True,
@@ -82,6 +90,7 @@ CLOSURE = r"^optim: LBFGS cannot step in a job, TypeError: .*'closure': use SGD 
         ),
         (torch.optim.Adafactor, False, ""),
         (torch.optim.Rprop, True, ""),
+        (Closure, True, ""),
         (partial(torch.optim.AdamW, capturable=True), True, ""),
         (partial(torch.optim.SGD, momentum=0.9, nesterov=True), True, ""),
     ],
@@ -93,9 +102,16 @@ def test_an_optimizer_that_cannot_step_or_be_cut_is_refused_before_training(
     before = {name: t.clone() for name, t in classifier.net.state_dict().items()}
     if message:
         with pytest.raises(ValueError, match=message) as error:
-            check_optimizer(classifier, 4, shrinks)
+            check_optimizer(classifier, 4, shrinks, "cpu")
         assert "\n" not in str(error.value)
     else:
-        check_optimizer(classifier, 4, shrinks)
+        check_optimizer(classifier, 4, shrinks, "cpu")
     assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.net.state_dict().items())
     assert all(p.grad is None for p in classifier.net.parameters())
+
+
+def test_an_optimizer_is_not_asked_for_more_than_its_job_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    contiguous = module(torch.optim.LBFGS).to(memory_format=torch.contiguous_format)
+    check_optimizer(contiguous, 4, shrinks=False, accelerator="cpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_optimizer(module(OnGpu), 4, shrinks=False, accelerator="gpu")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import prune
@@ -146,6 +147,40 @@ def test_the_projections_of_torchs_attention_by_hand_and_by_its_own_count(kwargs
         net.eval()(*x)
     products = 2 * 2 * 5 * (8 if kwargs.get("add_bias_kv") else 7) * 8  # scores and values, of two sequences
     assert sum(use.macs for use in calls) + products == counter.get_total_flops() // 2
+
+
+class SelfAttention(nn.MultiheadAttention):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, x, x)[0]
+
+
+class ByLayers(nn.MultiheadAttention):
+    """All three are of one projection, and the output is that of the layer."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        return self.out_proj(F.linear(query + key + value, self.in_proj_weight).unflatten(-1, (3, -1)).sum(-2))
+
+
+class ValuesOnly(nn.Module):
+    """Calls parts of its attention, never the attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention.out_proj(F.linear(x, self.attention.in_proj_weight[-16:]))
+
+
+def test_attention_that_is_called_otherwise_counts_its_layers_once() -> None:
+    x = torch.zeros(5, 16)
+    assert uses(SelfAttention(16, 2), (x,)) == []  # as before torch's was counted; measure/uncounted.py names it
+    (use,) = uses(ValuesOnly(), (x,))
+    assert (use.layer, use.macs) == ("attention.out_proj", 5 * 16 * 16)
+    assert [(use.weight, use.macs) for use in uses(ByLayers(16, 2, bias=False), (x, x, x))] == [
+        *[("in_proj_weight", 5 * 16 * 16)] * 3,
+        ("out_proj.weight", 5 * 16 * 16),
+    ]
 
 
 def test_masked_projections_are_credited_where_they_are_applied() -> None:

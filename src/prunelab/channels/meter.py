@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -31,6 +31,7 @@ class Meter:
     units: PrunableStructure
     example: Example
     of: str  # "macs" or "bops"
+    counted: dict[tuple[float, ...], float] = field(default_factory=dict, compare=False)  # by the units that are left
 
     @classmethod
     def needed(
@@ -47,12 +48,15 @@ class Meter:
 
     def removed(self, keep: Masks) -> float:
         """The fraction of the dense cost; by the table for networks that cannot be copied."""
-        small = copied(self.net)
-        if small is None:
-            return self._by_table(keep)
-        shrink(small, self.units.plan(keep))
-        dense = float(self.table.cost(self.table.whole[:, None]))
-        return 1 - sum(costs_by_weight(small, self.example, self.of).values()) / dense
+        left = tuple(self.table.left(keep).tolist())
+        if left not in self.counted:
+            small = copied(self.net)
+            if small is None:
+                return self._by_table(keep)
+            shrink(small, self.units.plan(keep))
+            dense = float(self.table.cost(self.table.whole[:, None]))
+            self.counted[left] = 1 - sum(costs_by_weight(small, self.example, self.of).values()) / dense
+        return self.counted[left]
 
     def _by_table(self, keep: Masks) -> float:
         return float(self.table.removed(self.table.left(keep)[:, None]))
@@ -65,7 +69,7 @@ class Meter:
     def nearest(self, rate: float, masks: Callable[[float], Masks]) -> Masks:
         """Of a few tries the masks that remove most nearly `rate`; `masks` are by the table's rate."""
         tries: list[tuple[float, Masks]] = []
-        low, high = (0.0, 0.0), (1.0, 1.0)  # by the table, and as counted
+        low, high = (0.0, 0.0), (self.table.reachable, self.reachable)  # by the table, and as counted
         while len(tries) < TRIES and not (tries and tries[-1][0] <= NEAR):
             aim = low[0] + (rate - low[1]) * (high[0] - low[0]) / (high[1] - low[1])
             keep = masks(aim)

@@ -16,6 +16,7 @@ from prunelab.core.time import Progress
 from prunelab.job.method import Method
 from prunelab.lit.classifier import Classifier
 from prunelab.lit.datamodule import ImageDataModule
+from prunelab.lit.device import expected_device
 from prunelab.measure.profiler import network_cost
 from prunelab.store.failure import one_line
 from prunelab.store.folder import refuse_unwritable
@@ -43,7 +44,8 @@ def preflight(job: Job, parts: Parts) -> None:
     example = module.example_input_array
     assert isinstance(example, Tensor)
     check_forward(module.net, example, len(data.splits.classes))
-    check_optimizer(module, method.schedule_epochs(job.epochs, run.epoch) * run.epoch, bool(method.shrink))
+    steps = method.schedule_epochs(job.epochs, run.epoch) * run.epoch
+    check_optimizer(module, steps, bool(method.shrink), job.accelerator)
     for pruning in method.pruning:
         pruning.check(module, example, run)
         pruning.check_outcome(method.callbacks)
@@ -107,10 +109,11 @@ def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
         raise ValueError(f"the MACs of {type(net).__name__} cannot be counted: {one_line(error)}") from error
 
 
-def check_optimizer(module: Classifier, steps: int, shrinks: bool) -> None:
+def check_optimizer(module: Classifier, steps: int, shrinks: bool, accelerator: str) -> None:
     """Builds an optimizer and its schedule over `steps`, which refuse impossible values, and takes a step with zeros.
 
-    Raises ValueError where a job could not step it so, or, if the job `shrinks` the network, not cut its state.
+    Raises ValueError where the job could not step it so, or, if it `shrinks` the network, not cut its state. No step is
+    taken for a GPU, for which alone the optimizer may have kernels.
     """
     weights = {name: nn.Parameter(torch.zeros_like(p), p.requires_grad) for name, p in module.net.named_parameters()}
     try:
@@ -118,15 +121,16 @@ def check_optimizer(module: Classifier, steps: int, shrinks: bool) -> None:
         module.schedule(optimizer, max(1, steps))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"optim: {error}") from error
+    if expected_device(accelerator).type != "cpu":
+        return
     for weight in weights.values():
         weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
     try:
         with suppress(AssertionError):  # of what needs a GPU, as capturable=True
-            optimizer.step()
+            optimizer.step(lambda: torch.zeros(()))  # Lightning, too, gives a closure
     except Exception as error:  # of any optimizer
-        raise ValueError(
-            f"optim: {type(optimizer).__name__} cannot step in a job, {one_line(error)}: use SGD or AdamW"
-        ) from error
+        name = type(optimizer).__name__
+        raise ValueError(f"optim: {name} cannot step in this job, {one_line(error)}: use SGD or AdamW") from error
     if shrinks:
         check_state(optimizer, weights)
 

@@ -53,7 +53,7 @@ def rehearse(jobs: Iterable[Job], here: bool) -> None:
                 with naming_the_job(training.overrides, every):
                     instantiate(training.config["augment"])
                     module = build_module(training, parts.net, len(splits.classes), compiled=False, epochs=job.epochs)
-                    check_optimizer(module, steps, bool(parts.method.shrink))
+                    check_optimizer(module, steps, bool(parts.method.shrink), training.accelerator)
 
 
 def _varies(override: str) -> bool:

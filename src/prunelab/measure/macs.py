@@ -1,6 +1,7 @@
 """Multiply-accumulates (MACs) of layers, and those whose weight is not 0."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -55,15 +56,16 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
     (of queries and keys, `matmul`, recurrent layers) are not: measure/uncounted.py names those.
     """
     names = {id(p): name for name, p in net.named_parameters()}
-    attentions = [module for module in net.modules() if isinstance(module, nn.MultiheadAttention)]
-    within = {id(module.out_proj) for module in attentions}  # some call it as a layer, torch's own does not
     calls: list[Use] = []
+    within: set[nn.Module] = set()  # output projections of attention that runs: some call them as layers, not torch's
     with ExitStack() as stack:
         for layer, module in net.named_modules():
-            if isinstance(module, nn.MultiheadAttention):
-                hook = _projections(layer, names, calls)
-            elif isinstance(module, COUNTED) and id(module) not in within:
-                hook = _product(layer, names, calls)
+            if _is_attention(module):
+                enter = module.register_forward_pre_hook(lambda module, _: within.add(module.out_proj))
+                stack.callback(enter.remove)
+                hook = _projections(layer, names, calls, within)
+            elif isinstance(module, COUNTED):
+                hook = _product(layer, names, calls, within)
             else:
                 continue
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
@@ -75,8 +77,16 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
     return calls
 
 
-def _product(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
+def _is_attention(module: nn.Module) -> bool:
+    """Whether it is nn.MultiheadAttention or like it; a `forward` of other arguments may compute anything."""
+    arguments = [*inspect.signature(type(module).forward).parameters]
+    return isinstance(module, nn.MultiheadAttention) and arguments[1:4] == ["query", "key", "value"]
+
+
+def _product(layer: str, names: Mapping[int, str], calls: list[Use], within: Collection[nn.Module]) -> Any:
     def record(module: Any, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
+        if module in within:
+            return
         x, weight = args[0] if args else kwargs["input"], module.weight
         over = x if isinstance(module, TRANSPOSED) else out  # a transposed layer applies its weights at each input
         positions = over.numel() // over.shape[1 - weight.dim()]
@@ -87,10 +97,11 @@ def _product(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
     return record
 
 
-def _projections(layer: str, names: Mapping[int, str], calls: list[Use]) -> Any:
+def _projections(layer: str, names: Mapping[int, str], calls: list[Use], within: set[nn.Module]) -> Any:
     """Those of queries, keys and values, each with as many positions as these, and of the output."""
 
     def record(module: Any, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], _: object) -> None:
+        within.discard(module.out_proj)
         query, key, value = [*args[:3], *(kwargs[name] for name in ("query", "key", "value")[len(args) :])]
         inputs, packed, out = (query, key, value), module.in_proj_weight, module.out_proj
         attributes = [f"{x}_proj_weight" for x in "qkv"] if packed is None else ["in_proj_weight"] * 3
