@@ -17,7 +17,7 @@ from prunelab.channels.surgery import shrink
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.network.prunable import prunable_weights
-from prunelab.export import FORMATS, ExportError, agreement
+from prunelab.export import FORMATS, ExportError, agreement, program
 from prunelab.models.cifar_resnet import resnet8
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
@@ -226,6 +226,23 @@ def test_half_precision_takes_the_dtype_of_the_network_and_may_round(form: str, 
     exact = net.float()(images)
     assert found.dtype == torch.float16
     assert (found.float() - exact).abs().max() <= 8 * 2**-10 * exact.abs().max()
+
+
+class TakesFloats(nn.Module):
+    """Stored in half precision, for inputs that half precision would round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer((x - 70000).half())
+
+
+def test_an_input_that_the_network_takes_keeps_its_dtype() -> None:
+    for net, dtype in ((TakesFloats(), torch.float32), (nn.Linear(4, 2).half(), torch.float16)):
+        _, (x,) = program.on_cpu(net, torch.zeros(2, 4))
+        assert x.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

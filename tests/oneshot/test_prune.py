@@ -337,6 +337,17 @@ def test_an_example_without_a_batch_axis_is_refused_at_once(
         call(net, example, granularity="channels")
 
 
+class OfSixteen(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(16, 3, 8, 8))
+
+
+def test_a_network_of_a_fixed_batch_is_not_told_of_a_batch_axis() -> None:
+    with pytest.raises(Exception, match="16") as caught:
+        prune(OfSixteen(), torch.zeros(16, 3, 8, 8), rate=0.5)
+    assert "batch axis" not in str(caught.value)
+
+
 @pytest.mark.parametrize("net", [Written(), Counted()], ids=["does not run", "computes something else"])
 def test_a_network_that_the_certificate_refuses_is_left_as_it_was(net: nn.Module) -> None:
     before = state(net)

@@ -93,6 +93,19 @@ def test_of_two_jobs_of_one_seed_the_later_counts(add: Add) -> None:
     assert duplicate.reason == "same method, rate and seed as the later a=1,rerun=2"
 
 
+def test_the_later_rerun_counts_in_a_copy_too(add: Add) -> None:
+    """Copies have the times at which they were made."""
+    _, first, later = (add(folder=f"a=1{again}") for again in ("", ",rerun=20261121-120000", ",rerun=20261122-090000"))
+    os.utime(first / "result.json", (2e9, 2e9))
+    assert [r.folder for r in load(first.parent)[0]] == [later]
+
+
+def test_a_table_is_by_the_keys_of_this_version(add: Add) -> None:
+    """Earlier ones counted the budget among what results must share."""
+    jobs = [add(seed=i, comparable=str(i), values={"budget": b, "epochs": 3}) for i, b in enumerate(("macs", "units"))]
+    assert len({result.job.table for result in load(jobs[0].parent)[0]}) == 1
+
+
 def test_other_settings_inside_prune_are_another_method(add: Add) -> None:
     add("usp", 0.2)
     sweep = add("usp", 0.2, folder="b=1", overrides=["prune=usp", "+prune.scope=global", "epochs=2"]).parent

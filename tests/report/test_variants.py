@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from prunelab.report.results import load
+from prunelab.store.identity import flat
 
 Add = Callable[..., Path]
 PRUNER = "prune.pruning.pruner"
-END, SEED, RATE = f"{PRUNER}.schedule.end", "prune.pruning.seed", f"{PRUNER}.schedule.rate"
+END, SEED, RATE = f"{PRUNER}.schedule.end", f"{PRUNER}.seed", f"{PRUNER}.schedule.rate"
 
 
 def methods(add: Add, *jobs: dict[str, Any]) -> list[str]:
@@ -23,14 +24,20 @@ def methods(add: Add, *jobs: dict[str, Any]) -> list[str]:
     ("first", "second", "expected"),
     [
         ({END: 0.75}, {END: 0.5}, ["usp (schedule.end=0.75)", "usp (schedule.end=0.5)"]),
-        ({END: 0.75}, {}, ["usp (schedule.end=0.75)", "usp"]),
+        ({END: 0.75}, {SEED: 1}, ["usp (schedule.end=0.75)", "usp"]),
         ({END: 0.75}, {END: 0.75}, ["usp", "usp"]),
         ({SEED: 0}, {SEED: 1}, ["usp", "usp"]),
         ({SEED: 0}, {SEED: 0}, ["usp", "usp"]),
-        ({SEED: 1}, {SEED: 0}, ["usp (pruning.seed=1)", "usp (pruning.seed=0)"]),
+        ({SEED: 1}, {SEED: 1}, ["usp", "usp"]),
+        ({SEED: 0}, {SEED: 5}, ["usp", "usp (pruning.pruner.seed=5)"]),
         ({f"{PRUNER}.flag": False}, {f"{PRUNER}.flag": True}, ["usp (flag=False)", "usp (flag=True)"]),
         ({"retrain": "finetune"}, {"retrain": "lr_rewind"}, ["usp (retrain=finetune)", "usp (retrain=lr_rewind)"]),
         ({"budget": "macs"}, {"budget": "units"}, ["usp (budget=macs)", "usp (budget=units)"]),
+        (
+            {"budget": "macs", f"{PRUNER}.budget.of": "macs"},
+            {"budget": "units", f"{PRUNER}.budget.of": "units"},
+            ["usp (budget=macs)", "usp (budget=units)"],
+        ),
         ({"augment.pad": 4}, {"augment.pad": 4}, ["usp", "usp"]),
     ],
 )
@@ -41,7 +48,7 @@ def test_settings_that_were_not_typed_name_the_method_where_they_differ(
 
 
 def test_what_follows_the_rate_names_nothing(add: Add) -> None:
-    jobs = [{"rate": rate, "values": {RATE: rate}} for rate in (0.0, 0.2, 0.8)]
+    jobs = [{"rate": rate, "values": flat({RATE: rate})} for rate in (0.0, 0.2, 0.8)]
     assert methods(add, *jobs) == ["usp"] * 3
 
 

@@ -27,7 +27,7 @@ def write(net: nn.Module, example: Example, path: Path) -> None:
 
 
 def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A copy of `net` in eval mode, and its inputs, which have the dtype of its first float unless they are integer.
+    """A copy of `net` in eval mode, and its inputs; floats that it does not take have the dtype of its first float.
 
     Raises ExportError for inputs without a common batch.
     """
@@ -37,9 +37,20 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
     # torch.export.save warns about tensors that are not contiguous, such as weights in channels_last.
     contiguous = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
+    given = tuple(x.detach().cpu().contiguous() for x in inputs)
+    if _takes(contiguous.eval(), given):
+        return contiguous, given
     dtype = next((t.dtype for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()), None)
-    suited = (x.detach().to("cpu", dtype if x.is_floating_point() else None) for x in inputs)
-    return contiguous.eval(), tuple(x.contiguous() for x in suited)
+    return contiguous, tuple(x.to(dtype if x.is_floating_point() else None) for x in given)
+
+
+def _takes(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    try:
+        with torch.inference_mode():
+            net(*inputs)
+    except Exception:  # of the network's own code; the trace says which
+        return False
+    return True
 
 
 def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:

@@ -53,7 +53,8 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
 
 def _config_dir(hydra: HydraConf) -> str:
     """The first folder that was typed, whether with --config-dir or as a `hydra.searchpath`."""
-    given = [Path(source.path) for source in hydra.runtime.config_sources if "command-line" in source.provider]
+    typed = [source for source in hydra.runtime.config_sources if "command-line" in source.provider]
+    given = [Path(source.path) for source in typed if source.schema == "file"]
     here = Path(hydra.runtime.cwd)
     return str(given[0].relative_to(here) if given[0].is_relative_to(here) else given[0]) if given else ""
 

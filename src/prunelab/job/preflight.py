@@ -127,7 +127,7 @@ def check_optimizer(module: Classifier, steps: int, shrinks: bool, accelerator: 
         weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
     try:
         with suppress(AssertionError):  # of what needs a GPU, as capturable=True
-            optimizer.step(lambda: torch.zeros(()))  # Lightning, too, gives a closure
+            optimizer.step(lambda: 0.0)  # Lightning, too, gives a closure
     except Exception as error:  # of any optimizer
         name = type(optimizer).__name__
         raise ValueError(f"optim: {name} cannot step in this job, {one_line(error)}: use SGD or AdamW") from error

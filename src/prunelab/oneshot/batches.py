@@ -21,8 +21,12 @@ def check_example(net: nn.Module, example: Any) -> None:
     if not all(x.dim() and len(x) for x in inputs):
         raise ValueError(f"example of shape {_shapes(inputs)}: expected tensors (n, ...), n >= 1")
     alone = tuple(x[None] for x in inputs)
-    if not all(_runs(net, resized(example, n)) for n in (1, 2)) and _runs(net, alone):
+    if not _runs_at_any_size(net, example) and _runs_at_any_size(net, alone):
         raise ValueError(f"example of shape {_shapes(inputs)} has no batch axis: expected {_shapes(alone)}, as x[None]")
+
+
+def _runs_at_any_size(net: nn.Module, example: Example) -> bool:
+    return all(_runs(net, resized(example, n)) for n in (1, 2))
 
 
 def _runs(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
         outcomes = [outcome(job) for job in sorted(folder.iterdir()) if _is_job(job)]
     names = short_names({run.folder: parts(run.folder.name) for run in outcomes})[1]
     unusable = [run for run in outcomes if isinstance(run, InvalidRun)]
-    for run in sorted(by_settings([run for run in outcomes if isinstance(run, Result)]), key=_written, reverse=True):
+    for run in sorted(by_settings([run for run in outcomes if isinstance(run, Result)]), key=_order, reverse=True):
         latest = cells.setdefault((run.job.table, run.method, run.job.rate, run.job.seed), run)
         if latest is not run:  # counted as another seed, it would make the standard deviation too small
             unusable.append(InvalidRun(run.folder, f"same method, rate and seed as the later {latest.folder.name}"))
@@ -50,8 +51,10 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
     return results, [replace(run, name=names[run.folder]) for run in sorted(unusable, key=lambda run: run.folder)]
 
 
-def _written(result: Result) -> float:
-    return (result.folder / "result.json").stat().st_mtime
+def _order(result: Result) -> tuple[str, float]:
+    """By the time in the names of reruns, then by the file, whose time is another in a copy."""
+    rerun = re.search(r"rerun=([\d-]+)$", result.folder.name)
+    return rerun[1] if rerun else "", (result.folder / "result.json").stat().st_mtime
 
 
 @contextmanager

@@ -165,6 +165,7 @@ class Job:
         """Raises ValueError for a newer schema or an impossible value, LookupError and TypeError for damage."""
         if raw["schema"] > SCHEMA:
             raise NewerSchema(f"schema {raw['schema']} is newer than {SCHEMA}: update prunelab to read it")
+        values = dict(raw["values"])
         job = cls(
             name=printable(raw["name"]),
             method=printable(raw["method"]),
@@ -173,9 +174,9 @@ class Job:
             overrides=tuple(map(printable, raw["overrides"])),
             labels={group: printable(file) for group, file in raw["labels"].items()},
             config=dict(raw["config"]),
-            values=dict(raw["values"]),
+            values=values,
             identity=str(raw["identity"]),
-            comparable=str(raw["comparable"]),
+            comparable=digest(comparable(values)) if values else str(raw["comparable"]),  # by the keys of this version
             asked=str(raw["asked"]),
             versions=dict(raw["versions"]),
             config_dir=printable(raw.get("config_dir", "")),

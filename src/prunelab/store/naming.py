@@ -11,7 +11,8 @@ LONGEST = 180  # characters
 BYTES = 255  # that a file name may have on any file system, in UTF-8
 FIRST = ("prune", "rate", "seed")  # in every name
 ROOTS = "budget|distill|optim.finetune|rates|retrain|rewind|round_to|rounds"
-OWN = re.compile(rf"[+~]*(prune[./](pruning\.pruner\.)?|(?=({ROOTS})[=.]|code of ))")  # begins a setting of a method
+# How a setting of a method begins.
+OWN = re.compile(rf"[+~]*(prune[./](pruning\.pruner\.(?!seed))?|(?=({ROOTS})[=.]|code of ))")
 UNUSED = re.compile(r"[+~]*(budget|optim.finetune)=")  # by a network that is not pruned
 
 
