@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunelab.core.text.printable import print_any_sign, printable
+from prunelab.job.allocator import keep_freed_memory
 from prunelab.job.threads import yield_cores
 from prunelab.store.lock import BUSY, Busy
 from prunelab.store.signals import Interrupted, end_quietly, start_parent_watchdog, stoppable
@@ -24,6 +25,7 @@ def main() -> None:
     end_quietly()  # before the imports, which take seconds
     start_parent_watchdog()
     yield_cores()
+    keep_freed_memory()
     import hydra
 
     from prunelab.job.command.help import help_text, is_asked
