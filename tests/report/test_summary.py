@@ -12,10 +12,21 @@ from prunelab.__main__ import main
 from prunelab.core.files.atomic import DAY
 from prunelab.report import summary
 from prunelab.report.figures import catalogue, means
+from prunelab.report.html import page
+from prunelab.report.publish import publish_if_any
 
 Add = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_that_could_not_be_written_is_not_offered(add: Add, monkeypatch: Patch) -> None:
+    study = add().parent
+    assert publish_if_any(study) == study / "report.html"
+    monkeypatch.setattr(page, "html", lambda *_: [][0])
+    assert publish_if_any(study) is None
+    assert (study / "report.html").exists()
 
 
 @pytest.mark.parametrize("sweep", [3], indirect=True, ids=["3 seeds"])
