@@ -234,15 +234,18 @@ class TakesFloats(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 2).half()
+        self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
         return self.layer((x - 70000).half())
 
 
 def test_an_input_that_the_network_takes_keeps_its_dtype() -> None:
     for net, dtype in ((TakesFloats(), torch.float32), (nn.Linear(4, 2).half(), torch.float16)):
-        _, (x,) = program.on_cpu(net, torch.zeros(2, 4))
+        copy, (x,) = program.on_cpu(net, torch.zeros(2, 4))
         assert x.dtype == dtype
+        assert all(not calls for name, calls in copy.named_buffers())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -72,6 +72,15 @@ class Closure(torch.optim.SGD):
         return closure()
 
 
+class OneStep(torch.optim.SGD):
+    """Has state where a gradient is not 0, as LBFGS."""
+
+    def step(self, closure: Any = None) -> Any:
+        for p in self.param_groups[0]["params"]:
+            if p.grad is not None and p.grad.abs().sum():
+                self.state[p]["seen"] = torch.ones(1)
+
+
 class OnGpu(torch.optim.SGD):
     def step(self, closure: Any = None) -> Any:
         raise RuntimeError("expected all tensors on a GPU")
@@ -91,6 +100,7 @@ class OnGpu(torch.optim.SGD):
         (torch.optim.Adafactor, False, ""),
         (torch.optim.Rprop, True, ""),
         (Closure, True, ""),
+        (OneStep, True, r"^OneStep has state seen \(1,\) for 0.weight"),
         (partial(torch.optim.AdamW, capturable=True), True, ""),
         (partial(torch.optim.SGD, momentum=0.9, nesterov=True), True, ""),
     ],

@@ -154,6 +154,11 @@ class SelfAttention(nn.MultiheadAttention):
         return super().forward(x, x, x)[0]
 
 
+class Optional(nn.MultiheadAttention):
+    def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return super().forward(query, query, query)[0]
+
+
 class ByLayers(nn.MultiheadAttention):
     """All three are of one projection, and the output is that of the layer."""
 
@@ -174,6 +179,7 @@ class ValuesOnly(nn.Module):
 
 def test_attention_that_is_called_otherwise_counts_its_layers_once() -> None:
     x = torch.zeros(5, 16)
+    assert uses(Optional(16, 2), (x,)) == []
     assert uses(SelfAttention(16, 2), (x,)) == []  # as before torch's was counted; measure/uncounted.py names it
     (use,) = uses(ValuesOnly(), (x,))
     assert (use.layer, use.macs) == ("attention.out_proj", 5 * 16 * 16)
@@ -181,6 +187,15 @@ def test_attention_that_is_called_otherwise_counts_its_layers_once() -> None:
         *[("in_proj_weight", 5 * 16 * 16)] * 3,
         ("out_proj.weight", 5 * 16 * 16),
     ]
+
+
+class BuiltIn(nn.Module):
+    forward = staticmethod(torch.relu)
+
+
+def test_layers_whose_forward_has_no_signature_are_no_attention() -> None:
+    net = nn.Sequential(nn.Linear(16, 4), BuiltIn())
+    assert [use.macs for use in uses(net, (torch.zeros(5, 16),))] == [5 * 16 * 4]
 
 
 def test_masked_projections_are_credited_where_they_are_applied() -> None:

@@ -95,7 +95,8 @@ def test_of_two_jobs_of_one_seed_the_later_counts(add: Add) -> None:
 
 def test_the_later_rerun_counts_in_a_copy_too(add: Add) -> None:
     """Copies have the times at which they were made."""
-    _, first, later = (add(folder=f"a=1{again}") for again in ("", ",rerun=20261121-120000", ",rerun=20261122-090000"))
+    names = ("", ",rerun=20261121-120000", ",rerun=20261122-090000~0123abcd")
+    _, first, later = (add(folder=f"a=1{again}") for again in names)
     os.utime(first / "result.json", (2e9, 2e9))
     assert [r.folder for r in load(first.parent)[0]] == [later]
 

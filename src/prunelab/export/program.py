@@ -36,17 +36,17 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
     # torch.export.save warns about tensors that are not contiguous, such as weights in channels_last.
-    contiguous = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
+    contiguous = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format).eval()
     given = tuple(x.detach().cpu().contiguous() for x in inputs)
-    if _takes(contiguous.eval(), given):
-        return contiguous, given
     dtype = next((t.dtype for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()), None)
-    return contiguous, tuple(x.to(dtype if x.is_floating_point() else None) for x in given)
+    suited = tuple(x.to(dtype if x.is_floating_point() else None) for x in given)
+    same = all(x.dtype == y.dtype for x, y in zip(given, suited, strict=True))
+    return contiguous, given if same or _takes(copy.deepcopy(contiguous), given) else suited
 
 
 def _takes(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             net(*inputs)
     except Exception:  # of the network's own code; the trace says which
         return False

@@ -6,6 +6,7 @@ import sys
 
 TRIM, MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)
 LARGEST = 32 << 20  # bytes of a block: the largest MMAP that glibc takes
+VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 KEPT = 1 << 30  # bytes that are free at the end of the heap
 
 
@@ -15,7 +16,7 @@ def keep_freed_memory() -> None:
     By default it gives the free end of the heap back to the system, over and over in a step of training, and the pages
     are faulted in anew, which takes up to an eighth of a job's time (docs/performance.md).
     """
-    if sys.platform == "linux" and not {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
+    if sys.platform == "linux" and not {*VARIABLES} & os.environ.keys():
         if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
             set_option(MMAP, LARGEST)
             set_option(TRIM, KEPT)

@@ -110,7 +110,7 @@ def check_forward(net: nn.Module, example: Tensor, classes: int) -> None:
 
 
 def check_optimizer(module: Classifier, steps: int, shrinks: bool, accelerator: str) -> None:
-    """Builds an optimizer and its schedule over `steps`, which refuse impossible values, and takes a step with zeros.
+    """Builds an optimizer and its schedule over `steps`, which refuse impossible values, and takes a step on copies.
 
     Raises ValueError where the job could not step it so, or, if it `shrinks` the network, not cut its state. No step is
     taken for a GPU, for which alone the optimizer may have kernels.
@@ -121,10 +121,10 @@ def check_optimizer(module: Classifier, steps: int, shrinks: bool, accelerator: 
         module.schedule(optimizer, max(1, steps))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"optim: {error}") from error
-    if expected_device(accelerator).type != "cpu":
+    if accelerator not in ("auto", "cpu") or expected_device(accelerator).type != "cpu":
         return
     for weight in weights.values():
-        weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+        weight.grad = torch.ones_like(weight) if weight.requires_grad else None
     try:
         with suppress(AssertionError):  # of what needs a GPU, as capturable=True
             optimizer.step(lambda: 0.0)  # Lightning, too, gives a closure

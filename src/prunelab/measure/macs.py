@@ -79,8 +79,11 @@ def uses(net: nn.Module, example: Example) -> list[Use]:
 
 def _is_attention(module: nn.Module) -> bool:
     """Whether it is nn.MultiheadAttention or like it; a `forward` of other arguments may compute anything."""
-    arguments = [*inspect.signature(type(module).forward).parameters]
-    return isinstance(module, nn.MultiheadAttention) and arguments[1:4] == ["query", "key", "value"]
+    if not isinstance(module, nn.MultiheadAttention):
+        return False
+    first = [*inspect.signature(type(module).forward).parameters.values()][1:4]
+    needed = [argument.name for argument in first if argument.default is argument.empty]
+    return needed == ["query", "key", "value"]
 
 
 def _product(layer: str, names: Mapping[int, str], calls: list[Use], within: Collection[nn.Module]) -> Any:

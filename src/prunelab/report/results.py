@@ -53,7 +53,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
 
 def _order(result: Result) -> tuple[str, float]:
     """By the time in the names of reruns, then by the file, whose time is another in a copy."""
-    rerun = re.search(r"rerun=([\d-]+)$", result.folder.name)
+    rerun = re.search(r"rerun=([\d-]+)(~[0-9a-f]{8})?$", result.folder.name)
     return rerun[1] if rerun else "", (result.folder / "result.json").stat().st_mtime
 
 

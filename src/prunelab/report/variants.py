@@ -20,16 +20,15 @@ def by_settings(results: Iterable[Result]) -> Iterator[Result]:
     for result in results:
         alike.setdefault((result.job.table, result.job.variant), []).append(result)
     for same in alike.values():
-        keys = _telling([result.job for result in same])
-        for result in same:
-            own = result.job.own_settings
+        settings = [result.job.own_settings for result in same]
+        keys = _telling([result.job for result in same], settings)
+        for result, own in zip(same, settings, strict=True):
             given = [f"{key}={own[key]}" for key in keys if key in own and not _is_its_seed(key, own[key], result.job)]
             name = variant(result.job.method, [*result.job.overrides, *given])
             yield replace(result, title=name) if given else result
 
 
-def _telling(jobs: list[Job]) -> list[str]:
-    settings = [job.own_settings for job in jobs]
+def _telling(jobs: list[Job], settings: list[dict[str, Any]]) -> list[str]:
     columns = {key: [repr(own.get(key)) for own in settings] for key in sorted(set().union(*settings))}
     followed = [values for key, values in columns.items() if not key.startswith("prune")]
     followed += [[repr(flat({of: getattr(job, of)})[of]) for job in jobs] for of in ("rate", "seed")]
