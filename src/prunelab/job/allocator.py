@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Has glibc keep what is freed, unless the environment says how it allocates; other C libraries are left alone.
 
     By default it gives the free end of the heap back to the system, over and over in a step of training, and the pages
-    are faulted in anew, which takes up to an eighth of a job's time (docs/performance.md).
+    are faulted in anew, which takes up to an eighth of an epoch on a CPU (docs/performance.md).
     """
     if sys.platform == "linux" and not {*VARIABLES} & os.environ.keys():
         if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
