@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,10 @@ def main() -> None:
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print in words of its own
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except SystemExit as end:
+        if shown and isinstance(end.code, str):  # what was wrong, in a line
+            traceback.print_exception(end.__context__)
+        raise
     except Exception as error:
         if shown:
             raise

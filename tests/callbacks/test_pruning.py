@@ -621,3 +621,8 @@ def test_a_module_with_nothing_to_prune_is_refused(fit) -> None:
     module.body = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
     with pytest.raises(ValueError, match="Foreign: nothing to prune"):
         fit([pruning()], module)
+
+
+def test_a_part_in_place_of_the_pruner_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^Pruning\(Norm\(.*\)\): expected a Pruner, which holds a criterion"):
+        Pruning(Norm())

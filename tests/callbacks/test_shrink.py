@@ -295,7 +295,7 @@ def test_new_layers_in_the_same_module_are_pruned_anew(fit: Callable) -> None:
 
 @pytest.mark.parametrize("callbacks", [[], [pruning(Weight())], [pruning(), pruning(Neuron())]])
 def test_what_cannot_be_cut_out_is_refused_before_training(fit: Callable, callbacks: list[L.Callback]) -> None:
-    with pytest.raises(ValueError, match="use prune/granularity=filter"):
+    with pytest.raises(ValueError, match="prune/granularity=filter"):
         fit([*callbacks, Shrink()])
 
 
@@ -346,7 +346,7 @@ def test_a_hook_that_the_module_has_of_its_own_is_called_and_put_back(fit: Calla
 
 def test_after_an_exception_nothing_is_left_on_the_module(fit: Callable) -> None:
     module = Foreign()
-    with pytest.raises(ValueError, match="use prune/granularity=filter"):
+    with pytest.raises(ValueError, match="prune/granularity=filter"):
         fit([Shrink()], module)
     assert "on_load_checkpoint" not in vars(module)
 

@@ -401,6 +401,7 @@ def test_a_criterion_of_training_data_needs_a_batch() -> None:
     [
         ({"criterion": Norm}, r"criterion=Norm: it is a class, expected an object: write Norm\(\.\.\.\)"),
         ({"criterion": Weight(), "granularity": Norm()}, r"criterion=Weight\(\): expected a Criterion"),
+        ({"budget": "latency"}, r"budget='latency': expected an object: write Budget\(of='latency'\)"),
         ({"skip": "0.weight"}, r"skip='0.weight': expected a list of patterns: write skip=\['0.weight'\]"),
     ],
 )

@@ -105,6 +105,8 @@ def test_only_a_method_that_takes_a_rate_is_told_that_it_has_none(tmp_path: Path
     assert sweep.unpruned([usp]) == "; prune=usp without rate: nothing will be pruned, add rate=0.8"
     of_its_own = usp.values | {"prune.pruning.pruner.schedule.rate": 0.5}
     assert sweep.unpruned([replace(usp, method="hold", values=of_its_own)]) == ""
+    for whole in ("scan", "sensitivity", "binary"):  # binary takes one, and is a method without it
+        assert sweep.unpruned([job_from(compose_job(["data=shapes", f"prune={whole}"], tmp_path))]) == ""
 
 
 def test_a_launcher_that_a_file_chooses_in_vain_is_refused(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ class Pruning(L.Callback):
     """
 
     def __init__(self, pruner: Pruner, loss: Loss | None = None) -> None:
+        if not isinstance(pruner, Pruner):
+            raise TypeError(f"Pruning({pruner!r}): expected a Pruner, which holds a criterion and the other parts")
         self.pruner = pruner
         self.loss = loss
         self._hook: RemovableHandle | None = None

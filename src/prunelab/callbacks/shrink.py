@@ -111,8 +111,8 @@ class Shrink(L.Callback):
         if len(pruners) != 1 or prunable_structure(pruners[0].granularity) is None:
             kinds = ", ".join(type(p.granularity).__name__ for p in pruners) or "no Pruning callback"
             raise ValueError(
-                f"Shrink removes filters, neurons or blocks, and there is {kinds}: use prune/granularity=filter, "
-                "or leave Shrink out (~prune.shrink)"
+                f"Shrink removes filters, neurons or blocks, and there is {kinds}: use Filter() "
+                "(prune/granularity=filter on the command line), or leave Shrink out (~prune.shrink there)"
             )
 
     def rehearse(self, module: L.LightningModule, example: Example, pruner: Pruner, run: Progress) -> None:

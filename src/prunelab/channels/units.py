@@ -136,7 +136,10 @@ class Channels(PrunableStructure):
             why = "; ".join(f"{weight}: {why}" for weight, why in [*graph.stays.items(), *coupled.items()])
             kinds = {"conv": "filters", "linear": "neurons", "head": "heads", "stream": "channels under LayerNorm"}
             wanted = " or ".join(kinds[kind] for kind in self.of)
-            raise ValueError(f"{type(net).__name__}: no {wanted} to prune ({why or 'there is no such layer'})")
+            there = dict.fromkeys(str(group.kind) for group in graph.groups if group.kind not in self.of)
+            options = " or ".join({"conv": "filter", "linear": "neuron"}.get(kind, kind) for kind in there)
+            hint = f"; granularity={options} finds some" if options else ""
+            raise ValueError(f"no {wanted} to prune ({why or 'there is no such layer'}){hint}")
         return replace(bound, graph=graph, groups=groups)
 
     @property

@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 
 from prunelab.core.allocation import Allocation
+from prunelab.core.budget import Budget
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
 from prunelab.core.schedule import Schedule
 
 
 def check_kinds(
-    criterion: Criterion, granularity: Granularity, allocation: Allocation, schedule: Schedule, skip: Sequence[str]
+    criterion: Criterion,
+    granularity: Granularity,
+    allocation: Allocation,
+    schedule: Schedule,
+    skip: Sequence[str],
+    budget: Budget | None,
 ) -> None:
     """Raises TypeError, with the remedy, for a part in the place of another, a class in that of an object, one name."""
     parts = {"criterion": criterion, "granularity": granularity, "allocation": allocation, "schedule": schedule}
@@ -18,6 +24,8 @@ def check_kinds(
             raise TypeError(f"{place}={part.__name__}: it is a class, expected an object: write {part.__name__}(...)")
         if not isinstance(part, kind):
             raise TypeError(f"{place}={part!r}: expected a {kind.__name__}, of prunelab.core or prunelab.criteria")
+    if budget is not None and not hasattr(budget, "bind"):
+        raise TypeError(f"budget={budget!r}: expected an object: write Budget(of={budget!r})")
     if isinstance(skip, str):
         raise TypeError(f"skip={skip!r}: expected a list of patterns: write skip=[{skip!r}]")
 

@@ -60,7 +60,7 @@ class Pruner:
         passes: int = 1,
         budget: Budget | None = None,
     ) -> None:
-        check_kinds(criterion, granularity, allocation, schedule, skip)
+        check_kinds(criterion, granularity, allocation, schedule, skip, budget)
         self.criterion = criterion
         self.granularity = granularity
         self.allocation = allocation

@@ -1,5 +1,6 @@
 """Memory of a network, of a forward pass at its peak, and of training at its peak."""
 
+import ctypes
 import weakref
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def begin_training_peak(device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         return 0
     try:
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)  # what was freed before, as by another job of this process, would be used unseen
         (PROC / "clear_refs").write_text("5")
         return _status("VmRSS:")
     except OSError:

@@ -119,11 +119,18 @@ def _numbered(config: DictConfig, number: int) -> list[str]:
 
 def unpruned(jobs: Sequence[Job]) -> str:
     """Says so where there are methods that prune, and no rate by which they would; else ""."""
-    asked = [job for job in jobs if job.values.get("prune.pruning.pruner.schedule.rate") == 0]  # hold has its own
+    asked = [job for job in jobs if _wants_rate(job)]
     if not asked or any(job.rate for job in jobs):
         return ""
     methods = dict.fromkeys(job.method for job in asked)
     return f"; prune={','.join(methods)} without rate: nothing will be pruned, add rate=0.8"
+
+
+def _wants_rate(job: Job) -> bool:
+    """Whether the method does nothing, because its rate is 0; analyses and binary weights do, and hold has its own."""
+    parts = job.config["prune"]
+    idle = job.values.get("prune.pruning.pruner.schedule.rate") == 0
+    return idle and "binarize" not in parts and ".analysis." not in parts["pruning"]["_target_"]
 
 
 def refuse_impossible(jobs: Iterable[Job], hydra: HydraConf) -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher
 from prunelab.job.command.ignored import refuse_sweep_settings
-from prunelab.job.command.mistakes import end_command
+from prunelab.job.command.mistakes import end_command, explain
 from prunelab.job.conf import job_of
 from prunelab.store.folder import RunDir, refuse_unwritable
 from prunelab.store.signals import VARIABLE
@@ -38,3 +40,5 @@ class ValidateConfig(Callback):
                 refuse_impossible([job], config.hydra)
         except (ValueError, OSError, RuntimeError) as error:
             end_command(error)
+        except (HydraException, OmegaConfBaseException) as error:
+            end_command(explain(error))

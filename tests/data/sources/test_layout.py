@@ -86,6 +86,10 @@ REFUSED = {
         each(move("train", "inner/train"), move("test", "inner/test")),
         "no train/ in it, only inner; give data.root=.*/tree/inner",
     ),
+    "an empty folder": (
+        each(move("train", ".t"), move("test", ".u")),
+        "no train/ in it, nor another folder; move most images of each class to train/<class>/",
+    ),
     "capitals": (each(move("train", "Train"), move("test", "Test")), "only Test, Train; rename Test/ to test/"),
     "unpacked CIFAR-10": (
         each(move("train", "cifar-10-batches-py"), move("test", ".t")),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from compose import compose_job, job_from
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.command.help import help_text
@@ -134,3 +135,37 @@ def test_what_goes_wrong_in_one_of_several_jobs_names_it_unless_it_does_already(
         raise ValueError("rate=9: expected less")
     with pytest.raises(OSError, match="^no file$"), naming_the_job(jobs[1], jobs[1:]):
         raise OSError("no file")
+
+
+@pytest.mark.parametrize("jobs", [["usp", "spp"], ["spp"]])
+def test_an_option_that_one_of_several_jobs_misspells_is_explained_in_a_line(jobs: list[str], tmp_path: Path) -> None:
+    typed = [[f"prune={name}", "rate=0.5"] for name in jobs]
+    with (
+        pytest.raises(ValueError, match="^prune=spp: there is none; did you mean [^\n]+$"),
+        naming_the_job(typed[-1], typed),
+    ):
+        compose_job(typed[-1], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mine.Relativ", "mine.Relativ: mine has no Relativ; did you mean Relative?"),
+        ("mien.Relative", "mien.Relative: there is no module mien; run the command where mien.py is, or install it"),
+        ("prunelab.criteria.nrm.Norm", "prunelab.criteria.nrm.Norm: prunelab.criteria has no nrm; did you mean norm?"),
+        ("needs.Net", "needs.Net: ModuleNotFoundError: No module named 'nopkg' ({}/needs.py, line 2)"),
+        ("unlike.Net", "unlike.Net: AttributeError: type object 'int' has no attribute 'zero' ({}/unlike.py, line 1)"),
+        ("broken.Net", "broken.Net: SyntaxError: invalid syntax (broken.py, line 1)"),
+    ],
+)
+def test_a_class_that_cannot_be_imported_is_told_with_the_error_in_its_file(
+    target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text("class Relative:\n    pass\n")
+    (tmp_path / "needs.py").write_text("import os\nimport nopkg\n")
+    (tmp_path / "unlike.py").write_text("zero = int.zero\n")
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    with pytest.raises(InstantiationException) as caught:
+        instantiate({"_target_": target})
+    assert explain(caught.value) == message.format(tmp_path)

@@ -1,6 +1,7 @@
 """At rate 0 the training of one job serves all methods that train from scratch."""
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -108,6 +109,25 @@ def test_a_job_killed_in_its_own_training_hands_nothing_on_and_goes_on_itself(sh
     assert not list((tmp_path / "parents").rglob("*.json"))
     assert "trained_in" not in shared("usp", "prune=usp")
     assert shared("none", "prune=none", "every=1it")["trained_in"] == str(tmp_path / "usp")
+
+
+def test_a_job_with_a_checkpoint_of_its_own_goes_on_while_another_trains(shared, tmp_path: Path, monkeypatch) -> None:
+    with killed_at(9):
+        shared("none", "prune=none", "every=1it")
+    (lock,) = (tmp_path / "parents" / "rate0").glob("*.lock")
+    monkeypatch.setattr("prunelab.job.sharing.dense_checkpoint.pause", lambda _: pytest.fail("it waited"))
+    with held(lock, "elsewhere"):
+        assert "trained_in" not in shared("none", "prune=none", "every=1it")
+
+
+def test_beside_the_lock_of_another_user_each_trains_its_own(shared, tmp_path: Path, monkeypatch, caplog) -> None:
+    with killed_at(9):
+        shared("none", "prune=none")
+    foreign = str(tmp_path / "parents" / "rate0")
+    writable = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(foreign) and writable(path, mode))
+    assert "trained_in" not in shared("usp", "prune=usp")
+    assert ".lock: it is another user's; give parents= a folder of your own" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class ImageFolder(Source):
 
     def folder(self) -> Path:
         if not self.root:
-            raise ValueError(f"data.root={self.root}: expected a folder with {EXPECTED}")
+            raise ValueError(f"data.root is not given: expected a folder with {EXPECTED}")
         return Path(self.root).expanduser()
 
     def listing(self) -> Listing:

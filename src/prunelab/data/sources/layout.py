@@ -22,8 +22,8 @@ def splits(root: Path) -> tuple[str, str]:
     test = [name for name in TEST if name in inside]
     if "train" not in inside or not test:
         missing = "test" if "train" in inside else "train"
-        found = ", ".join(inside[:10]) + (" ..." if len(inside) > 10 else "") or "no folders"
-        raise FileNotFoundError(f"data.root={root}: no {missing}/ in it, only {found}; {_remedy(root, inside)}")
+        found = f"only {', '.join(inside[:10])}{' ...' if len(inside) > 10 else ''}" if inside else "nor another folder"
+        raise FileNotFoundError(f"data.root={root}: no {missing}/ in it, {found}; {_remedy(root, inside)}")
     return "train", test[0]
 
 

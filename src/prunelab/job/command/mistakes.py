@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pkgutil import iter_modules
+from traceback import extract_tb
 from typing import Any, NoReturn
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
@@ -16,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelab.core.files.conf_dir import conf_dir
 from prunelab.core.text.printable import in_lines, printable
 from prunelab.core.text.unknown import nearest
+from prunelab.store.failure import one_line
 from prunelab.store.naming import shared, short_name
 
 
@@ -36,6 +39,8 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         return f"{hydra[1]}: a file does not choose it; give {hydra[1]}=... on the command line"
     if (typed := re.match(r"Could not override '(.+?)'", str(error))) and "not in struct" in str(cause):
         return unknown_key(typed[1], _root(cause))
+    if unlocated := re.match(r"Error locating target '(.+?)'", str(error)):
+        return _unlocated(unlocated[1], error)
     if isinstance(error, InstantiationException):
         return _unknown_argument(_line(error))
     return _line(error if cause is None or str(cause) in str(error) else f"{error} {cause}")
@@ -49,9 +54,11 @@ def naming_the_job(overrides: Sequence[str], jobs: Iterable[Sequence[str]]) -> I
     except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
         name = short_name(overrides, shared(jobs))
         text = explain(error) if isinstance(error, HydraException | OmegaConfBaseException) else str(error)
-        if not name or name in text:
+        if name and name not in text:
+            text = f"{text} (job {name})"
+        if text == str(error):
             raise
-        raise ValueError(f"{text} (job {name})") from error
+        raise ValueError(text) from error
 
 
 def end_command(error: object) -> NoReturn:
@@ -82,6 +89,23 @@ def unknown_key(typed: str, root: Any, problem: str = "") -> str:
     )
     hint = _meant(near) if near else "--cfg job prints the names"
     return f"{problem}; {hint}"
+
+
+def _unlocated(target: str, error: BaseException) -> str:
+    """Why the `_target_` of a YAML file cannot be imported: it is not there, or an error in its file."""
+    hydras = error.__cause__ or error  # names what it tried
+    cause = hydras.__cause__ or hydras
+    if isinstance(cause, ModuleNotFoundError) and cause.name and f"{target}.".startswith(f"{cause.name}."):
+        parent, _, missing = cause.name.rpartition(".")
+        if not parent:
+            return f"{target}: there is no module {missing}; run the command where {missing}.py is, or install it"
+        module = sys.modules[parent]
+        names = {*dir(module), *(found.name for found in iter_modules(getattr(module, "__path__", [])))}
+        near = nearest(missing, [name for name in names if not name.startswith("_")])
+        return f"{target}: {parent} has no {missing}" + (f"; {_meant(near)}" if near else "")
+    lines = [frame for frame in extract_tb(cause.__traceback__) if frame.name == "<module>"]  # of files as they load
+    where = f" ({lines[-1].filename}, line {lines[-1].lineno})" if lines else ""
+    return f"{target}: {one_line(cause)}{where}"
 
 
 def _unknown_argument(text: str) -> str:

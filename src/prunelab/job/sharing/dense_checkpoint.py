@@ -1,12 +1,14 @@
 """Training that several jobs share, as dense pretraining: once, under a lock."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from prunelab.core.files.atomic import remove_partial
+from prunelab.store.folder import refuse_unwritable
 from prunelab.store.lock import Busy, held, holder, is_held
 from prunelab.store.signals import Interrupted
 
@@ -25,11 +27,12 @@ def train_once(
 
     While another job trains, this one waits; if the other ends too early, this one resumes from its checkpoint. In a
     job of several processes rank 0 takes the lock and writes `job` into it; the other ranks train when it does.
-    Raises Interrupted if `stopped` while waiting.
+    Raises Interrupted if `stopped` while waiting, and PermissionError as `refuse_foreign`.
     """
     lock = folder / ".lock"
     while not finished():
         if rank == 0:
+            refuse_foreign(lock)
             with in_turn(lock, job, stopped):
                 if not finished():
                     remove_partial(folder)
@@ -57,6 +60,14 @@ def in_turn(lock: Path, job: str, stopped: Callable[[], bool]) -> Iterator[None]
                 waited = True
             pause(stopped)
         yield
+
+
+def refuse_foreign(lock: Path) -> None:
+    """Raises PermissionError for a lock that this user cannot take: another's, in `parents` that both have."""
+    if not lock.exists():
+        refuse_unwritable(lock.parent)
+    elif not os.access(lock, os.W_OK):
+        raise PermissionError(f"{lock}: it is another user's; give parents= a folder of your own")
 
 
 def pause(stopped: Callable[[], bool]) -> None:

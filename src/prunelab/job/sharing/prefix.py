@@ -14,7 +14,7 @@ from prunelab.core.files.atomic import remove_abandoned
 from prunelab.job.own_checkpoint import RecordJob, trained_alike
 from prunelab.job.preflight import Parts
 from prunelab.job.sharing.dense_checkpoint import in_turn
-from prunelab.job.sharing.training import may_share, same_training, writable
+from prunelab.job.sharing.training import may_lock, may_share, same_training
 from prunelab.lit.checkpoints import is_intact
 from prunelab.lit.history import History
 from prunelab.lit.rng_state import RngState
@@ -95,10 +95,10 @@ def shared_prefix(job: Job, parts: Parts, folder: RunDir, stop: StopRequest, sta
     Interrupted if a stop is requested while waiting.
     """
     epochs = parts.method.dense_epochs(parts.run) if may_share(job) else 0
-    if not epochs or not writable(Path(job.config["parents"])):
+    path = Path(job.config["parents"]) / "prefix" / f"{same_training(job, epochs=epochs)}.ckpt"
+    if not epochs or not may_lock(path.with_suffix(".lock")):
         yield Prefix(folder.path, start)
         return
-    path = Path(job.config["parents"]) / "prefix" / f"{same_training(job, epochs=epochs)}.ckpt"
     prefix, parameters = Prefix(folder.path, start, epochs, path), dict(parts.module.named_parameters())
     with prefix.lock as lock:
         if start:

@@ -3,20 +3,21 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from prunelab.job.method import Method
 from prunelab.job.own_checkpoint import trained_alike
-from prunelab.job.sharing.dense_checkpoint import in_turn
-from prunelab.lit.checkpoints import is_intact
+from prunelab.job.sharing.dense_checkpoint import in_turn, refuse_foreign
+from prunelab.lit.checkpoints import is_intact, latest_intact
 from prunelab.lit.device import arithmetic, expected_device
-from prunelab.store.folder import RunDir, refuse_unwritable
+from prunelab.store.folder import RunDir
 from prunelab.store.identity import digest
 from prunelab.store.job import Job
 from prunelab.store.json_file import read_json, write_json
+from prunelab.store.lock import Busy, held
 from prunelab.store.own_code import is_own, targets
 from prunelab.store.result import Result
 from prunelab.store.signals import StopRequest
@@ -31,16 +32,23 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
 
     While one job trains, inside the block, the others wait; `parents` keeps where the training lies. It is the same
     training for one seed, with the same settings, data, versions of software and number of threads, on the same kind
-    of device. Raises Interrupted if a stop is requested while waiting.
+    of device. A job that has trained before goes on, whoever trains. Raises Interrupted if a stop is requested while
+    waiting.
     """
     dense = not job.rate and may_share(job) and Method.of(job).trains_dense
-    if not dense or not writable(Path(job.config["parents"])):
+    record = Path(job.config["parents"]) / "rate0" / f"{same_training(job)}.json"
+    lock = record.with_suffix(".lock")
+    if not dense or not may_lock(lock):
         yield None
         return
-    record = Path(job.config["parents"]) / "rate0" / f"{same_training(job)}.json"
     twin = _finished(record, job)
     if not twin:
-        with in_turn(record.with_suffix(".lock"), str(folder.path), lambda: bool(stop)):
+        with ExitStack() as stack:
+            if latest_intact(folder.checkpoint.parent, ()):
+                with suppress(Busy):
+                    stack.enter_context(held(lock, str(folder.path)))
+            else:
+                stack.enter_context(in_turn(lock, str(folder.path), lambda: bool(stop)))
             twin = _finished(record, job)  # by the job that held it
             if not twin:
                 yield None
@@ -70,9 +78,10 @@ def may_share(job: Job) -> bool:
     return scratch and known and not changed
 
 
-def writable(parents: Path) -> bool:
+def may_lock(lock: Path) -> bool:
+    """Whether this user may take the lock of a shared training; says so if not."""
     try:
-        refuse_unwritable(parents)
+        refuse_foreign(lock)
     except PermissionError as error:
         log.warning("no training is shared: %s", error)
         return False
