@@ -29,7 +29,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page_prints_every_file_of_its_listing() -> None:
-    listing = [line.strip() for line in PAGE.read_text().splitlines() if line.startswith(("    own.py", "    mine/"))]
+    listing = [line.strip() for line in PAGE.read_text().splitlines() if line.startswith(("    own_", "    mine/"))]
     assert list(files(PAGE)) == listing
 
 
@@ -42,11 +42,11 @@ def test_its_experiment_trains_and_the_small_network_loads_into_a_new_one(
     result = json.loads((repository / "job" / "result.json").read_text())
     assert result["labels"] == {"model": "net", "data": "few", "optim": "sgd"}
     assert result["method"] == "relative"
-    assert result["values"]["callbacks.size._target_"] == "own.Size"
-    assert "own.Net" in result["versions"]
-    import own  # type: ignore[import-not-found]
+    assert result["values"]["callbacks.size._target_"] == "own_method.Size"
+    assert "own_net.Net" in result["versions"]
+    import own_net  # type: ignore[import-not-found]
 
-    small = prunelab.load(repository / "job" / "model.safetensors", into=own.Net())
+    small = prunelab.load(repository / "job" / "model.safetensors", into=own_net.Net())
     assert small.layers[0].out_channels == 4
     assert small(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 

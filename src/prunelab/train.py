@@ -32,7 +32,7 @@ def main() -> None:
     from prunelab.job.command.help import help_text, is_asked
     from prunelab.job.command.lazy_help import accept_lazy_help
     from prunelab.job.command.mistakes import end_command
-    from prunelab.job.command.unread import refuse_null
+    from prunelab.job.command.unread import refuse_dashes, refuse_null
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
 
     try:
@@ -41,6 +41,7 @@ def main() -> None:
                 print(help_text(conf_dir(), sys.argv[1:]), flush=True)
             return
         refuse_null(sys.argv[1:], conf_dir())
+        refuse_dashes(sys.argv[1:], conf_dir())
     except ValueError as error:
         end_command(error)
     sys.path.append(os.getcwd())  # for classes of yours: an installed command does not look there

@@ -28,7 +28,7 @@ def test_best_and_most_pruned_are_found_by_their_change(add: Add) -> None:
     assert text.startswith(
         "sp and usp at 2 rates: keras_cnn on image_folder, 10 epochs, 2 seeds. Without pruning: 91.00 %"
     )
-    assert "Best of 2 pruned cells: usp at rate 0.5, which lost 0.50 points (n = 2, " in text
+    assert "Best of 2 pruned settings: usp at rate 0.5, which lost 0.50 points (n = 2, " in text
     assert f"95 % interval of the change {low:+.2f} to {high:+.2f})." in text
     assert "Most pruned: sp at rate 0.8, which lost 20.00 points (n = 2," in text
 
@@ -53,7 +53,7 @@ def test_a_change_from_another_network_than_the_one_named_before_it_says_so(add:
 
 def test_without_an_unpruned_network_no_change_is_claimed(add: Add) -> None:
     [text] = opened(add("usp", 0.5, accuracy=0.5).parent)
-    assert "no change is known. Best of 1 pruned cell: usp at rate 0.5, 50.00 % (n = 1, so no interval)." in text
+    assert "no change is known. Best of 1 pruned setting: usp at rate 0.5, 50.00 % (n = 1, so no interval)." in text
     assert "lost" not in text
 
 

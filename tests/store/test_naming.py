@@ -18,6 +18,12 @@ def test_a_folder_is_parted_at_the_commas_outside_lists() -> None:
     assert parts(name) == ["prune=usp", "rate=0.2", "betas=[0.9,0.99]", "rates={a:1,b:2}"]
 
 
+def test_a_path_that_ends_in_the_name_of_another_job_stays_whole() -> None:
+    path = "pretrained=_outputs_one_prune=usp,rate=0.8,seed=1,data=shapes,epochs=2"
+    first, last = ["prune=sp", "rate=0.5", "seed=0", "epochs=2"], ["retrain=lr_rewind", "rerun=20260101-000000"]
+    assert parts(",".join([*first, path, *last])) == [*first, path, *last]
+
+
 def test_one_job_has_its_whole_name() -> None:
     assert short_names({A: ["x=1", "y=2"]}) == ([], {A: "x=1 y=2"})
     assert short_names({}) == ([], {})

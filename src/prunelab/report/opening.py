@@ -38,8 +38,8 @@ def _cost(rows: list[Row]) -> str:
     if not compared:
         best = max(pruned, key=lambda row: row.accuracy)
         return (
-            f"{without} Nothing unpruned has the seeds of a pruned cell, so no change is known. Best of "
-            f"{counted([len(pruned)], 'pruned cell')}: {_cell(best)}, {best.accuracy:.2f} % ({_interval(best)})."
+            f"{without} Nothing unpruned has the seeds of a pruned setting, so no change is known. Best of "
+            f"{counted([len(pruned)], 'pruned setting')}: {_cell(best)}, {best.accuracy:.2f} % ({_interval(best)})."
         ).strip()
     best = max(compared, key=lambda row: (row.change, row.attained))
     most = max(compared, key=lambda row: (row.attained, row.change))
@@ -47,9 +47,9 @@ def _cost(rows: list[Row]) -> str:
     own = {row.method for row in rows if dense and not row.rate and row.accuracy != dense.accuracy}
     if len(compared) == 1:
         return f"{without} {_cell(best)} {_change(best, own)}."
-    both = f"Best and most pruned of {len(compared)} pruned cells: {_cell(best)}, which {_change(best, own)}."
+    both = f"Best and most pruned of {len(compared)} pruned settings: {_cell(best)}, which {_change(best, own)}."
     apart = (
-        f"Best of {len(compared)} pruned cells: {_cell(best)}, which {_change(best, own)}. "
+        f"Best of {len(compared)} pruned settings: {_cell(best)}, which {_change(best, own)}. "
         f"Most pruned: {_cell(most)}, which {_change(most, own)}."
     )
     return f"{without} {both if best is most else apart}"

@@ -7,8 +7,8 @@ from prunelab.store.naming import shared
 from prunelab.store.result import Result
 
 NOTE = (
-    "No other job dominates these: none is as good in both and better in one; each seed is a job. This describes them "
-    "on test data; to choose among them, use validation accuracy."
+    "No other job has at least this accuracy at no more than this cost; each seed is a job. This describes them on "
+    "test data; to choose among them, use validation accuracy."
 )
 
 

@@ -66,9 +66,19 @@ def short_name(overrides: Iterable[str], common: Collection[str] = ()) -> str:
 
 
 def parts(folder: str) -> list[str]:
-    """What the name of a folder is made of, as far as it is whole; no comma within a list parts it."""
+    """What the name of a folder is made of, as far as it is whole; no comma within a list or a path parts it.
+
+    A path, as that of `pretrained`, may end in such a name itself. Its keys do not follow in the order of `job_folder`.
+    """
     whole = folder[: folder.rindex(",")] if len(folder) > LONGEST and "," in folder else folder
-    return re.split(r",(?![^\[{]*[\]}])", whole)
+    found: list[str] = []
+    for part in re.split(r",(?![^\[{]*[\]}])", whole):
+        key, last = part.partition("=")[0], found[-1].partition("=")[0] if len(found) > len(FIRST) else ""
+        if key in FIRST[: len(found)] or (key < last and key != "rerun"):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _order(override: str) -> tuple[int, str]:

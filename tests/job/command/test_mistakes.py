@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.command.help import help_text
 from prunelab.job.command.mistakes import explain, naming_the_job
-from prunelab.job.command.unread import refuse_null
+from prunelab.job.command.unread import refuse_dashes, refuse_null
 from prunelab.job.conf import conf_dir
 
 TABLE = Path(__file__).parents[3] / "docs" / "command.md"
@@ -37,6 +37,8 @@ TABLE = Path(__file__).parents[3] / "docs" / "command.md"
         ("rate=0,0.5", "rate=0,0.5: several values; add -m to run a job for each, or write [...] for a list"),
         ("+prune=usp", "prune: it is chosen already; write prune=..., without +"),
         ("seed=[", "seed=[: "),
+        ("prune=usp,", "prune=usp,: mismatched input '<EOF>'; no spaces go beside = and commas; quote a value "),
+        ("rate", "rate: Error parsing override 'rate' missing EQUAL at '<EOF>'; no spaces go beside ="),  # rate = 0.5
     ],
 )
 def test_what_cannot_be_composed_is_explained_in_a_line(typed: str, message: str, tmp_path: Path) -> None:
@@ -115,6 +117,13 @@ def test_an_argument_that_a_class_does_not_take_is_refused_with_the_nearest(
 def test_an_argument_that_a_class_takes_beyond_its_yaml_is_passed_on(tmp_path: Path) -> None:
     job = job_from(compose_job(["+optim.optimizer.dampening=0.1", "+trainer.gradient_clip_val=1"], tmp_path))
     assert job.config["optim"]["optimizer"]["dampening"] == 0.1
+
+
+def test_a_value_with_dashes_is_told_without_them() -> None:
+    for word in ("--prune=usp", "--rate=0.5"):
+        with pytest.raises(ValueError, match=f"^{word}: write {word[2:]}, without --$"):
+            refuse_dashes([word], conf_dir())
+    refuse_dashes(["--config-dir=mine", "--cfg=job", "--help", "rate=0.5"], conf_dir())
 
 
 def test_null_for_a_group_says_how_to_go_without() -> None:

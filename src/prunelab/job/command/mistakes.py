@@ -28,7 +28,8 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return unknown_option(str(error.missing_cfg_file), error.options)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {_line(error.__cause__ or error)}; quote it if it has spaces, commas or brackets"
+        problem = _line(error.__cause__ or error).partition(" expecting ")[0].partition(" See https:")[0]
+        return f"{error.override}: {problem}; no spaces go beside = and commas; quote a value that has any of these"
     if several := re.match(r"Ambiguous value for argument '(.+?)'", str(error)):
         return f"{several[1]}: several values; add -m to run a job for each, or write [...] for a list"
     if twice := re.match(r"Multiple values for (.+?)\. ", str(error)):
@@ -135,7 +136,8 @@ def not_taken(name: str, target: str, known: Sequence[str]) -> str:
     """That the class `target`, which takes the `known` arguments, does not take `name`, and which it may be."""
     place, _, last = name.rpartition(".")
     near = [f"{place}.{taken}" if place else taken for taken in nearest(last, known)]
-    return f"{name}: {target} does not take it; " + (_meant(near) if near else f"it takes {', '.join(known)}")
+    takes = f"it takes {', '.join(known) or 'nothing'}"
+    return f"{name}: {target} does not take it; {_meant(near) if near else takes}"
 
 
 def _meant(names: list[str]) -> str:

@@ -11,6 +11,7 @@ from prunelab.job.command.signature import takes
 
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
 SECTIONS = {"optim": {"schedule", "batch_size", "label_smoothing", "finetune", "optimizer"}}
+TOP = "train.yaml"
 OBJECTS = ("prune", "callbacks", "logger")  # each key holds one, or is switched off by null
 Part = DictConfig | None
 
@@ -21,10 +22,18 @@ def refuse_null(words: Iterable[str], conf: Path) -> None:
         group, _, options = word.partition("=")
         if group and "null" in options.split(",") and (conf / group).is_dir():
             names = sorted(file.stem for file in (conf / group).glob("*.yaml"))
-            optional = f"- {group}: null" in (conf / "train.yaml").read_text()
+            optional = f"- {group}: null" in (conf / TOP).read_text()
             without = f"without one write {group}=none" if "none" in names else f"without one write ~{group}"
             remedy = without if optional or "none" in names else f"expected one of {', '.join(names)}"
             raise ValueError(f"{group}=null: a group takes the name of an option; {remedy}")
+
+
+def refuse_dashes(words: Iterable[str], conf: Path) -> None:
+    """Raises ValueError for `--group=option`, as other programs have it. `conf` is the folder of groups."""
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and "=" in word and ((conf / name).is_dir() or name in OmegaConf.load(conf / TOP)):
+            raise ValueError(f"{word}: write {word.removeprefix('--')}, without --")
 
 
 def refuse_misplaced(cfg: DictConfig, groups: Iterable[str]) -> None:
