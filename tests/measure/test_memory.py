@@ -1,5 +1,9 @@
 """Peak memory of a forward pass, by hand."""
 
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,3 +53,20 @@ def test_a_gpu_reports_what_a_pass_allocates() -> None:
     x = torch.zeros(2048, 1024)
     made = 4 * 2048 * (4096 + 1024)
     assert made <= (peak(net, x) or 0) < 2 * made  # and workspaces of kernels
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak of a process")
+def test_the_peak_of_training_counts_memory_that_an_earlier_job_has_freed_and_the_process_keeps() -> None:
+    text = """
+        import torch
+        from prunelab.job.allocator import keep_freed_memory
+        from prunelab.measure.memory import begin_training_peak, training_peak
+        keep_freed_memory()
+        for _ in range(2):
+            begun = begin_training_peak(torch.device("cpu"))
+            made = [torch.ones(1 << 20) for _ in range(16)]
+            peak, made = training_peak(torch.device("cpu"), begun), None
+        print(peak)
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=True)
+    assert 60e6 < int(ran.stdout) < 80e6  # 16 tensors of 2**22 bytes
