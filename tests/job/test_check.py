@@ -26,6 +26,8 @@ from prunelab.store.weights import weights_file
         ("rate=1.0", r"rate=1.0: expected a fraction in \[0, 1\)"),
         ("rate=-0.1", "rate=-0.1: expected a fraction"),
         ("rate=80", "for 80 % write rate=0.8"),
+        ("rate=80%", "for 80 % write rate=0.8"),
+        ("rate='0.5'", "expected a fraction in \\[0, 1\\); write the number 0.5, not text"),
         ("rate=nan", "rate=nan"),
         ("rate=half", "rate=half"),
         ("rate=true", "rate=True"),

@@ -5,5 +5,14 @@ def check_rate(rate: object) -> None:
     """Raises ValueError unless `rate` is a number in [0, 1); of what looks like a percentage it says the fraction."""
     number = rate if isinstance(rate, int | float) and not isinstance(rate, bool) else float("nan")
     if not 0 <= number < 1:  # also refuses nan
-        hint = f"; for {number:g} % write rate={number / 100:g}" if 2 <= number < 100 else ""
-        raise ValueError(f"rate={rate}: expected a fraction in [0, 1){hint}")
+        raise ValueError(f"rate={rate}: expected a fraction in [0, 1){_remedy(rate)}")
+
+
+def _remedy(rate: object) -> str:
+    try:
+        number = float(str(rate).removesuffix("%"))
+    except ValueError:
+        return ""
+    if str(rate).endswith("%") or 2 <= number < 100:
+        return f"; for {number:g} % write rate={number / 100:g}"
+    return f"; write the number {number:g}, not text" if isinstance(rate, str) and 0 <= number < 1 else ""
