@@ -174,16 +174,20 @@ def test_only_processes_that_srun_started_are_slurms(
     assert not any(getattr(environment, "auto_requeue", False) for environment in plugins)
 
 
+@pytest.mark.parametrize("sweeper", ["grid", "optuna"])
 @pytest.mark.parametrize(
     ("hidden", "message"),
     [("'hydra_plugins.hydra_submitit_launcher'", "pip install 'prunelab[slurm]'"), ("", "Slurm does not answer here")],
 )
-def test_a_missing_package_or_slurm_is_reported_in_a_line(hidden: str, message: str, tmp_path: Path) -> None:
+def test_a_missing_package_or_slurm_is_reported_in_a_line(
+    hidden: str, message: str, sweeper: str, tmp_path: Path
+) -> None:
     code = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys([{hidden}])); sys.argv[0] = 'train'\n"
         "runpy.run_module('train', run_name='__main__')"
     )
-    args = ["-m", "hydra/launcher=slurm", "data=shapes", f"data.cache={tmp_path}/cache", "name=x"]
+    args = ["-m", "hydra/launcher=slurm", f"hydra/sweeper={sweeper}", "data=shapes", f"data.cache={tmp_path}/cache"]
+    args += ["model=lenet300", "prune=usp", "rate=0.5", "seed=0,1"]
     env = os.environ | {"PATH": "/nowhere"}
     done = subprocess.run([sys.executable, "-c", code, *args], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1

@@ -49,13 +49,13 @@ class OptunaSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
+        HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and the launcher's settings read it
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the missing trials, and makes the report; a mistake ends the command before the first job."""
-        HydraConfig.instance().set_config(self.config)  # Hydra does so for a job only, and interpolations need it
         folder = Path(self.config.hydra.sweep.dir)
         with ExitStack() as lock:
             with exit_on_error():
