@@ -19,6 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
+from prunelab.job.command.mistakes import end_command
 from prunelab.job.conf import register_resolvers
 from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
@@ -31,8 +32,9 @@ from prunelab.sweep.slurm.queue import SlurmJobId, Submission
 
 try:
     import submitit
-    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
+
+    from prunelab.sweep.slurm import settings
 except ImportError:
 
     class Submitit(Launcher):  # type: ignore[no-redef]
@@ -51,6 +53,13 @@ class SlurmLauncher(Submitit):
 
     `launch` submits what is not yet in Slurm's queue, waits for all, and reads their outcomes from their folders.
     """
+
+    def setup(self, **context: Any) -> None:
+        super().setup(**context)
+        try:
+            settings.check(self.params)
+        except ValueError as error:
+            end_command(error)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         if not queue.available():
@@ -87,13 +96,16 @@ class SlurmLauncher(Submitit):
         HydraConfig.instance().set_config(cfg)  # interpolations read it
         try:
             folder = RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
-            params = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+            given = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
         finally:
             HydraConfig.instance().cfg = before
-        assert isinstance(params, dict)
+        assert isinstance(given, dict)
+        params = {str(key): value for key, value in given.items()}
+        settings.check(params)  # a file that is swept over may set them
         if params["gpus_per_node"] == "auto":
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
-        return Submission(overrides, number, folder, {str(key): value for key, value in params.items()})
+        params["name"] = str(params["name"])  # of a study whose name is a number
+        return Submission(overrides, number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
         """Submits an array for each kind of job, by what it requests of Slurm."""
@@ -145,8 +157,9 @@ def _executor(params: dict[str, Any]) -> Any:
     if "max_num_timeout" in given:
         first["slurm_max_num_timeout"] = given.pop("max_num_timeout")
     executor = submitit.AutoExecutor(given.pop("submitit_folder"), cluster="slurm", **first)
-    shared = set(OmegaConf.structured(BaseQueueConf))
-    executor.update_parameters(**{key if key in shared else f"slurm_{key}": value for key, value in given.items()})
+    executor.update_parameters(
+        **{key if key in settings.SHARED else f"slurm_{key}": value for key, value in given.items()}
+    )
     return executor
 
 
