@@ -171,6 +171,13 @@ def test_the_same_command_waits_for_the_jobs_of_one_that_was_killed(
     assert len(list((tmp_path / "outputs" / STUDY / ".submitit").glob("*_submission.sh"))) == 1
 
 
+def test_a_job_works_in_the_folder_inside_a_folder_that_the_command_names(
+    start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
+) -> None:
+    start(*LAUNCHER, *tiny, "epochs=1", "hydra.sweep.subdir='group/${hydra.job.num}'").finish()
+    assert (tmp_path / "outputs" / STUDY / "group" / "0" / "result.json").exists()
+
+
 def test_two_commands_at_once_submit_each_job_once(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -1,20 +1,69 @@
-"""The batch script of a Slurm job."""
+"""What is submitted to Slurm, and how its jobs end, by commands that stand in for Slurm's."""
 
 import os
 import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from compose import tiny_job
+from forked import Command
 
 pytest.importorskip("submitit", reason="the Slurm launcher needs submitit")
+from submitit.core.utils import DelayedSubmission
+
 from prunelab.sweep.slurm.launcher import _executor
 
-pytestmark = pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")
+SBATCH = """
+env > "$here/environment"
+echo >> "$here/calls"; number=$(wc -l < "$here/calls")
+[ "$number" -le "${ACCEPTED:-9}" ] || { echo "sbatch: error: too many jobs" >&2; exit 1; }
+echo "Submitted batch job $number"
+"""
 
 
-def test_a_job_finds_modules_where_the_command_does_and_then_where_the_setup_says(
+@dataclass
+class Pretended:
+    """Slurm's commands, of which sbatch only says that it took a job: squeue then has none any more."""
+
+    folder: Path
+
+    def say(self, command: str, script: str) -> None:
+        path = self.folder / command
+        path.write_text(f"#!/bin/sh\nhere={self.folder}\n{script}\n")
+        path.chmod(0o755)
+
+    def train(self, *words: str, **environment: str) -> tuple[int, str]:
+        """The exit status and output of a sweep that is handed to it."""
+        path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
+        before = partial(exec, f"import os; os.environ.update({environment | {'PATH': path}})")
+        command = Command("-m", "hydra/launcher=slurm", "name=s", *words, cwd=self.folder, before=before)
+        return command.ended(), command.output
+
+    def submitted(self) -> list[list[str]]:
+        """The overrides of each job."""
+        files = sorted(self.folder.glob("outputs/s/.submitit/*_submitted.pkl"))
+        return [DelayedSubmission.load(path).args[0] for path in files]
+
+
+@pytest.fixture
+def pretended(tmp_path: Path) -> Pretended:
+    slurm = Pretended(tmp_path)
+    for command, script in {"sbatch": SBATCH, "squeue": "", "scontrol": "", "srun": ""}.items():
+        slurm.say(command, script)
+    return slurm
+
+
+def test_a_job_has_the_folder_that_the_command_says(pretended: Pretended, tiny_images: Path) -> None:
+    pretended.train(*tiny_job(tiny_images), "seed=0,1", "hydra.sweep.subdir='group/${hydra.job.num}'")
+    assert [job[-1] for job in pretended.submitted()] == [f"hydra.sweep.subdir='group/{n}'" for n in (0, 1)]
+
+
+@pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")
+def test_a_job_finds_finds_modules_where_the_command_does_and_then_where_the_setup_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "it's here"

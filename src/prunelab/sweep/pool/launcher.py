@@ -143,10 +143,10 @@ class PoolLauncher(Launcher):
         where = [part for source in sources for part in (options[source.provider], source.path)]
         python = [sys.executable, SAFE, "-m", "prunelab.train"]
         command = [*python, *where, "--config-name", hydra.job.config_name, *overrides, *kept]
-        return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={_quoted(str(folder.path))}"]
+        return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={quoted(str(folder.path))}"]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Quoted for Hydra's grammar, in which = and , have meanings."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

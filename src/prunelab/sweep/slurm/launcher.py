@@ -26,6 +26,7 @@ from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy
 from prunelab.store.signals import Interrupted, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE, search_path
+from prunelab.sweep.pool.launcher import quoted
 from prunelab.sweep.slurm import queue
 from prunelab.sweep.slurm.preemption import Preemption
 from prunelab.sweep.slurm.queue import SlurmJobId, Submission
@@ -95,7 +96,8 @@ class SlurmLauncher(Submitit):
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         HydraConfig.instance().set_config(cfg)  # interpolations read it
         try:
-            folder = RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
+            subdir = str(cfg.hydra.sweep.subdir)
+            folder = RunDir(Path(cfg.hydra.sweep.dir) / subdir)
             given = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
         finally:
             HydraConfig.instance().cfg = before
@@ -105,7 +107,8 @@ class SlurmLauncher(Submitit):
         if params["gpus_per_node"] == "auto":
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
         params["name"] = str(params["name"])  # of a study whose name is a number
-        return Submission(overrides, number, folder, params)
+        fixed = f"hydra.sweep.subdir={quoted(subdir)}"  # as it is now, whatever the time is when the job begins
+        return Submission([*overrides, fixed], number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
         """Submits an array for each kind of job, by what it requests of Slurm."""
@@ -132,9 +135,8 @@ class SlurmLauncher(Submitit):
         folder, environment = RunDir(Path(path)), submitit.JobEnvironment()
         with stoppable() as stop:
             preemption = Preemption(environment._usr_sig(), stop, self.params["signal_delay_s"] / 2)
-            subdir = f"hydra.sweep.subdir='{folder.path.name}'"  # as when it was submitted, whatever the time is now
             try:
-                returned = super().__call__([*overrides, subdir], "hydra.sweep.dir", number, str(number), state)
+                returned = super().__call__(overrides, "hydra.sweep.dir", number, str(number), state)
             except SystemExit:
                 if stop:
                     preemption.leave()
