@@ -1,6 +1,7 @@
 """What is submitted to Slurm, and how its jobs end, by commands that stand in for Slurm's."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -60,6 +61,25 @@ def pretended(tmp_path: Path) -> Pretended:
 def test_a_job_has_the_folder_that_the_command_says(pretended: Pretended, tiny_images: Path) -> None:
     pretended.train(*tiny_job(tiny_images), "seed=0,1", "hydra.sweep.subdir='group/${hydra.job.num}'")
     assert [job[-1] for job in pretended.submitted()] == [f"hydra.sweep.subdir='group/{n}'" for n in (0, 1)]
+
+
+def test_arrays_are_as_long_as_slurm_takes_and_one_that_it_refuses_costs_the_others_nothing(
+    pretended: Pretended, tiny_images: Path
+) -> None:
+    pretended.say("scontrol", "[ $2 != config ] || echo 'MaxArraySize            = 2'")
+    status, output = pretended.train(*tiny_job(tiny_images), "seed=0,1,2,3,4", ACCEPTED="2")
+    arrays = [path.read_text() for path in pretended.folder.glob("outputs/s/.submitit/*_submission.sh")]
+    assert [text.count("--array=0-1%2") for text in arrays] == [1, 1]
+    assert "4 jobs in Slurm" in output
+    assert "seed=3  Slurm job 2_1" in output
+    assert re.search(r"failed +seed=4 +sbatch: error: too many jobs", output)
+    assert status == 1
+
+
+def test_when_sbatch_refuses_all_jobs_the_command_says_why_in_a_line(pretended: Pretended, tiny_images: Path) -> None:
+    status, output = pretended.train(*tiny_job(tiny_images), "seed=0,1", ACCEPTED="0")
+    assert output.endswith("train: sbatch accepted no jobs: sbatch: error: too many jobs\n")
+    assert status == 1
 
 
 @pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")

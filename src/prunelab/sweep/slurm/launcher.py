@@ -76,6 +76,8 @@ class SlurmLauncher(Submitit):
                     job.id = earlier if earlier and earlier.job in known else None
                 before = sum(job.id is not None for job in jobs)
                 self._submit([job for job in jobs if not job.id])
+            if all(job.refused for job in jobs):
+                sys.exit(f"train: sbatch accepted no jobs: {jobs[0].refused}")
             folders = {job.id: job.folder for job in jobs if job.id}
             log.info("%d jobs in Slurm, %d of them from an earlier command", len(folders), before)
             left = queue.wait(folders, stop)
@@ -111,23 +113,30 @@ class SlurmLauncher(Submitit):
         return Submission([*overrides, fixed], number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
-        """Submits an array for each kind of job, by what it requests of Slurm."""
+        """Submits the jobs of each kind, by what they request of Slurm, as arrays as long as Slurm takes."""
         alike = defaultdict(list)
         for job in jobs:
             alike[json.dumps(job.params, sort_keys=True)].append(job)
-        for array in alike.values():
-            state = Singleton.get_state()
-            for job in array:
-                with suppress(OSError):  # a folder of that name: the job itself will say so
-                    (job.folder.path / "failure.json").unlink(missing_ok=True)
-            arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
-            try:
-                submitted = _executor(array[0].params).map_array(self, *arguments)
-            except RuntimeError as error:  # submitit has printed sbatch's message
-                sys.exit(f"train: sbatch accepted no jobs: {error}")
-            for job, handle in zip(array, submitted, strict=True):
-                job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
-                job.id.save(job.folder)
+        limit = queue.array_limit()
+        for kind in alike.values():
+            for first in range(0, len(kind), limit):
+                self._submit_array(kind[first : first + limit])
+
+    def _submit_array(self, jobs: Sequence[Submission]) -> None:
+        state = Singleton.get_state()
+        for job in jobs:
+            with suppress(OSError):  # a folder of that name: the job itself will say so
+                (job.folder.path / "failure.json").unlink(missing_ok=True)
+        arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in jobs], strict=True)
+        try:
+            submitted = _executor(jobs[0].params).map_array(self, *arguments)
+        except RuntimeError as error:
+            for job in jobs:
+                job.refused = " ".join(str(error).split())
+            return
+        for job, handle in zip(jobs, submitted, strict=True):
+            job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
+            job.id.save(job.folder)
 
     def __call__(self, overrides: list[str], number: int, path: str, state: dict[type, Singleton]) -> float:
         """The job itself, in each of its processes, on the node."""
@@ -168,6 +177,8 @@ def _executor(params: dict[str, Any]) -> Any:
 def _outcome(job: Submission, in_queue: bool) -> JobReturn:
     """From the files of the job; where there are none, with the reason from Slurm."""
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
+    if job.refused:
+        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(job.refused)
     if in_queue or job.id is None:
         return outcome
     if not job.folder.result():

@@ -57,6 +57,7 @@ class Submission:
     folder: RunDir
     params: dict[str, Any]
     id: SlurmJobId | None = None
+    refused: str = ""  # sbatch's reason
 
 
 def available() -> bool:
@@ -73,6 +74,12 @@ def active() -> dict[str, str] | None:
         return None
     rows = (line.partition("|") for line in answer.splitlines())
     return {job.strip(): reason.strip() for job, _, reason in rows}
+
+
+def array_limit() -> int:
+    """The most jobs that one array may have here."""
+    limit = re.search(r"MaxArraySize\s*=\s*(\d+)", _query("scontrol", "show", "config") or "")
+    return max(1, int(limit[1])) if limit else 1001  # Slurm's default
 
 
 @contextmanager
