@@ -178,6 +178,12 @@ def test_a_job_works_in_the_folder_inside_a_folder_that_the_command_names(
     assert (tmp_path / "outputs" / STUDY / "group" / "0" / "result.json").exists()
 
 
+def test_a_command_may_run_inside_of_an_allocation(idle: SingleNode, tiny: list[str], tmp_path: Path) -> None:
+    inside = ["salloc", "--mem-per-cpu=100", sys.executable, "-m", "train", *LAUNCHER, "hydra.launcher.mem_gb=1"]
+    done = subprocess.run([*inside, *tiny, "epochs=1"], cwd=tmp_path, env=idle.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_two_commands_at_once_submit_each_job_once(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:

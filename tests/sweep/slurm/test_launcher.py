@@ -82,6 +82,15 @@ def test_when_sbatch_refuses_all_jobs_the_command_says_why_in_a_line(pretended: 
     assert status == 1
 
 
+def test_jobs_of_a_command_that_is_a_job_itself_inherit_nothing_of_its_allocation(
+    pretended: Pretended, tiny_images: Path
+) -> None:
+    mine = {"SLURM_CONF": "/etc/mine.conf", "SBATCH_ACCOUNT": "mine"}
+    pretended.train(*tiny_job(tiny_images), "seed=0,1", SLURM_JOB_ID="3", SLURM_MEM_PER_CPU="100", **mine)
+    lines = (pretended.folder / "environment").read_text().splitlines()
+    assert {line for line in lines if line.startswith(("SLURM", "SBATCH"))} == {f"{k}={v}" for k, v in mine.items()}
+
+
 @pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")
 def test_a_job_finds_finds_modules_where_the_command_does_and_then_where_the_setup_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,11 +5,12 @@ All state is in Slurm and the jobs' folders, so this process may die, and anothe
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ class SlurmLauncher(Submitit):
                 (job.folder.path / "failure.json").unlink(missing_ok=True)
         arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in jobs], strict=True)
         try:
-            submitted = _executor(jobs[0].params).map_array(self, *arguments)
+            with _outside_allocation():
+                submitted = _executor(jobs[0].params).map_array(self, *arguments)
         except RuntimeError as error:
             for job in jobs:
                 job.refused = " ".join(str(error).split())
@@ -156,6 +158,19 @@ class SlurmLauncher(Submitit):
             if failed and environment.global_rank == 0 and not folder.failure():
                 folder.fail(returned._return_value)  # it failed before it had locked its folder
             return float(returned.return_value)
+
+
+@contextmanager
+def _outside_allocation() -> Iterator[None]:
+    """Hides what Slurm has set where this command is itself a job: its jobs would inherit that beside their own."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    mine = ("SLURM_CONF", "SBATCH_", "MASTER_")  # which a user sets
+    kept = {name: value for name, value in os.environ.items() if name.startswith(mine)}
+    with submitit.helpers.clean_env():
+        os.environ.update(kept)
+        yield
 
 
 def _executor(params: dict[str, Any]) -> Any:
