@@ -91,6 +91,17 @@ def test_jobs_of_a_command_that_is_a_job_itself_inherit_nothing_of_its_allocatio
     assert {line for line in lines if line.startswith(("SLURM", "SBATCH"))} == {f"{k}={v}" for k, v in mine.items()}
 
 
+def test_a_search_resumes_trials_that_were_cancelled(pretended: Pretended, tiny_images: Path) -> None:
+    pretended.say("scontrol", "[ $2 != job ] && [ $3 != job ] || echo 'JobState=CANCELLED ExitCode=0:15'")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "prune=usp", "rate=interval(0.2,0.9)"]
+    for _ in range(2):
+        status, output = pretended.train(*tiny_job(tiny_images), *search)
+        assert output.endswith("train: 1 jobs were interrupted; the same command resumes them\n")
+        assert status == 1
+    first, again = pretended.submitted()
+    assert first == again
+
+
 @pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")
 def test_a_job_finds_finds_modules_where_the_command_does_and_then_where_the_setup_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -190,16 +190,17 @@ def _executor(params: dict[str, Any]) -> Any:
 
 
 def _outcome(job: Submission, in_queue: bool) -> JobReturn:
-    """From the files of the job; where there are none, with the reason from Slurm."""
+    """From the files of the job; where there are none, it was cancelled."""
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
-    if job.refused:
-        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(job.refused)
-    if in_queue or job.id is None:
+    if in_queue:
         return outcome
-    if not job.folder.result():
-        queue.record_end(job.id, job.folder)
-    if result := job.folder.result():
+    outcome.status = JobStatus.FAILED
+    if job.refused:
+        outcome._return_value = Failed(job.refused)
+    elif result := job.folder.result():
         outcome.status, outcome._return_value = JobStatus.COMPLETED, result.accuracy
     elif failure := job.folder.failure():
-        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(failure)
+        outcome._return_value = Failed(failure)
+    else:
+        outcome._return_value = Interrupted("cancelled in Slurm")
     return outcome
