@@ -17,7 +17,8 @@ import torch
 from single_node import SingleNode
 
 pytestmark = pytest.mark.cluster
-LAUNCHER = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "name=tiny", "prune=usp"]
+LAUNCHER = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "prune=usp"]
+STUDY = "resnet8-image_folder"  # its name where none is given
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def start(idle: SingleNode, tmp_path: Path) -> Iterator[Start]:
 
 
 def folders(cwd: Path) -> list[Path]:
-    return sorted((cwd / "outputs" / "tiny").glob("prune=*"))
+    return sorted((cwd / "outputs" / STUDY).glob("prune=*"))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def test_jobs_that_raise_or_are_killed_are_reported_and_cost_the_others_nothing(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
     command = start(*LAUNCHER, *tiny, "epochs=10", "optim.optimizer.lr=0.1,0.2,1e30")
-    lock = command.until(lambda: list(tmp_path.glob("outputs/tiny/*lr=0.2/.lock")))[0]
+    lock = command.until(lambda: list(tmp_path.glob("outputs/*/*lr=0.2/.lock")))[0]
     os.kill(command.until(lambda: json.loads(lock.read_text() or "{}").get("pid")), signal.SIGKILL)
     command.finish(1)
     kept, killed, raised = folders(tmp_path)
@@ -118,7 +119,7 @@ def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bits(
 ) -> None:
     overrides = [*tiny, "epochs=30", "every=1h"]  # so that the only checkpoint is the one left for the signal
     command = start(*LAUNCHER, *overrides)
-    log = command.until(lambda: list(tmp_path.glob("outputs/tiny/*/train.log")))[0]
+    log = command.until(lambda: list(tmp_path.glob("outputs/*/*/train.log")))[0]
     command.until(lambda: "epoch 3/30" in log.read_text())
     job = read(log.parent / ".slurm.json")
     idle.ask("scancel", "--signal=USR2", job["job"])
@@ -159,7 +160,7 @@ def test_the_same_command_waits_for_the_jobs_of_one_that_was_killed(
 ) -> None:
     sweep = [*LAUNCHER, *tiny, "seed=0,1"]
     command = start(*sweep)
-    command.until(lambda: len(list(tmp_path.glob("outputs/tiny/*/.slurm.json"))) == 2)
+    command.until(lambda: len(list(tmp_path.glob("outputs/*/*/.slurm.json"))) == 2)
     command.process.kill()
     command.process.wait()
     assert len(idle.ask("squeue", "-h", "-r", "-o", "%i").split()) == 2
@@ -167,7 +168,20 @@ def test_the_same_command_waits_for_the_jobs_of_one_that_was_killed(
     output = again.finish()
     assert "2 of them from an earlier command" in output
     assert all((folder / "result.json").exists() for folder in folders(tmp_path))
-    assert len(list((tmp_path / "outputs" / "tiny" / ".submitit").glob("*_submission.sh"))) == 1
+    assert len(list((tmp_path / "outputs" / STUDY / ".submitit").glob("*_submission.sh"))) == 1
+
+
+def test_a_job_works_in_the_folder_inside_a_folder_that_the_command_names(
+    start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
+) -> None:
+    start(*LAUNCHER, *tiny, "epochs=1", "hydra.sweep.subdir='group/${hydra.job.num}'").finish()
+    assert (tmp_path / "outputs" / STUDY / "group" / "0" / "result.json").exists()
+
+
+def test_a_command_may_run_inside_of_an_allocation(idle: SingleNode, tiny: list[str], tmp_path: Path) -> None:
+    inside = ["salloc", "--mem-per-cpu=100", sys.executable, "-m", "train", *LAUNCHER, "hydra.launcher.mem_gb=1"]
+    done = subprocess.run([*inside, *tiny, "epochs=1"], cwd=tmp_path, env=idle.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_two_commands_at_once_submit_each_job_once(
@@ -176,14 +190,14 @@ def test_two_commands_at_once_submit_each_job_once(
     commands = [start(*LAUNCHER, *tiny, "seed=0,1") for _ in range(2)]
     for command in commands:
         command.finish()
-    assert len(list((tmp_path / "outputs" / "tiny" / ".submitit").glob("*_0_log.out"))) == 2
+    assert len(list((tmp_path / "outputs" / STUDY / ".submitit").glob("*_0_log.out"))) == 2
 
 
 def test_ctrl_c_leaves_the_jobs_and_prints_the_command_that_cancels_them(
     start: Start, idle: SingleNode, tiny: list[str], tmp_path: Path
 ) -> None:
     command = start(*LAUNCHER, *tiny, "epochs=1000", "seed=0,1,2")
-    command.until(lambda: len(list(tmp_path.glob("outputs/tiny/*/.lock"))) == 3)
+    command.until(lambda: len(list(tmp_path.glob("outputs/*/*/.lock"))) == 3)
     command.process.send_signal(signal.SIGINT)
     output = command.finish(130)
     line = next(line for line in output.splitlines() if "scancel" in line)
@@ -191,7 +205,7 @@ def test_ctrl_c_leaves_the_jobs_and_prints_the_command_that_cancels_them(
     assert len(idle.ask("squeue", "-h", "-r", "-o", "%i").split()) == 3
     subprocess.run(line.rpartition(": ")[2], shell=True, env=idle.env, check=True)
     idle.until(lambda: not idle.ask("squeue", "-h"))
-    assert not list(tmp_path.glob("outputs/tiny/*/failure.json"))
+    assert not list(tmp_path.glob("outputs/*/*/failure.json"))
 
 
 def test_a_job_on_two_devices_is_two_tasks_that_train_one_network(
@@ -199,7 +213,7 @@ def test_a_job_on_two_devices_is_two_tasks_that_train_one_network(
 ) -> None:
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=10", "every=1h"]
     command = start(*LAUNCHER, *[o for o in tiny if o != "trainer=cpu"], *two)
-    log = command.until(lambda: list(tmp_path.glob("outputs/tiny/*/train.log")))[0]
+    log = command.until(lambda: list(tmp_path.glob("outputs/*/*/train.log")))[0]
     command.until(lambda: "epoch 2/10" in log.read_text())
     job = read(log.parent / ".slurm.json")
     idle.ask("scancel", "--signal=USR2", job["job"])

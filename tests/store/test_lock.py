@@ -176,7 +176,9 @@ def test_a_holder_on_another_machine_is_judged_by_the_clock_of_the_file_system(
     shift: int, tmp_path: Path, monkeypatch
 ) -> None:
     left_by_another_machine(tmp_path / ".lock")
+    tomorrow = time.time() + 86400  # as after a clock was set back
     monkeypatch.setattr(time, "time", lambda real=time.time: real() + shift)
     assert is_held(tmp_path / ".lock")
-    os.utime(tmp_path / ".lock", (0, 0))
-    assert not is_held(tmp_path / ".lock")
+    for stamped in (0, tomorrow):
+        os.utime(tmp_path / ".lock", (stamped, stamped))
+        assert not is_held(tmp_path / ".lock")

@@ -39,11 +39,11 @@ def held(path: Path, purpose: str = "") -> Iterator[None]:
     with path.open("a+b") as file:
         taken = _take(file)
         if taken is False or (_not_covered(taken, path) and _beats(path)):
-            raise Busy(f"{path.parent} is in use by {_name(holder(path))}")
+            raise Busy(in_use(path))
         owner = {"host": platform.node(), "pid": os.getpid(), "purpose": purpose}
         _write(file, owner)
         if holder(path) != owner:  # a process of another machine took it at the same time
-            raise Busy(f"{path.parent} is in use by {_name(holder(path))}")
+            raise Busy(in_use(path))
         released = threading.Event()
         heartbeat = threading.Thread(target=_beat, args=(path, released), daemon=True)
         heartbeat.start()
@@ -60,7 +60,7 @@ def is_held(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             free = _flock(file, fcntl.LOCK_SH)  # on NFS an exclusive lock needs a writable file
-            return free is False or (_not_covered(free, path) and _now(path.parent) - path.stat().st_mtime < 6 * BEAT)
+            return free is False or (_not_covered(free, path) and _is_fresh(path))
     except OSError:
         return False
 
@@ -72,6 +72,13 @@ def holder(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return process if "host" in process else {}
+
+
+def in_use(path: Path) -> str:
+    """That a process holds the lock, and which."""
+    process = holder(path)
+    name = f"process {process['pid']} on {process['host']}" if "pid" in process else "another process"
+    return f"{path.parent} is in use by {name}"
 
 
 def _take(file: IO[bytes]) -> bool | None:
@@ -95,6 +102,11 @@ def _not_covered(locked: bool | None, path: Path) -> bool:
     """Whether the file names a holder that the kernel's lock does not cover."""
     named = holder(path)
     return bool(named) and (locked is None or named.get("host") != platform.node())
+
+
+def _is_fresh(path: Path) -> bool:
+    """Whether it was touched just now: neither long ago nor, as before a clock was set back, in the future."""
+    return abs(_now(path.parent) - path.stat().st_mtime) < 6 * BEAT
 
 
 def _beats(path: Path) -> bool:
@@ -131,7 +143,3 @@ def _write(file: IO[bytes], holder: dict[str, Any]) -> None:
         file.write(json.dumps(holder).encode())
     file.flush()
     os.fsync(file.fileno())
-
-
-def _name(process: dict[str, Any]) -> str:
-    return f"process {process['pid']} on {process['host']}" if "pid" in process else "another process"

@@ -20,6 +20,10 @@ class Interrupted(Exception):
     """Stopped by a signal; the same command resumes from the last checkpoint."""
 
 
+class Killed(Interrupted):
+    """Ended by a signal that nobody can answer, as the kernel's out-of-memory killer sends."""
+
+
 class StopRequest:
     """Remembers the first signal; a second Ctrl-C ends at once, by KeyboardInterrupt."""
 

@@ -13,7 +13,7 @@ import pytest
 
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import BUSY, held
-from prunelab.store.signals import StopRequest
+from prunelab.store.signals import Killed, StopRequest
 from prunelab.sweep.pool.devices import CPU, DeviceSlots
 from prunelab.sweep.pool.pool import GRACE, Pool, Task
 
@@ -51,6 +51,7 @@ def test_a_job_that_fails_in_any_way_costs_the_others_nothing_and_is_explained(t
     Pool(DeviceSlots([CPU], 1), StopRequest()).run(tasks)
     assert [t.status for t in tasks] == [1, -signal.SIGKILL, 0]
     assert str(tasks[0].problem()) == "no luck (exit status 1)"
+    assert isinstance(tasks[1].problem(), Killed)
     assert str(tasks[1].problem()) == "killed by SIGKILL"
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from prunelab.job.conf import conf_dir
 from prunelab.store.lock import held
-from prunelab.store.signals import Interrupted
+from prunelab.store.signals import Interrupted, Killed
 from prunelab.sweep.search import sweeper
 
 Job = Callable[[DictConfig], float]
@@ -98,21 +98,36 @@ def test_what_a_killed_command_left_is_run_first_and_nothing_twice(search, tmp_p
     assert len(study.trials) == 5
 
 
-def test_a_killed_job_has_not_failed_and_is_resumed(search) -> None:
+def test_a_stopped_job_has_not_failed_and_is_resumed(search) -> None:
     ran: list[float] = []
 
-    def killed(cfg: DictConfig) -> float:
+    def stopped(cfg: DictConfig) -> float:
         ran.append(cfg.rate)
         if len(ran) == 2:
-            raise Interrupted("killed by SIGKILL")
+            raise Interrupted("stopped")
         return run(cfg)
 
     with pytest.raises(SystemExit, match="1 jobs were interrupted; the same command"):
-        search("hydra.sweeper.n_trials=4", *SPACE, job=killed)
+        search("hydra.sweeper.n_trials=4", *SPACE, job=stopped)
     rest: list[float] = []
     study = search("hydra.sweeper.n_trials=4", *SPACE, job=lambda cfg: rest.append(cfg.rate) or run(cfg))
     assert rest[0] == ran[1]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "COMPLETE"), (99, "FAIL")])
+def test_a_killed_job_is_tried_once_more_and_the_search_goes_on(search, times: int, state: str) -> None:
+    ran: list[float] = []
+
+    def killed(cfg: DictConfig) -> float:
+        ran.append(cfg.rate)
+        if cfg.rate == ran[0] and len(ran) <= times:
+            raise Killed("killed by SIGKILL")
+        return run(cfg)
+
+    study = search("hydra.sweeper.n_trials=3", *SPACE, job=killed)
+    assert [trial.state.name for trial in study.trials] == [state, "COMPLETE", "COMPLETE"]
+    assert ran.count(ran[0]) == 2
 
 
 def test_equal_suggestions_of_a_batch_are_one_job(search) -> None:

@@ -73,11 +73,17 @@ def test_what_squeue_says_of_jobs_that_cannot_start_is_logged_once(answers: Path
     ]
 
 
-def test_a_job_that_is_over_is_named_by_what_differs(answers: Path, caplog) -> None:
-    folders = [RunDir(answers / f"prune=usp,rate={rate},data=shapes") for rate in (0.2, 0.8)]
+def test_a_job_that_is_over_is_named_by_what_differs_and_with_how_it_ended(answers: Path, caplog) -> None:
+    folders = [RunDir(answers / f"prune=usp,rate={rate},data=shapes") for rate in (0, 0.2, 0.8)]
+    write_json(folders[0].path / "result.json", WHOLE)
+    (answers / "scontrol.answers").write_text("JobState=CANCELLED ExitCode=0:15\nJobState=FAILED ExitCode=1:0\n")
     with caplog.at_level("INFO"):
         slurm.wait({SlurmJobId(f"7_{n}", "slurm.out"): run for n, run in enumerate(folders)}, StopRequest())
-    assert caplog.messages == ["rate=0.2  Slurm job 7_0, 0 left", "rate=0.8  Slurm job 7_1, 0 left"]
+    assert caplog.messages == [
+        "rate=0  Slurm job 7_0 finished, 2 left",
+        "rate=0.2  Slurm job 7_1 was cancelled, 0 left",
+        "rate=0.8  Slurm job 7_2 failed, 0 left",
+    ]
 
 
 def test_a_stop_ends_the_wait(answers: Path) -> None:
@@ -174,16 +180,20 @@ def test_only_processes_that_srun_started_are_slurms(
     assert not any(getattr(environment, "auto_requeue", False) for environment in plugins)
 
 
+@pytest.mark.parametrize("sweeper", ["grid", "optuna"])
 @pytest.mark.parametrize(
     ("hidden", "message"),
     [("'hydra_plugins.hydra_submitit_launcher'", "pip install 'prunelab[slurm]'"), ("", "Slurm does not answer here")],
 )
-def test_a_missing_package_or_slurm_is_reported_in_a_line(hidden: str, message: str, tmp_path: Path) -> None:
+def test_a_missing_package_or_slurm_is_reported_in_a_line(
+    hidden: str, message: str, sweeper: str, tmp_path: Path
+) -> None:
     code = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys([{hidden}])); sys.argv[0] = 'train'\n"
         "runpy.run_module('train', run_name='__main__')"
     )
-    args = ["-m", "hydra/launcher=slurm", "data=shapes", f"data.cache={tmp_path}/cache", "name=x"]
+    args = ["-m", "hydra/launcher=slurm", f"hydra/sweeper={sweeper}", "data=shapes", f"data.cache={tmp_path}/cache"]
+    args += ["model=lenet300", "prune=usp", "rate=0.5", "seed=0,1"]
     env = os.environ | {"PATH": "/nowhere"}
     done = subprocess.run([sys.executable, "-c", code, *args], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1

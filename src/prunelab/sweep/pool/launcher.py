@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from prunelab.job.command.mistakes import end_command
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
-from prunelab.store.lock import Busy, is_held
+from prunelab.store.lock import Busy, in_use, is_held
 from prunelab.store.naming import short_name
 from prunelab.store.signals import Interrupted, StopRequest, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE
@@ -81,7 +81,7 @@ class PoolLauncher(Launcher):
 
     def _in_turn(self, jobs: list[list[str]], first: int, stop: StopRequest) -> list[JobReturn]:
         total = self.config.hydra.sweeper.get("n_trials") or len(jobs)  # a search hands out a few at a time
-        returns, began = dict[int, JobReturn](), time.monotonic()
+        returns, said, began = dict[int, JobReturn](), set[int](), time.monotonic()
         while len(returns) < len(jobs) and not stop:
             before = len(returns)
             for number, overrides in enumerate(jobs):
@@ -93,6 +93,9 @@ class PoolLauncher(Launcher):
                 if not isinstance(returned._return_value, Busy):
                     returns[number] = returned
             if len(returns) == before and not stop:  # other processes work on the jobs that are left
+                for number in {*range(len(jobs))} - returns.keys() - said:
+                    log.info("waiting: %s", in_use(self._folder(jobs[number]).lock))
+                    said.add(number)
                 time.sleep(AGAIN)
         return [returns.get(number) or _not_begun(overrides) for number, overrides in enumerate(jobs)]
 
@@ -140,10 +143,10 @@ class PoolLauncher(Launcher):
         where = [part for source in sources for part in (options[source.provider], source.path)]
         python = [sys.executable, SAFE, "-m", "prunelab.train"]
         command = [*python, *where, "--config-name", hydra.job.config_name, *overrides, *kept]
-        return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={_quoted(str(folder.path))}"]
+        return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={quoted(str(folder.path))}"]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Quoted for Hydra's grammar, in which = and , have meanings."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import BUSY, is_held
-from prunelab.store.signals import SIGNALS, VARIABLE, Interrupted, StopRequest
+from prunelab.store.signals import SIGNALS, VARIABLE, Interrupted, Killed, StopRequest
 from prunelab.sweep.interpreter import search_path
 from prunelab.sweep.pool.devices import DeviceSlots
 
@@ -51,7 +51,7 @@ class Task:
         if self.status in STOPPED:
             return Interrupted("stopped")
         if self.status and self.status < 0:
-            return Interrupted(f"killed by {signal.Signals(-self.status).name}")
+            return Killed(f"killed by {signal.Signals(-self.status).name}")
         return Failed(f"{last_line(self.folder.path / OUTPUT)} (exit status {self.status})")
 
 

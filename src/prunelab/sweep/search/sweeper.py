@@ -23,7 +23,7 @@ from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result
 from prunelab.store.job import Job
 from prunelab.store.lock import Busy, held
-from prunelab.store.signals import Interrupted
+from prunelab.store.signals import Interrupted, Killed
 from prunelab.sweep.plan import composed, refuse_impossible
 from prunelab.sweep.pool.launcher import PoolLauncher
 from prunelab.sweep.search.objectives import directions, outcome
@@ -49,13 +49,13 @@ class OptunaSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
+        HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and the launcher's settings read it
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the missing trials, and makes the report; a mistake ends the command before the first job."""
-        HydraConfig.instance().set_config(self.config)  # Hydra does so for a job only, and interpolations need it
         folder = Path(self.config.hydra.sweep.dir)
         with ExitStack() as lock:
             with exit_on_error():
@@ -102,13 +102,19 @@ class OptunaSweeper(Sweeper):
     def _run(self, batch: list[Begun], space: Space, trials: Trials) -> None:
         overrides = [space.overrides(params) for _, params in batch]
         distinct = list(dict.fromkeys(overrides))  # two jobs must not write into one folder at once
-        returns = self.launcher.launch([list(job) for job in distinct], initial_job_idx=batch[0][0])
-        ended = dict(zip(distinct, returns, strict=True))
+        ended = self._launched(distinct, batch[0][0])
+        if killed := [job for job in distinct if isinstance(ended[job]._return_value, Killed)]:
+            log.warning("%d jobs were killed, and are tried once more", len(killed))
+            ended |= self._launched(killed, batch[0][0])
+        stopped = {job for job in distinct if type(ended[job]._return_value) is Interrupted}
         for (number, _), job in zip(batch, overrides, strict=True):
-            if not isinstance(ended[job]._return_value, Interrupted):
+            if job not in stopped:
                 trials.record(number, self._objectives(number, ended[job]))
-        if interrupted := sum(isinstance(returned._return_value, Interrupted) for returned in returns):
-            sys.exit(f"train: {interrupted} jobs were interrupted; the same command resumes them")
+        if stopped:
+            sys.exit(f"train: {len(stopped)} jobs were interrupted; the same command resumes them")
+
+    def _launched(self, jobs: Sequence[tuple[str, ...]], first: int) -> dict[tuple[str, ...], JobReturn]:
+        return dict(zip(jobs, self.launcher.launch([list(job) for job in jobs], initial_job_idx=first), strict=True))
 
     def _objectives(self, number: int, job: JobReturn) -> list[float] | None:
         try:

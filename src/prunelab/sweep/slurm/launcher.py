@@ -5,11 +5,12 @@ All state is in Slurm and the jobs' folders, so this process may die, and anothe
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,23 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
+from prunelab.job.command.mistakes import end_command
 from prunelab.job.conf import register_resolvers
 from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy
 from prunelab.store.signals import Interrupted, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE, search_path
+from prunelab.sweep.pool.launcher import quoted
 from prunelab.sweep.slurm import queue
 from prunelab.sweep.slurm.preemption import Preemption
 from prunelab.sweep.slurm.queue import SlurmJobId, Submission
 
 try:
     import submitit
-    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
+
+    from prunelab.sweep.slurm import settings
 except ImportError:
 
     class Submitit(Launcher):  # type: ignore[no-redef]
@@ -52,6 +56,13 @@ class SlurmLauncher(Submitit):
     `launch` submits what is not yet in Slurm's queue, waits for all, and reads their outcomes from their folders.
     """
 
+    def setup(self, **context: Any) -> None:
+        super().setup(**context)
+        try:
+            settings.check(self.params)
+        except ValueError as error:
+            end_command(error)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         if not queue.available():
             sys.exit(NO_ANSWER)
@@ -66,6 +77,8 @@ class SlurmLauncher(Submitit):
                     job.id = earlier if earlier and earlier.job in known else None
                 before = sum(job.id is not None for job in jobs)
                 self._submit([job for job in jobs if not job.id])
+            if all(job.refused for job in jobs):
+                sys.exit(f"train: sbatch accepted no jobs: {jobs[0].refused}")
             folders = {job.id: job.folder for job in jobs if job.id}
             log.info("%d jobs in Slurm, %d of them from an earlier command", len(folders), before)
             left = queue.wait(folders, stop)
@@ -86,33 +99,46 @@ class SlurmLauncher(Submitit):
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         HydraConfig.instance().set_config(cfg)  # interpolations read it
         try:
-            folder = RunDir(Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir))
-            params = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+            subdir = str(cfg.hydra.sweep.subdir)
+            folder = RunDir(Path(cfg.hydra.sweep.dir) / subdir)
+            given = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
         finally:
             HydraConfig.instance().cfg = before
-        assert isinstance(params, dict)
+        assert isinstance(given, dict)
+        params = {str(key): value for key, value in given.items()}
+        settings.check(params)  # a file that is swept over may set them
         if params["gpus_per_node"] == "auto":
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
-        return Submission(overrides, number, folder, {str(key): value for key, value in params.items()})
+        params["name"] = str(params["name"])  # of a study whose name is a number
+        fixed = f"hydra.sweep.subdir={quoted(subdir)}"  # as it is now, whatever the time is when the job begins
+        return Submission([*overrides, fixed], number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
-        """Submits an array for each kind of job, by what it requests of Slurm."""
+        """Submits the jobs of each kind, by what they request of Slurm, as arrays as long as Slurm takes."""
         alike = defaultdict(list)
         for job in jobs:
             alike[json.dumps(job.params, sort_keys=True)].append(job)
-        for array in alike.values():
-            state = Singleton.get_state()
-            for job in array:
-                with suppress(OSError):  # a folder of that name: the job itself will say so
-                    (job.folder.path / "failure.json").unlink(missing_ok=True)
-            arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in array], strict=True)
-            try:
-                submitted = _executor(array[0].params).map_array(self, *arguments)
-            except RuntimeError as error:  # submitit has printed sbatch's message
-                sys.exit(f"train: sbatch accepted no jobs: {error}")
-            for job, handle in zip(array, submitted, strict=True):
-                job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
-                job.id.save(job.folder)
+        limit = queue.array_limit()
+        for kind in alike.values():
+            for first in range(0, len(kind), limit):
+                self._submit_array(kind[first : first + limit])
+
+    def _submit_array(self, jobs: Sequence[Submission]) -> None:
+        state = Singleton.get_state()
+        for job in jobs:
+            with suppress(OSError):  # a folder of that name: the job itself will say so
+                (job.folder.path / "failure.json").unlink(missing_ok=True)
+        arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in jobs], strict=True)
+        try:
+            with _outside_allocation():
+                submitted = _executor(jobs[0].params).map_array(self, *arguments)
+        except RuntimeError as error:
+            for job in jobs:
+                job.refused = " ".join(str(error).split())
+            return
+        for job, handle in zip(jobs, submitted, strict=True):
+            job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
+            job.id.save(job.folder)
 
     def __call__(self, overrides: list[str], number: int, path: str, state: dict[type, Singleton]) -> float:
         """The job itself, in each of its processes, on the node."""
@@ -120,9 +146,8 @@ class SlurmLauncher(Submitit):
         folder, environment = RunDir(Path(path)), submitit.JobEnvironment()
         with stoppable() as stop:
             preemption = Preemption(environment._usr_sig(), stop, self.params["signal_delay_s"] / 2)
-            subdir = f"hydra.sweep.subdir='{folder.path.name}'"  # as when it was submitted, whatever the time is now
             try:
-                returned = super().__call__([*overrides, subdir], "hydra.sweep.dir", number, str(number), state)
+                returned = super().__call__(overrides, "hydra.sweep.dir", number, str(number), state)
             except SystemExit:
                 if stop:
                     preemption.leave()
@@ -135,6 +160,19 @@ class SlurmLauncher(Submitit):
             return float(returned.return_value)
 
 
+@contextmanager
+def _outside_allocation() -> Iterator[None]:
+    """Hides what Slurm has set where this command is itself a job: its jobs would inherit that beside their own."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    mine = ("SLURM_CONF", "SBATCH_", "MASTER_")  # which a user sets
+    kept = {name: value for name, value in os.environ.items() if name.startswith(mine)}
+    with submitit.helpers.clean_env():
+        os.environ.update(kept)
+        yield
+
+
 def _executor(params: dict[str, Any]) -> Any:
     """submitit's executor, which has other names for the settings that only Slurm has."""
     given = {key: value for key, value in params.items() if key != "_target_" and value is not None}
@@ -145,20 +183,24 @@ def _executor(params: dict[str, Any]) -> Any:
     if "max_num_timeout" in given:
         first["slurm_max_num_timeout"] = given.pop("max_num_timeout")
     executor = submitit.AutoExecutor(given.pop("submitit_folder"), cluster="slurm", **first)
-    shared = set(OmegaConf.structured(BaseQueueConf))
-    executor.update_parameters(**{key if key in shared else f"slurm_{key}": value for key, value in given.items()})
+    executor.update_parameters(
+        **{key if key in settings.SHARED else f"slurm_{key}": value for key, value in given.items()}
+    )
     return executor
 
 
 def _outcome(job: Submission, in_queue: bool) -> JobReturn:
-    """From the files of the job; where there are none, with the reason from Slurm."""
+    """From the files of the job; where there are none, it was cancelled."""
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
-    if in_queue or job.id is None:
+    if in_queue:
         return outcome
-    if not job.folder.result():
-        queue.record_end(job.id, job.folder)
-    if result := job.folder.result():
+    outcome.status = JobStatus.FAILED
+    if job.refused:
+        outcome._return_value = Failed(job.refused)
+    elif result := job.folder.result():
         outcome.status, outcome._return_value = JobStatus.COMPLETED, result.accuracy
     elif failure := job.folder.failure():
-        outcome.status, outcome._return_value = JobStatus.FAILED, Failed(failure)
+        outcome._return_value = Failed(failure)
+    else:
+        outcome._return_value = Interrupted("cancelled in Slurm")
     return outcome

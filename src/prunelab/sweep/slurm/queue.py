@@ -57,6 +57,7 @@ class Submission:
     folder: RunDir
     params: dict[str, Any]
     id: SlurmJobId | None = None
+    refused: str = ""  # sbatch's reason
 
 
 def available() -> bool:
@@ -75,6 +76,12 @@ def active() -> dict[str, str] | None:
     return {job.strip(): reason.strip() for job, _, reason in rows}
 
 
+def array_limit() -> int:
+    """The most jobs that one array may have here."""
+    limit = re.search(r"MaxArraySize\s*=\s*(\d+)", _query("scontrol", "show", "config") or "")
+    return max(1, int(limit[1])) if limit else 1001  # Slurm's default
+
+
 @contextmanager
 def submitting(study: Path) -> Iterator[None]:
     """Lets one command at a time read the queue and submit what is not there yet; others wait."""
@@ -88,8 +95,8 @@ def submitting(study: Path) -> Iterator[None]:
         yield
 
 
-def record_end(job: SlurmJobId, folder: RunDir) -> None:
-    """Records how Slurm ended a job that left no record itself, unless it was cancelled."""
+def record_end(job: SlurmJobId, folder: RunDir) -> str:
+    """Records how Slurm ended a job that left no record itself, unless it was cancelled; says how it ended."""
     end = time.monotonic() + FORGOTTEN
     while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
         if time.monotonic() > end:
@@ -98,13 +105,15 @@ def record_end(job: SlurmJobId, folder: RunDir) -> None:
     if folder.state() in ("not begun", "interrupted"):
         fields = dict(re.findall(r"(\w+)=(\S+)", _query("scontrol", "--oneliner", "show", "job", job.job) or ""))
         state = fields.get("JobState", "state unknown")
-        if state not in CANCELLED:
-            where = f"exit {fields.get('ExitCode', 'unknown')}, on {fields.get('NodeList', 'no node')}"
-            folder.fail(f"Slurm job {job.job} ended without a result: {state}, {where}; see {job.output}")
+        if state in CANCELLED:
+            return "was cancelled"
+        where = f"exit {fields.get('ExitCode', 'unknown')}, on {fields.get('NodeList', 'no node')}"
+        folder.fail(f"Slurm job {job.job} ended without a result: {state}, {where}; see {job.output}")
+    return {"finished": "finished", "failed": "failed"}.get(folder.state(), "ended")
 
 
 def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId]:
-    """Waits until Slurm has ended all jobs, or until `stop`; returns those that go on.
+    """Waits until Slurm has ended all jobs, or until `stop`; returns those that go on, and records how others ended.
 
     A job with a result is over whatever Slurm says. Any other is over when two answers in a row lack it, as one that is
     being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs once why jobs are held
@@ -120,7 +129,8 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
             over = {job for job in left if job in gone & missed or jobs[job].result()}
             missed, left = gone, left - over
             for job in sorted(over, key=lambda job: jobs[job].path):
-                log.info("%s  Slurm job %s, %d left", name[jobs[job].path], job.job, len(left))
+                ended = record_end(job, jobs[job])
+                log.info("%s  Slurm job %s %s, %d left", name[jobs[job].path], job.job, ended, len(left))
             before, stuck = stuck, {job: queued[job.job] for job in left if _is_stuck(queued.get(job.job))}
             new = {job: reason for job, reason in stuck.items() if before.get(job) != reason}
             for reason in sorted(set(new.values())):
