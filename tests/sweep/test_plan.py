@@ -75,6 +75,45 @@ def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path
         assert sweep.folder_of(second.overrides, loader, config) == jobs[1].folder  # as launchers find it
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("precision", ["auto", "bf16-mixed"]),
+        ("trainer.devices", [1, 2]),
+        ("pretrained", ["null", __file__]),
+        ("data.root", ["a", "b"]),
+    ],
+)
+@pytest.mark.parametrize("finished", [(), ("one",), ("two",)])
+def test_two_jobs_that_differ_in_what_names_no_folder_are_refused(
+    key: str, values: list[object], finished: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them was left out, unsaid. A file with the same values is the same job."""
+    monkeypatch.setattr(sweep, "refuse_impossible", lambda jobs, _: None)
+    (tmp_path / "experiment").mkdir()
+    for name, value in zip(("one", "two"), values, strict=True):
+        text = f"# @package _global_\n{key.replace('.', f':{chr(10)}  ')}: {value}\n"
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
+    shutil.copy(tmp_path / "experiment" / "one.yaml", tmp_path / "experiment" / "same.yaml")
+    data = "data=image_folder" if key == "data.root" else "data=shapes"
+    fixed = [data, "trainer=ddp", "trainer.accelerator=cpu"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        hydra = [f"hydra.searchpath=[{tmp_path.as_uri()}]", f"hydra.sweep.dir={tmp_path}/study", "hydra.mode=MULTIRUN"]
+        config = compose("train", hydra, return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        jobs = {name: [*fixed, f"experiment={name}"] for name in ("one", "two", "same")}
+        planned = {name: sweep.plan([jobs[name]], loader, config)[0] for name in jobs}
+        digest = sweep.yaml_digest(config.hydra)
+        done = {
+            sweep.overrides_digest(jobs[name], digest): (planned[name].folder, 0.9, planned[name].job)
+            for name in finished
+        }
+        monkeypatch.setattr(sweep, "_finished", lambda study: done)
+        with pytest.raises(ValueError, match=f"experiment=two share it, with other {key}, which do not name it"):
+            sweep.plan([jobs["one"], jobs["two"]], loader, config)
+        assert len(sweep.plan([jobs["one"], jobs["same"]], loader, config)) == 1
+
+
 def test_finished_jobs_of_code_that_has_changed_since_are_skipped_and_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from prunelab.job.conf import job_of, yaml_digest
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
-from prunelab.store.identity import overrides_digest
+from prunelab.store.identity import flat, overrides_digest
 from prunelab.store.job import Job, differing
 from prunelab.store.naming import short_names
 from prunelab.store.own_code import own_code
@@ -42,7 +42,7 @@ class PlannedJob:
 
     overrides: tuple[str, ...]
     folder: RunDir
-    job: Job | None = None  # None if already finished, and not composed
+    job: Job | None = None  # as its folder has it, and not composed, if already finished
     accuracy: float | None = None  # if already finished
     problem: BaseException | None = None  # the error that its launcher reported
 
@@ -75,20 +75,19 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     changed: dict[str, None] = {}
     for number, overrides in enumerate(todo):
         if before := finished.get(overrides_digest(overrides, conf)):
-            folder, accuracy, done = before
-            jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
-            changed |= dict.fromkeys(done.changed_code)
-            continue
-        given, overrides = overrides, (*overrides, *_numbered(config, number))
-        with naming_the_job(given, todo):
-            job, folder = composed(overrides, loader, config)
-            check_launcher(job.devices, config.hydra)
-        planned = PlannedJob(overrides, folder, job)
+            folder, accuracy, job = before
+            changed |= dict.fromkeys(job.changed_code)
+        else:
+            given, overrides, accuracy = overrides, (*overrides, *_numbered(config, number)), None
+            with naming_the_job(given, todo):
+                job, folder = composed(overrides, loader, config)
+                check_launcher(job.devices, config.hydra)
+        planned = PlannedJob(overrides, folder, job, accuracy)
         other = jobs.setdefault(folder.path, planned)
         if other is not planned:
-            both = f"{' '.join(other.overrides)} and {' '.join(overrides)} share it"
-            _refuse_other(folder, other.job, job, both)
-        _refuse_other(folder, folder.job(), job, "it holds another job")
+            _refuse_two(other, planned)
+        if accuracy is None:
+            _refuse_other(folder, job)
     refuse_unwritable(Path(config.hydra.sweep.dir))
     log.info("%d jobs in %s%s", len(jobs), config.hydra.sweep.dir, unpruned([p.job for p in jobs.values() if p.job]))
     if changed:
@@ -96,7 +95,9 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     if share := names(jobs.values())[0]:
         log.info("all with %s", " ".join(share))
     if left := [
-        planned.job for planned in jobs.values() if planned.job and not _has_result(planned.folder, planned.job)
+        planned.job
+        for planned in jobs.values()
+        if planned.accuracy is None and planned.job and not _has_result(planned.folder, planned.job)
     ]:
         refuse_impossible(left, config.hydra)
     return list(jobs.values())
@@ -215,7 +216,25 @@ def _has_result(folder: RunDir, job: Job) -> bool:
     return result is not None and not differing(result.job, job, but=OPEN)
 
 
-def _refuse_other(folder: RunDir, before: Job | None, now: Job, why: str) -> None:
-    differ = differing(before, now, but=OPEN) if before else []
-    if differ:
-        raise ValueError(f"{folder.path}: {why}, with other {', '.join(differ)}; choose another name=")
+def _refuse_other(folder: RunDir, job: Job) -> None:
+    """Raises ValueError where another job lies in the folder, as far as can be said before `job` is settled."""
+    before = folder.job()
+    if before and (differ := differing(before, job, but=OPEN)):
+        raise ValueError(f"{folder.path}: it holds another job, with other {', '.join(differ)}; choose another name=")
+
+
+def _refuse_two(one: PlannedJob, other: PlannedJob) -> None:
+    """Raises ValueError where two jobs of one sweep, which differ, have one folder."""
+    assert one.job
+    assert other.job
+    if differ := differing(_as_asked(one.job), _as_asked(other.job)):
+        raise ValueError(
+            f"{one.folder.path}: {' '.join(one.overrides)} and {' '.join(other.overrides)} share it, with other "
+            f"{', '.join(differ)}, which do not name it; run each by itself, with its own name="
+        )
+
+
+def _as_asked(job: Job) -> Job:
+    """With all that its configuration says, whatever the job has settled."""
+    asked = {"pretrained": weights_content(job.pretrained), "trainer.devices": job.devices}
+    return replace(job, values=flat(job.config) | asked | {"data.root": job.config["data"].get("root")})
