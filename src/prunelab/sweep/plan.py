@@ -171,7 +171,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
 
 def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
     """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
-    cfg = _compose(overrides, loader, config)
+    cfg = configured(overrides, loader, config)
     refuse_choices_of_files(cfg.hydra)
     check_same_sweep(config.hydra, cfg.hydra)
     job = job_of(cfg, cfg.hydra)
@@ -181,10 +181,11 @@ def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple
 
 def folder_of(overrides: Sequence[str], loader: Any, config: DictConfig) -> RunDir:
     """The folder of one job of the sweep `config`, whose values may be impossible."""
-    return _run_dir(_compose(overrides, loader, config))
+    return _run_dir(configured(overrides, loader, config))
 
 
-def _compose(overrides: Sequence[str], loader: Any, config: DictConfig) -> DictConfig:
+def configured(overrides: Sequence[str], loader: Any, config: DictConfig) -> DictConfig:
+    """The configuration of one job of the sweep `config`, whose values may be impossible."""
     cfg: DictConfig = loader.load_sweep_config(config, list(overrides))
     HydraConfig.instance().set_config(cfg)  # interpolations read it
     return cfg

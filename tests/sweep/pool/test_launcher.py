@@ -4,7 +4,9 @@ import gc
 from itertools import pairwise
 from pathlib import Path
 
-from compose import tiny_job
+import pytest
+from compose import CONF, tiny_job
+from forked import train
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
@@ -28,3 +30,19 @@ def test_a_finished_job_leaves_few_objects_behind(tmp_path: Path, tiny_images: P
         GlobalHydra.instance().hydra.multirun("train", counted, jobs)  # type: ignore[union-attr]
     assert len(counts) == 5
     assert max(after - before for before, after in pairwise(counts[2:])) < 300  # the first ones fill caches
+
+
+@pytest.mark.parametrize("sweeper", ["grid", "optuna"])
+def test_devices_that_a_swept_file_sets_are_counted(sweeper: str, tiny_images: Path, tmp_path: Path) -> None:
+    """The sweep once started again inside the second process of each job."""
+    (tmp_path / "experiment").mkdir()
+    for seed in (1, 2):
+        text = "trainer:\n  devices: 2\n  strategy: ddp\n"
+        (tmp_path / "experiment" / f"e{seed}.yaml").write_text(f"# @package _global_\nseed: {seed}\n{text}")
+    tiny = [word for word in tiny_job(tiny_images) if "searchpath" not in word]
+    where = [f"hydra.searchpath=[{CONF},{tmp_path.as_uri()}]", f"hydra/sweeper={sweeper}"]
+    status, output = train("-m", "experiment=e1,e2", *tiny, *where, cwd=tmp_path)
+    assert status == 1
+    refused = "train: trainer.devices=2: each process takes a slot, and the CPU has hydra.launcher.jobs=1 of them"
+    assert output.splitlines()[-1].startswith(refused)
+    assert not list(tmp_path.glob("outputs/*/prune*"))
