@@ -10,12 +10,16 @@ import pytest
 from compose import compose_job, job_from
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
 
 from prunelab.job.conf import conf_dir
 from prunelab.store import own_code
+from prunelab.store.failure import Failed, one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
+from prunelab.store.lock import Busy
 from prunelab.store.result import read
+from prunelab.store.signals import Interrupted
 from prunelab.sweep import plan as sweep
 from prunelab.sweep.plan import PlannedJob, _finished
 
@@ -37,6 +41,27 @@ def test_a_damaged_result_hides_no_finished_job(change: dict[str, Any], tmp_path
 def test_a_failure_without_a_reason_is_summarised(tmp_path: Path) -> None:
     (tmp_path / "failure.json").write_text('{"host": "here"}')
     assert PlannedJob((), RunDir(tmp_path)).reason == "failure.json does not say why"
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"),
+    [
+        (Failed("no luck (exit status 3)"), "failed"),
+        (Interrupted("stopped"), "interrupted"),
+        (Busy("by 5"), "interrupted"),
+    ],
+)
+def test_a_job_that_ended_without_a_word_has_failed(problem: Exception, state: str, tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()  # it had begun
+    job = PlannedJob((), RunDir(tmp_path))
+    sweep.record_returns([job], [JobReturn(status=JobStatus.FAILED, _return_value=problem)])
+    assert (job.state, job.reason, job.folder.state()) == (state, one_line(problem), state)
+
+
+def test_outside_a_terminal_a_reason_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = Failed(f"ValueError: {'one thing and another ' * 20}at last")
+    assert not sweep.print_summary([PlannedJob(("seed=0",), RunDir(tmp_path / "study" / "job"), problem=problem)])
+    assert str(problem) in capsys.readouterr().out
 
 
 def test_jobs_that_are_left_are_rehearsed_and_finished_ones_of_other_yaml_are_not(tmp_path: Path, monkeypatch) -> None:

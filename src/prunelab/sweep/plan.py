@@ -13,18 +13,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.command.ignored import refuse_choices_of_files
 from prunelab.job.command.mistakes import explain, naming_the_job
 from prunelab.job.conf import job_of, yaml_digest
+from prunelab.measure.terminal_table import output
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
 from prunelab.store.identity import flat, overrides_digest
 from prunelab.store.job import Job, differing
+from prunelab.store.lock import Busy
 from prunelab.store.naming import short_names
 from prunelab.store.own_code import own_code
 from prunelab.store.signals import Interrupted
@@ -51,9 +52,12 @@ class PlannedJob:
         if self.accuracy is not None:
             return "finished"
         state = self.folder.state()
-        refused = self.problem is not None and not isinstance(self.problem, Interrupted)
-        # A finished folder may be another job's, which this one must not touch.
-        return "failed" if refused and state in ("finished", "not begun") else state
+        return "failed" if self.refused and state != "running" else state
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed by what its launcher reported, whatever its folder says, which may be another job's."""
+        return self.problem is not None and not isinstance(self.problem, Interrupted | Busy)
 
     @property
     def reason(self) -> str:
@@ -153,7 +157,8 @@ def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> 
     for job, returned in zip(jobs, returns, strict=False):
         if returned.status == JobStatus.FAILED:
             job.problem = returned._return_value  # the property would raise it
-            if job.folder.state() == "not begun" and job.folder.path.is_dir():
+            # What ended before it locked its folder, or without a word, has left no failure.json.
+            if job.refused and job.folder.state() in ("not begun", "interrupted") and job.folder.path.is_dir():
                 job.folder.fail(job.problem)
 
 
@@ -163,7 +168,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
     pages = [publish_if_any(study) for study in studies]
     share, name = names(jobs)
     summary = SweepSummary([(name[job.folder.path], job.state, job.reason) for job in jobs], share)
-    Console().print(summary)
+    output().print(summary)
     for page in filter(None, pages):
         print(f"Open {printable(page)}")
     return summary.complete
