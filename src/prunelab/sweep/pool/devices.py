@@ -70,9 +70,9 @@ def absent(gpus: Sequence[str]) -> list[str]:
     """Those of the named GPUs that this machine does not have, as far as can be said."""
     uuids = _uuids()
     if not uuids:  # nvidia-smi need not be there
-        import torch
+        from prunelab.lit.device import expected_device  # imports torch
 
-        return [] if torch.cuda.is_available() else list(gpus)
+        return [] if expected_device("gpu").type == "cuda" else list(gpus)
     known = [*map(str, range(len(uuids))), *uuids]
     listed = [name for name in gpus if not name.startswith("MIG-")]  # parts of GPUs are not
     return [name for name in listed if not any(one.startswith(name) for one in known)]
