@@ -14,16 +14,17 @@ from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing
 from prunelab.store.json_file import read_json, write_json
 from prunelab.store.lock import held, is_held
+from prunelab.store.naming import rerun_of
 from prunelab.store.result import Result, read, read_without_layers
-from prunelab.store.signals import Interrupted
+from prunelab.store.signals import Interrupted, is_stopping
 
 log = logging.getLogger(__name__)
 State = Literal["finished", "running", "failed", "interrupted", "not begun"]
 NEXT = {  # what becomes of a job without a result
-    "failed": "the same command tries again",
-    "interrupted": "the same command resumes from its checkpoint",
+    "failed": "the same command{} tries again",
+    "interrupted": "the same command{} resumes from its checkpoint",
     "running": "another process works on it",
-    "not begun": "the same command starts it",
+    "not begun": "the same command{} starts it",
 }
 
 
@@ -59,6 +60,11 @@ class RunDir:
             return "failed"
         begun = self.lock.exists() or (self.path / "job.json").exists()
         return "interrupted" if begun else "not begun"
+
+    def future(self, state: State) -> str:
+        """What becomes of it in this state; "" if it is finished."""
+        time = rerun_of(self.path.name)  # the same command would begin another folder
+        return NEXT.get(state, "").format(f" with rerun={time}" if time else "")
 
     def job(self) -> Job | None:
         """The content of job.json; None if it is absent or damaged. Raises NewerSchema for a newer version's."""
@@ -116,7 +122,12 @@ class RunDir:
             remove_partial(self.path)
             try:
                 self.refuse_folders()
-                yield
+                try:
+                    yield
+                except SystemExit as error:
+                    if is_stopping():  # after a second Ctrl-C Lightning exits
+                        raise
+                    raise failure.Failed(f"SystemExit: {error}") from error
             except Exception as error:
                 if not isinstance(error, Interrupted):
                     self.fail(error)

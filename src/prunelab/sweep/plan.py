@@ -61,9 +61,9 @@ class PlannedJob:
 
     @property
     def reason(self) -> str:
-        """Why there is no result, in a line; "" if unknown."""
+        """Why there is no result, in a line, or else what becomes of the job."""
         failure = self.folder.failure() if self.folder.state() == "failed" else None
-        return failure or (one_line(self.problem) if self.problem else "")
+        return failure or (one_line(self.problem) if self.problem else self.folder.future(self.state))
 
 
 def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> list[PlannedJob]:
