@@ -133,7 +133,10 @@ def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_p
         r"^train: ValueError: epoch 1: .* the traceback is in .*outputs/tiny/.*/failure.json$", output, re.M
     )
     assert "Traceback" not in output
-    assert "Traceback" in train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", "--traceback", cwd=tmp_path)[1]
+    assert "Error executing" not in output
+    output = train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", "--traceback", cwd=tmp_path)[1]
+    assert output.count("Traceback") == 1
+    assert "ValueError: epoch 1" in output
 
 
 def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:
