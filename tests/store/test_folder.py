@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,20 @@ def test_an_attempt_forgets_an_earlier_failure_and_records_its_own(folder: RunDi
     with pytest.raises(ZeroDivisionError), folder.attempt():
         raise ZeroDivisionError
     assert folder.state() == "failed"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_rank_that_failed_first_says_why(first: int, folder: RunDir) -> None:
+    with folder.attempt():
+        for rank, reason in ((first, "no licence"), (1 - first, "connection closed by peer")):
+            folder.fail(reason, rank)
+            time.sleep(0.02)  # the clock of files is coarse
+    assert (folder.state(), folder.failure()) == ("failed", "no licence")
+    with pytest.raises(Failed), folder.attempt(rank=1):
+        raise Failed("and rank 1 writes none but its own")
+    assert folder.failure() == ("no licence" if first == 0 else "connection closed by peer")
+    with folder.attempt():
+        assert folder.failure() is None
 
 
 def test_code_that_exits_has_failed_unless_it_was_asked_to_stop(folder: RunDir) -> None:

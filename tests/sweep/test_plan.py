@@ -134,7 +134,9 @@ def test_two_jobs_that_differ_in_what_names_no_folder_are_refused(
             for name in finished
         }
         monkeypatch.setattr(sweep, "_finished", lambda study: done)
-        with pytest.raises(ValueError, match=f"experiment=two share it, with other {key}, which do not name it"):
+        with pytest.raises(
+            ValueError, match=f": experiment=one and experiment=two share it, with other {key}, which do not name it"
+        ):
             sweep.plan([jobs["one"], jobs["two"]], loader, config)
         assert len(sweep.plan([jobs["one"], jobs["same"]], loader, config)) == 1
 

@@ -26,7 +26,7 @@ from prunelab.store.folder import RunDir, State, refuse_unwritable
 from prunelab.store.identity import flat, overrides_digest
 from prunelab.store.job import Job, differing
 from prunelab.store.lock import Busy
-from prunelab.store.naming import short_names
+from prunelab.store.naming import short_name, short_names
 from prunelab.store.own_code import own_code
 from prunelab.store.signals import Interrupted
 from prunelab.store.weights import weights_content
@@ -234,9 +234,10 @@ def _refuse_two(one: PlannedJob, other: PlannedJob) -> None:
     assert one.job
     assert other.job
     if differ := differing(_as_asked(one.job), _as_asked(other.job)):
+        both = [short_name(a.overrides, b.overrides) for a, b in ((one, other), (other, one))]
         raise ValueError(
-            f"{one.folder.path}: {' '.join(one.overrides)} and {' '.join(other.overrides)} share it, with other "
-            f"{', '.join(differ)}, which do not name it; run each by itself, with its own name="
+            f"{one.folder.path}: {' and '.join(both)} share it, with other {', '.join(differ)}, which do not name it; "
+            "run each by itself, with its own name="
         )
 
 

@@ -148,7 +148,7 @@ class Pool:
     def _start(self, task: Task, slots: list[str]) -> _Running:
         task.folder.path.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
-            (task.folder.path / "failure.json").unlink()  # of an earlier attempt
+            task.folder.forget_failures()
         kept = {name: value for name, value in os.environ.items() if name not in RANKS}
         added = {VARIABLE: "1", "HYDRA_FULL_ERROR": "1", "PYTHONPATH": search_path()}
         with (task.folder.path / OUTPUT).open("ab") as output:
@@ -172,10 +172,10 @@ class Pool:
             task, task.seconds = running.task, running.task.seconds + time.monotonic() - running.began
             assert running.process.stdin is not None
             running.process.stdin.close()
-            failure = task.folder.read("failure.json") or {}
+            memory = task.folder.failure_record().get("memory")
             if running.process.returncode == BUSY:
                 self.elsewhere.append(task)
-            elif running.process.returncode and failure.get("memory") and not task.alone and self.slots.jobs > 1:
+            elif running.process.returncode and memory and not task.alone and self.slots.jobs > 1:
                 task.alone = True
                 self.waiting.append(task)
             else:
