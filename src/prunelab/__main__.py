@@ -9,7 +9,7 @@ from rich.console import Console
 
 from prunelab.core.text.printable import in_lines, print_any_sign, printable
 from prunelab.export import FORMATS, ExportError
-from prunelab.measure.terminal_table import UNBOUNDED
+from prunelab.measure.terminal_table import output
 from prunelab.report import compare as comparing
 from prunelab.report import listing
 from prunelab.report.publish import publish
@@ -48,11 +48,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def ls(args: argparse.Namespace) -> int:
-    jobs = listing.list_jobs(args.folder)
-    console = Console()
-    if not console.is_terminal:  # a pipe gets one line for each job, however long
-        console = Console(width=UNBOUNDED)
-    console.print(jobs)
+    output().print(listing.list_jobs(args.folder))
     return 0
 
 

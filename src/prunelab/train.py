@@ -31,7 +31,7 @@ def main() -> None:
 
     from prunelab.job.command.help import help_text, is_asked
     from prunelab.job.command.lazy_help import accept_lazy_help
-    from prunelab.job.command.mistakes import end_command
+    from prunelab.job.command.mistakes import end_command, fail_in_silence
     from prunelab.job.command.unread import refuse_dashes, refuse_null
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
 
@@ -48,6 +48,7 @@ def main() -> None:
     register_resolvers()
     share_structured_configs()
     accept_lazy_help()
+    fail_in_silence()
     shown = os.environ.get(FULL_ERROR) == "1" or "--traceback" in sys.argv
     sys.argv = [arg for arg in sys.argv if arg != "--traceback"]
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda arg: arg not in MULTIRUN)  # which argparse takes at the ends alone

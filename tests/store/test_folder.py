@@ -1,14 +1,17 @@
 """The folder of a job: what an attempt finds and leaves, and damaged files, which cost at most this job."""
 
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from prunelab.core.files.atomic import BEGUN, PARTIAL
+from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import held, holder, is_held
-from prunelab.store.signals import Interrupted
+from prunelab.store.signals import Interrupted, stoppable
 
 WHOLE = Path(__file__).with_name("result-0.1.0.json")
 DAMAGED = ["", "{", "5", "[]", "null", '{"accuracy": 0.5}', '{"a":' * 200_000, "[" * 200_000, "\xff", None]
@@ -86,6 +89,46 @@ def test_an_attempt_forgets_an_earlier_failure_and_records_its_own(folder: RunDi
     with pytest.raises(ZeroDivisionError), folder.attempt():
         raise ZeroDivisionError
     assert folder.state() == "failed"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_rank_that_failed_first_says_why(first: int, folder: RunDir) -> None:
+    with folder.attempt():
+        for rank, reason in ((first, "no licence"), (1 - first, "connection closed by peer")):
+            folder.fail(reason, rank)
+            time.sleep(0.02)  # the clock of files is coarse
+    assert (folder.state(), folder.failure()) == ("failed", "no licence")
+    with pytest.raises(Failed), folder.attempt(rank=1):
+        raise Failed("and rank 1 writes none but its own")
+    assert folder.failure() == ("no licence" if first == 0 else "connection closed by peer")
+    with folder.attempt():
+        assert folder.failure() is None
+
+
+def test_code_that_exits_has_failed_unless_it_was_asked_to_stop(folder: RunDir) -> None:
+    with pytest.raises(Failed, match="SystemExit: no licence"), folder.attempt():
+        raise SystemExit("no licence")
+    assert folder.failure() == "SystemExit: no licence"
+    with stoppable() as stop:
+        stop.request(signal.SIGUSR1)
+        with pytest.raises(SystemExit), folder.attempt():
+            raise SystemExit(1)
+    assert folder.state() == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("seed=0", "the same command"),
+        ("seed=0,rerun=20261121-120000", "the same command with rerun=20261121-120000"),
+        ("seed=_,rerun=20261121-120000~0123abcd", "the same command with rerun=20261121-120000"),
+    ],
+)
+def test_what_resumes_a_rerun_names_its_time(name: str, command: str, tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / name)
+    with folder.attempt():
+        assert folder.future("running") == "another process works on it"
+    assert folder.future(folder.state()) == f"{command} resumes from its checkpoint"
 
 
 def test_an_interruption_is_no_failure(folder: RunDir) -> None:

@@ -10,12 +10,16 @@ import pytest
 from compose import compose_job, job_from
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
 
 from prunelab.job.conf import conf_dir
 from prunelab.store import own_code
+from prunelab.store.failure import Failed, one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
+from prunelab.store.lock import Busy
 from prunelab.store.result import read
+from prunelab.store.signals import Interrupted
 from prunelab.sweep import plan as sweep
 from prunelab.sweep.plan import PlannedJob, _finished
 
@@ -37,6 +41,27 @@ def test_a_damaged_result_hides_no_finished_job(change: dict[str, Any], tmp_path
 def test_a_failure_without_a_reason_is_summarised(tmp_path: Path) -> None:
     (tmp_path / "failure.json").write_text('{"host": "here"}')
     assert PlannedJob((), RunDir(tmp_path)).reason == "failure.json does not say why"
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"),
+    [
+        (Failed("no luck (exit status 3)"), "failed"),
+        (Interrupted("stopped"), "interrupted"),
+        (Busy("by 5"), "interrupted"),
+    ],
+)
+def test_a_job_that_ended_without_a_word_has_failed(problem: Exception, state: str, tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()  # it had begun
+    job = PlannedJob((), RunDir(tmp_path))
+    sweep.record_returns([job], [JobReturn(status=JobStatus.FAILED, _return_value=problem)])
+    assert (job.state, job.reason, job.folder.state()) == (state, one_line(problem), state)
+
+
+def test_outside_a_terminal_a_reason_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = Failed(f"ValueError: {'one thing and another ' * 20}at last")
+    assert not sweep.print_summary([PlannedJob(("seed=0",), RunDir(tmp_path / "study" / "job"), problem=problem)])
+    assert str(problem) in capsys.readouterr().out
 
 
 def test_jobs_that_are_left_are_rehearsed_and_finished_ones_of_other_yaml_are_not(tmp_path: Path, monkeypatch) -> None:
@@ -73,6 +98,47 @@ def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path
         first, second = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
         assert (first.accuracy, second.folder) == (0.9, jobs[1].folder)
         assert sweep.folder_of(second.overrides, loader, config) == jobs[1].folder  # as launchers find it
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("precision", ["auto", "bf16-mixed"]),
+        ("trainer.devices", [1, 2]),
+        ("pretrained", ["null", __file__]),
+        ("data.root", ["a", "b"]),
+    ],
+)
+@pytest.mark.parametrize("finished", [(), ("one",), ("two",)])
+def test_two_jobs_that_differ_in_what_names_no_folder_are_refused(
+    key: str, values: list[object], finished: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them was left out, unsaid. A file with the same values is the same job."""
+    monkeypatch.setattr(sweep, "refuse_impossible", lambda jobs, _: None)
+    (tmp_path / "experiment").mkdir()
+    for name, value in zip(("one", "two"), values, strict=True):
+        text = f"# @package _global_\n{key.replace('.', f':{chr(10)}  ')}: {value}\n"
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
+    shutil.copy(tmp_path / "experiment" / "one.yaml", tmp_path / "experiment" / "same.yaml")
+    data = "data=image_folder" if key == "data.root" else "data=shapes"
+    fixed = [data, "trainer=ddp", "trainer.accelerator=cpu"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        hydra = [f"hydra.searchpath=[{tmp_path.as_uri()}]", f"hydra.sweep.dir={tmp_path}/study", "hydra.mode=MULTIRUN"]
+        config = compose("train", hydra, return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        jobs = {name: [*fixed, f"experiment={name}"] for name in ("one", "two", "same")}
+        planned = {name: sweep.plan([jobs[name]], loader, config)[0] for name in jobs}
+        digest = sweep.yaml_digest(config.hydra)
+        done = {
+            sweep.overrides_digest(jobs[name], digest): (planned[name].folder, 0.9, planned[name].job)
+            for name in finished
+        }
+        monkeypatch.setattr(sweep, "_finished", lambda study: done)
+        with pytest.raises(
+            ValueError, match=f": experiment=one and experiment=two share it, with other {key}, which do not name it"
+        ):
+            sweep.plan([jobs["one"], jobs["two"]], loader, config)
+        assert len(sweep.plan([jobs["one"], jobs["same"]], loader, config)) == 1
 
 
 def test_finished_jobs_of_code_that_has_changed_since_are_skipped_and_told_of(

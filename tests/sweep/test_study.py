@@ -71,6 +71,10 @@ def test_a_failing_job_costs_the_others_neither_their_results_nor_the_table(tiny
             ["-m", "rate=0", *SHAPES, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
             "train: trainer.devices=2: each process takes a slot, and the CPU has hydra.launcher.jobs=1",
         ),
+        (
+            ["-m", *SHAPES, "seed=5,6", "hydra.launcher.devices=[0,7]"],
+            "train: hydra.launcher.devices=[0, 7]: this machine has no GPU 0, 7; name others, or drop it",
+        ),
         (["-m", *SHAPES, "seed=0,4294967296"], "train: seed=4294967296: expected a whole number of"),
         (
             ["-m", *SHAPES, "prune=usp,nm", "rate=0.5,0.3"],
@@ -105,7 +109,7 @@ def test_a_mistake_is_reported_before_any_job_and_nothing_is_written(
     args: list[str], message: str, tmp_path: Path
 ) -> None:
     cache = f"data.cache={tmp_path}/cache" if "data=" in str(args) else "seed=0"
-    if "trainer=gpu" in args and torch.cuda.is_available():
+    if {"trainer=gpu", "hydra.launcher.devices=[0,7]"} & {*args} and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     status, output = train(*args, cache, cwd=tmp_path)
     assert status == 1
@@ -129,7 +133,10 @@ def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_p
         r"^train: ValueError: epoch 1: .* the traceback is in .*outputs/tiny/.*/failure.json$", output, re.M
     )
     assert "Traceback" not in output
-    assert "Traceback" in train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", "--traceback", cwd=tmp_path)[1]
+    assert "Error executing" not in output
+    output = train(*tiny, "epochs=1", "optim.optimizer.lr=1e30", "--traceback", cwd=tmp_path)[1]
+    assert output.count("Traceback") == 1
+    assert "ValueError: epoch 1" in output
 
 
 def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:

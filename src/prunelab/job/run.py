@@ -3,7 +3,6 @@
 import copy
 import logging
 from collections.abc import Collection
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def run(cfg: DictConfig) -> float:
     folder.refuse_other(job)
     if not folder.finished(job):
         check_devices(job.accelerator, job.devices, job.config["precision"])
-        with stoppable() as stop, folder.attempt() if rank_of(job.devices) == 0 else nullcontext():
+        with stoppable() as stop, folder.attempt(rank_of(job.devices)):
             if not folder.finished(job):  # another process may just have finished it
                 with dense_training(job, folder, stop) as twin:
                     return train(job, folder, splits, stop, twin)

@@ -31,6 +31,12 @@ def shown(text: object, style: str = "") -> Text:
     return Text(printable(text), style)
 
 
+def output() -> Console:
+    """Standard output: a terminal of its width, or a pipe, which gets each row as one line, however long."""
+    console = Console()
+    return console if console.is_terminal else Console(width=UNBOUNDED)
+
+
 def fits(table: Table, console: Console, width: int) -> bool:
     """Whether the table has its natural width; Rich would wrap or cut its cells otherwise."""
     return console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum <= width

@@ -2,15 +2,14 @@
 
 import gc
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunelab.report.variants import by_settings
-from prunelab.store.folder import NEXT, RunDir
-from prunelab.store.naming import parts, short_names
+from prunelab.store.folder import RunDir
+from prunelab.store.naming import parts, rerun_of, short_names
 from prunelab.store.result import Result, read_without_layers
 
 
@@ -53,8 +52,7 @@ def load(folder: Path) -> tuple[list[Result], list[InvalidRun]]:
 
 def _order(result: Result) -> tuple[str, float]:
     """By the time in the names of reruns, then by the file, whose time is another in a copy."""
-    rerun = re.search(r"rerun=([\d-]+)(~[0-9a-f]{8})?$", result.folder.name)
-    return rerun[1] if rerun else "", (result.folder / "result.json").stat().st_mtime
+    return rerun_of(result.folder.name), (result.folder / "result.json").stat().st_mtime
 
 
 @contextmanager
@@ -82,7 +80,7 @@ def outcome(job: Path) -> Result | InvalidRun:
 def _unfinished(job: RunDir) -> str:
     """In the words of the table at the end of a sweep."""
     state = job.state()
-    return f"{state}: {job.failure() if state == 'failed' else NEXT.get(state, 'just now')}"
+    return f"{state}: {job.failure() if state == 'failed' else job.future(state) or 'just now'}"
 
 
 def _is_job(child: Path) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,16 +14,18 @@ from prunelab.store import failure
 from prunelab.store.job import Job, NewerSchema, differing
 from prunelab.store.json_file import read_json, write_json
 from prunelab.store.lock import held, is_held
+from prunelab.store.naming import rerun_of
 from prunelab.store.result import Result, read, read_without_layers
-from prunelab.store.signals import Interrupted
+from prunelab.store.signals import Interrupted, is_stopping
 
 log = logging.getLogger(__name__)
 State = Literal["finished", "running", "failed", "interrupted", "not begun"]
+FAILURES = "failure*.json"  # of all ranks
 NEXT = {  # what becomes of a job without a result
-    "failed": "the same command tries again",
-    "interrupted": "the same command resumes from its checkpoint",
+    "failed": "the same command{} tries again",
+    "interrupted": "the same command{} resumes from its checkpoint",
     "running": "another process works on it",
-    "not begun": "the same command starts it",
+    "not begun": "the same command{} starts it",
 }
 
 
@@ -60,6 +62,11 @@ class RunDir:
         begun = self.lock.exists() or (self.path / "job.json").exists()
         return "interrupted" if begun else "not begun"
 
+    def future(self, state: State) -> str:
+        """What becomes of it in this state; "" if it is finished."""
+        time = rerun_of(self.path.name)  # the same command would begin another folder
+        return NEXT.get(state, "").format(f" with rerun={time}" if time else "")
+
     def job(self) -> Job | None:
         """The content of job.json; None if it is absent or damaged. Raises NewerSchema for a newer version's."""
         try:
@@ -85,8 +92,20 @@ class RunDir:
 
     def failure(self) -> str | None:
         """The reason in failure.json; None if the file is absent or damaged."""
-        record = self.read("failure.json")
+        record = self.failure_record()
         return str(record.get("reason") or "failure.json does not say why") if record else None
+
+    def failure_record(self) -> dict[str, Any]:
+        """What failure.json says, or that of another rank, if it failed first: the others fail because it is gone."""
+        try:
+            first = sorted(self.path.glob(FAILURES), key=lambda path: path.stat().st_mtime_ns)
+        except OSError:  # another process begins the job again
+            return {}
+        return next(filter(None, (self.read(path.name) for path in first)), {})
+
+    def forget_failures(self) -> None:
+        for path in self.path.glob(FAILURES):
+            path.unlink(missing_ok=True)
 
     def finished(self, job: Job) -> Result | None:
         """The result of this very job, if it is complete."""
@@ -109,17 +128,23 @@ class RunDir:
                 raise IsADirectoryError(f"{self.path / name} is a folder, where the job writes a file: remove it")
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Locks the folder; raises Busy if another process has it. Writes failure.json for an error inside."""
-        with held(self.lock):
-            (self.path / "failure.json").unlink(missing_ok=True)
-            remove_partial(self.path)
+    def attempt(self, rank: int = 0) -> Iterator[None]:
+        """Locks the folder, in rank 0; raises Busy if another process has it. Writes failure.json for errors inside."""
+        with held(self.lock) if rank == 0 else nullcontext():
+            if rank == 0:
+                self.forget_failures()
+                remove_partial(self.path)
             try:
                 self.refuse_folders()
-                yield
+                try:
+                    yield
+                except SystemExit as error:
+                    if is_stopping():  # after a second Ctrl-C Lightning exits
+                        raise
+                    raise failure.Failed(f"SystemExit: {error}") from error
             except Exception as error:
                 if not isinstance(error, Interrupted):
-                    self.fail(error)
+                    self.fail(error, rank)
                 raise
 
     def write_job(self, job: Job) -> None:
@@ -129,10 +154,11 @@ class RunDir:
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", result.to_json())
 
-    def fail(self, error: BaseException | str) -> None:
-        """Writes failure.json; logs the error where that cannot be written."""
+    def fail(self, error: BaseException | str, rank: int = 0) -> None:
+        """Writes failure.json, other ranks than 0 failure-rank1.json; logs the error where that cannot be written."""
+        name = f"failure-rank{rank}.json" if rank else "failure.json"
         try:
-            write_json(self.path / "failure.json", failure.record(error))
+            write_json(self.path / name, failure.record(error))
         except OSError as problem:
             log.error("%s: no failure.json (%s): %s", self.path, problem, failure.one_line(error))
 

@@ -81,6 +81,12 @@ def parts(folder: str) -> list[str]:
     return found
 
 
+def rerun_of(folder: str) -> str:
+    """The time of a `rerun`, in the name of its folder; "" of any other, and where it is cut off."""
+    found = re.search(r"rerun=([\w-]+?)(~[0-9a-f]{8})?$", folder)
+    return found[1] if found else ""
+
+
 def _order(override: str) -> tuple[int, str]:
     key = override.partition("=")[0]
     return FIRST.index(key) if key in FIRST else len(FIRST), override

@@ -81,6 +81,11 @@ def is_handled() -> bool:
     return bool(_handlers)
 
 
+def is_stopping() -> bool:
+    """Whether a signal has asked a `stoppable` block around the caller to end."""
+    return any(_handlers)
+
+
 @contextmanager
 def stoppable() -> Iterator[StopRequest]:
     """Within this block a signal is remembered instead of ending the process; nested blocks share one StopRequest."""

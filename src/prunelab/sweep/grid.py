@@ -56,6 +56,7 @@ class GridSweeper(Sweeper):
             end_command(error)
         if isinstance(self.launcher, PoolLauncher):
             self.launcher.shared = sweep.names(jobs)[0]
+            self.launcher.planned = {planned.overrides: planned.job for planned in jobs if planned.job}
         todo = sweep.unfinished(jobs)
         with stoppable() as stop:
             returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []

@@ -7,11 +7,11 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from prunelab.measure.terminal_table import shown
-from prunelab.store.folder import NEXT, State
+from prunelab.store.folder import State
 
 
 class SweepSummary:
-    """Printable with rich; `jobs` are (name, state, reason or ""), without what they `share`."""
+    """Printable with rich; `jobs` are (name, state, reason), without what they `share`."""
 
     def __init__(self, jobs: Iterable[tuple[str, State, str]], share: Sequence[str] = ()) -> None:
         self.jobs, self.share = list(jobs), share
@@ -28,7 +28,7 @@ class SweepSummary:
             column.overflow = "fold"  # long names and reasons wrap
         for name, state, reason in self.jobs:
             if state != "finished":
-                table.add_row(shown(state), shown(name), shown(reason or NEXT[state]))
+                table.add_row(shown(state), shown(name), shown(reason))
         if table.row_count and self.share:
             yield shown(f"all with {' '.join(self.share)}")
         if table.row_count:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.command.ignored import refuse_choices_of_files
 from prunelab.job.command.mistakes import explain, naming_the_job
 from prunelab.job.conf import job_of, yaml_digest
+from prunelab.measure.terminal_table import output
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir, State, refuse_unwritable
-from prunelab.store.identity import overrides_digest
+from prunelab.store.identity import flat, overrides_digest
 from prunelab.store.job import Job, differing
-from prunelab.store.naming import short_names
+from prunelab.store.lock import Busy
+from prunelab.store.naming import short_name, short_names
 from prunelab.store.own_code import own_code
 from prunelab.store.signals import Interrupted
 from prunelab.store.weights import weights_content
@@ -42,7 +43,7 @@ class PlannedJob:
 
     overrides: tuple[str, ...]
     folder: RunDir
-    job: Job | None = None  # None if already finished, and not composed
+    job: Job | None = None  # as its folder has it, and not composed, if already finished
     accuracy: float | None = None  # if already finished
     problem: BaseException | None = None  # the error that its launcher reported
 
@@ -51,15 +52,18 @@ class PlannedJob:
         if self.accuracy is not None:
             return "finished"
         state = self.folder.state()
-        refused = self.problem is not None and not isinstance(self.problem, Interrupted)
-        # A finished folder may be another job's, which this one must not touch.
-        return "failed" if refused and state in ("finished", "not begun") else state
+        return "failed" if self.refused and state != "running" else state
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed by what its launcher reported, whatever its folder says, which may be another job's."""
+        return self.problem is not None and not isinstance(self.problem, Interrupted | Busy)
 
     @property
     def reason(self) -> str:
-        """Why there is no result, in a line; "" if unknown."""
+        """Why there is no result, in a line, or else what becomes of the job."""
         failure = self.folder.failure() if self.folder.state() == "failed" else None
-        return failure or (one_line(self.problem) if self.problem else "")
+        return failure or (one_line(self.problem) if self.problem else self.folder.future(self.state))
 
 
 def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> list[PlannedJob]:
@@ -75,20 +79,19 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     changed: dict[str, None] = {}
     for number, overrides in enumerate(todo):
         if before := finished.get(overrides_digest(overrides, conf)):
-            folder, accuracy, done = before
-            jobs.setdefault(folder.path, PlannedJob(overrides, folder, accuracy=accuracy))
-            changed |= dict.fromkeys(done.changed_code)
-            continue
-        given, overrides = overrides, (*overrides, *_numbered(config, number))
-        with naming_the_job(given, todo):
-            job, folder = composed(overrides, loader, config)
-            check_launcher(job.devices, config.hydra)
-        planned = PlannedJob(overrides, folder, job)
+            folder, accuracy, job = before
+            changed |= dict.fromkeys(job.changed_code)
+        else:
+            given, overrides, accuracy = overrides, (*overrides, *_numbered(config, number)), None
+            with naming_the_job(given, todo):
+                job, folder = composed(overrides, loader, config)
+                check_launcher(job.devices, config.hydra)
+        planned = PlannedJob(overrides, folder, job, accuracy)
         other = jobs.setdefault(folder.path, planned)
         if other is not planned:
-            both = f"{' '.join(other.overrides)} and {' '.join(overrides)} share it"
-            _refuse_other(folder, other.job, job, both)
-        _refuse_other(folder, folder.job(), job, "it holds another job")
+            _refuse_two(other, planned)
+        if accuracy is None:
+            _refuse_other(folder, job)
     refuse_unwritable(Path(config.hydra.sweep.dir))
     log.info("%d jobs in %s%s", len(jobs), config.hydra.sweep.dir, unpruned([p.job for p in jobs.values() if p.job]))
     if changed:
@@ -96,7 +99,9 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     if share := names(jobs.values())[0]:
         log.info("all with %s", " ".join(share))
     if left := [
-        planned.job for planned in jobs.values() if planned.job and not _has_result(planned.folder, planned.job)
+        planned.job
+        for planned in jobs.values()
+        if planned.accuracy is None and planned.job and not _has_result(planned.folder, planned.job)
     ]:
         refuse_impossible(left, config.hydra)
     return list(jobs.values())
@@ -159,7 +164,8 @@ def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> 
     for job, returned in zip(jobs, returns, strict=False):
         if returned.status == JobStatus.FAILED:
             job.problem = returned._return_value  # the property would raise it
-            if job.folder.state() == "not begun" and job.folder.path.is_dir():
+            # What ended before it locked its folder, or without a word, has left no failure.json.
+            if job.refused and job.folder.state() in ("not begun", "interrupted") and job.folder.path.is_dir():
                 job.folder.fail(job.problem)
 
 
@@ -169,7 +175,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
     pages = [publish_if_any(study) for study in studies]
     share, name = names(jobs)
     summary = SweepSummary([(name[job.folder.path], job.state, job.reason) for job in jobs], share)
-    Console().print(summary)
+    output().print(summary)
     for page in filter(None, pages):
         print(f"Open {printable(page)}")
     return summary.complete
@@ -177,7 +183,7 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
 
 def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
     """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
-    cfg = _compose(overrides, loader, config)
+    cfg = configured(overrides, loader, config)
     refuse_choices_of_files(cfg.hydra)
     check_same_sweep(config.hydra, cfg.hydra)
     job = job_of(cfg, cfg.hydra)
@@ -187,10 +193,11 @@ def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple
 
 def folder_of(overrides: Sequence[str], loader: Any, config: DictConfig) -> RunDir:
     """The folder of one job of the sweep `config`, whose values may be impossible."""
-    return _run_dir(_compose(overrides, loader, config))
+    return _run_dir(configured(overrides, loader, config))
 
 
-def _compose(overrides: Sequence[str], loader: Any, config: DictConfig) -> DictConfig:
+def configured(overrides: Sequence[str], loader: Any, config: DictConfig) -> DictConfig:
+    """The configuration of one job of the sweep `config`, whose values may be impossible."""
     cfg: DictConfig = loader.load_sweep_config(config, list(overrides))
     HydraConfig.instance().set_config(cfg)  # interpolations read it
     return cfg
@@ -222,7 +229,26 @@ def _has_result(folder: RunDir, job: Job) -> bool:
     return result is not None and not differing(result.job, job, but=OPEN)
 
 
-def _refuse_other(folder: RunDir, before: Job | None, now: Job, why: str) -> None:
-    differ = differing(before, now, but=OPEN) if before else []
-    if differ:
-        raise ValueError(f"{folder.path}: {why}, with other {', '.join(differ)}; choose another name=")
+def _refuse_other(folder: RunDir, job: Job) -> None:
+    """Raises ValueError where another job lies in the folder, as far as can be said before `job` is settled."""
+    before = folder.job()
+    if before and (differ := differing(before, job, but=OPEN)):
+        raise ValueError(f"{folder.path}: it holds another job, with other {', '.join(differ)}; choose another name=")
+
+
+def _refuse_two(one: PlannedJob, other: PlannedJob) -> None:
+    """Raises ValueError where two jobs of one sweep, which differ, have one folder."""
+    assert one.job
+    assert other.job
+    if differ := differing(_as_asked(one.job), _as_asked(other.job)):
+        both = [short_name(a.overrides, b.overrides) for a, b in ((one, other), (other, one))]
+        raise ValueError(
+            f"{one.folder.path}: {' and '.join(both)} share it, with other {', '.join(differ)}, which do not name it; "
+            "run each by itself, with its own name="
+        )
+
+
+def _as_asked(job: Job) -> Job:
+    """With all that its configuration says, whatever the job has settled."""
+    asked = {"pretrained": weights_content(job.pretrained), "trainer.devices": job.devices}
+    return replace(job, values=flat(job.config) | asked | {"data.root": job.config["data"].get("root")})

@@ -50,9 +50,21 @@ def test_a_full_disk_is_told_as_such_whatever_a_library_says(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_names_the_file_and_the_remedy(number: int, tmp_path: Path) -> None:
+    said = "free some, then give the same command again: '.*/last.ckpt'$"
+    with pytest.raises(OSError, match=said), atomic_write(tmp_path / "last.ckpt"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_an_error_that_names_a_file_is_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="'nowhere'$"), atomic_write(tmp_path / "last.ckpt"):
+        Path("nowhere").read_bytes()
+
+
 def test_a_full_quota_is_told_as_such_whatever_a_library_says(tmp_path: Path) -> None:
     """torch.save writes a RuntimeError of its own over what the file system said."""
-    with pytest.raises(OSError, match="File too large"), atomic_write(tmp_path / "last.ckpt") as file:
+    with pytest.raises(OSError, match="File too large: '.*/last.ckpt'"), atomic_write(tmp_path / "last.ckpt") as file:
         try:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         finally:

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from prunelab.sweep.pool.devices import CPU, DeviceSlots, visible_gpus
+from prunelab.sweep.pool import devices
+from prunelab.sweep.pool.devices import CPU, DeviceSlots, absent, visible_gpus
 
 
 def test_jobs_spread_over_devices_and_no_slot_is_given_twice() -> None:
@@ -67,3 +68,17 @@ def test_a_job_sees_its_own_devices_alone(monkeypatch) -> None:
 def test_visible_gpus_are_those_of_the_variable(value: str, expected: list[str], monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert visible_gpus() == expected
+
+
+def test_a_gpu_is_absent_by_its_number_or_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_uuids", lambda: ["GPU-1a2b", "GPU-3c4d"])
+    assert absent(["0", "1", "2", "GPU-3c", "GPU-5e", "MIG-6f"]) == ["2", "GPU-5e"]
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_where_gpus_are_not_listed_torch_says_whether_there_is_any(
+    available: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_uuids", list)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: available)
+    assert absent(["0", "7"]) == ([] if available else ["0", "7"])

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from compose import tiny_job
+from compose import CONF, tiny_job
+from forked import train
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
@@ -58,3 +59,19 @@ def test_a_sweep_says_once_which_job_it_waits_for_and_who_has_it(
     said = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
     assert len(said) == 1
     assert re.search(rf"waiting: \S+seed=0\S+ is in use by process 1 on {platform.node()}$", said[0])
+
+
+@pytest.mark.parametrize("sweeper", ["grid", "optuna"])
+def test_devices_that_a_swept_file_sets_are_counted(sweeper: str, tiny_images: Path, tmp_path: Path) -> None:
+    """The sweep once started again inside the second process of each job."""
+    (tmp_path / "experiment").mkdir()
+    for seed in (1, 2):
+        text = "trainer:\n  devices: 2\n  strategy: ddp\n"
+        (tmp_path / "experiment" / f"e{seed}.yaml").write_text(f"# @package _global_\nseed: {seed}\n{text}")
+    tiny = [word for word in tiny_job(tiny_images) if "searchpath" not in word]
+    where = [f"hydra.searchpath=[{CONF},{tmp_path.as_uri()}]", f"hydra/sweeper={sweeper}"]
+    status, output = train("-m", "experiment=e1,e2", *tiny, *where, cwd=tmp_path)
+    assert status == 1
+    refused = "train: trainer.devices=2: each process takes a slot, and the CPU has hydra.launcher.jobs=1 of them"
+    assert output.splitlines()[-1].startswith(refused)
+    assert not list(tmp_path.glob("outputs/*/prune*"))

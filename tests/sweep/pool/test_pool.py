@@ -55,6 +55,39 @@ def test_a_job_that_fails_in_any_way_costs_the_others_nothing_and_is_explained(t
     assert str(tasks[1].problem()) == "killed by SIGKILL"
 
 
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import os; os._exit(3)", "ended without a word (exit status 3)"),
+        ("import os; print('no licence', flush=True); os._exit(3)", "no licence (exit status 3)"),
+    ],
+)
+def test_a_job_is_not_explained_by_what_an_earlier_attempt_left(program: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "output.log").write_text("train: interrupted at step 203\n")
+    (tmp_path / "failure.json").write_text('{"reason": "out of memory"}')
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run([job := task(program, tmp_path)])
+    assert str(job.problem()) == reason
+
+
+def test_while_all_slots_are_busy_no_file_of_a_waiting_job_is_opened(tmp_path: Path, monkeypatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr("prunelab.sweep.pool.pool.is_held", asked.append)
+    jobs = [task("import time; time.sleep(0.5)", tmp_path / name) for name in "ab"]
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run(jobs)
+    assert asked == [tmp_path / name / ".lock" for name in "ab"]
+
+
+def test_what_is_left_of_a_job_ends_with_it(tmp_path: Path) -> None:
+    """As another rank that hangs, and would keep its device."""
+    program = "import subprocess as s, sys; open(sys.argv[1] + '/pid', 'w').write(str(s.Popen(['sleep', '60']).pid))"
+    Pool(DeviceSlots([CPU], 1), StopRequest()).run([job := task(program, tmp_path)])
+    assert job.status == 0
+    stat, until = Path("/proc") / (tmp_path / "pid").read_text() / "stat", time.monotonic() + 10
+    while stat.exists() and " Z " not in stat.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_job_that_ran_out_of_memory_beside_others_runs_once_more_alone(tmp_path: Path) -> None:
     """The first attempt runs out of memory; the second notes what runs beside it."""
     hungry = """
@@ -68,7 +101,6 @@ beside = [name for name in os.listdir(folder + "/..") if os.path.exists(folder +
 open(folder + "/beside", "w").write(",".join(beside))
 if "always" in folder:
     sys.exit(1)
-os.remove(folder + "/failure.json")
 """
     quiet = """
 import os, sys, time
@@ -140,10 +172,11 @@ open(sys.argv[1] + "/../third/result.json", "w").write('{{"accuracy": 0.5}}')  #
 
 @pytest.mark.parametrize("content", ["{}", '{"reason": null}', "5", '{"a":' * 200_000, None])
 def test_a_damaged_failure_costs_the_others_nothing(tmp_path: Path, content: str | None) -> None:
-    tasks = [task("print('no luck'); raise SystemExit(1)", tmp_path / "a"), task("print('well')", tmp_path / "b")]
-    (tmp_path / "a").mkdir()
-    failure = tmp_path / "a" / "failure.json"
+    failure = tmp_path / "failure.json"
     failure.mkdir() if content is None else failure.write_text(content)
+    copy = f"__import__('os').system('cp -r {failure} ' + __import__('sys').argv[1])"
+    program = f"{copy}; print('no luck'); raise SystemExit(1)"
+    tasks = [task(program, tmp_path / "a"), task("print('well')", tmp_path / "b")]
     Pool(DeviceSlots([CPU], 1), StopRequest()).run(tasks)
     assert [t.status for t in tasks] == [1, 0]
     assert str(tasks[0].problem()) in ("no luck (exit status 1)", "failure.json does not say why")

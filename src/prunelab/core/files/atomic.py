@@ -12,6 +12,7 @@ from typing import IO
 
 BEGUN, PARTIAL = ".prunelab-", ".partial"  # how names begin and end, of what is being written
 FULL = 1 << 16  # bytes that are left
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 DAY = 24 * 3600  # seconds; the clock of a file server is not as wrong as that
 
 
@@ -20,7 +21,8 @@ def atomic_write(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     """A binary file, to write and to read back, that takes the place of `path` when the block ends well; else it goes.
 
     It is on the disk (fsync) before it is renamed, so that a crash leaves the old file or the new one. The old one
-    becomes `before`, where that is given. A full disk or quota is an OSError, also where a library says something else.
+    becomes `before`, where that is given. A full disk or quota is an OSError that names `path`, also where a library
+    says something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Nothing of `path` in the name: TensorBoard reads whatever has "tfevents" in it.
@@ -37,10 +39,13 @@ def atomic_write(path: Path, before: Path | None = None) -> Iterator[IO[bytes]]:
     except BaseException as error:
         full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < FULL
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        if full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        said = error.__context__ if isinstance(error, RuntimeError) else error
+        number = said.errno if isinstance(said, OSError) else errno.ENOSPC if full else None
+        if number and not getattr(said, "filename", None):
+            remedy = "; free some, then give the same command again" if number in NO_ROOM else ""
+            raise OSError(number, f"{os.strerror(number)}{remedy}", str(path)) from error
+        if said is not error and isinstance(said, OSError):
+            raise said from error
         raise
 
 

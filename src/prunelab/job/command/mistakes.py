@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 from traceback import extract_tb
 from typing import Any, NoReturn
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
 from omegaconf import DictConfig
@@ -65,6 +66,17 @@ def naming_the_job(overrides: Sequence[str], jobs: Iterable[Sequence[str]]) -> I
 def end_command(error: object) -> NoReturn:
     """Ends the command with status 1 and what was wrong with it."""
     sys.exit(in_lines(f"train: {printable(error, lines=True)}", sys.stderr))
+
+
+def fail_in_silence() -> None:
+    """Keeps Hydra from a line of its own, with all overrides, before it raises what a job has raised."""
+
+    def value(job: JobReturn) -> Any:
+        if job.status == JobStatus.FAILED:
+            raise job._return_value
+        return job._return_value
+
+    JobReturn.return_value = JobReturn.return_value.getter(value)  # type: ignore[attr-defined, method-assign]
 
 
 def unknown_option(missing: str, options: Iterable[str]) -> str:

@@ -63,6 +63,23 @@ def visible_gpus() -> list[str]:
     """The GPUs that torch would see, without its import, which takes seconds."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    return _uuids()
+
+
+def absent(gpus: Sequence[str]) -> list[str]:
+    """Those of the named GPUs that this machine does not have, as far as can be said."""
+    uuids = _uuids()
+    if not uuids:  # nvidia-smi need not be there
+        from prunelab.lit.device import expected_device  # imports torch
+
+        return [] if expected_device("gpu").type == "cuda" else list(gpus)
+    known = [*map(str, range(len(uuids))), *uuids]
+    listed = [name for name in gpus if not name.startswith("MIG-")]  # parts of GPUs are not
+    return [name for name in listed if not any(one.startswith(name) for one in known)]
+
+
+def _uuids() -> list[str]:
+    """Of all GPUs of this machine."""
     query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
         return subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout.split()

@@ -4,7 +4,7 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from prunelab.job.command.mistakes import end_command
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
+from prunelab.store.job import Job
 from prunelab.store.lock import Busy, in_use, is_held
 from prunelab.store.naming import short_name
 from prunelab.store.signals import Interrupted, StopRequest, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE
-from prunelab.sweep.plan import folder_of
-from prunelab.sweep.pool.devices import CPU, DeviceSlots, visible_gpus
+from prunelab.sweep.plan import configured, folder_of
+from prunelab.sweep.pool.devices import CPU, DeviceSlots, absent, visible_gpus
 from prunelab.sweep.pool.pool import AGAIN, Pool, Task
 from prunelab.sweep.pool.progress import SweepProgress, time_left
 
@@ -41,6 +42,7 @@ class PoolLauncher(Launcher):
     def __init__(self, devices: Any = "auto", jobs: int = 1) -> None:
         self.devices, self.jobs = devices, jobs
         self.shared: Collection[str] = ()  # overrides that all jobs share, which the sweeper has said
+        self.planned: Mapping[tuple[str, ...], Job] = {}  # by its overrides, as far as the sweeper has composed them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -54,30 +56,38 @@ class PoolLauncher(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         jobs = [list(overrides) for overrides in job_overrides]
-        slots = DeviceSlots(self._devices(), self.jobs)
-        in_process = self.devices == "auto" and len(slots) == 1
+        trainers = [self._trainer(job) for job in jobs]
+        needs = [int(trainer["devices"]) for trainer in trainers]
+        slots = DeviceSlots(self._devices([trainer["accelerator"] for trainer in trainers]), self.jobs)
+        in_process = self.devices == "auto" and len(slots) == 1 and set(needs) == {1}
         outermost = not is_handled()
         with stoppable() as stop:
             try:
-                if in_process and all(self._needs(job) == 1 for job in jobs):
+                if in_process:
                     returns = self._in_turn(jobs, initial_job_idx, stop)
                 else:
-                    returns = self._side_by_side(jobs, slots, stop)
+                    returns = self._side_by_side(jobs, needs, slots, stop)
             except KeyboardInterrupt:
                 sys.exit(stop.status)
         if stop and outermost:  # a sweeper that handles no signals would start other jobs
             sys.exit(stop.status)
         return returns
 
-    def _devices(self) -> list[str]:
-        if self.devices != "auto":
-            return list(map(str, self.devices))
-        return ([] if self.config.trainer.accelerator == "cpu" else visible_gpus()) or [CPU]
+    def _devices(self, accelerators: Collection[str]) -> list[str]:
+        on_cpu = set(accelerators) == {"cpu"}
+        if self.devices == "auto":
+            return ([] if on_cpu else visible_gpus()) or [CPU]
+        names = list(map(str, self.devices))
+        if not on_cpu and (missing := absent(names)):  # its jobs would train on the CPU
+            gone = f"this machine has no GPU {', '.join(missing)}"
+            end_command(f"hydra.launcher.devices={self.devices}: {gone}; name others, or drop it")
+        return names
 
-    def _needs(self, job: list[str]) -> int:
-        """The devices that a job trains on."""
-        given = [item.partition("=")[2] for item in job if item.lstrip("+").startswith("trainer.devices=")]
-        return int(given[-1] if given else self.config.trainer.devices)
+    def _trainer(self, job: list[str]) -> Mapping[str, Any]:
+        """The settings of a job's Trainer, which may be a file's."""
+        planned = self.planned.get(tuple(job))
+        config = planned.config if planned else configured(job, self.hydra_context.config_loader, self.config)
+        return config["trainer"]
 
     def _in_turn(self, jobs: list[list[str]], first: int, stop: StopRequest) -> list[JobReturn]:
         total = self.config.hydra.sweeper.get("n_trials") or len(jobs)  # a search hands out a few at a time
@@ -117,9 +127,12 @@ class PoolLauncher(Launcher):
             returned._return_value = _without_memory(returned._return_value)
         return returned
 
-    def _side_by_side(self, jobs: list[list[str]], slots: DeviceSlots, stop: StopRequest) -> list[JobReturn]:
+    def _side_by_side(
+        self, jobs: list[list[str]], needs: list[int], slots: DeviceSlots, stop: StopRequest
+    ) -> list[JobReturn]:
         tasks = [
-            Task(self._command(job), partial(self._folder, job), self._needs(job), self._name(job)) for job in jobs
+            Task(self._command(job), partial(self._folder, job), devices, self._name(job))
+            for job, devices in zip(jobs, needs, strict=True)
         ]
         with SweepProgress(len(tasks)) as progress:
             try:

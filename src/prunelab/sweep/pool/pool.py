@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ class Task:
     status: int | None = None  # of its process, negative for a signal; None: it has not ended
     error: OSError | None = None  # that kept it from being started
     seconds: float = 0.0
+    before: int = 0  # bytes of its output that earlier attempts have written
 
     @cached_property
     def folder(self) -> RunDir:
@@ -52,18 +54,17 @@ class Task:
             return Interrupted("stopped")
         if self.status and self.status < 0:
             return Killed(f"killed by {signal.Signals(-self.status).name}")
-        return Failed(f"{last_line(self.folder.path / OUTPUT)} (exit status {self.status})")
+        return Failed(f"{self.last_line() or 'ended without a word'} (exit status {self.status})")
 
-
-def last_line(output: Path) -> str:
-    """The last line of a file that may be long, or missing; "" where there is none."""
-    try:
-        with output.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    def last_line(self) -> str:
+        """The last line of its output, which may be long, or missing; "" where there is none."""
+        try:
+            with (self.folder.path / OUTPUT).open("rb") as file:
+                file.seek(max(self.before, file.seek(0, os.SEEK_END) - TAIL))
+                lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 @dataclass(eq=False)
@@ -122,14 +123,16 @@ class Pool:
 
     def _fill(self, began: float) -> None:
         for task in list(self.waiting):
+            if (slots := self.slots.take(task.devices, task.alone)) is None:
+                return  # else small jobs could overtake a large one for ever
             if _since(task.folder.path / "result.json", began) and task.folder.result():
                 self._move(task, self.done, status=0)  # another sweep was faster
             elif is_held(task.folder.lock):
                 self._move(task, self.elsewhere)
-            elif (slots := self.slots.take(task.devices, task.alone)) is not None:
-                self._begin(task, slots)
             else:
-                return  # else small jobs could overtake a large one for ever
+                self._begin(task, slots)
+                continue
+            self.slots.give(slots)
 
     def _begin(self, task: Task, slots: list[str]) -> None:
         try:
@@ -144,9 +147,12 @@ class Pool:
 
     def _start(self, task: Task, slots: list[str]) -> _Running:
         task.folder.path.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            task.folder.forget_failures()
         kept = {name: value for name, value in os.environ.items() if name not in RANKS}
         added = {VARIABLE: "1", "HYDRA_FULL_ERROR": "1", "PYTHONPATH": search_path()}
         with (task.folder.path / OUTPUT).open("ab") as output:
+            task.before = output.tell()
             process = subprocess.Popen(
                 task.command(task.folder),
                 env=kept | self.slots.environment(slots) | added,
@@ -159,17 +165,17 @@ class Pool:
 
     def _collect(self) -> None:
         for running in list(self.running):
-            if running.process.poll() is None:
+            if not _ended(running.process):
                 continue
             self.running.remove(running)
             self.slots.give(running.slots)
             task, task.seconds = running.task, running.task.seconds + time.monotonic() - running.began
             assert running.process.stdin is not None
             running.process.stdin.close()
-            failure = task.folder.read("failure.json") or {}
+            memory = task.folder.failure_record().get("memory")
             if running.process.returncode == BUSY:
                 self.elsewhere.append(task)
-            elif running.process.returncode and failure.get("memory") and not task.alone and self.slots.jobs > 1:
+            elif running.process.returncode and memory and not task.alone and self.slots.jobs > 1:
                 task.alone = True
                 self.waiting.append(task)
             else:
@@ -204,6 +210,19 @@ class Pool:
         self._signal(signal.SIGKILL)
         for running in self.running:
             running.process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has; then what is left of its group, as other ranks of the job, is killed.
+
+    Before it is reaped, so that the number of the group, which is its own since its start, cannot be another's.
+    """
+    if hasattr(os, "waitid"):  # on macOS since Python 3.13
+        if not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return False
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.poll() is not None
 
 
 def _since(path: Path, when: float) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -12,7 +13,9 @@ from rich.text import Text
 
 from prunelab.core.text.printable import printable
 from prunelab.measure.terminal_table import shown
-from prunelab.sweep.pool.pool import OUTPUT, Pool, Task, last_line
+from prunelab.store.failure import one_line
+from prunelab.store.signals import Interrupted
+from prunelab.sweep.pool.pool import OUTPUT, Pool, Task
 
 REFRESH = 0.5  # seconds
 log = logging.getLogger(__name__)
@@ -22,7 +25,9 @@ class SweepProgress:
     """Watches a Pool of `total` tasks."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.began, self.reported = total, time.monotonic(), 0
+        self.total, self.began = total, time.monotonic()
+        self.begun: set[Task] = set()
+        self.ended = Counter[str]()  # jobs by state
         console = Console(stderr=True)
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self.shown = 0.0
@@ -37,9 +42,16 @@ class SweepProgress:
             self.live.stop()
 
     def __call__(self, pool: Pool) -> None:
-        for task in pool.done[self.reported :]:
-            self.reported += 1
-            line = f"{_state(task)}  {task.name}  {task.seconds:.0f} s   [{self.summary(pool)}]"
+        for task in [running.task for running in pool.running if running.task not in self.begun]:
+            self.begun.add(task)
+            if not self.live:
+                log.info("begins    %s  %s", task.name, task.folder.path / OUTPUT)
+        for task in pool.done[self.ended.total() :]:
+            problem = task.problem() if task.status else None
+            state = "interrupted" if isinstance(problem, Interrupted) else "failed" if problem else "finished"
+            self.ended[state] += 1
+            reason = f": {one_line(problem)}" if problem else ""
+            line = f"{state:8}  {task.name}  {task.seconds:.0f} s{reason}   [{self.summary(pool)}]"
             if self.live:
                 self.live.console.print(shown(line), highlight=False)  # above the live line
             else:
@@ -49,9 +61,9 @@ class SweepProgress:
             self.live.update(self._picture(pool), refresh=True)
 
     def summary(self, pool: Pool) -> str:
-        failed = sum(bool(task.status) for task in pool.done)
         parts = [f"{len(pool.done)}/{self.total} done"]
-        parts += [f"{failed} failed"] * bool(failed) + [f"{len(pool.running)} running"] * bool(pool.running)
+        parts += [f"{self.ended[state]} {state}" for state in ("failed", "interrupted") if self.ended[state]]
+        parts += [f"{len(pool.running)} running"] * bool(pool.running)
         parts += [f"{len(pool.elsewhere)} in other processes"] * bool(pool.elsewhere)
         return ", ".join(parts + ([f"about {left} left"] if (left := self._left(pool)) else []))
 
@@ -65,7 +77,7 @@ class SweepProgress:
             row = (
                 ",".join(dict.fromkeys(running.slots)),
                 running.task.name,
-                last_line(running.task.folder.path / OUTPUT),
+                running.task.last_line(),
             )
             jobs.add_row(*(Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in row))
         bar = Table.grid(padding=(0, 2, 0, 0))
@@ -80,9 +92,3 @@ def time_left(began: float, ended: int, total: int) -> str:
     seconds = (time.monotonic() - began) / ended * (total - ended)
     minutes, hours = round(seconds / 60), seconds / 3600
     return f"{hours:.1f} h" if hours >= 2 else f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"
-
-
-def _state(task: Task) -> str:
-    if not task.status:
-        return "finished"
-    return "failed  " if task.error or task.folder.state() == "failed" else "ended   "

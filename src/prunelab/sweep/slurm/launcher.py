@@ -127,7 +127,7 @@ class SlurmLauncher(Submitit):
         state = Singleton.get_state()
         for job in jobs:
             with suppress(OSError):  # a folder of that name: the job itself will say so
-                (job.folder.path / "failure.json").unlink(missing_ok=True)
+                job.folder.forget_failures()
         arguments = zip(*[(job.overrides, job.number, str(job.folder.path), state) for job in jobs], strict=True)
         try:
             with _outside_allocation():
