@@ -16,6 +16,7 @@ from prunelab.job.conf import conf_dir
 from prunelab.store import own_code
 from prunelab.store.failure import Failed, one_line
 from prunelab.store.folder import RunDir
+from prunelab.store.identity import versions
 from prunelab.store.job import Job
 from prunelab.store.lock import Busy
 from prunelab.store.result import read
@@ -85,7 +86,8 @@ def test_jobs_that_are_left_are_rehearsed_and_finished_ones_of_other_yaml_are_no
             assert [[job.seed for job in group] for group in rehearsed] == ([[1]] if job.seed == 0 else [])
 
 
-def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path: Path, monkeypatch) -> None:
+def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path: Path, monkeypatch, caplog) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(sweep, "refuse_impossible", lambda jobs, _: None)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         fixed = ["data=shapes", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=run${hydra.job.num}"]
@@ -93,10 +95,17 @@ def test_a_folder_named_by_its_number_keeps_it_when_others_are_finished(tmp_path
         loader = GlobalHydra.instance().config_loader()
         jobs = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
         assert [planned.folder.path.name for planned in jobs] == ["run0", "run1"]
-        done = {sweep.overrides_digest(["seed=0"], sweep.yaml_digest(config.hydra)): (jobs[0].folder, 0.9, jobs[0].job)}
+        job = replace(jobs[0].job, versions=versions())
+        done = {sweep.overrides_digest(["seed=0"], sweep.yaml_digest(config.hydra)): (jobs[0].folder, 0.9, job)}
         monkeypatch.setattr(sweep, "_finished", lambda study: done)
         first, second = sweep.plan([["seed=0"], ["seed=1"]], loader, config)
         assert (first.accuracy, second.folder) == (0.9, jobs[1].folder)
+        assert "changed since" not in caplog.text
+        done = {
+            key: (folder, 0.9, replace(job, versions={"commit": "0a1b2c"})) for key, (folder, _, job) in done.items()
+        }
+        sweep.plan([["seed=0"], ["seed=1"]], loader, config)
+        assert "prunelab (then 0a1b2c, now " in caplog.text
         assert sweep.folder_of(second.overrides, loader, config) == jobs[1].folder  # as launchers find it
 
 
