@@ -56,7 +56,7 @@ def main() -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except SystemExit as end:
-        if shown and isinstance(end.code, str):  # what was wrong, in a line
+        if shown and isinstance(end.code, str) and end.__context__:  # what was wrong, in a line
             traceback.print_exception(end.__context__)
         raise
     except Exception as error:

@@ -48,8 +48,8 @@ from prunelab.store.weights import weights_file
         ("trainer.accelerator=cdua", "trainer.accelerator=cdua: expected one of auto, cpu, gpu, cuda, mps"),
         ("name=../x", "name=../x"),
         ("name='a b'", "name=a b"),
-        ("name=1.10", "name=1.1: this is no text as YAML reads it; begin the name with a letter"),
-        ("name=null", "name=None: this is no text"),
+        ("name=1.10", "name=1.1: YAML reads no text here; begin the name with a letter, or quote it twice"),
+        ("name=null", "name=None: YAML reads no text"),
         ("model._target_=null", "model: it has no _target_; add the class or function that makes it to its YAML file"),
         ("compile=maybe", "compile=maybe: expected true or false, or auto"),
         ("+trainer.gradient_clip_algorithm=norm", "nothing is clipped without trainer.gradient_clip_val; give both"),
@@ -74,6 +74,12 @@ def test_an_impossible_value_is_refused_by_name(override: str, message: str, com
     OmegaConf.update(cfg, given.key_or_group, given.value(), force_add=given.is_add())  # composing takes longer
     with pytest.raises(ValueError, match=message):
         job_from(cfg)
+
+
+def test_a_job_may_go_without_augmentation(composed) -> None:
+    cfg = composed("prune=usp")
+    cfg.augment = None
+    assert job_from(cfg).config["augment"] is None
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def test_a_path_that_ends_in_the_name_of_another_job_stays_whole() -> None:
     path = "pretrained=_outputs_one_prune=usp,rate=0.8,seed=1,data=shapes,epochs=2"
     first, last = ["prune=sp", "rate=0.5", "seed=0", "epochs=2"], ["retrain=lr_rewind", "rerun=20260101-000000"]
     assert parts(",".join([*first, path, *last])) == [*first, path, *last]
+    assert parts("data=shapes,prune=usp,rate=0.2") == ["data=shapes", "prune=usp", "rate=0.2"]  # of a subdir of yours
 
 
 def test_one_job_has_its_whole_name() -> None:

@@ -53,10 +53,11 @@ def test_a_failure_without_a_reason_is_summarised(tmp_path: Path) -> None:
     ],
 )
 def test_a_job_that_ended_without_a_word_has_failed(problem: Exception, state: str, tmp_path: Path) -> None:
-    (tmp_path / ".lock").touch()  # it had begun
+    """The folder, in which some job had begun, may be another's."""
+    (tmp_path / ".lock").touch()
     job = PlannedJob((), RunDir(tmp_path))
     sweep.record_returns([job], [JobReturn(status=JobStatus.FAILED, _return_value=problem)])
-    assert (job.state, job.reason, job.folder.state()) == (state, one_line(problem), state)
+    assert (job.state, job.reason, job.folder.state()) == (state, one_line(problem), "interrupted")
 
 
 def test_outside_a_terminal_a_reason_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +145,8 @@ def test_two_jobs_that_differ_in_what_names_no_folder_are_refused(
         }
         monkeypatch.setattr(sweep, "_finished", lambda study: done)
         with pytest.raises(
-            ValueError, match=f": experiment=one and experiment=two share it, with other {key}, which do not name it"
+            ValueError,
+            match=f": experiment=one and experiment=two share this folder, .* in what they differ, {key}; run each",
         ):
             sweep.plan([jobs["one"], jobs["two"]], loader, config)
         assert len(sweep.plan([jobs["one"], jobs["same"]], loader, config)) == 1

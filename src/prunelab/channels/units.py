@@ -137,8 +137,8 @@ class Channels(PrunableStructure):
             kinds = {"conv": "filters", "linear": "neurons", "head": "heads", "stream": "channels under LayerNorm"}
             wanted = " or ".join(kinds[kind] for kind in self.of)
             there = dict.fromkeys(str(group.kind) for group in graph.groups if group.kind not in self.of)
-            options = " or ".join({"conv": "filter", "linear": "neuron"}.get(kind, kind) for kind in there)
-            hint = f"; granularity={options} finds some" if options else ""
+            option = " or ".join({"conv": "filter", "linear": "neuron"}.get(kind, kind) for kind in there)
+            hint = f"; try prune/granularity={option} (in Python the class of that name)" if there else ""
             raise ValueError(f"no {wanted} to prune ({why or 'there is no such layer'}){hint}")
         return replace(bound, graph=graph, groups=groups)
 

@@ -64,7 +64,8 @@ class RunDir:
 
     def future(self, state: State) -> str:
         """What becomes of it in this state; "" if it is finished."""
-        time = rerun_of(self.path.name)  # the same command would begin another folder
+        rerun = ((self.read("job.json") or {}).get("config") or {}).get("rerun", True)  # else the name is of a path
+        time = rerun_of(self.path.name) if rerun else ""  # the same command would begin another folder
         return NEXT.get(state, "").format(f" with rerun={time}" if time else "")
 
     def job(self) -> Job | None:

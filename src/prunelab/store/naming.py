@@ -74,7 +74,7 @@ def parts(folder: str) -> list[str]:
     found: list[str] = []
     for part in re.split(r",(?![^\[{]*[\]}])", whole):
         key, last = part.partition("=")[0], found[-1].partition("=")[0] if len(found) > len(FIRST) else ""
-        if key in FIRST[: len(found)] or (key < last and key != "rerun"):
+        if found and found[0].startswith("prune=") and (key in FIRST[: len(found)] or (key < last and key != "rerun")):
             found[-1] += f",{part}"
         else:
             found.append(part)

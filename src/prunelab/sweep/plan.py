@@ -175,8 +175,8 @@ def record_returns(jobs: Sequence[PlannedJob], returns: Sequence[JobReturn]) -> 
     for job, returned in zip(jobs, returns, strict=False):
         if returned.status == JobStatus.FAILED:
             job.problem = returned._return_value  # the property would raise it
-            # What ended before it locked its folder, or without a word, has left no failure.json.
-            if job.refused and job.folder.state() in ("not begun", "interrupted") and job.folder.path.is_dir():
+            # What ended before it locked its folder has left no failure.json; a begun folder may be another job's.
+            if job.refused and job.folder.state() == "not begun" and job.folder.path.is_dir():
                 job.folder.fail(job.problem)
 
 
@@ -254,8 +254,8 @@ def _refuse_two(one: PlannedJob, other: PlannedJob) -> None:
     if differ := differing(_as_asked(one.job), _as_asked(other.job)):
         both = [short_name(a.overrides, b.overrides) for a, b in ((one, other), (other, one))]
         raise ValueError(
-            f"{one.folder.path}: {' and '.join(both)} share it, with other {', '.join(differ)}, which do not name it; "
-            "run each by itself, with its own name="
+            f"{one.folder.path}: {' and '.join(both)} share this folder, whose name does not show in what they differ, "
+            f"{', '.join(differ)}; run each by itself, with its own name="
         )
 
 

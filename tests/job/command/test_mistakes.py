@@ -120,7 +120,7 @@ def test_an_argument_that_a_class_takes_beyond_its_yaml_is_passed_on(tmp_path: P
 
 
 def test_a_value_with_dashes_is_told_without_them() -> None:
-    for word in ("--prune=usp", "--rate=0.5"):
+    for word in ("--prune=usp", "--rate=0.5", "--data.train=3"):
         with pytest.raises(ValueError, match=f"^{word}: write {word[2:]}, without --$"):
             refuse_dashes([word], conf_dir())
     refuse_dashes(["--config-dir=mine", "--cfg=job", "--help", "rate=0.5"], conf_dir())

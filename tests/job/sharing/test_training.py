@@ -127,7 +127,7 @@ def test_beside_the_lock_of_another_user_each_trains_its_own(shared, tmp_path: P
     writable = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(foreign) and writable(path, mode))
     assert "trained_in" not in shared("usp", "prune=usp")
-    assert ".lock: it is another user's; give parents= a folder of your own" in caplog.text
+    assert ".lock: it cannot be written, as another user's; give parents= a folder of your own" in caplog.text
 
 
 @pytest.mark.parametrize(

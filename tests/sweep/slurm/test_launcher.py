@@ -103,7 +103,7 @@ def test_a_search_resumes_trials_that_were_cancelled(pretended: Pretended, tiny_
 
 
 @pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")
-def test_a_job_finds_finds_modules_where_the_command_does_and_then_where_the_setup_says(
+def test_a_job_finds_modules_where_the_command_does_and_then_where_the_setup_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "it's here"

@@ -104,7 +104,7 @@ def test_a_stop_ends_the_wait(answers: Path) -> None:
 def test_failure_json_says_how_slurm_ended_a_job(answers: Path, state: str, reason: str | None) -> None:
     (answers / "scontrol.answers").write_text(state)
     job, folder = next(iter(jobs(answers, "7").items()))
-    slurm.record_end(job, folder)
+    slurm.record_end(job, folder, StopRequest())
     failure = folder.read("failure.json")
     assert (reason in failure["reason"]) if reason and failure else failure is None
 

@@ -17,7 +17,7 @@ GIVEN = {"timeout_min": 240, "signal_delay_s": 120}
         ({"setup": "module load x"}, """setup=module load x: expected a list; write hydra.launcher.setup='["module"""),
         ({"srun_args": "-v"}, """srun_args=-v: expected a list; write hydra.launcher.srun_args='["-v"]'"""),
         ({"timeout_min": "4h"}, "timeout_min=4h: expected a whole number of at least 1"),
-        ({"timeout_min": None}, "timeout_min=None with signal_delay_s=120"),
+        ({"timeout_min": None}, "timeout_min and signal_delay_s: without both no job ends in time; give them"),
         ({"timeout_min": 3}, "timeout_min=3 with signal_delay_s=120: .* give at least 4 minutes"),
         ({"cpus_per_task": True}, "cpus_per_task=True: expected a whole number of at least 1"),
         ({"mem_gb": "8G"}, "mem_gb=8G: expected a number of gigabytes"),

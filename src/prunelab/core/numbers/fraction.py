@@ -13,6 +13,6 @@ def _remedy(rate: object) -> str:
         number = float(str(rate).removesuffix("%"))
     except ValueError:
         return ""
-    if str(rate).endswith("%") or 2 <= number < 100:
+    if 0 <= number < 100 and (str(rate).endswith("%") or number >= 2):
         return f"; for {number:g} % write rate={number / 100:g}"
     return f"; write the number {number:g}, not text" if isinstance(rate, str) and 0 <= number < 1 else ""

@@ -30,7 +30,7 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         return unknown_option(str(error.missing_cfg_file), error.options)
     if isinstance(error, OverrideParseException):
         problem = _line(error.__cause__ or error).partition(" expecting ")[0].partition(" See https:")[0]
-        return f"{error.override}: {problem}; no spaces go beside = and commas; quote a value that has any of these"
+        return f"{error.override}: {problem}; no spaces go beside = and commas; quote a value that has any, or brackets"
     if several := re.match(r"Ambiguous value for argument '(.+?)'", str(error)):
         return f"{several[1]}: several values; add -m to run a job for each, or write [...] for a list"
     if twice := re.match(r"Multiple values for (.+?)\. ", str(error)):

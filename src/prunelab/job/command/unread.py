@@ -32,7 +32,8 @@ def refuse_dashes(words: Iterable[str], conf: Path) -> None:
     """Raises ValueError for `--group=option`, as other programs have it. `conf` is the folder of groups."""
     for word in words:
         name = word.removeprefix("--").partition("=")[0]
-        if word.startswith("--") and "=" in word and ((conf / name).is_dir() or name in OmegaConf.load(conf / TOP)):
+        top = name.partition(".")[0]
+        if word.startswith("--") and "=" in word and ((conf / top).is_dir() or top in OmegaConf.load(conf / TOP)):
             raise ValueError(f"{word}: write {word.removeprefix('--')}, without --")
 
 

@@ -67,7 +67,7 @@ def refuse_foreign(lock: Path) -> None:
     if not lock.exists():
         refuse_unwritable(lock.parent)
     elif not os.access(lock, os.W_OK):
-        raise PermissionError(f"{lock}: it is another user's; give parents= a folder of your own")
+        raise PermissionError(f"{lock}: it cannot be written, as another user's; give parents= a folder of your own")
 
 
 def pause(stopped: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ import torch
 from prunelab.job.method import Method
 from prunelab.job.own_checkpoint import trained_alike
 from prunelab.job.sharing.dense_checkpoint import in_turn, refuse_foreign
-from prunelab.lit.checkpoints import is_intact, latest_intact
+from prunelab.lit.checkpoints import is_intact
 from prunelab.lit.device import arithmetic, expected_device
 from prunelab.store.folder import RunDir
 from prunelab.store.identity import digest
@@ -44,7 +44,7 @@ def dense_training(job: Job, folder: RunDir, stop: StopRequest) -> Iterator[Resu
     twin = _finished(record, job)
     if not twin:
         with ExitStack() as stack:
-            if latest_intact(folder.checkpoint.parent, ()):
+            if folder.checkpoint.exists():
                 with suppress(Busy):
                     stack.enter_context(held(lock, str(folder.path)))
             else:

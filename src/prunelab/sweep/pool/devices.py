@@ -72,7 +72,7 @@ def absent(gpus: Sequence[str]) -> list[str]:
     if not uuids:  # nvidia-smi need not be there
         from prunelab.lit.device import expected_device  # imports torch
 
-        return [] if expected_device("gpu").type == "cuda" else list(gpus)
+        return list(gpus) if expected_device("auto").type == "cpu" else []
     known = [*map(str, range(len(uuids))), *uuids]
     listed = [name for name in gpus if not name.startswith("MIG-")]  # parts of GPUs are not
     return [name for name in listed if not any(one.startswith(name) for one in known)]

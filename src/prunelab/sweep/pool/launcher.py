@@ -78,7 +78,7 @@ class PoolLauncher(Launcher):
         if self.devices == "auto":
             return ([] if on_cpu else visible_gpus()) or [CPU]
         names = list(map(str, self.devices))
-        if not on_cpu and (missing := absent(names)):  # its jobs would train on the CPU
+        if not on_cpu and names != [CPU] and (missing := absent(names)):  # its jobs would train on the CPU
             gone = f"this machine has no GPU {', '.join(missing)}"
             end_command(f"hydra.launcher.devices={self.devices}: {gone}; name others, or drop it")
         return names

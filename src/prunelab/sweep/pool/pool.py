@@ -218,9 +218,9 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     Before it is reaped, so that the number of the group, which is its own since its start, cannot be another's.
     """
     if hasattr(os, "waitid"):  # on macOS since Python 3.13
-        if not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return False
-        with suppress(OSError):
+        with suppress(OSError):  # where SIGCHLD is ignored nobody can wait for it
+            if not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return False
             os.killpg(process.pid, signal.SIGKILL)
     return process.poll() is not None
 

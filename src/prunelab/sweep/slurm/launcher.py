@@ -24,7 +24,7 @@ from prunelab.job.command.mistakes import end_command
 from prunelab.job.conf import register_resolvers
 from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
-from prunelab.store.lock import Busy
+from prunelab.store.lock import Busy, is_held
 from prunelab.store.signals import Interrupted, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE, search_path
 from prunelab.sweep.pool.launcher import quoted
@@ -134,7 +134,7 @@ class SlurmLauncher(Submitit):
                 submitted = _executor(jobs[0].params).map_array(self, *arguments)
         except RuntimeError as error:
             for job in jobs:
-                job.refused = " ".join(str(error).split())
+                job.refused = " ".join(str(error).split()) or "sbatch gave no reason"
             return
         for job, handle in zip(jobs, submitted, strict=True):
             job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
@@ -190,7 +190,7 @@ def _executor(params: dict[str, Any]) -> Any:
 
 
 def _outcome(job: Submission, in_queue: bool) -> JobReturn:
-    """From the files of the job; where there are none, it was cancelled."""
+    """From the files of the job, which has none where it was cancelled, or where the disk is full."""
     outcome = JobReturn(overrides=job.overrides, working_dir=str(job.folder.path))
     if in_queue:
         return outcome
@@ -201,6 +201,8 @@ def _outcome(job: Submission, in_queue: bool) -> JobReturn:
         outcome.status, outcome._return_value = JobStatus.COMPLETED, result.accuracy
     elif failure := job.folder.failure():
         outcome._return_value = Failed(failure)
+    elif is_held(job.folder.lock):
+        outcome._return_value = Busy("another process works on it")
     else:
-        outcome._return_value = Interrupted("cancelled in Slurm")
+        outcome._return_value = Interrupted("ended in Slurm without a result, as when it is cancelled")
     return outcome

@@ -95,11 +95,14 @@ def submitting(study: Path) -> Iterator[None]:
         yield
 
 
-def record_end(job: SlurmJobId, folder: RunDir) -> str:
-    """Records how Slurm ended a job that left no record itself, unless it was cancelled; says how it ended."""
+def record_end(job: SlurmJobId, folder: RunDir, stop: StopRequest) -> str:
+    """Records how Slurm ended a job that left no record itself, unless it was cancelled; says how it ended.
+
+    A lock that a killed job has left on another machine is waited for, unless `stop`.
+    """
     end = time.monotonic() + FORGOTTEN
     while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
-        if time.monotonic() > end:
+        if stop or time.monotonic() > end:
             break
         time.sleep(1)
     if folder.state() in ("not begun", "interrupted"):
@@ -129,7 +132,7 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
             over = {job for job in left if job in gone & missed or jobs[job].result()}
             missed, left = gone, left - over
             for job in sorted(over, key=lambda job: jobs[job].path):
-                ended = record_end(job, jobs[job])
+                ended = record_end(job, jobs[job], stop)
                 log.info("%s  Slurm job %s %s, %d left", name[jobs[job].path], job.job, ended, len(left))
             before, stuck = stuck, {job: queued[job.job] for job in left if _is_stuck(queued.get(job.job))}
             new = {job: reason for job, reason in stuck.items() if before.get(job) != reason}

@@ -37,13 +37,15 @@ def check(settings: Mapping[str, Any]) -> None:
             continue
         if key in LEAST and (type(value) is not int or value < LEAST[key]):
             raise ValueError(f"{name}={value}: expected a whole number of at least {LEAST[key]}")
-        if key == "mem_gb" and type(value) not in (int, float):
+        if key == "mem_gb" and (type(value) not in (int, float) or value <= 0):
             raise ValueError(f"{name}={value}: expected a number of gigabytes")
         if key in LISTS and not isinstance(value, list):
             raise ValueError(f"""{name}={value}: expected a list; write {name}='["{value}"]'""")
-    limit, delay = settings["timeout_min"], settings["signal_delay_s"]
-    if limit is None or delay is None or 60 * limit < 2 * delay:
+    limit, delay = settings.get("timeout_min"), settings.get("signal_delay_s")
+    if limit is None or delay is None:
+        raise ValueError("hydra.launcher.timeout_min and signal_delay_s: without both no job ends in time; give them")
+    if 60 * limit < 2 * delay:
         raise ValueError(
             f"hydra.launcher.timeout_min={limit} with signal_delay_s={delay}: a job would be told to end as soon as it "
-            f"starts; give at least {ceil(2 * (delay or 60) / 60)} minutes, or a shorter delay"
+            f"starts; give at least {ceil(2 * delay / 60)} minutes, or a shorter delay"
         )
