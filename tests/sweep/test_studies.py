@@ -66,7 +66,7 @@ def test_a_study_runs_to_its_end_and_draws_what_it_asks(name: str, smaller: list
 def test_the_list_counts_finished_jobs_and_their_core_hours(tmp_path: Path) -> None:
     """An epoch that two jobs share counts once; a job that the study does not ask for counts not at all."""
     whole = json.loads(WHOLE.read_text())
-    asked = ["prune=usp", "rate=0.2", "data=image_folder", "model=resnet8", "epochs=20"]
+    asked = ["prune=usp", "rate=0.2", "data=image_folder", "model=resnet20", "epochs=30"]
     for seed, own in ((0, 1800.0), (1, 900.0), (7, 3600.0)):
         history = [row | {"cpu_seconds": spent} for row, spent in zip(whole["history"], (1200.0, own), strict=False)]
         folder = tmp_path / "exercise-cpu" / f"rate=0.2,seed={seed}"
@@ -101,7 +101,7 @@ def test_core_hours_are_shown_where_they_are_known(spent: dict[str, float], show
     folder.mkdir(parents=True)
     whole = json.loads(WHOLE.read_text())
     history = [row | spent for row in whole["history"]]
-    asked = ["prune=usp", "rate=0.2", "model=resnet8", "epochs=20", "seed=0"]
+    asked = ["prune=usp", "rate=0.2", "model=resnet20", "epochs=30", "seed=0"]
     (folder / "result.json").write_text(json.dumps(whole | {"history": history, "overrides": asked}))
     console = Console(width=200, record=True)
     console.print(Overview(tmp_path))
