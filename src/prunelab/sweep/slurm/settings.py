@@ -37,7 +37,7 @@ def check(settings: Mapping[str, Any]) -> None:
             continue
         if key in LEAST and (type(value) is not int or value < LEAST[key]):
             raise ValueError(f"{name}={value}: expected a whole number of at least {LEAST[key]}")
-        if key == "mem_gb" and (type(value) not in (int, float) or value <= 0):
+        if key == "mem_gb" and (type(value) not in (int, float) or value < 0):
             raise ValueError(f"{name}={value}: expected a number of gigabytes")
         if key in LISTS and not isinstance(value, list):
             raise ValueError(f"""{name}={value}: expected a list; write {name}='["{value}"]'""")
