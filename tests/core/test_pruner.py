@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from prunelab.channels.budget import Budget
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import ERK, Allocation, Global, Uniform, UniformPlus
 from prunelab.core.context import Context
@@ -401,7 +402,8 @@ def test_a_criterion_of_training_data_needs_a_batch() -> None:
     [
         ({"criterion": Norm}, r"criterion=Norm: it is a class, expected an object: write Norm\(\.\.\.\)"),
         ({"criterion": Weight(), "granularity": Norm()}, r"criterion=Weight\(\): expected a Criterion"),
-        ({"budget": "latency"}, r"budget='latency': expected an object: write Budget\(of='latency'\)"),
+        ({"budget": "latency"}, r"budget='latency': expected an object, such as Budget\(of='macs'\)"),
+        ({"budget": Budget}, r"budget=<class .*Budget'>: expected an object, such as Budget\(of='macs'\)"),
         ({"skip": "0.weight"}, r"skip='0.weight': expected a list of patterns: write skip=\['0.weight'\]"),
     ],
 )

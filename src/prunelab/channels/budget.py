@@ -73,12 +73,14 @@ class Budget:
             )
         structure = prunable_structure(granularity)
         if self.of == "latency":
-            if structure is None or example is None:
+            if structure is None:
                 raise ValueError(
                     "budget=latency: only removed filters, neurons or blocks save time: use Filter() "
                     "(prune/granularity=filter on the command line)"
-                    if structure is None
-                    else "budget=latency: it is measured on an example: set example_input_array on the LightningModule"
+                )
+            if example is None:
+                raise ValueError(
+                    "budget=latency: it is measured on an example: set example_input_array on the LightningModule"
                 )
             return replace(self, stopwatch=Stopwatch(net, structure, example), rounding=rounding)
         if self.of == "params":

@@ -25,7 +25,7 @@ def check_kinds(
         if not isinstance(part, kind):
             raise TypeError(f"{place}={part!r}: expected a {kind.__name__}, of prunelab.core or prunelab.criteria")
     if budget is not None and (isinstance(budget, type) or not hasattr(budget, "bind")):
-        raise TypeError(f"budget={budget!r}: expected an object: write Budget(of={budget!r})")
+        raise TypeError(f"budget={budget!r}: expected an object, such as Budget(of='macs')")
     if isinstance(skip, str):
         raise TypeError(f"skip={skip!r}: expected a list of patterns: write skip=[{skip!r}]")
 

@@ -64,7 +64,7 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
         if not OmegaConf.select(cfg, f"{part}._target_"):
             raise ValueError(f"{part}: it has no _target_; add the class or function that makes it to its YAML file")
     if cfg.name is None or isinstance(cfg.name, bool | float):
-        raise ValueError(f"name={cfg.name}: YAML reads no text here; begin the name with a letter, or quote it twice")
+        raise ValueError(f"name={cfg.name}: read as a number or as nothing; begin the name with a letter")
     if not re.fullmatch(r"[\w.+\-]+(/[\w.+\-]+)*", str(cfg.name)) or ".." in str(cfg.name):
         raise ValueError(f"name={cfg.name}: expected letters, digits and any of . + - _, it names a folder in outputs/")
     if not cfg.get("prune") and cfg.rate > 0:
