@@ -34,10 +34,12 @@ def test_no_two_of_forty_methods_look_the_same() -> None:
 
 
 def test_the_dark_page_has_a_visible_colour_for_each() -> None:
-    colours = palette.Colours(tuple(i / 10 for i in range(9)), ("none", "usp", "sp"))
+    methods = ("none", *(f"m{i}" for i in range(len(palette.METHODS))))
+    colours = palette.Colours(tuple(i / 10 for i in range(9)), methods)
     shades = [luminance(colours.dark[colour]) for colour in colours.rates.values()]
     assert shades == sorted(set(shades), reverse=True)
-    marks = [colours.dark.get(colour, colour) for colour in colours.methods(["none", "usp", "sp"])[0]]
+    marks = [colours.dark.get(colour, colour) for colour in colours.methods(methods)[0]]
+    assert len(set(marks)) == len(methods)
     assert min([*shades, *map(luminance, marks)]) + 0.05 > 3 * (PAGE + 0.05)
 
 

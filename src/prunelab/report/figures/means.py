@@ -9,7 +9,7 @@ import altair as alt
 from prunelab.report.figures import palette, series
 from prunelab.report.figures.costs import BOPS, BYTES, LATENCY, MACS, Cost
 from prunelab.report.figures.series import Point
-from prunelab.report.figures.style import BAND, Drawings, Spec, accuracy_axis, cost_axis, is_wide, rate_axis, to_spec
+from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_axis, is_wide, rate_axis, to_spec
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
@@ -87,8 +87,8 @@ def _figure(
         ends = [end for p in points for end in (p.lower, p.upper) if end is not None]
         # Clipping doubles the time to draw.
         wide = min(ends) < domain[0] or max(ends) > domain[1]
-        band = base.mark_rule(strokeWidth=1.5, clip=wide) if noisy else base.mark_area(**BAND, clip=wide)
-        layers.append(band.encode(lower, y2="upper:Q"))
+        # Bars, as a band between the few points that have an interval would not show where their neighbours have none.
+        layers.append(base.mark_rule(strokeWidth=1.5, clip=wide).encode(lower, y2="upper:Q"))
     layers.append(thin.encode(mean) if noisy else base.mark_line(strokeWidth=2).encode(mean))
     several = max(group.seeds) > 1
     if several and len(group.results) <= CROWD:
@@ -101,7 +101,7 @@ def _figure(
     )
     legend = ["line: mean over seeds"] * several + ["faint: single jobs"] * ("jobs" in data)
     if max(group.seeds) >= series.FEWEST:
-        legend.append(f"{'bar' if noisy else 'band'}: the mean's 95 % confidence interval (Student's t)")
+        legend.append("bar: the mean's 95 % confidence interval (Student's t)")
     title = f"{'Mean test' if several else 'Test'} {title}"
     return to_spec(layers, data, title, [group.setting, ", ".join(legend), *notes])
 

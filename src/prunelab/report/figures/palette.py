@@ -6,14 +6,20 @@ from functools import cached_property
 
 # Viridis (van der Walt and Smith, 2015), even in lightness, without its yellow end, which is invisible on white.
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962")
-# Okabe and Ito (2008), yellow left out for the same reason; their black is kept for the unpruned network.
-OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe and Ito (2008), yellow left out for the same reason; their black is kept for the unpruned network. Then an
+# indigo and a brown, at least as far from these as they are from one another, also to those who see two of three
+# primary colours.
+METHODS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#332288", "#6b4c1e")
 SHADES = ("#ffffff", VIRIDIS[2], VIRIDIS[0])  # of cells, from none to all, interpolated in RGB
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left")
 UNPRUNED = ("#000000", "cross")
-# On the dark page Viridis begins where it is light enough and ends in its yellow; greys change places.
+# On the dark page Viridis begins where it is light enough and ends in its yellow; greys change places, and what would
+# not show gets lighter.
 DARK_VIRIDIS = ("#fde725", "#bddf26", "#7ad151", "#44bf70", "#22a884", "#21918c", "#3f84a3")
-DARK = {UNPRUNED[0]: "#f2f2f2", "#555555": "#b8b8b8", "#e6e6e6": "#3d3d3d", "#dddddd": "#4a4a4a", "#0072b2": "#3d9fdd"}
+DARK = {
+    UNPRUNED[0]: "#f2f2f2", "#555555": "#b8b8b8", "#e6e6e6": "#3d3d3d", "#dddddd": "#4a4a4a",
+    "#332288": "#9850f8", "#6b4c1e": "#c8b068",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,9 @@ def ordered(n: int, shades: Sequence[str] = VIRIDIS) -> list[str]:
 
 
 def categorical(methods: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A colour and a shape for each method. With seven shapes and six colours, 42 pairs are distinct."""
+    """A colour and a shape for each method. With seven shapes and eight colours, 56 pairs are distinct."""
     others = [method for method in methods if method != "none"]
-    colours = {m: OKABE_ITO[i % len(OKABE_ITO)] for i, m in enumerate(others)}
+    colours = {m: METHODS[i % len(METHODS)] for i, m in enumerate(others)}
     shapes = {m: SHAPES[i % len(SHAPES)] for i, m in enumerate(others)}
     return [colours.get(m, UNPRUNED[0]) for m in methods], [shapes.get(m, UNPRUNED[1]) for m in methods]
 
