@@ -82,6 +82,10 @@ def test_persistent_workers_go_on_serving_the_training() -> None:
 def test_the_data_modules_own_batches_come_first() -> None:
     datamodule = SimpleNamespace(scoring_batches=lambda count, generator: [("x", "y")] * count)
     assert draw_batches(trainer(None, datamodule), 2, generator()) == [("x", "y")] * 2
+    assert draw_batches(trainer(None, datamodule), 2, generator(), augmented=True) == [("x", "y")] * 2
+    datamodule.statistics_batches = lambda count, generator: [("shifted", "y")] * count
+    assert draw_batches(trainer(None, datamodule), 2, generator(), augmented=True) == [("shifted", "y")] * 2
+    assert draw_batches(trainer(None, datamodule), 2, generator()) == [("x", "y")] * 2
 
 
 def test_too_few_batches_and_several_loaders_are_refused_with_the_remedy() -> None:

@@ -54,6 +54,27 @@ def test_every_rank_scores_on_the_batches_of_one_process() -> None:
     assert [y.tolist() for _, y in first] == [y.tolist() for _, y in second]
 
 
+def test_batches_for_statistics_are_those_for_scores_augmented_as_in_training() -> None:
+    crops = PadCropFlip(2)
+    plain, augmented = (
+        getattr(data_alone(augment=crops), name)(2, torch.Generator().manual_seed(1))
+        for name in ("scoring_batches", "statistics_batches")
+    )
+    generator = torch.Generator().manual_seed(1)
+    torch.randperm(50, generator=generator)  # which images
+    for (x, y), (shown, labelled) in zip(plain, augmented, strict=True):
+        assert torch.equal(y, labelled)
+        pixels = (x * 255).round().to(torch.uint8)
+        expected = crops.apply(pixels, crops.draw(12, (32, 32), generator))
+        assert not torch.equal(x, shown)
+        torch.testing.assert_close(shown, expected / 255)
+    [(x, _), (shown, _)] = (
+        getattr(data_alone(), name)(1, torch.Generator().manual_seed(1))[0]
+        for name in ("scoring_batches", "statistics_batches")
+    )
+    assert torch.equal(x, shown)
+
+
 def test_fewer_evaluation_images_than_devices_are_refused() -> None:
     with pytest.raises(ValueError, match="7 evaluation images are too few for 12 devices"):
         rank_data(0, 12).val_dataloader()

@@ -19,18 +19,17 @@ from prunelab.core.time import Progress
 LONG = Progress(step=0, total=10**12, epoch=10**6)  # for any time in steps or epochs
 
 
-def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator) -> list[Batch]:
+def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator, augmented: bool = False) -> list[Batch]:
     """`count` batches (inputs, targets) on the training device, drawn by `generator`.
 
-    From `scoring_batches(count, generator)` of the data module where it has one, else from a second pass over the
-    training loader, which does not disturb the first. Raises ValueError where there are too few.
+    From `scoring_batches(count, generator)` of the data module where it has one, `augmented` ones from its
+    `statistics_batches` if there are such; else from a second pass over the training loader, which does not disturb the
+    first. Raises ValueError where there are too few.
     """
-    scoring_batches = getattr(getattr(trainer, "datamodule", None), "scoring_batches", None)
-    batches = (
-        scoring_batches(count, generator)
-        if scoring_batches
-        else _second_pass(trainer.train_dataloader, count, generator)
-    )
+    data = getattr(trainer, "datamodule", None)
+    own = getattr(data, "statistics_batches", None) if augmented else None
+    own = own or getattr(data, "scoring_batches", None)
+    batches = own(count, generator) if own else _second_pass(trainer.train_dataloader, count, generator)
     if len(batches) < count:
         raise ValueError(
             f"scoring asks for {count} batches, the training data have {len(batches)}: lower the criterion's batches, "

@@ -65,11 +65,11 @@ class ImageDataModule(L.LightningDataModule):
 
     def scoring_batches(self, count: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
         """`count` batches of distinct training images, not augmented. Raises ValueError if there are too few."""
-        self.check_scoring(count)
-        size, device = self.sampling.batch_size, self._device
-        batches = torch.randperm(len(self.splits.train), generator=generator)[: count * size].split(size)
-        taken = [self.splits.train.take(positions) for positions in batches]
-        return [(self.normalise(x.to(device)), y.to(device)) for x, y in taken]
+        return self._draw(count, generator, None)
+
+    def statistics_batches(self, count: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        """The same images, augmented as in training, whose averages running statistics are."""
+        return self._draw(count, generator, self.augment)
 
     def check_scoring(self, count: int, option: str = "prune.pruning.pruner.criterion.batches") -> None:
         """Raises ValueError if there are fewer than `count` training batches; `option` is what sets the count."""
@@ -79,6 +79,17 @@ class ImageDataModule(L.LightningDataModule):
                 f"scoring asks for {count} batches of {size} images, there are {images} for training: lower "
                 f"{option} or optim.batch_size"
             )
+
+    def _draw(self, count: int, generator: torch.Generator, augment: Augment | None) -> list[tuple[Tensor, Tensor]]:
+        self.check_scoring(count)
+        size, device = self.sampling.batch_size, self._device
+        batches = []
+        for positions in torch.randperm(len(self.splits.train), generator=generator)[: count * size].split(size):
+            x, y = (part.to(device) for part in self.splits.train.take(positions))
+            if augment:
+                x = augment.apply(x, augment.draw(len(x), (x.shape[2], x.shape[3]), generator).to(device))
+            batches.append((self.normalise(x), y))
+        return batches
 
     @property
     def _device(self) -> torch.device:

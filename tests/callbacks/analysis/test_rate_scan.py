@@ -91,6 +91,11 @@ class Data(L.LightningDataModule):
         return [list(images(0, 96)[at]) for at in chosen]
 
 
+class Augmenting(Data):
+    def statistics_batches(self, count: int, generator: torch.Generator) -> list[list[Tensor]]:
+        return [[x.flip(-1), y] for x, y in self.scoring_batches(count, generator)]
+
+
 class Untested(L.LightningDataModule):
     train_dataloader, val_dataloader = Data.train_dataloader, Data.val_dataloader
 
@@ -154,9 +159,11 @@ def test_each_accuracy_is_that_of_a_net_pruned_to_this_rate(trained, criterion, 
     assert scan.result["n"] == 50
 
 
-def test_the_other_curve_is_that_of_running_statistics_of_the_pruned_net(trained) -> None:
+@pytest.mark.parametrize("data", [Data(), Augmenting()], ids=["as scored", "augmented"])
+def test_the_other_curve_is_that_of_running_statistics_of_the_pruned_net(trained, data: Data) -> None:
     scan = Scan(pruner(), rates=RATES, batches=6, zoom=1)  # all training images, so their order matters little
-    trainer(scan).test(trained, datamodule=Data(), verbose=False)
+    trainer(scan).test(trained, datamodule=data, verbose=False)
+    draw = getattr(data, "statistics_batches", data.scoring_batches)
     expected = []
     for rate in [0.0, *RATES]:
         module = pruned(trained, rate, Norm(p=1), Weight(), Uniform())
@@ -165,7 +172,7 @@ def test_the_other_curve_is_that_of_running_statistics_of_the_pruned_net(trained
             norm.momentum = None
         module.train()
         module.body[3].eval()
-        for x, _ in Data().scoring_batches(6, derived_generator("scan", 0)):
+        for x, _ in draw(6, derived_generator("scan", 0)):
             module(x)
         expected.append(accuracy(module, Data().test_dataloader()))
     assert scan.result["reestimated"] == pytest.approx(expected)

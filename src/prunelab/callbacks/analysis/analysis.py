@@ -32,7 +32,8 @@ class PostTrainingAnalysis(L.Callback):
     The parts of `pruner` score, group and allocate; its schedule is not used. Accuracy is on all of the
     `test_dataloader` of the data module or the module, in batches (inputs, targets), whatever the Trainer's limits.
     With `batches` of training data running statistics of batch norms are also re-estimated under each mask; these
-    batches, and those of criteria, come from the training loader, or from `scoring_batches` of the data module.
+    batches, and those of criteria, come from the training loader, or from `statistics_batches`, augmented as in
+    training, and `scoring_batches` of the data module.
     Hooks of the data see all of them as in testing. Weights, buffers, modes and torch's random streams are restored
     to the bit. After each mask `on_mask_evaluated(trainer, module)` of all callbacks
     that have it is called. `result` is for JSON.
@@ -131,7 +132,8 @@ class PostTrainingAnalysis(L.Callback):
             self.pruner.attach(module, _example(module), draw, getattr(module, "scoring_loss", cross_entropy))
             units = {name: score.detach() for name, score in self.pruner.unit_scores().items()}
             count = self.batches if norms(module) else 0
-            batches = draw(count, derived_generator(self.name, self.pruner.seed)) if count else []
+            seeded = derived_generator(self.name, self.pruner.seed)
+            batches = draw_batches(trainer, count, seeded, augmented=True) if count else []
             largest = max((len(inputs) for inputs, _ in batches), default=0)
             # A last batch of one image has no variance.
             inputs_only = [inputs for inputs, _ in batches if len(inputs) > 1 or largest == 1]
