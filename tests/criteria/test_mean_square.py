@@ -15,7 +15,7 @@ def test_a_filter_scores_the_mean_square_of_its_weights_by_hand() -> None:
 
 
 def test_under_one_threshold_weak_filters_go_before_small_ones() -> None:
-    """A filter of the first layer has 27 weights, one of the second 144, all of 0.1, but of 0.05 in eight of the second."""
+    """A filter of the first layer has 27 weights, one of the second 144, all of 0.1, in eight of these of 0.05."""
     first, second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
     net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Conv2d(16, 2, 3))
     with torch.no_grad():
