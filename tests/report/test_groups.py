@@ -1,11 +1,15 @@
 """Groups hold comparable jobs only, and their labels tell them apart."""
 
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prunelab.report.groups import Group, group, slug
 from prunelab.report.results import load
+from prunelab.report.tables.formats import comma_separated
+from prunelab.report.tables.table import rows
 
 Add = Callable[..., Path]
 
@@ -98,3 +102,14 @@ def test_names_that_differ_in_forbidden_characters_stay_distinct() -> None:
     assert slug("a/b") != slug("a:b")
     assert len(slug("x" * 300)) < 100
     assert slug("a=1,b-2") == "a=1,b-2"
+
+
+def test_a_table_of_jobs_with_nothing_in_common_has_the_model_of_each(add: Add) -> None:
+    for i, model in enumerate(("keras_cnn", "resnet8", "resnet20", "lenet300", "vgg11")):
+        job = add(folder=f"job={i}", **setting(10 + i, model))
+    [members] = grouped(job.parent)
+    assert members.scattered
+    table = csv.DictReader(io.StringIO(comma_separated([(members, rows(members))])))
+    assert [(row["model"], row["epochs"]) for row in table] == [
+        ("keras_cnn", "10"), ("resnet8", "11"), ("resnet20", "12"), ("lenet300", "13"), ("vgg11", "14"),
+    ]  # fmt: skip

@@ -12,9 +12,10 @@ from prunelab.report.tables import formats
 from prunelab.report.tables.table import rows
 
 STUDIES = ROOT / "docs" / "studies"
+PUBLISHED = ["binary", "exercise", "five_methods", "group_lasso", "knee", "longer", "lottery", "score"]
 
 
-@pytest.mark.parametrize("study", ["binary", "exercise", "five_methods", "group_lasso", "knee", "lottery", "score"])
+@pytest.mark.parametrize("study", PUBLISHED)
 def test_the_table_is_of_these_results(study: str, tmp_path: Path) -> None:
     with tarfile.open(STUDIES / f"{study}.tar.xz") as file:
         file.extractall(tmp_path, filter="data")

@@ -153,9 +153,11 @@ def comma_separated(tables: Iterable[Entry]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["group", "model", "data", "epochs", *CSV])
     for group, rows in tables:
-        first = group.results[0]
-        where = [group.label, first.job.labels.get("model", ""), first.job.labels.get("data", ""), first.job.epochs]
-        writer.writerows(map(_field, [*where, *(value(row) for value in CSV.values())]) for row in rows)
+        jobs = {(r.method, r.job.rate): r.job for r in group.results}  # a scattered group has several models
+        for row in rows:
+            job = jobs[row.method, row.rate]
+            where = [group.label, job.labels.get("model", ""), job.labels.get("data", ""), job.epochs]
+            writer.writerow(map(_field, [*where, *(value(row) for value in CSV.values())]))
     return text.getvalue()
 
 
