@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from prunelab.criteria.gradient import Gradient as Gradient
     from prunelab.criteria.grasp import GraSP as GraSP
     from prunelab.criteria.lamp import LAMP as LAMP
-    from prunelab.criteria.mean_square import MeanSquare as MeanSquare
     from prunelab.criteria.movement import Movement as Movement
     from prunelab.criteria.norm import Norm as Norm
     from prunelab.criteria.random import Random as Random
@@ -116,7 +115,6 @@ HOMES = {
     "GraSP": "prunelab.criteria.grasp",
     "LAMP": "prunelab.criteria.lamp",
     "Movement": "prunelab.criteria.movement",
-    "MeanSquare": "prunelab.criteria.mean_square",
     "Norm": "prunelab.criteria.norm",
     "Random": "prunelab.criteria.random",
     "SynFlow": "prunelab.criteria.synflow",

@@ -12,7 +12,7 @@ from prunelab.report.tables import formats
 from prunelab.report.tables.table import rows
 
 STUDIES = ROOT / "docs" / "studies"
-PUBLISHED = ["binary", "exercise", "five_methods", "group_lasso", "knee", "longer", "lottery", "score"]
+PUBLISHED = sorted(path.name.removesuffix(".tar.xz") for path in STUDIES.glob("*.tar.xz"))
 
 
 @pytest.mark.parametrize("study", PUBLISHED)

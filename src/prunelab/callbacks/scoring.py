@@ -22,9 +22,9 @@ LONG = Progress(step=0, total=10**12, epoch=10**6)  # for any time in steps or e
 def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator, augmented: bool = False) -> list[Batch]:
     """`count` batches (inputs, targets) on the training device, drawn by `generator`.
 
-    From `scoring_batches(count, generator)` of the data module where it has one, `augmented` ones from its
-    `statistics_batches` if there are such; else from a second pass over the training loader, which does not disturb the
-    first. Raises ValueError where there are too few.
+    From `scoring_batches(count, generator)` of the data module where it has one, or, `augmented`, from its
+    `statistics_batches` if it has that too; else from a second pass over the training loader, which does not disturb
+    the first. Raises ValueError where there are too few.
     """
     data = getattr(trainer, "datamodule", None)
     own = getattr(data, "statistics_batches", None) if augmented else None

@@ -9,7 +9,7 @@ from typing import Any
 from prunelab.report.confidence import interval
 from prunelab.store.result import Result
 
-FEWEST = 3  # seeds for a band: with two it reaches 12.7 standard errors, which hides the figure
+FEWEST = 3  # seeds for an interval: with two it reaches 12.7 standard errors, which hides the figure
 
 
 @dataclass(frozen=True)
