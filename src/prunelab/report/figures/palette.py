@@ -7,8 +7,8 @@ from functools import cached_property
 # Viridis (van der Walt and Smith, 2015), even in lightness, without its yellow end, which is invisible on white.
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962")
 # Okabe and Ito (2008), yellow left out for the same reason; their black is kept for the unpruned network. Then an
-# indigo and a brown, at least as far from these as they are from one another, also to those who see two of three
-# primary colours.
+# indigo and a brown, at least as far from these as they are from one another, also for those who lack one of three
+# cones.
 METHODS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#332288", "#6b4c1e")
 SHADES = ("#ffffff", VIRIDIS[2], VIRIDIS[0])  # of cells, from none to all, interpolated in RGB
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left")
