@@ -226,6 +226,29 @@ def test_a_filter_is_scaled_by_the_mean_of_its_living_weights() -> None:
     assert binary(w, alive, scale=False).tolist() == [[1, -1, 1, 0], [-1, 0, 0, -1], [0, 0, 0, 0]]
 
 
+def test_a_filter_of_a_transposed_convolution_makes_an_output_channel() -> None:
+    class Upsampling(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose1d(2, 4, 1, groups=2)
+            self.up.weight.data = torch.tensor([[1.0, -2.0], [4.0, -6.0]])[..., None]
+
+        def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            self.seen = self.up.weight.detach().flatten(1).tolist()
+
+    def tested(groups: int) -> list[list[float]]:
+        module = Upsampling()
+        module.up.groups = groups
+        L.Trainer(
+            callbacks=[Binarize()], accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        ).test(module, points((1.0, 2.0)), verbose=False)  # fmt: skip
+        return module.seen
+
+    assert tested(groups=1) == [[2.5, -4.0], [2.5, -4.0]]  # over both inputs
+    assert tested(groups=2) == [[1.0, -2.0], [4.0, -6.0]]  # each group reads one input
+
+
 def test_a_sign_is_drawn_with_the_probability_of_the_hard_sigmoid() -> None:
     """Of weights within H of 0 the mean is the weight: evaluating the real ones is what training expects."""
     size = drawn_size(torch.empty(7, 20000))

@@ -34,6 +34,17 @@ def test_a_filter_scores_the_sum_of_its_distances_spread_evenly_over_its_weights
     assert rows.sum(1).tolist() == pytest.approx(by_loops(weight), rel=1e-6)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_filter_of_a_transposed_convolution_is_what_makes_an_output_channel(groups: int) -> None:
+    layer = nn.ConvTranspose2d(4, 6, 3, groups=groups)
+    scores = FPGM()(Context(layer, {"weight": layer.weight}, torch.Generator()))["weight"]
+    inputs, outputs = 4 // groups, 6 // groups
+    places = [(slice(g * inputs, (g + 1) * inputs), o) for g in range(groups) for o in range(outputs)]
+    expected = by_loops(torch.stack([layer.weight.detach()[place] for place in places]))
+    assert [scores[place].sum().item() for place in places] == pytest.approx(expected, rel=1e-6)
+    assert all(scores[place].unique().numel() == 1 for place in places)
+
+
 def test_filters_that_are_nearly_alike_keep_their_distance() -> None:
     """In float32, by matrix products, it would be lost among the rounding errors of their length."""
     weight = torch.randn(1, 64, generator=torch.Generator().manual_seed(0)).repeat(30, 1) * 10

@@ -251,6 +251,13 @@ def test_an_unknown_activation_that_saturates_is_refused() -> None:
         score(Net(lambda x: x.clamp(0, 6)), torch.zeros(1, 2, 8, 8))
 
 
+def test_filters_of_a_transposed_convolution_are_looked_at_along_its_outputs() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(4, 3, 1))
+    net[0].weight.data = torch.tensor([1.0, 2.0, 3.0]).expand(4, 3)[..., None, None].clone()
+    with pytest.raises(ValueError, match=r"100% of the weights of Sequential score as all others.*in 0.weight"):
+        score(net, torch.zeros(1, 4, 2, 2))
+
+
 def test_norms_of_the_inputs_own_statistics_are_refused_by_name() -> None:
     norm = nn.GroupNorm(1, 3)
     net = nn.Sequential(nn.Linear(2, 3), norm, nn.ReLU(), nn.Linear(3, 2))

@@ -74,6 +74,24 @@ def test_non_zero_weights_are_counted_by_value_and_by_filter(tmp_path: Path) -> 
     assert (sum(filters.bucket), filters.bucket[0], filters.bucket[-1]) == (3, 1, 1)
 
 
+class Upsampling(Module):
+    """Its transposed convolution makes a channel of both inputs, one of the first alone, and one of none."""
+
+    def __init__(self) -> None:
+        L.LightningModule.__init__(self)
+        self.up = nn.ConvTranspose1d(2, 3, 1)
+        self.up.weight.data = torch.tensor([[1.0, 2, 0], [3, 0, 0]])[..., None]
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.up(batch[0].view(-1, 2, 2)).sum()
+
+
+def test_a_filter_of_a_transposed_convolution_makes_an_output_channel(tmp_path: Path) -> None:
+    fit(tmp_path, 1, module=Upsampling)
+    (density,) = events.accumulated(tmp_path).Histograms("weights_by_filter/up")
+    assert (density.histogram_value.min, density.histogram_value.max, density.histogram_value.sum) == (0, 1, 1.5)
+
+
 def counts(histogram) -> dict[int, float]:
     """Counts by the nearest whole number."""
     totals: dict[int, float] = {}

@@ -3,12 +3,13 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from prunelab.core.network.filters import by_filter, transposed_groups
 from prunelab.core.numbers.selection import refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
@@ -103,19 +104,22 @@ class NM(Granularity):
     m: int = 4
     indivisible: str = "dense"
     names: tuple[str, ...] = ()  # the layers that have groups
+    transposed: Mapping[str, int] = field(default_factory=dict)  # as `transposed_groups`
 
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         if self.m < 2 or self.indivisible not in ("dense", "refuse"):
             raise ValueError(f"m={self.m}, indivisible={self.indivisible!r}: expected m >= 2 and 'dense' or 'refuse'")
-        indivisible = {name: w.shape[1] for name, w in params.items() if w.shape[1] % self.m}
-        layers = ", ".join(f"{name} ({inputs} inputs)" for name, inputs in indivisible.items())
+        transposed = transposed_groups(net)
+        inputs = {name: by_filter(w, transposed.get(name)).shape[2] for name, w in params.items()}
+        indivisible = {name: count for name, count in inputs.items() if count % self.m}
+        layers = ", ".join(f"{name} ({count} inputs)" for name, count in indivisible.items())
         if indivisible and (self.indivisible == "refuse" or len(indivisible) == len(params)):
             raise ValueError(
                 f"groups of m={self.m} do not divide the inputs of {layers}: skip them, or choose another m"
             )
         if indivisible:
             log.warning("left dense, their inputs are no multiple of m=%d: %s", self.m, layers)
-        return replace(self, names=tuple(name for name in params if name not in indivisible))
+        return replace(self, names=tuple(name for name in params if name not in indivisible), transposed=transposed)
 
     def check(self, rate: float) -> None:
         if abs(rate * self.m - round(rate * self.m)) > 1e-9:
@@ -124,17 +128,20 @@ class NM(Granularity):
 
     def reduce(self, scores: Scores) -> Scores:
         refuse_nan({name: scores[name] for name in self.names})  # ranks would hide them
-        return {name: self._ranks(scores[name]) for name in self.names}
+        return {name: self._ranks(scores[name], self.transposed.get(name)) for name in self.names}
 
-    def _ranks(self, score: Tensor) -> Tensor:
+    def _ranks(self, score: Tensor, transposed: int | None) -> Tensor:
         """m - 1 for the best of its group, 0 for the worst; of equals the first ranks higher; -inf stays -inf."""
-        inputs_last = score.movedim(1, -1)  # (out, [k, k,] in)
-        groups = inputs_last.reshape(-1, self.m)
-        order = groups.argsort(dim=1, descending=True, stable=True)
+        inputs_last = by_filter(score, transposed).movedim(2, -1)  # (groups, out, [k, k,] in)
+        neighbours = inputs_last.reshape(-1, self.m)
+        order = neighbours.argsort(dim=1, descending=True, stable=True)
         best_first = torch.arange(self.m - 1, -1, -1, device=score.device, dtype=torch.float32)
-        ranks = torch.empty_like(groups, dtype=torch.float32).scatter_(1, order, best_first.expand(groups.shape))
-        ranks.masked_fill_(groups == -torch.inf, -torch.inf)
-        return ranks.view(inputs_last.shape).movedim(-1, 1)
+        among = torch.empty_like(neighbours, dtype=torch.float32)
+        among.scatter_(1, order, best_first.expand(neighbours.shape))
+        among.masked_fill_(neighbours == -torch.inf, -torch.inf)
+        ranks = among.new_empty(score.shape)
+        by_filter(ranks, transposed).movedim(2, -1)[:] = among.view(inputs_last.shape)
+        return ranks
 
     def expand(self, keep: Masks) -> Masks:
         return keep

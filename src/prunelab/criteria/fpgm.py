@@ -7,6 +7,7 @@ from torch import Tensor
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
+from prunelab.core.network.filters import by_filter, transposed_groups
 from prunelab.core.numbers.float64 import double
 from prunelab.core.types import Scores
 
@@ -20,7 +21,16 @@ class FPGM(Criterion):
     """
 
     def __call__(self, ctx: Context) -> Scores:
-        return {name: _spread(_distances(w.detach().flatten(1)), w) for name, w in ctx.params.items()}
+        transposed = transposed_groups(ctx.net)
+        return {name: _scores(w.detach(), transposed.get(name)) for name, w in ctx.params.items()}
+
+
+def _scores(weight: Tensor, transposed: int | None) -> Tensor:
+    filters = by_filter(weight, transposed)
+    share = _distances(filters.flatten(0, 1).flatten(1)) / filters[0, 0].numel()
+    scores = share.new_empty(weight.shape)
+    by_filter(scores, transposed)[:] = share.view(*filters.shape[:2], *[1] * (filters.dim() - 2))
+    return scores
 
 
 def _distances(filters: Tensor) -> Tensor:
@@ -28,8 +38,3 @@ def _distances(filters: Tensor) -> Tensor:
     wide = double(filters)
     alive = wide.any(1)
     return torch.cdist(wide, wide[alive]).sum(1)
-
-
-def _spread(scores: Tensor, like: Tensor) -> Tensor:
-    share = scores / like[0].numel()
-    return share.view(-1, *[1] * (like.dim() - 1)).expand(like.shape)

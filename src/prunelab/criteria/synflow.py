@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
+from prunelab.core.network.filters import by_filter, transposed_groups
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.network.temporary import temporary_tensors
 from prunelab.core.numbers.float64 import double, float64_device
@@ -78,14 +79,17 @@ class Linearised(TorchFunctionMode):
 
 def _check(ctx: Context, scores: Scores) -> None:
     """Raises ValueError for negative scores, and if most weights have the score of all others of their filter."""
-    kind, alike = type(ctx.net).__name__, {}
+    kind, alike, transposed = type(ctx.net).__name__, {}, transposed_groups(ctx.net)
     for name, score in scores.items():
         if score.min() < -ROUNDING * score.max():
             raise ValueError(
                 f"SynFlow: {name} of {kind} scores below 0, and flow is positive: a layer or group norm subtracts the "
                 "mean of its input; choose another criterion"
             )
-        filters, alive = score.flatten(1), ctx.params[name].flatten(1) != 0  # others have been pruned
+        filters, weights = (
+            by_filter(x, transposed.get(name)).flatten(0, 1).flatten(1) for x in (score, ctx.params[name])
+        )
+        alive = weights != 0  # others have been pruned
         same = (filters == filters[:, :1]).all(1) & (filters.shape[1] > 1)
         alike[name] = int(alive[same].sum())
     share = sum(alike.values()) / sum(score.numel() for score in scores.values())

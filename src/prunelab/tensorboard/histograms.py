@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from prunelab.core.network.filters import by_filter, transposed_groups
 from prunelab.core.network.prunable import layer_weights
 
 BINS = 30  # as many as TensorBoard draws
@@ -28,9 +29,11 @@ class Distributions(L.Callback):
         epoch = trainer.current_epoch + 1
         if not loggers or not trainer.is_global_zero or not self._due(epoch, trainer.max_epochs or -1):
             return
+        transposed = transposed_groups(pl_module)
         for name, weight in layer_weights(pl_module).items():
             layer, values = name.removesuffix(".weight"), weight.detach().float().cpu()
-            density = (values != 0).flatten(1).float().mean(1)  # (out,)
+            filters = by_filter(values != 0, transposed.get(name)).flatten(0, 1)
+            density = filters.flatten(1).float().mean(1)  # (out,)
             histograms = {f"weights/{layer}": values[(values != 0) & values.isfinite()]}
             if density[density > 0].unique().numel() > 1:
                 histograms[f"weights_by_filter/{layer}"] = density
