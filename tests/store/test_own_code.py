@@ -65,12 +65,12 @@ def test_what_no_file_or_module_can_be_called_is_not_looked_for(part: str) -> No
 
 def test_a_change_is_seen_by_the_next_process_and_older_jobs_are_taken_as_they_are(code: Path) -> None:
     job = replace(read_job(), values=PARTS).settled({}, "")
-    assert job.changed_code == replace(job, versions={}).changed_code == []
+    assert job.changed(job.versions) == replace(job, versions={}).changed(job.versions) == []
     (code / "own_nets/deep.py").write_text("# edited")
-    assert job.changed_code == []  # this one has imported it
+    assert job.changed(job.versions) == []  # this one has imported it
     own_code_module._content.cache_clear()
-    assert job.changed_code == ["own_nets.deep.Net"]
-    assert replace(job, versions={}).changed_code == []
+    assert job.changed(job.versions) == ["own_nets.deep.Net"]
+    assert replace(job, versions={}).changed(job.versions) == []
 
 
 def test_jobs_of_one_table_share_the_code_of_the_network_not_that_of_methods(code: Path) -> None:
@@ -94,6 +94,17 @@ def test_a_job_goes_on_with_other_code_and_says_so(
         own_code_module._content.cache_clear()
         RunDir(tmp_path).refuse_other(job)
     assert "own_score.Score: changed since this job began; rerun=true" in caplog.text
+
+
+def test_a_job_that_another_prunelab_has_begun_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = replace(read_job(), versions={"prunelab": "0.2.0", "commit": "4567def"})
+    with caplog.at_level(logging.WARNING):
+        for then in ({}, now.versions, {"prunelab": "0.1.0", "commit": "0123abc"}):
+            RunDir(tmp_path).write_job(replace(now, versions=then))
+            RunDir(tmp_path).refuse_other(now)
+    assert [record.message for record in caplog.records] == [
+        "prunelab (then 0123abc, now 4567def): changed since this job began; rerun=true begins it anew"
+    ]
 
 
 def read_job() -> Job:

@@ -114,12 +114,12 @@ class RunDir:
         return result if result and result.job.identity == job.identity else None
 
     def refuse_other(self, job: Job) -> None:
-        """Raises ValueError when the folder belongs to a job with another identity; warns where own code changed."""
+        """Raises ValueError when the folder belongs to a job with another identity; warns where code changed."""
         before = self.job()
         if before and before.identity != job.identity:
             differ = ", ".join(map(printable, differing(before, job))) or "settings"
             raise ValueError(f"{self.path} holds another job, with other {differ}: choose another name=")
-        if before and (changed := before.changed_code):
+        if before and (changed := before.changed(job.versions)):
             log.warning("%s: changed since this job began; rerun=true begins it anew", ", ".join(changed))
 
     def refuse_folders(self) -> None:

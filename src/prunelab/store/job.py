@@ -83,10 +83,14 @@ class Job:
         """What its command has after `python -m train`."""
         return (*([f"--config-dir={self.config_dir}"] if self.config_dir else []), *self.overrides)
 
-    @property
-    def changed_code(self) -> list[str]:
-        """Classes of the user's own whose modules are no longer what the job was settled with, as far as it says."""
-        return [target for target, now in own_code(self.values).items() if self.versions.get(target, now) != now]
+    def changed(self, now: Mapping[str, str | None]) -> list[str]:
+        """What is no longer as it was when the job was settled, as far as it says.
+
+        That is prunelab, beside the versions `now`, and the modules of the user's own classes.
+        """
+        then, ours = _prunelab(self.versions), _prunelab(now)
+        own = [target for target, code in own_code(self.values).items() if self.versions.get(target, code) != code]
+        return ([f"prunelab (then {then}, now {ours})"] if then and then != ours else []) + own
 
     @property
     def code(self) -> dict[str, str]:
@@ -184,6 +188,11 @@ class Job:
         )
         _ = job.settings  # cannot be read where `config` is damaged
         return job
+
+
+def _prunelab(versions: Mapping[str, str | None]) -> str | None:
+    """The commit, or of an installed package the version."""
+    return versions.get("commit") or versions.get("prunelab")
 
 
 def number(name: str, value: Any) -> float:

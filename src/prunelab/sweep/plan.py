@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -77,11 +77,11 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     finished, conf = _finished(Path(config.hydra.sweep.dir)), yaml_digest(config.hydra)
     jobs: dict[Path, PlannedJob] = {}
     changed: dict[str, None] = {}
-    now = cache(lambda: _version(versions()))
+    now = cache(versions)
     for number, overrides in enumerate(todo):
         if before := finished.get(overrides_digest(overrides, conf)):
             folder, accuracy, job = before
-            changed |= dict.fromkeys(_changed_ours(job, now()) + job.changed_code)
+            changed |= dict.fromkeys(job.changed(now()))
         else:
             given, overrides, accuracy = overrides, (*overrides, *_numbered(config, number)), None
             with naming_the_job(given, todo):
@@ -106,16 +106,6 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     ]:
         refuse_impossible(left, config.hydra)
     return list(jobs.values())
-
-
-def _changed_ours(job: Job, now: str) -> list[str]:
-    then = _version(job.versions)
-    return [f"prunelab (then {then}, now {now})"] if then != now else []
-
-
-def _version(known: Mapping[str, str | None]) -> str:
-    """The commit, or of an installed package the version."""
-    return str(known.get("commit") or known.get("prunelab"))
 
 
 def names(jobs: Iterable[PlannedJob]) -> tuple[list[str], dict[Path, str]]:
