@@ -11,14 +11,14 @@ from resumable import Resumable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from prunelab.callbacks import Binarize, Pruning
+from prunelab.callbacks import Binarize, Pruning, Shrink
 from prunelab.callbacks.binarize import binary, drawn_size
 from prunelab.callbacks.rewind import Rewind
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
-from prunelab.core.schedule import Cubic
+from prunelab.core.schedule import Cubic, Rounds
 from prunelab.criteria.norm import Norm
 
 pytestmark = [
@@ -247,6 +247,27 @@ def test_a_filter_of_a_transposed_convolution_makes_an_output_channel() -> None:
 
     assert tested(groups=1) == [[2.5, -4.0], [2.5, -4.0]]  # over both inputs
     assert tested(groups=2) == [[1.0, -2.0], [4.0, -6.0]]  # each group reads one input
+
+
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_a_transposed_convolution_that_loses_groups_stays_binary(fit, stochastic) -> None:
+    class Upsampling(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            up = nn.ConvTranspose2d(8, 8, 1, groups=4, bias=False)
+            self.body = nn.Sequential(nn.Conv2d(1, 8, 8), up, nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+            up.register_forward_hook(self._note("up"))
+
+    schedule = Rounds(rate=0.25, start=0.5)
+    module = Upsampling()
+    callbacks = [Pruning(Pruner(Norm(), Filter(), Uniform(), schedule)), Shrink(), Binarize(stochastic)]
+    fit(callbacks, module, num_sanity_val_steps=0)
+    assert module.body[1].groups == 3
+    last = [weight for training, _, weight in module.seen if training][-1]  # (6, 2, 1, 1): two filters of two weights
+    filters = [last[2 * group : 2 * group + 2, i].flatten() for group in range(3) for i in range(2)]
+    assert all(weights.abs().unique().numel() == 1 for weights in filters)
+    sizes = {float(weights[0].abs()) for weights in filters}
+    assert len(sizes) == 1 if stochastic else len(sizes) == 6
 
 
 def test_a_sign_is_drawn_with_the_probability_of_the_hard_sigmoid() -> None:

@@ -214,6 +214,15 @@ def test_what_stays_because_of_an_unknown_operation_is_named(caplog: pytest.LogC
     assert "aten.cumsum" in caplog.text
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_group_before_a_transposed_convolution_is_cut_there_too(bias: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 2, bias=bias), nn.Conv2d(6, 2, 1))
+    structures = bound(net, torch.zeros(1, 3, 4, 4)).structures(net)
+    assert structures["0.weight"] == (("Conv2d", 0), ("ConvTranspose2d", 0))
+    shift = (("ConvTranspose2d", 0),) if bias else ()
+    assert structures["1.weight"] == (("Conv2d", 1), *shift, ("ConvTranspose2d", 1))
+
+
 def test_groups_are_alike_where_the_same_layers_are_cut_whatever_their_size() -> None:
     net = option_b()
     structures = bound(net, torch.zeros(2, 3, 32, 32)).structures(net)

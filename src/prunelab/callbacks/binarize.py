@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.callbacks.averages import refuse_averages
@@ -15,7 +16,7 @@ from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
-from prunelab.core.network.filters import by_filter, transposed_groups
+from prunelab.core.network.filters import as_weight, by_filter, transposed_layers
 from prunelab.core.network.prunable import prunable_weights, unskipped_weights
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.time import Progress, Time, to_step
@@ -97,7 +98,7 @@ class Binarize(L.Callback):
         self.start = start
         self._first = 0  # the step of `start`
         self._weights: dict[str, nn.Parameter] = {}
-        self._transposed: dict[str, int] = {}
+        self._transposed: dict[str, _ConvTransposeNd] = {}
         self._real: dict[str, Tensor] = {}  # copies, while the parameters show binary weights
         self._hook: RemovableHandle | None = None
         self._loaded: dict[str, Any] | None = None
@@ -126,7 +127,7 @@ class Binarize(L.Callback):
             self._generator.set_state(self._loaded["generator"].cpu())
 
     def _choose(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        self._transposed = transposed_groups(net)
+        self._transposed = transposed_layers(net)
         # A network that is frozen as a whole is evaluated, as it was trained.
         choose = prunable_weights if any(p.requires_grad for p in net.parameters()) else unskipped_weights
         weights = choose(net, self.skip)
@@ -168,7 +169,7 @@ class Binarize(L.Callback):
     def _clip(self, trainer: L.Trainer) -> None:
         if self._has_begun(trainer):
             for name, w in self._weights.items():
-                size = drawn_size(self._filters(name, w)) if self.stochastic else 1.0
+                size = drawn_size(self._filters(name, w.data)) if self.stochastic else 1.0
                 w.data.clamp_(-size, size)
 
     def on_train_batch_start(
@@ -193,14 +194,18 @@ class Binarize(L.Callback):
         with torch.no_grad():
             for name, w in self._weights.items():
                 self._real[name] = w.detach().clone()
+                filters = self._filters(name, w.data)
                 mask = self._filters(name, alive[name]) if name in alive else None
-                shown = binary(self._filters(name, w), mask, self.scale, generator)
-                filters = by_filter(w.data, self._transposed.get(name))
-                filters.copy_(shown.view(filters.shape))  # in place, to keep strides
+                shown = binary(filters, mask, self.scale, generator).unflatten(0, (self._groups(name) or 1, -1))
+                w.data.copy_(as_weight(shown, self._groups(name)))  # in place, to keep strides
 
     def _filters(self, name: str, weight: Tensor) -> Tensor:
         """(out, in / groups, ...), of a transposed convolution too."""
-        return by_filter(weight, self._transposed.get(name)).flatten(0, 1)
+        return by_filter(weight, self._groups(name)).flatten(0, 1)
+
+    def _groups(self, name: str) -> int | None:
+        """Those of a transposed convolution as they are now: Shrink removes some."""
+        return self._transposed[name].groups if name in self._transposed else None
 
     def _show_real(self) -> None:
         for name, real in self._real.items():

@@ -100,7 +100,7 @@ class GroupLasso(Penalty):
     paper does. lr is the plain learning rate with any optimizer. Without a `gamma` it follows from the length of the
     training, so that the root mean square of a group (or its norm, with by_size=False) loses `travel`.
 
-    - "filters": all rows of a unit in the layers that make it, with the bias, scale and shift of its norms (eq. 3);
+    - "filters": all weights of a unit in the layers that make it, with the bias, scale and shift of its norms (eq. 3);
     - "channels": the weights of a layer that read one unit, W[:, c] (eq. 3); nothing of the unit itself;
     - "shapes": a layer's weights at one position of all filters, W[:, c, y, x] (eq. 4); removes no unit;
     - "depth": all parameters of a block (eq. 5).

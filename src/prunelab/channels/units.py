@@ -57,12 +57,12 @@ class PrunableStructure(Granularity):
         group_of = torch.cat(numbers).new_full((1 + max(int(n.max()) for n in numbers),), -1)
         for i, units in enumerate(numbers):
             group_of[units] = i
-        cut = {(tensor.rpartition(".")[0], axis): units for (tensor, axis), units in self.places.items()}
-        layers: dict[str, list[tuple[str, int]]] = {name: [] for name in names}
-        for (path, axis), units in cut.items():
+        layers: dict[str, set[tuple[str, int]]] = {name: set() for name in names}
+        for (tensor, axis), units in self.places.items():
             for i in group_of[units[units >= 0]].unique().tolist():
-                layers[names[i]].append((type(net.get_submodule(path)).__name__, axis))
-        return {name: tuple(sorted(found)) for name, found in layers.items()}
+                layers[names[i]].add((tensor.rpartition(".")[0], axis))
+        kind = {path: type(net.get_submodule(path)).__name__ for found in layers.values() for path, _ in found}
+        return {name: tuple(sorted((kind[path], axis) for path, axis in found)) for name, found in layers.items()}
 
     def makes(self, place: tuple[str, int]) -> bool:
         """Whether the channels at a place are made there, scaled or shifted, not read."""

@@ -180,5 +180,5 @@ def _bits(flat: Tensor) -> Tensor:
 
 
 def _rows(kept: Tensor, shape: Sequence[int]) -> Tensor:
-    """(k,): the index along the first axis (output channel) of each stored value."""
+    """(k,): the index along the first axis of each stored value."""
     return kept.nonzero().flatten() // max(1, math.prod(shape[1:]))

@@ -81,7 +81,8 @@ class Context:
     def input_norms(self, batches: Sequence[Batch]) -> Scores:
         """The L2 norm of each input channel of each weight's layer, over all of `batches` and positions.
 
-        In shapes that broadcast against the weight: (1, in, 1, ...), with groups (out, in / groups, 1, ...).
+        In shapes that broadcast against the weight: (1, in, 1, ...), with groups (out, in / groups, 1, ...), of a
+        transposed convolution (in, 1, 1, ...).
         Raises ValueError for weights whose layers do not run.
         """
         with preserve_state(self.net, training=True), torch.compiler.set_stance("force_eager"):

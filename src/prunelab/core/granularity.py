@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from prunelab.core.network.filters import by_filter, transposed_groups
+from prunelab.core.network.filters import as_weight, by_filter, transposed_groups
 from prunelab.core.numbers.selection import refuse_nan
 from prunelab.core.types import Example, Masks, Scores
 
@@ -104,7 +104,7 @@ class NM(Granularity):
     m: int = 4
     indivisible: str = "dense"
     names: tuple[str, ...] = ()  # the layers that have groups
-    transposed: Mapping[str, int] = field(default_factory=dict)  # as `transposed_groups`
+    transposed: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)  # as `transposed_groups`
 
     def bind(self, net: nn.Module, params: Mapping[str, Tensor], example: Example | None) -> Self:
         if self.m < 2 or self.indivisible not in ("dense", "refuse"):
@@ -139,9 +139,7 @@ class NM(Granularity):
         among = torch.empty_like(neighbours, dtype=torch.float32)
         among.scatter_(1, order, best_first.expand(neighbours.shape))
         among.masked_fill_(neighbours == -torch.inf, -torch.inf)
-        ranks = among.new_empty(score.shape)
-        by_filter(ranks, transposed).movedim(2, -1)[:] = among.view(inputs_last.shape)
-        return ranks
+        return as_weight(among.view(inputs_last.shape).movedim(-1, 2), transposed)
 
     def expand(self, keep: Masks) -> Masks:
         return keep

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prunelab.core.context import Context
 from prunelab.core.criterion import Criterion
-from prunelab.core.network.filters import by_filter, transposed_groups
+from prunelab.core.network.filters import as_weight, by_filter, transposed_groups
 from prunelab.core.numbers.float64 import double
 from prunelab.core.types import Scores
 
@@ -28,9 +28,8 @@ class FPGM(Criterion):
 def _scores(weight: Tensor, transposed: int | None) -> Tensor:
     filters = by_filter(weight, transposed)
     share = _distances(filters.flatten(0, 1).flatten(1)) / filters[0, 0].numel()
-    scores = share.new_empty(weight.shape)
-    by_filter(scores, transposed)[:] = share.view(*filters.shape[:2], *[1] * (filters.dim() - 2))
-    return scores
+    each = share.view(*filters.shape[:2], *[1] * (filters.dim() - 2)).expand(filters.shape)
+    return as_weight(each, transposed)
 
 
 def _distances(filters: Tensor) -> Tensor:

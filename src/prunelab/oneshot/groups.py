@@ -24,7 +24,7 @@ class UnitGroup:
 
     name: str  # of the first weight that makes them; a pattern for `skip`
     units: int
-    makers: tuple[str, ...]  # the weights whose rows make them, which lose them together
+    makers: tuple[str, ...]  # the weights that make them, which lose them together
     readers: tuple[str, ...]  # the weights whose inputs they are
     others: tuple[str, ...]  # biases, norms, and what else is cut with them
 

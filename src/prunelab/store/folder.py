@@ -120,7 +120,7 @@ class RunDir:
             differ = ", ".join(map(printable, differing(before, job))) or "settings"
             raise ValueError(f"{self.path} holds another job, with other {differ}: choose another name=")
         if before and (changed := before.changed(job.versions)):
-            log.warning("%s: changed since this job began; rerun=true begins it anew", ", ".join(changed))
+            log.warning("%s: changed since this job last ran; rerun=true begins it anew", ", ".join(changed))
 
     def refuse_folders(self) -> None:
         """Raises IsADirectoryError where a folder has the place of a file that the job will write."""

@@ -86,11 +86,14 @@ class Job:
     def changed(self, now: Mapping[str, str | None]) -> list[str]:
         """What is no longer as it was when the job was settled, as far as it says.
 
-        That is prunelab, beside the versions `now`, and the modules of the user's own classes.
+        That is prunelab, beside the versions `now`, and the modules of the user's own classes. Changes of a checkout
+        that are not committed look alike.
         """
-        then, ours = _prunelab(self.versions), _prunelab(now)
+        key = "commit" if self.versions.get("commit") and now.get("commit") else "prunelab"  # the version of a package
+        then = printable(self.versions.get(key) or now[key])
+        ours = [f"prunelab (then {then}, now {now[key]})"] if then != now[key] else []
         own = [target for target, code in own_code(self.values).items() if self.versions.get(target, code) != code]
-        return ([f"prunelab (then {then}, now {ours})"] if then and then != ours else []) + own
+        return ours + own
 
     @property
     def code(self) -> dict[str, str]:
@@ -188,11 +191,6 @@ class Job:
         )
         _ = job.settings  # cannot be read where `config` is damaged
         return job
-
-
-def _prunelab(versions: Mapping[str, str | None]) -> str | None:
-    """The commit, or of an installed package the version."""
-    return versions.get("commit") or versions.get("prunelab")
 
 
 def number(name: str, value: Any) -> float:

@@ -16,8 +16,8 @@ class Distributions(L.Callback):
 
     With an open number of epochs (`max_epochs=-1`), at the end of each; training that ends early logs fewer.
     For each prunable layer: `weights/<layer>`, the values of its non-zero weights; and, where filters differ,
-    `weights_by_filter/<layer>`, the fractions of weights left in the filters that have some, which show whether pruning
-    single weights empties whole filters. Steps are epochs, from 1. Logs from rank 0 to every TensorBoardLogger of the
+    `weights_by_filter/<layer>`, the fractions of weights left in its filters, which show whether pruning
+    single weights empties whole ones. Steps are epochs, from 1. Logs from rank 0 to every TensorBoardLogger of the
     Trainer. Only reads: training is the same to the bit, as are random numbers.
     """
 

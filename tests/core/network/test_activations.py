@@ -52,6 +52,24 @@ def test_an_output_of_a_grouped_convolution_has_the_norms_of_its_group(groups: i
     assert (layer.weight * found).shape == layer.weight.shape
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_has_a_norm_for_each_channel_along_its_first_axis(groups: int) -> None:
+    layer = nn.ConvTranspose2d(4, 6, 3, groups=groups)
+    inputs = torch.arange(1.0, 5.0).view(1, 4, 1, 1).expand(1, 4, 2, 2)  # a channel of c has norm 2 c
+    found = norms(layer, inputs)["weight"]
+    assert found.shape == (4, 1, 1, 1)
+    assert found.flatten().tolist() == [2.0, 4.0, 6.0, 8.0]
+
+
+def test_a_weight_of_two_layers_has_what_reaches_it_in_both() -> None:
+    net = nn.Sequential(nn.Conv1d(1, 2, 1, bias=False), nn.ConvTranspose1d(2, 1, 1, bias=False))
+    net[0].weight.data = torch.tensor([3.0, 4.0]).view(2, 1, 1)
+    net[1].weight = net[0].weight
+    found = norms(net, torch.ones(1, 1, 1))["0.weight"]
+    assert found.shape == net[0].weight.shape
+    assert found.flatten().tolist() == pytest.approx([10**0.5, 17**0.5])  # of (1, 3) and (1, 4)
+
+
 def test_the_norm_is_that_of_what_reaches_the_layer() -> None:
     net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
     net[0].weight.data = torch.tensor([[2.0], [-1.0]])

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import NM
-from prunelab.core.network.filters import by_filter, transposed_groups
+from prunelab.core.network.filters import as_weight, by_filter, transposed_groups
+from prunelab.core.network.prunable import layer_weights
 from prunelab.core.pruner import Pruner
 from prunelab.core.schedule import Rounds
 from prunelab.core.time import Progress
@@ -35,6 +37,26 @@ def test_each_filter_is_what_makes_its_channel(layer: nn.Module) -> None:
         mark.zero_()
         by_filter(mark, transposed)[divmod(channel, filters)] = True  # a view: writes to the weight
         assert torch.equal(mark, weights_of(layer, channel))
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_a_weight_comes_back_from_its_filters(layer: nn.Module) -> None:
+    transposed = transposed_groups(layer).get("weight")
+    assert torch.equal(as_weight(by_filter(layer.weight, transposed), transposed), layer.weight)
+
+
+def test_a_weight_that_an_ordinary_convolution_has_too_is_seen_as_that() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 3, 3), nn.ConvTranspose2d(3, 4, 3))
+    net[1].weight = net[0].weight
+    assert transposed_groups(net) == {"2.weight": 1}
+
+
+def test_looking_for_weights_computes_none() -> None:
+    """A spectral norm takes a step of its power iteration whenever its weight is read."""
+    net = nn.Sequential(spectral_norm(nn.ConvTranspose2d(4, 3, 3)), spectral_norm(nn.Linear(4, 3))).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert transposed_groups(net) == layer_weights(net) == {}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_groups_of_n_in_m_lie_along_the_inputs_of_a_transposed_convolution() -> None:

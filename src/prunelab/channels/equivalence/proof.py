@@ -13,6 +13,7 @@ from prunelab.channels.equivalence.certificate import MODES, TOLERANCE, Equivale
 from prunelab.channels.equivalence.trial import copied, mask, random_inputs, undone
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
+from prunelab.core.network.filters import by_filter, transposed_groups
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Example, Masks
 
@@ -123,10 +124,12 @@ def _randomise(net: nn.Module) -> None:
 
     But not at 0, where a gate, as of ReZero, would hide its branch.
     """
+    transposed = transposed_groups(net)
     for name, parameter in net.named_parameters():
         if parameter.is_floating_point() and parameter.numel() > 1:
             values = torch.rand(parameter.shape, generator=derived_generator(f"proof {name}", 0))
-            wide = (2 * values - 1) * math.sqrt(3 / max(1, parameter[0].numel()))
+            fan_in = by_filter(parameter, transposed.get(name))[0, 0].numel()
+            wide = (2 * values - 1) * math.sqrt(3 / max(1, fan_in))
             parameter.copy_(wide if parameter.dim() > 1 else values + 0.5)
         elif parameter.numel() == 1 and parameter == 0:
             parameter.fill_(0.5)

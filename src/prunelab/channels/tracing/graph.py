@@ -35,7 +35,7 @@ class Group:
 
     name: str  # of the first weight that produces its channels
     kind: Kind  # heads of attention; channels under a norm over channels; else made by a convolution, or by none
-    makers: tuple[str, ...]  # the weights that produce its channels, along axis 0
+    makers: tuple[str, ...]  # the weights that produce its channels, along axis 0 or as `axes` says
     units: Tensor  # their indices
 
 

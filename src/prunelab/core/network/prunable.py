@@ -23,7 +23,13 @@ def _weights(module: nn.Module) -> list[Tensor]:
     """All but those of its submodules."""
     if isinstance(module, SEVERAL):
         return [p for name, p in module.named_parameters(recurse=False) if "weight" in name]
-    return [module.weight] if isinstance(module, (*PRUNABLE, *TRANSPOSED)) else []
+    weight = own_weight(module) if isinstance(module, (*PRUNABLE, *TRANSPOSED)) else None
+    return [] if weight is None else [weight]
+
+
+def own_weight(layer: nn.Module) -> nn.Parameter | None:
+    """Its parameter of that name; None where `layer.weight` is computed, which may change what it is computed from."""
+    return layer._parameters.get("weight")
 
 
 def prunable_weights(net: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Parameter]:
