@@ -93,7 +93,7 @@ def test_a_job_goes_on_with_other_code_and_says_so(
         (code / "own_score.py").write_text("# edited")
         own_code_module._content.cache_clear()
         RunDir(tmp_path).refuse_other(job)
-    assert "own_score.Score: changed since this job last ran; rerun=true" in caplog.text
+    assert f"own_score.Score: changed since the job in {tmp_path} last ran; rerun=true" in caplog.text
 
 
 def test_a_job_that_another_prunelab_has_begun_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -103,7 +103,7 @@ def test_a_job_that_another_prunelab_has_begun_says_so(tmp_path: Path, caplog: p
             RunDir(tmp_path).write_job(replace(now, versions=then))
             RunDir(tmp_path).refuse_other(now)
     assert [record.message for record in caplog.records] == [
-        "prunelab (then 0123abc, now 4567def): changed since this job last ran; rerun=true begins it anew"
+        f"prunelab (then 0123abc, now 4567def): changed since the job in {tmp_path} last ran; rerun=true begins it anew"
     ]
 
 

@@ -153,6 +153,7 @@ def pretrain(job: Job, splits: Splits, stop: StopRequest, parameters: Collection
     here = arithmetic(job.accelerator) if job.devices == 1 else {}  # ranks may differ in threads
     same = {"identity": dense.identity, **here, **own_code(dense.values)}
     folder = RunDir(Path(job.config["parents"]) / digest(same))
+    folder.refuse_other(dense, "another parents= trains it anew")
     train_once(
         folder.path,
         lambda: folder.finished(dense) is not None and is_intact(folder.checkpoint, parameters),

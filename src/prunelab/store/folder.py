@@ -113,14 +113,14 @@ class RunDir:
         result = self.result()
         return result if result and result.job.identity == job.identity else None
 
-    def refuse_other(self, job: Job) -> None:
+    def refuse_other(self, job: Job, remedy: str = "rerun=true begins it anew") -> None:
         """Raises ValueError when the folder belongs to a job with another identity; warns where code changed."""
         before = self.job()
         if before and before.identity != job.identity:
             differ = ", ".join(map(printable, differing(before, job))) or "settings"
             raise ValueError(f"{self.path} holds another job, with other {differ}: choose another name=")
         if before and (changed := before.changed(job.versions)):
-            log.warning("%s: changed since this job last ran; rerun=true begins it anew", ", ".join(changed))
+            log.warning("%s: changed since the job in %s last ran; %s", ", ".join(changed), self.path, remedy)
 
     def refuse_folders(self) -> None:
         """Raises IsADirectoryError where a folder has the place of a file that the job will write."""

@@ -1,7 +1,9 @@
 """Shared dense pretraining: the bits of training in the job, trained once, taken over from a killed job."""
 
+import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -47,6 +49,18 @@ def test_pretraining_by_code_that_has_changed_since_is_made_anew(job, tmp_path: 
         ends.append(job(*command, folder=tmp_path / f"{number}")["history"][-1]["test_loss"])
     assert len(list((tmp_path / "parents").iterdir())) == 2
     assert ends[0] == ends[1] != ends[2]
+
+
+def test_pretraining_of_another_prunelab_is_taken_and_told_of(job, tmp_path: Path, caplog) -> None:
+    asked = ["prune=finetune", "pretrained=auto", "epochs=1"]
+    job(*asked, "rate=0.5", folder=tmp_path / "first")
+    [dense] = (tmp_path / "parents").glob("*/job.json")
+    before = {"versions": {"prunelab": "0.0.1", "commit": "0123abc"}}
+    dense.write_text(json.dumps(json.loads(dense.read_text()) | before))
+    assert "changed" not in caplog.text
+    job(*asked, "rate=0.9", folder=tmp_path / "second")
+    assert re.search(r"prunelab \(then (0123abc|0\.0\.1), now \S+\): changed since the job in ", caplog.text)
+    assert f"{dense.parent} last ran; another parents= trains it anew" in caplog.text
 
 
 def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path: Path, monkeypatch) -> None:
