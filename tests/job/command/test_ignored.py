@@ -86,6 +86,14 @@ def test_one_job_of_a_study_is_given_its_scale_too(tmp_path: Path) -> None:
     refuse_sweep_settings(HydraConfig.get())
 
 
+def test_a_study_has_its_scale_under_another_name_too(tmp_path: Path) -> None:
+    """By the name that the file gives, which contains the scale, it would be read in any case."""
+    smoke = ["experiment=exercise", "scale=smoke", "name=mine", "prune=sp", "rate=0.2", "data=shapes"]
+    assert job_from(compose_job([*smoke, "model=resnet8", "epochs=4"], tmp_path)).name == "mine"
+    with pytest.raises(ValueError, match="^scale: nothing reads it"):
+        job_from(compose_job(["+scale=smoke", "data=shapes"], tmp_path))
+
+
 def test_one_job_of_a_file_that_sweeps_is_given_what_the_file_sweeps_over(tmp_path: Path) -> None:
     compose_job(["experiment=demo", "prune=usp"], tmp_path)
     with pytest.raises(ValueError, match=r"^rate: a file sweeps over it; add -m, or give one value: rate=\.\.\.$"):
