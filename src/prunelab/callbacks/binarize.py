@@ -16,7 +16,7 @@ from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.rewind import Rewind
 from prunelab.callbacks.scoring import progress
-from prunelab.core.network.filters import as_weight, by_filter, transposed_layers
+from prunelab.core.network.filters import by_filter, transposed_layers
 from prunelab.core.network.prunable import prunable_weights, unskipped_weights
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.time import Progress, Time, to_step
@@ -194,10 +194,10 @@ class Binarize(L.Callback):
         with torch.no_grad():
             for name, w in self._weights.items():
                 self._real[name] = w.detach().clone()
-                filters = self._filters(name, w.data)
                 mask = self._filters(name, alive[name]) if name in alive else None
-                shown = binary(filters, mask, self.scale, generator).unflatten(0, (self._groups(name) or 1, -1))
-                w.data.copy_(as_weight(shown, self._groups(name)))  # in place, to keep strides
+                shown = binary(self._filters(name, w), mask, self.scale, generator)
+                filters = by_filter(w.data, self._groups(name))
+                filters.copy_(shown.view(filters.shape))  # in place, to keep strides
 
     def _filters(self, name: str, weight: Tensor) -> Tensor:
         """(out, in / groups, ...), of a transposed convolution too."""

@@ -30,7 +30,8 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
         cfg = with_whole_paths(cfg, Path(hydra.runtime.cwd))
     refuse_misplaced(cfg, _groups())
     check_values(cfg, overrides)
-    refuse_unread(cfg, _known() | ({"scale"} if hydra.sweeper.get("scales") else set()))
+    scaled = cfg.get("scale") in (hydra.sweeper.get("scales") or ())  # which the sweeper reads
+    refuse_unread(cfg, _known() | ({"scale"} if scaled else set()))
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         config = with_current_paths(OmegaConf.to_container(settings, resolve=True, throw_on_missing=True))

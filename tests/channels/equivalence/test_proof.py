@@ -195,3 +195,17 @@ def test_halving_finds_a_largest_set_that_passes_also_where_groups_fail_only_tog
         passed = proof.bisect((), names, lambda some, fails=fails: "it fails" if fails(some) else None, reasons)
         assert frozenset(passed) in brute(names, fails)
         assert set(passed) | reasons.keys() == set(names)
+
+
+@pytest.mark.parametrize(
+    ("layer", "fan_in"),
+    [
+        (nn.Conv2d(6, 64, 3, groups=2), 3 * 9),
+        (nn.ConvTranspose2d(64, 6, 3, groups=2), 32 * 9),
+        (nn.Linear(50, 20), 50),
+    ],
+)
+def test_random_weights_have_the_variance_of_their_fan_in(layer: nn.Module, fan_in: int) -> None:
+    proof._randomise(layer)
+    largest = layer.weight.abs().max().item() / math.sqrt(3 / fan_in)  # of U(-a, a), a^2 = 3 / fan-in
+    assert 0.98 < largest <= 1

@@ -86,12 +86,13 @@ def test_one_job_of_a_study_is_given_its_scale_too(tmp_path: Path) -> None:
     refuse_sweep_settings(HydraConfig.get())
 
 
-def test_a_study_has_its_scale_under_another_name_too(tmp_path: Path) -> None:
-    """By the name that the file gives, which contains the scale, it would be read in any case."""
+def test_a_scale_that_a_study_has_is_no_mistake_beside_another_name(tmp_path: Path) -> None:
+    """The name that the file gives contains the scale, so that it is read in any case."""
     smoke = ["experiment=exercise", "scale=smoke", "name=mine", "prune=sp", "rate=0.2", "data=shapes"]
     assert job_from(compose_job([*smoke, "model=resnet8", "epochs=4"], tmp_path)).name == "mine"
-    with pytest.raises(ValueError, match="^scale: nothing reads it"):
-        job_from(compose_job(["+scale=smoke", "data=shapes"], tmp_path))
+    for wrong in (["+scale=smoke", "data=shapes"], [*smoke, "scale=large"]):
+        with pytest.raises(ValueError, match="^scale: nothing reads it"):
+            job_from(compose_job(wrong, tmp_path))
 
 
 def test_one_job_of_a_file_that_sweeps_is_given_what_the_file_sweeps_over(tmp_path: Path) -> None:

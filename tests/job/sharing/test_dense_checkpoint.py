@@ -57,10 +57,12 @@ def test_pretraining_of_another_prunelab_is_taken_and_told_of(job, tmp_path: Pat
     [dense] = (tmp_path / "parents").glob("*/job.json")
     before = {"versions": {"prunelab": "0.0.1", "commit": "0123abc"}}
     dense.write_text(json.dumps(json.loads(dense.read_text()) | before))
+    trained = (dense.parent / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert "changed" not in caplog.text
     job(*asked, "rate=0.9", folder=tmp_path / "second")
     assert re.search(r"prunelab \(then (0123abc|0\.0\.1), now \S+\): changed since the job in ", caplog.text)
     assert f"{dense.parent} last ran; another parents= trains it anew" in caplog.text
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "parents").glob("*/checkpoints/last.ckpt")] == [trained]
 
 
 def test_jobs_that_differ_in_method_and_rate_share_one_pretraining(job, tmp_path: Path, monkeypatch) -> None:
