@@ -12,7 +12,7 @@ from rich.console import Console
 
 from prunelab.job.conf import conf_dir
 from prunelab.job.rehearsal import rehearse
-from prunelab.sweep.grid import combinations
+from prunelab.sweep.params import combinations
 from prunelab.sweep.studies import Overview, studies
 
 WHOLE = Path(__file__).parents[1] / "store" / "result-0.1.0.json"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from compose import tiny_job
+from compose import compose_job, tiny_job
 from forked import killed, train
+from hydra.core.hydra_config import HydraConfig
 
 from prunelab.job.conf import conf_dir
+from prunelab.sweep.study import refuse_sweep_settings
 
 SHAPES = ["data=shapes", "data.train=200", "data.val=10", "data.test=10", "model=resnet8"]
 
@@ -194,3 +196,36 @@ def test_jobs_in_processes_of_their_own_take_the_conf_and_the_networks_of_the_co
     assert (result.parent / "output.log").exists()
     assert "sparsity" in done.stdout
     assert not (tmp_path / "own_train_py_was_run").exists()
+
+
+def check(overrides: list[str], folder: Path) -> None:
+    """What the command of one job checks of it."""
+    cfg = compose_job(overrides, folder)
+    refuse_sweep_settings(HydraConfig.get(), cfg.get("scale"))
+
+
+@pytest.mark.parametrize(
+    "typed", ["hydra/launcher=pool", "hydra.launcher.jobs=2", "hydra/sweeper=grid", "hydra.sweep.dir=x"]
+)
+def test_what_only_a_sweep_has_is_refused_for_one_job(typed: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{typed}: there is one job, .*; add -m"):
+        check(["hydra.run.dir=y", typed], tmp_path)
+
+
+def test_one_job_of_a_study_is_given_its_scale_too(tmp_path: Path) -> None:
+    """Of several sweeps the one counts that the command comes nearest to; of several scales, the one that it names."""
+    typed = ["experiment=exercise", "scale=smoke", "prune=sp", "rate=0.2"]
+    with pytest.raises(ValueError, match=r"^data, data\.train, data\.test, model, epochs, seed: a file sweeps over"):
+        check(typed, tmp_path)
+    typed += ["model=resnet8", "epochs=4", "seed=0"]
+    with pytest.raises(ValueError, match=r"^data\.train, data\.test: a file sweeps over it; add -m, or give one value"):
+        check([*typed, "data=shapes"], tmp_path)
+    check([*typed, "data=shapes", "data.train=1500", "data.test=500"], tmp_path)
+    check([*typed, "data=cifar10"], tmp_path)  # which has no use for what the scale sets of its own data
+    check([*typed, "scale=cpu", "data=shapes"], tmp_path)
+
+
+def test_one_job_of_a_file_that_sweeps_is_given_what_the_file_sweeps_over(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^rate: a file sweeps over it; add -m, or give one value: rate=\.\.\.$"):
+        check(["experiment=demo", "prune=usp"], tmp_path)
+    check(["experiment=demo", "prune=usp", "rate=0.2"], tmp_path)

@@ -15,7 +15,7 @@ from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import outcome
 from prunelab.store.core_hours import core_hours
 from prunelab.store.result import Result
-from prunelab.sweep.grid import at_scale, combinations, grids_of
+from prunelab.sweep.params import at_scale, combinations, grids_of
 
 COLUMNS = ("study", "scale", "jobs", "finished", "core-hours spent", "core-hours left")
 

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.job.command.ignored import refuse_choices_of_files, refuse_sweep_settings
+from prunelab.job.command.ignored import refuse_choices_of_files
 from prunelab.job.command.mistakes import explain
 
 GLOBAL = "# @package _global_\n"
@@ -67,25 +67,6 @@ def test_a_launcher_that_a_file_chooses_in_vain_is_refused_unless_the_command_ch
     refuse_choices_of_files(HydraConfig.get())
 
 
-@pytest.mark.parametrize(
-    "typed", ["hydra/launcher=pool", "hydra.launcher.jobs=2", "hydra/sweeper=grid", "hydra.sweep.dir=x"]
-)
-def test_what_only_a_sweep_has_is_refused_for_one_job(typed: str, tmp_path: Path) -> None:
-    compose_job(["hydra.run.dir=y", typed], tmp_path)
-    with pytest.raises(ValueError, match=f"^{typed}: there is one job, .*; add -m"):
-        refuse_sweep_settings(HydraConfig.get())
-
-
-def test_one_job_of_a_study_is_given_its_scale_too(tmp_path: Path) -> None:
-    """Of several sweeps the one counts that the command comes nearest to."""
-    typed = ["experiment=exercise", "scale=smoke", "prune=sp", "rate=0.2"]
-    compose_job(typed, tmp_path)
-    with pytest.raises(ValueError, match=r"^data, model, epochs, seed: a file sweeps over it; add -m"):
-        refuse_sweep_settings(HydraConfig.get())
-    compose_job([*typed, "data=shapes", "model=resnet8", "epochs=4", "seed=0"], tmp_path)
-    refuse_sweep_settings(HydraConfig.get())
-
-
 def test_a_scale_that_a_study_has_is_no_mistake_beside_another_name(tmp_path: Path) -> None:
     """The name that the file gives contains the scale, so that it is read in any case."""
     smoke = ["experiment=exercise", "scale=smoke", "name=mine", "prune=sp", "rate=0.2", "data=shapes"]
@@ -93,11 +74,3 @@ def test_a_scale_that_a_study_has_is_no_mistake_beside_another_name(tmp_path: Pa
     for wrong in (["+scale=smoke", "data=shapes"], [*smoke, "scale=large"]):
         with pytest.raises(ValueError, match="^scale: nothing reads it"):
             job_from(compose_job(wrong, tmp_path))
-
-
-def test_one_job_of_a_file_that_sweeps_is_given_what_the_file_sweeps_over(tmp_path: Path) -> None:
-    compose_job(["experiment=demo", "prune=usp"], tmp_path)
-    with pytest.raises(ValueError, match=r"^rate: a file sweeps over it; add -m, or give one value: rate=\.\.\.$"):
-        refuse_sweep_settings(HydraConfig.get())
-    compose_job(["experiment=demo", "prune=usp", "rate=0.2"], tmp_path)
-    refuse_sweep_settings(HydraConfig.get())

@@ -1,4 +1,4 @@
-"""What Hydra would ignore without a word: launchers and sweepers that are asked for where it does not look."""
+"""What Hydra would ignore without a word: the launcher or the sweeper that a chosen file asks for."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -9,26 +9,6 @@ from hydra.conf import HydraConf
 from omegaconf import OmegaConf
 
 PARTS = ("hydra/launcher", "hydra/sweeper")
-
-
-def refuse_sweep_settings(hydra: HydraConf) -> None:
-    """Raises ValueError where the command of a single job asks for what only a sweep has."""
-    for typed in _plain(hydra.overrides.hydra):
-        if typed.lstrip("+~").startswith((*PARTS, "hydra.launcher", "hydra.sweep")):
-            raise ValueError(f"{typed}: there is one job, which Hydra runs here; add -m for a sweep, or drop it")
-    given = {override.lstrip("+~").partition("=")[0] for override in _plain(hydra.overrides.task)}
-    if left := min(([key for key in grid if key not in given] for grid in _swept(hydra)), key=len):
-        values = " ".join(f"{key}=..." for key in left)
-        raise ValueError(f"{', '.join(left)}: a file sweeps over it; add -m, or give one value: {values}")
-
-
-def _swept(hydra: HydraConf) -> list[list[str]]:
-    """What each sweep of a file sets, its scales too, but for settings inside of a group that it sets."""
-    params = _plain(hydra.sweeper.get("params") or OmegaConf.create())
-    scales = _plain(hydra.sweeper.get("scales") or OmegaConf.create())
-    shared: dict[str, Any] = next(iter(scales.values()), {})
-    grids = [{**shared, **grid} for grid in (params if isinstance(params, list) else [params])]
-    return [[key for key in grid if "." not in key or key.partition(".")[0] not in grid] for grid in grids]
 
 
 def refuse_choices_of_files(hydra: HydraConf) -> None:

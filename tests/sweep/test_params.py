@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from prunelab.sweep.grid import at_scale, combinations
+from prunelab.sweep.params import at_scale, combinations
 
 USP, SP = {"prune": "usp", "rate": "0,0.5"}, {"prune": "sp", "rate": 0.2}
 
