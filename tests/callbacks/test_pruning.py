@@ -8,21 +8,25 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from resumable import Resumable
+from sam import Sam
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from prunelab.callbacks import Pruning
+from prunelab.callbacks import Pruning, Shrink
 from prunelab.channels import units as structured
 from prunelab.channels.units import Filter
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
+from prunelab.core.network.optimizers import with_held
 from prunelab.core.pruner import Pruner
 from prunelab.core.regrow import Regrow
 from prunelab.core.schedule import Cubic, Rounds, Schedule
 from prunelab.core.time import Progress
+from prunelab.criteria.gradient import Gradient
 from prunelab.criteria.movement import Movement
 from prunelab.criteria.norm import Norm
 from prunelab.criteria.random import Random
+from prunelab.criteria.taylor import Taylor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -61,11 +65,11 @@ class Watch(L.Callback):
         self.looks = 0
 
     def look(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
-        optimizer = trainer.optimizers[0]
+        states = [optimizer.state for optimizer in with_held(trainer.optimizers[0])]
         for name, mask in self.pruner.masks.items():
             param = module.get_parameter(name)
             assert not param[~mask].any(), name
-            for state in optimizer.state.get(param, {}).values():
+            for state in [value for of in states for value in of.get(param, {}).values()]:
                 if isinstance(state, Tensor) and state.shape == mask.shape:
                     assert not state[~mask].any(), name
             self.looks += 1
@@ -109,7 +113,9 @@ def fit(tmp_path: Path) -> Iterator[Callable]:
 
 
 @pytest.mark.parametrize("granularity", [Weight(), Filter()])
-@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW, lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.5)])
+@pytest.mark.parametrize(
+    "optimizer", [None, torch.optim.AdamW, Sam, lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.5)]
+)
 @pytest.mark.parametrize("trainer", [{}, {"accumulate_grad_batches": 3}, {"gradient_clip_val": 0.1}])
 def test_pruned_weights_and_their_state_are_zero_at_every_look(fit, granularity, optimizer, trainer) -> None:
     callback = pruning(granularity=granularity)
@@ -333,6 +339,31 @@ class Manual(Foreign):
             optimizer.step()
 
 
+class ManualSam(Foreign):
+    """Never calls `step` of its optimizer, which steps the one that it holds."""
+
+    def __init__(self) -> None:
+        super().__init__(Sam)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        for step in (optimizer.first_step, optimizer.second_step):
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            step()
+
+
+@pytest.mark.parametrize("granularity", [Weight(), Filter()])
+def test_an_optimizer_that_holds_the_one_that_steps_revives_nothing(fit, granularity) -> None:
+    callback = pruning(granularity=granularity)
+    watch = Watch(callback)
+    fit([callback, Shrink(), watch] if isinstance(granularity, Filter) else [callback, watch], ManualSam())
+    assert watch.looks > 20
+    for name, (removed, units) in callback.pruner.unit_counts().items():
+        assert removed == round(0.8 * units), name
+
+
 class Rates(L.Callback):
     """The rate in every batch."""
 
@@ -509,6 +540,42 @@ def test_a_checkpoint_with_masks_can_be_tested_with_the_callback_there(fit, tmp_
     fit([pruning(), Save()], Tested())
     trainer = L.Trainer(callbacks=[pruning()], accelerator="cpu", logger=False, enable_progress_bar=False)
     trainer.test(Tested(), loader(), ckpt_path=tmp_path / "end.ckpt", verbose=False)
+
+
+@pytest.mark.parametrize(("criterion", "regrow"), [
+    (Taylor(batches=9), None), (Norm(), Regrow(Norm(), Gradient(batches=9), every="2it")),
+])  # fmt: skip
+def test_batches_that_scoring_will_lack_are_missed_before_the_first_step(fit, criterion, regrow) -> None:
+    schedule = Rounds(0.5, start=0 if regrow else 0.75)
+    callback = Pruning(Pruner(criterion, Weight(), Uniform(), schedule, regrow=regrow))
+    steps = Rates(callback)
+    with pytest.raises(ValueError, match="scoring asks for 9 batches, the training data have 8: lower"):
+        fit([callback, steps])
+    assert steps.seen == []
+
+
+def test_several_loaders_are_refused_before_the_first_step_where_batches_are_scored(fit) -> None:
+    class Two(Foreign):
+        def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+            return super().training_step(batch["a"], batch_idx)
+
+        def train_dataloader(self) -> dict:
+            return {"a": loader(), "b": loader()}
+
+    def run(criterion) -> Rates:
+        callback = Pruning(Pruner(criterion, Weight(), Uniform(), Rounds(0.5, start=0.75)))
+        rates = Rates(callback)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+        trainer = L.Trainer(max_epochs=1, accelerator="cpu", callbacks=[callback, rates], **quiet)
+        if criterion.batches:
+            with pytest.raises(ValueError, match=r"scoring takes one training loader: .*scoring_batches"):
+                trainer.fit(Two(), None, loader())
+        else:
+            trainer.fit(Two(), None, loader())
+        return rates
+
+    assert run(Taylor()).seen == []
+    assert run(Norm()).seen[-1] == 0.5
 
 
 def test_a_frozen_teacher_is_not_pruned_and_named_once(fit, caplog) -> None:

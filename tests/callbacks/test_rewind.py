@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from resumable import Resumable
+from sam import Sam
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -296,6 +297,24 @@ def test_a_gradual_schedule_is_refused(fit) -> None:
     pruning = Pruning(Pruner(Norm(), Weight(), Global(), Cubic(0.5)))
     with pytest.raises(ValueError, match="Rewind goes with Rounds: Cubic prunes all the time"):
         fit((pruning, Rewind(0)))
+
+
+def test_a_schedule_that_follows_the_trainers_clock_cannot_go_back(fit) -> None:
+    class Clock(Foreign):
+        def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+            scheduler.step(epoch=self.current_epoch)
+
+    with pytest.raises(ValueError, match=r"cannot set the schedule back: .* tells the schedule the time; .*=False$"):
+        fit(rounds(), Clock())
+
+
+def test_the_state_of_an_optimizer_that_another_holds_is_not_restored_and_that_is_said(fit) -> None:
+    class Held(Foreign):
+        def configure_optimizers(self) -> Any:
+            return Sam(self.parameters())
+
+    with pytest.raises(ValueError, match="does not restore the optimizer that Sam holds: use optimizer=False"):
+        fit(rounds(), Held())
 
 
 def test_manual_optimization_is_refused(fit) -> None:

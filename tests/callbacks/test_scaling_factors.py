@@ -497,6 +497,25 @@ def test_used_for_two_fits_it_does_the_same_twice(fit: Fit, tmp_path: Path) -> N
     assert all(same(module, fresh) for module in ends)
 
 
+def test_a_checkpoint_with_factors_is_not_evaluated_without_them(fit: Fit, tmp_path: Path) -> None:
+    class Judged(Foreign):
+        def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            self.log("loss", F.cross_entropy(self(batch[0]), batch[1]))
+
+    saves = ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=8, save_top_k=-1)
+    trainer = fit([ScalingFactors(gamma=0.05), pruning(), saves], Judged(), enable_checkpointing=True)
+
+    def test(step: int) -> None:
+        callbacks = [ScalingFactors(gamma=0.05), pruning(), saves]
+        again = L.Trainer(callbacks=callbacks, accelerator="cpu", logger=False, enable_progress_bar=False)
+        again.test(Judged(), Resumable(batches(), 8), ckpt_path=tmp_path / f"at-step={step}.ckpt", verbose=False)
+
+    assert trainer.global_step == 32
+    with pytest.raises(ValueError, match="multiplied by factors until it is pruned: finish its training first"):
+        test(16)
+    test(24)
+
+
 def test_a_training_that_stops_short_of_the_pruning_keeps_its_function(fit: Fit) -> None:
     module, callback, x, outputs = Foreign(residual), ScalingFactors(gamma=0.05), batches().tensors[0], []
 

@@ -1,12 +1,14 @@
 """Scoring batches from the training loader, which is not disturbed."""
 
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.plugins.precision import Precision
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 from prunelab.callbacks.scoring import draw_batches
 
@@ -44,6 +46,33 @@ def test_training_goes_on_with_the_numbers_it_would_have_drawn(loader_seed: int 
         return batches + [x for batch in loader for x in batch[0].tolist()] + torch.rand(3).tolist()
 
     assert order(scored=True) == order(scored=False)
+
+
+class Shifted(Dataset):
+    """Shifts its numbers by random ones, of Python's and NumPy's streams."""
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, i: int) -> tuple[float, float]:
+        return i + random.random(), float(np.random.rand())
+
+
+def test_what_a_dataset_and_the_hooks_for_batches_draw_is_drawn_apart() -> None:
+    def drawn(scored: bool) -> list[float]:
+        torch.manual_seed(3), random.seed(3), np.random.seed(3)
+        order = BatchSampler(RandomSampler(range(32), generator=generator(5)), 4, drop_last=False)
+        loader, numbers = DataLoader(Shifted(), batch_sampler=order), []
+        for i, batch in enumerate(loader):
+            if scored and i == 2:
+                hooked = trainer(loader)
+                hooked.strategy.batch_to_device = lambda batch: [batch[0] + torch.rand(4), batch[1]]
+                first, again = ([x.tolist() for x in draw_batches(hooked, 1, generator())[0]] for _ in range(2))
+                assert first == again
+            numbers += torch.cat(batch).tolist()
+        return numbers + torch.cat(next(iter(loader))).tolist() + torch.rand(3).tolist()
+
+    assert drawn(scored=True) == drawn(scored=False)
 
 
 @pytest.mark.parametrize("loader_seed", [None, 7])

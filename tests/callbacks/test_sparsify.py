@@ -128,6 +128,24 @@ def test_l1_and_threshold_work_without_each_other(fit: Fit) -> None:
     torch.testing.assert_close(module.layer.weight.detach(), torch.tensor([[0.90625, -0.4, 0, 0]]))
 
 
+def test_a_class_that_steps_its_parent_takes_one_l1_step_a_step(fit: Fit) -> None:
+    """As above, whether or not an object of the parent class was made before, which torch's hooks depend on."""
+
+    class Sgd(torch.optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    class Own(Slope):
+        def configure_optimizers(self) -> Any:
+            optimizer = Sgd(self.parameters(), 0.1)
+            return [optimizer], [{"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5), "interval": "step"}]
+
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    module = Own()
+    fit([pruning(), Sparsify(l1=0.5)], module)
+    torch.testing.assert_close(module.layer.weight.detach(), torch.tensor([[0.8875, -0.38125, 0.18125, 0]]))
+
+
 def test_an_l1_step_ends_at_exactly_0(fit: Fit) -> None:
     module = Slope()
     fit([pruning(), Sparsify(l1=8.0)], module)  # 8 * 0.0375 = 0.3

@@ -107,6 +107,25 @@ def test_killed_before_or_after_surgery_it_ends_in_the_same_bits(
     assert all(torch.equal(t, resumed.state_dict()[name]) for name, t in whole.state_dict().items())
 
 
+def test_a_checkpoint_with_masked_norms_is_not_evaluated_as_if_they_counted_all(fit: Callable, tmp_path: Path) -> None:
+    class Judged(Foreign):
+        def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            self.log("loss", self.training_step(batch, batch_idx))
+
+    saves = ModelCheckpoint(tmp_path, "at-{step}", save_top_k=-1, every_n_train_steps=1)
+    fit([pruning(), Shrink(), saves], Judged(), enable_checkpointing=True)
+
+    def test(step: int) -> None:
+        callbacks = [pruning(), Shrink(), saves]
+        trainer = L.Trainer(callbacks=callbacks, accelerator="cpu", logger=False, enable_progress_bar=False)
+        data = TensorDataset(torch.zeros(2, 5, 3), torch.zeros(2, dtype=torch.int64))
+        trainer.test(Judged(), Resumable(data, 2), ckpt_path=tmp_path / f"at-step={step}.ckpt", verbose=False)
+
+    with pytest.raises(ValueError, match="norm1 counts only channels that are not masked, .*: finish its"):
+        test(9)
+    test(20)  # after surgery
+
+
 def test_a_stream_that_nothing_removes_is_refused_before_training(fit: Callable) -> None:
     module = Foreign()
     before = copy.deepcopy(module.state_dict())

@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR,
 from torch.utils.data import DataLoader, TensorDataset
 
 from prunelab.callbacks.travel import planned_rates, reach_before_pruning
+from prunelab.channels.penalties import GroupLasso, ScaleL1
 from prunelab.core.allocation import Uniform
 from prunelab.core.granularity import Weight
 from prunelab.core.pruner import Pruner
@@ -84,6 +85,43 @@ def test_a_schedule_by_epochs_is_planned_by_epochs() -> None:
     fit(module, look)
     assert look.planned == pytest.approx(module.rates, abs=0)
     assert len(set(look.planned)) == 3
+
+
+class Clock(Pulled):
+    """As Lightning's documentation steps the schedules of timm."""
+
+    def lr_scheduler_step(self, scheduler, metric) -> None:
+        scheduler.step(epoch=self.current_epoch)
+
+
+class Manual(Pulled):
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.manual_backward(super().training_step(batch, batch_idx))
+        self.optimizers().step()
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+@pytest.mark.parametrize(("kind", "why"), [(Clock, "tells the schedule the time"), (Manual, "when it likes")])
+def test_of_rates_that_cannot_be_told_no_gamma_is_made(kind: type[Pulled], why: str) -> None:
+    look, module = Look(), kind(schedule=SCHEDULES["steps"])
+    fit(module, look)
+    assert why in look.reach.unknown
+    with pytest.raises(ValueError, match=f"^gamma follows from the learning rates to come, and .*{why}: give a gamma$"):
+        ScaleL1().planned(look.reach)
+    assert ScaleL1(gamma=0.5).planned(look.reach).gamma == 0.5
+    with pytest.raises(ValueError, match="give a gamma"):
+        GroupLasso().planned(look.reach)
+
+
+def test_manual_optimization_without_a_schedule_has_a_constant_rate() -> None:
+    look = Look()
+    fit(Manual(), look)
+    assert not look.reach.unknown
+    assert look.reach.proximal == pytest.approx(0.1 * EPOCHS * EPOCH)
 
 
 @pytest.mark.parametrize(("schedule", "steps"), [

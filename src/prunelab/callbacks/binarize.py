@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
-from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.after_step import AfterStep
 from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
@@ -100,7 +100,7 @@ class Binarize(L.Callback):
         self._weights: dict[str, nn.Parameter] = {}
         self._transposed: dict[str, _ConvTransposeNd] = {}
         self._real: dict[str, Tensor] = {}  # copies, while the parameters show binary weights
-        self._hook: RemovableHandle | None = None
+        self._hook: AfterStep | None = None
         self._loaded: dict[str, Any] | None = None
         self._forget()
 
@@ -161,7 +161,7 @@ class Binarize(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._first = self.check(progress(trainer, step=0))
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda *_: self._clip(trainer))
+        self._hook = AfterStep(trainer.optimizers[0], lambda _: self._clip(trainer))
 
     def _has_begun(self, trainer: L.Trainer) -> bool:
         return trainer.global_step >= self._first

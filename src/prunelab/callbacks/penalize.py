@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.after_step import AfterStep
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scaled_gradients import check_unscaled
@@ -42,7 +42,7 @@ class Penalize(L.Callback):
         self.granularity = granularity
         self._pulling: Penalty | None = None  # bound, until the last pruning
         self._zeros = 0, 0  # groups that were exactly 0 before the last pruning, all groups
-        self._hook: RemovableHandle | None = None
+        self._hook: AfterStep | None = None
         self._reach: Reach | None = None  # of this training, also after a resume
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -63,7 +63,7 @@ class Penalize(L.Callback):
         if starts:
             self._pulling.begin()
             _say_travel(self._pulling, self._reach)
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._shrink(optimizer))
+        self._hook = AfterStep(trainer.optimizers[0], self._shrink, once=True)
 
     def _pruner(self, trainer: L.Trainer) -> Pruner | None:
         pruning = only(trainer, Pruning, beside=self)
@@ -145,7 +145,7 @@ class Penalize(L.Callback):
 
 
 def _say_travel(penalty: Penalty, reach: Reach) -> None:
-    if (travel := penalty.travel_over(reach)) is None:
+    if reach.unknown or (travel := penalty.travel_over(reach)) is None:
         return
     log.info(
         "penalty: gamma=%.3g moves what nothing else moves by %.3g in %d steps; the nearest to 0 starts at %.3g",

@@ -7,15 +7,17 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.hooks import RemovableHandle
+from lightning.pytorch.trainer.states import TrainerFn
 
+from prunelab.callbacks.after_step import AfterStep
 from prunelab.callbacks.averages import averages
 from prunelab.callbacks.neighbours import notify, of_kind
 from prunelab.callbacks.scaled_gradients import check_unscaled
-from prunelab.callbacks.scoring import draw_batches, is_fast_dev_run, progress, steps_done
+from prunelab.callbacks.scoring import check_loader, draw_batches, is_fast_dev_run, progress, steps_done
 from prunelab.core import distributed
 from prunelab.core.context import Loss, cross_entropy
 from prunelab.core.dry_run import check_run
+from prunelab.core.network.living_norms import refuse_living
 from prunelab.core.network.prunable import left_dense
 from prunelab.core.pruner import Pruner
 from prunelab.core.regrow import FEW
@@ -59,7 +61,7 @@ class Pruning(L.Callback):
             raise TypeError(f"Pruning({pruner!r}): expected a Pruner, which holds a criterion and the other parts")
         self.pruner = pruner
         self.loss = loss
-        self._hook: RemovableHandle | None = None
+        self._hook: AfterStep | None = None
         self._first = True  # whether the next batch is the first of a fit
         self._loaded: dict[str, Any] | None = None
         self._checked: L.LightningModule | None = None  # since the last training
@@ -101,6 +103,12 @@ class Pruning(L.Callback):
 
         self.check_outcome(of_kind(trainer, L.Callback))
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING and self._loaded is not None and not self._loaded["removed"]:
+            refuse_living(pl_module)
+
+    on_test_start = on_predict_start = on_validation_start
+
     def check_outcome(self, callbacks: Sequence[L.Callback]) -> None:
         """Raises ValueError where norms would know of masks to the end: loaded again, the network would be another."""
         norms = self.pruner.granularity.norms
@@ -128,7 +136,7 @@ class Pruning(L.Callback):
         if self.pruner.watches:
             check_unscaled(trainer, "a criterion that watches training")
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._stepped(optimizer))
+        self._hook = AfterStep(trainer.optimizers[0], self._stepped)
         self._mask_averages(trainer, pl_module)
         self._first = True
         final = self.pruner.schedule(replace(run, step=run.total))
@@ -168,8 +176,9 @@ class Pruning(L.Callback):
         ahead = self.pruner.regrow or self.pruner.rate < (self.pruner.schedule(replace(run, step=run.total)) or 0)
         if ahead and not self.pruner.removed and self._loaded is None:
             others = hasattr(getattr(trainer, "datamodule", None), "scoring_batches")
-            several = isinstance(trainer.train_dataloader, list | tuple | dict)  # which drawing refuses
-            self.pruner.check_scores(None if others or several else batch)
+            if self.pruner.batches and not others:
+                check_loader(trainer.train_dataloader, self.pruner.batches)
+            self.pruner.check_scores(None if others else batch)
 
     def _say_rounded(self) -> None:
         if changed := self.pruner.rounded:

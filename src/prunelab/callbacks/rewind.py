@@ -10,6 +10,8 @@ from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import only
 from prunelab.callbacks.pruning import Pruning, continues
 from prunelab.callbacks.scoring import is_fast_dev_run, progress
+from prunelab.callbacks.travel import why_unplanned
+from prunelab.core.network.optimizers import with_held
 from prunelab.core.network.prunable import prunable_weights
 from prunelab.core.network.snapshot import Snapshot
 from prunelab.core.numbers.seeding import derived_generator
@@ -76,6 +78,11 @@ class Rewind(L.Callback):
         pruning = only(trainer, Pruning, beside=self)
         if not pl_module.automatic_optimization:
             raise ValueError("Rewind needs automatic_optimization=True: it counts one optimizer step a batch")
+        if self.schedule and (why := why_unplanned(trainer)):
+            raise ValueError(f"Rewind cannot set the schedule back: {why}; use scheduler.step(), or schedule=False")
+        if (self.optimizer or self.control) and len(with_held(trainer.optimizers[0])) > 1:
+            name = type(trainer.optimizers[0]).__name__
+            raise ValueError(f"Rewind does not restore the optimizer that {name} holds: use optimizer=False")
         if self.parameters or self.control:
             refuse_averages(trainer, self, "whose copy would keep the weights of later steps")
         if pruning is not None:

@@ -1,13 +1,16 @@
 """DSSS, data-driven sparse structure selection: trains a factor per unit towards 0 (Huang & Wang 2018)."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.after_step import AfterStep
 from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, of_kind, only
 from prunelab.callbacks.pruning import Pruning
@@ -17,6 +20,7 @@ from prunelab.callbacks.shrink import Shrink
 from prunelab.callbacks.travel import reach_before_pruning
 from prunelab.channels.factors import Factors
 from prunelab.channels.units import PrunableStructure, prunable_structure
+from prunelab.core.penalty import Reach
 from prunelab.core.pruner import Pruner
 from prunelab.core.time import Progress
 from prunelab.criteria.factor import Factor
@@ -55,7 +59,7 @@ class ScalingFactors(L.Callback):
         if lr is not None and not lr > 0:
             raise ValueError(f"lr={lr}: expected a number above 0, or null for the optimizer's")
         self.gamma, self.momentum, self.lr, self.travel = gamma, momentum, lr, travel
-        self._hooks: list[RemovableHandle] = []
+        self._hooks: list[RemovableHandle | AfterStep] = []
         self._loaded: dict[str, Any] | None = None
         self._forget()
 
@@ -67,6 +71,12 @@ class ScalingFactors(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._loaded = None  # from an earlier run; Lightning loads a checkpoint after this, in any stage
         self._forget()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            refuse_factors(self._loaded)
+
+    on_test_start = on_predict_start = on_validation_start
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: a Pruning, listed later, finds its units in on_fit_start.
@@ -80,8 +90,7 @@ class ScalingFactors(L.Callback):
             self._gamma = self._plan(trainer, pruner)
         else:
             self._restore(self.factors, self._loaded)
-        self._hooks = self.factors.hook(pl_module)
-        self._hooks.append(trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._step(optimizer)))
+        self._hooks = [*self.factors.hook(pl_module), AfterStep(trainer.optimizers[0], self._step, once=True)]
         drop_graphs()  # an earlier graph, as of the sanity check, would run without hooks
 
     def _pruner(self, trainer: L.Trainer) -> Pruner:
@@ -101,9 +110,14 @@ class ScalingFactors(L.Callback):
     def _plan(self, trainer: L.Trainer, pruner: Pruner) -> float:
         """Gamma for the training that begins."""
         reach, optimizer = reach_before_pruning(trainer, pruner), trainer.optimizers[0]
-        rates = reach.proximal * self._share(optimizer) if self.lr is None else reach.steps * self.lr
-        per_gamma = rates / (1 - self.momentum)
-        gamma = self.travel / per_gamma if self.gamma is None else self.gamma
+        if self.lr is None:
+            share = self._share(optimizer)
+        else:
+            reach, share = Reach(reach.steps, reach.steps * self.lr, None), 1.0
+        per_gamma = reach.proximal * share / (1 - self.momentum)
+        gamma = reach.gamma(self.travel, per_gamma) if self.gamma is None else self.gamma
+        if reach.unknown:
+            return gamma
         log.info("factors: gamma=%.3g moves one that nothing else moves by %.3g, from 1", gamma, gamma * per_gamma)
         if gamma * per_gamma < 1:
             log.warning(
@@ -208,6 +222,14 @@ class ScalingFactors(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
+
+
+def refuse_factors(state: Mapping[str, Any] | None) -> None:
+    """Raises ValueError for the state of one in a checkpoint of a network that is still multiplied by its factors."""
+    if state is not None and state.get("values") is not None:
+        raise ValueError(
+            "the network of this checkpoint is multiplied by factors until it is pruned: finish its training first"
+        )
 
 
 def _units(pruner: Pruner) -> PrunableStructure:

@@ -9,11 +9,13 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch.utils.data import DataLoader
 
 from prunelab.callbacks.neighbours import of_kind
 from prunelab.core.context import Batch
+from prunelab.core.numbers.seeding import seeded_python
 from prunelab.core.time import Progress
 
 LONG = Progress(step=0, total=10**12, epoch=10**6)  # for any time in steps or epochs
@@ -23,37 +25,57 @@ def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator, aug
     """`count` batches (inputs, targets) on the training device, drawn by `generator`.
 
     From `scoring_batches(count, generator)` of the data module where it has one, or, `augmented`, from its
-    `statistics_batches` if it has that too; else from a second pass over the training loader, which does not disturb
-    the first. Raises ValueError where there are too few.
+    `statistics_batches` if it has that too; else from a second pass over the training loader. Neither that pass nor the
+    random numbers that the dataset and the module's hooks for batches draw disturb the training. Raises ValueError
+    where there are too few.
     """
     data = getattr(trainer, "datamodule", None)
     own = getattr(data, "statistics_batches", None) if augmented else None
     own = own or getattr(data, "scoring_batches", None)
-    batches = own(count, generator) if own else _second_pass(trainer.train_dataloader, count, generator)
-    if len(batches) < count:
+    batches = own(count, generator) if own else None
+    seed = int(torch.randint(2**62, (), generator=generator.clone_state() if own else generator))
+    with torch.random.fork_rng(), seeded_python(seed):
+        torch.manual_seed(seed)
+        if batches is None:
+            batches = _second_pass(trainer.train_dataloader, count, seed)
+        _check_enough(count, len(batches))
+        return [trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)) for batch in batches]
+
+
+def check_loader(loader: Any, count: int) -> None:
+    """Raises ValueError where `count` batches cannot be drawn from training loaders, as far as these tell."""
+    _check_single(loader)
+    if (batches := sized_len(loader)) is not None:
+        _check_enough(count, batches)
+
+
+def _check_enough(count: int, batches: int) -> None:
+    if batches < count:
         raise ValueError(
-            f"scoring asks for {count} batches, the training data have {len(batches)}: lower the criterion's batches, "
+            f"scoring asks for {count} batches, the training data have {batches}: lower the criterion's batches, "
             "or the batch size"
         )
-    return [trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)) for batch in batches]
 
 
-def _second_pass(loader: Any, count: int, generator: torch.Generator) -> list[Batch]:
+def _check_single(loader: Any) -> None:
     if isinstance(loader, list | tuple | dict):
         raise ValueError("scoring takes one training loader: give the data module scoring_batches(count, generator)")
+
+
+def _second_pass(loader: Any, count: int, seed: int) -> list[Batch]:
+    _check_single(loader)
     loader = copy.copy(loader)  # one that counts its batches must not count these
     if isinstance(loader, DataLoader):
         loader._iterator = None  # that of persistent workers, which training continues to use
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(), _borrowed(loader, seed):
-        torch.manual_seed(seed)
+    with _borrowed(loader, seed):
         return list(islice(iter(loader), count))
 
 
 @contextmanager
 def _borrowed(loader: Any, seed: int) -> Iterator[None]:
     """Seeds a loader's own generators, and restores them for the next epoch."""
-    owners = (loader, getattr(loader, "sampler", None))
+    batches = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
     generators = {id(g): g for owner in owners if (g := getattr(owner, "generator", None)) is not None}
     states = [(g, g.get_state()) for g in generators.values()]
     try:

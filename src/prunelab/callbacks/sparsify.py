@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
+from prunelab.callbacks.after_step import AfterStep
 from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.binarize import Binarize
 from prunelab.callbacks.neighbours import of_kind, only
@@ -48,7 +48,7 @@ class Sparsify(L.Callback):
         self.l1, self.threshold = float(l1), float(threshold)
         self._weights: dict[str, nn.Parameter] = {}  # empty: nothing is to be done
         self._final = 0.0  # the rate after the last pruning
-        self._hook: RemovableHandle | None = None
+        self._hook: AfterStep | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
@@ -62,7 +62,7 @@ class Sparsify(L.Callback):
             raise ValueError("Binarize beside Sparsify: weights of one bit have no zeros; leave out one of them")
         self._weights = self._trained(prunable_weights(pl_module, pruner.skip), trainer.optimizers[0])
         # Behind the optimizer's step and before any on_train_batch_end, as Pruning's zeros.
-        self._hook = trainer.optimizers[0].register_step_post_hook(lambda optimizer, *_: self._pull(trainer, optimizer))
+        self._hook = AfterStep(trainer.optimizers[0], lambda optimizer: self._pull(trainer, optimizer), once=True)
 
     def _pruner(self, trainer: L.Trainer) -> Pruner:
         pruning = only(trainer, Pruning, beside=self)

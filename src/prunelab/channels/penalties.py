@@ -43,10 +43,10 @@ class ScaleL1(Penalty):
         _check(self.gamma, self.travel)
 
     def planned(self, reach: Reach) -> Self:
+        if self.gamma is not None:
+            return self
         per_gamma = reach.proximal if self.proximal else reach.gradient
-        return (
-            replace(self, gamma=PAPER if per_gamma is None else self.travel / per_gamma) if self.gamma is None else self
-        )
+        return replace(self, gamma=PAPER if per_gamma is None else reach.gamma(self.travel, per_gamma))
 
     def bind(self, net: nn.Module, granularity: Granularity) -> Self:
         scales = {id(m.weight) for m in net.modules() if isinstance(m, _BatchNorm | nn.GroupNorm)}
@@ -122,7 +122,7 @@ class GroupLasso(Penalty):
             raise ValueError(f"over={self.over!r}: expected one of {', '.join(CUTS)}")
 
     def planned(self, reach: Reach) -> Self:
-        return replace(self, gamma=self.travel / reach.proximal) if self.gamma is None else self
+        return replace(self, gamma=reach.gamma(self.travel, reach.proximal)) if self.gamma is None else self
 
     def bind(self, net: nn.Module, granularity: Granularity) -> Self:
         groups = _together(CUTS[self.over](net, granularity), net, f"{self.over} of its units")

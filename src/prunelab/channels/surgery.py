@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from prunelab.channels.plan import Plan
 from prunelab.channels.slim_attention import slim
 from prunelab.core.network.living_norms import call_layers, forget
+from prunelab.core.network.optimizers import with_held
 
 # Modules whose sizes surgery updates.
 RESIZED = (
@@ -30,6 +31,7 @@ def shrink(net: nn.Module, plan: Plan, optimizers: Sequence[Optimizer] = ()) -> 
     network or an optimizer has state that cannot be sliced.
     """
     _check(net, plan)
+    optimizers = [each for optimizer in optimizers for each in with_held(optimizer)]
     tensors = _tensors(net)
     cuts: dict[int, dict[int, Tensor]] = {}
     for (name, axis), kept in plan.keep.items():

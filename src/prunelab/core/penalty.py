@@ -17,6 +17,13 @@ class Reach:
     steps: int
     proximal: float  # of proximal steps: the sum of the learning rates
     gradient: float | None  # of a term of the loss: the same / (1 - momentum); None for optimizers that normalise it
+    unknown: str = ""  # why the learning rates to come cannot be told; the two numbers are 0 then
+
+    def gamma(self, travel: float, per_gamma: float) -> float:
+        """The gamma that moves it by `travel`, where 1 moves it by `per_gamma`. Raises ValueError where unknown."""
+        if self.unknown:
+            raise ValueError(f"gamma follows from the learning rates to come, and {self.unknown}: give a gamma")
+        return travel / per_gamma
 
 
 @dataclass(frozen=True)

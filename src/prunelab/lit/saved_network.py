@@ -7,15 +7,14 @@ from torch import nn
 
 from prunelab.callbacks.binarize import Binarize
 from prunelab.callbacks.pruning import Pruning
-from prunelab.callbacks.scaling_factors import ScalingFactors
+from prunelab.callbacks.scaling_factors import ScalingFactors, refuse_factors
 from prunelab.callbacks.shrink import Shrink
 from prunelab.channels.plan import Plan
 from prunelab.compact import description
-from prunelab.core.network.living_norms import NORMS
+from prunelab.core.network.living_norms import refuse_living
 from prunelab.models import registry
 
 JOB = "RecordJob"  # the callback that keeps the settings of a job in its checkpoints
-FINISH = "finish its training first"
 PREFIX, MODEL = "net.", "model."  # of tensors, and of settings
 
 
@@ -47,16 +46,8 @@ def rebuild(checkpoint: Mapping[str, Any], classes: int, into: nn.Module | None)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     net = description.rebuild(about, shapes, lambda: {name: t.clone() for name, t in tensors.items()}, into)
     if any(key.startswith(Pruning.__qualname__) and not state.get("removed") for key, state in callbacks.items()):
-        _refuse_living(net)
+        refuse_living(net)
     return net.train()
-
-
-def _refuse_living(net: nn.Module) -> None:
-    """Refuses norms over channels of which some are masked: in training they counted the others only."""
-    for path, norm in net.named_modules():
-        over_channels = isinstance(norm, NORMS) and getattr(norm, "num_groups", 1) == 1 and norm.weight is not None
-        if over_channels and 0 < norm.weight.count_nonzero() < norm.weight.numel():
-            raise ValueError(f"{path} counts only channels that are not masked, and none is removed yet: {FINISH}")
 
 
 def _refuse_other_weights(callbacks: Mapping[str, Any]) -> None:
@@ -64,5 +55,4 @@ def _refuse_other_weights(callbacks: Mapping[str, Any]) -> None:
         raise ValueError(
             "it holds the real weights of a network that ends binary: prunelab.load has the model.safetensors beside"
         )
-    if callbacks.get(ScalingFactors.__qualname__, {}).get("values") is not None:
-        raise ValueError(f"its network is multiplied by factors until it is pruned: {FINISH}")
+    refuse_factors(callbacks.get(ScalingFactors.__qualname__))

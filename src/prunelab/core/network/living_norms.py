@@ -106,6 +106,20 @@ def forget(module: nn.Module) -> None:
         module.__class__ = module.plain  # type: ignore[assignment]
 
 
+def refuse_living(net: nn.Module) -> None:
+    """Raises ValueError for norms that were loaded with some channels masked: in training they counted the others only.
+
+    To be called before `take_notice`.
+    """
+    for path, norm in net.named_modules():
+        over_channels = isinstance(norm, NORMS) and getattr(norm, "num_groups", 1) == 1 and norm.weight is not None
+        if over_channels and 0 < norm.weight.count_nonzero() < norm.weight.numel():
+            raise ValueError(
+                f"{path} counts only channels that are not masked, and in this checkpoint none is removed yet: "
+                "finish its training first"
+            )
+
+
 @contextmanager
 def plain_norms(net: nn.Module) -> Iterator[None]:
     """All norms as they were, for the length of a block."""

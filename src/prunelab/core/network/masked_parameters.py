@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from prunelab.core.network.optimizers import with_held
 from prunelab.core.types import Masks, Scores
 
 
@@ -28,10 +29,11 @@ class MaskedParameters:
 
     def zero(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Zeroes masked weights and, given the optimizer, its state for them (momentum, Adam's moments)."""
+        optimizers = with_held(optimizer) if optimizer is not None else []
         tensors: list[Tensor] = []
         factors: list[Tensor] = []
         for param, factor in self._pairs():
-            states = optimizer.state.get(param, {}).values() if optimizer is not None else ()
+            states = [s for each in optimizers for s in each.state.get(param, {}).values()]
             same = [param, *(s for s in states if isinstance(s, Tensor) and s.shape == param.shape)]
             tensors += same
             factors += [factor] * len(same)

@@ -19,11 +19,11 @@ def derived_generator(purpose: str, seed: int) -> torch.Generator:
 
 
 @contextmanager
-def seeded_python() -> Iterator[None]:
-    """Within this block the global streams of Python's `random` and of NumPy begin at seed 0; then as before."""
+def seeded_python(seed: int = 0) -> Iterator[None]:
+    """Within this block the global streams of Python's `random` and of NumPy begin at `seed`; then as before."""
     before, before_numpy = random.getstate(), np.random.get_state()
-    random.seed(0)
-    np.random.seed(0)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     try:
         yield
     finally:
