@@ -65,6 +65,10 @@ from prunelab.store.weights import weights_file
         ("+trainer.deterministic=maybe", "trainer.deterministic=maybe: expected one of true, false, warn"),
         ("+trainer.benchmark=maybe", "trainer.benchmark=maybe: expected one of true, false"),
         ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
+        ("augment.flip=no", "augment.flip=no: Hydra reads it as text, which counts as true; write true or false"),
+        ("optim.optimizer.nesterov=Off", "optim.optimizer.nesterov=Off: Hydra reads it as text"),
+        ("rerun=no", "rerun=no: expected true, false, or the time in the name of a folder"),
+        ("rerun=20261130", "rerun=20261130: expected true, false, or the time"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
         ("precision=64-true", "precision=64-true: expected one of auto, 32-true, 16-mixed, bf16-mixed"),
     ],
@@ -210,6 +214,11 @@ def test_pretrained_takes_the_folder_of_a_finished_job_with_its_network(composed
     with pytest.raises(FileNotFoundError) as error:
         weights_file(study)
     assert str(error.value).endswith(f"""it contains one, pretrained="'{folder}'\"""")
+
+
+@pytest.mark.parametrize("time", ["true", "false", "20261130-214500"])
+def test_a_rerun_is_new_none_or_that_of_a_time(time: str, composed) -> None:
+    job_from(composed(f"rerun={time}"))
 
 
 def test_good_values_pass(composed) -> None:

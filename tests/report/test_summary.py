@@ -134,11 +134,14 @@ def test_a_chapter_that_fails_loses_no_other(sweep: Path, monkeypatch: Patch) ->
 @pytest.mark.usefixtures("undrawn")
 def test_figures_of_an_earlier_report_are_removed_and_nothing_else(sweep: Path) -> None:
     summary.write(sweep)
-    for name in ("accuracy_over_rate-old.png", "mine.txt"):
+    for name in ("accuracy_over_rate=0.5.png", "mine.png", "mine.txt"):
         (sweep / "figures" / name).write_text("x")
+    with (sweep / "report.html").open("a") as page:  # as of a report that had drawn it
+        page.write('<a href="figures/accuracy_over_rate%3D0.5.png">')
     summary.write(sweep)
-    assert not (sweep / "figures" / "accuracy_over_rate-old.png").exists()
+    assert not (sweep / "figures" / "accuracy_over_rate=0.5.png").exists()
     assert (sweep / "figures" / "mine.txt").exists()
+    assert (sweep / "figures" / "mine.png").exists()
 
 
 @pytest.mark.usefixtures("undrawn")

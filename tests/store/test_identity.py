@@ -1,6 +1,12 @@
 """Which values make two jobs the same, and which make two results comparable."""
 
-from prunelab.store.identity import changes_result, comparable, flat
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from prunelab.job.conf import conf_dir, yaml_digest
+from prunelab.store.identity import changes_result, comparable, flat, overrides_digest
 
 
 def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
@@ -20,6 +26,54 @@ def test_a_budget_and_the_rate_of_fine_tuning_are_a_methods_own() -> None:
     defaults = {"budget": "units", "optim.finetune": 0.01, "optim.lr": 0.1}
     assert comparable({"budget": "macs", "optim.finetune": 0.001, "optim.lr": 0.1}) == defaults
     assert comparable({"optim.lr": 0.1}) == {"optim.lr": 0.1}
+
+
+def digest_of(*overrides: str, folder: Path | None = None, name: str = "train") -> str:
+    with initialize_config_dir(str(folder or conf_dir()), version_base="1.3"):
+        cfg = compose(name, list(overrides), return_hydra_config=True)
+    return overrides_digest(overrides, yaml_digest(cfg.hydra))
+
+
+def written(folder: Path, text: str = "# @package _global_\nepochs: 1\n") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "package"])
+def test_a_yaml_file_counts_wherever_hydra_finds_it(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = {"link": tmp_path / "elsewhere", "package": tmp_path / "shipped" / "conf" / "experiment"}
+    file = written(real.get(kind, tmp_path / "mine" / "experiment")) / "own.yaml"
+    if kind == "link":
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "experiment").symlink_to(real["link"])
+        (real["link"] / "around").symlink_to(tmp_path / "mine")
+    for package in ("shipped", "shipped/conf") if kind == "package" else ():
+        (tmp_path / package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    where = "pkg://shipped.conf" if kind == "package" else (tmp_path / "mine").as_uri()
+    command = [f"hydra.searchpath=[{where}]", "experiment=own"]
+    before = digest_of(*command)
+    assert digest_of(*command) == before
+    file.write_text(file.read_text().replace("1", "2"))
+    assert digest_of(*command) != before
+
+
+def test_the_environment_counts_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "experiment", "# @package _global_\nepochs: ${oc.decode:${oc.env:EPOCHS}}\n")
+    reads = [f"hydra.searchpath=[{tmp_path.as_uri()}]"]
+    for command, same in ((reads, False), (["epochs=${oc.env:EPOCHS}"], False), (["epochs=3"], True)):
+        digests = set()
+        for epochs in ("1", "2"):
+            monkeypatch.setenv("EPOCHS", epochs)
+            digests.add(digest_of(*command))
+        assert (len(digests) == 1) is same
+
+
+def test_another_file_to_begin_with_counts(tmp_path: Path) -> None:
+    for name in ("alpha", "beta"):
+        (tmp_path / f"{name}.yaml").write_text("epochs: 1\n")
+    assert digest_of(folder=tmp_path, name="alpha") != digest_of(folder=tmp_path, name="beta")
 
 
 def test_a_key_is_left_out_by_its_whole_name() -> None:

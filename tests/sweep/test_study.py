@@ -141,6 +141,13 @@ def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_p
     assert "ValueError: epoch 1" in output
 
 
+def test_a_job_of_a_pool_that_is_not_the_one_its_sweep_checked_trains_nothing(tiny: list[str], tmp_path: Path) -> None:
+    status, output = train(*tiny, "+hydra.job.env_set.PRUNELAB_PLANNED='0123456789abcdef'", cwd=tmp_path)
+    assert status == 1
+    assert "YAML files have changed since the sweep began: put them back, or begin the sweep again" in output
+    assert "epoch 1" not in output
+
+
 def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "outputs").touch()
     status, output = train(*tiny, cwd=tmp_path)

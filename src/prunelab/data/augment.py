@@ -43,6 +43,8 @@ class PadCropFlip(Augment):
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"pad={self.pad}, cutout={self.cutout}: expected a number of pixels, 0 or more")
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"flip={self.flip}: expected true or false")
 
     def at(self, size: int) -> PadCropFlip:
         return replace(self, pad=round(self.pad * size / 32), cutout=round(self.cutout * size / 32))

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.time import seconds
+from prunelab.store.identity import flat
 from prunelab.store.weights import weights_file
 
 # A job trains `epochs` whole epochs and evaluates on all images after each; these Trainer arguments keep it so.
@@ -30,6 +31,7 @@ CHOICES = {  # of Trainer arguments, besides null
     "detect_anomaly": ("true", "false"),
 }
 LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}  # and what they need
+TIME = r"\d{8}-\d{6}"  # as `rerun=true` writes it
 SEEDS = 2**32  # NumPy takes no others
 # Numbers from 0 to below these, of which torch and Lightning take any, and ignore some or train nonsense with them.
 BELOW = {
@@ -60,6 +62,7 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
             bound = "" if below == inf else f" and below {below}"
             raise ValueError(f"{knob}={value}: expected a whole number of at least {least}{bound}")
     _check_numbers(cfg)
+    _check_switches(cfg)
     for part in ("model", "data", "optim.optimizer"):
         if not OmegaConf.select(cfg, f"{part}._target_"):
             raise ValueError(f"{part}: it has no _target_; add the class or function that makes it to its YAML file")
@@ -72,6 +75,8 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
     for knob in ("compile", "channels_last"):
         if not (isinstance(cfg[knob], bool) or (knob == "compile" and cfg[knob] == "auto")):
             raise ValueError(f"{knob}={cfg[knob]}: expected true or false" + (", or auto" if knob == "compile" else ""))
+    if not (isinstance(cfg.rerun, bool) or re.fullmatch(TIME, str(cfg.rerun))):
+        raise ValueError(f"rerun={cfg.rerun}: expected true, false, or the time in the name of a folder")
     if cfg.precision not in PRECISIONS:
         raise ValueError(
             f"precision={cfg.precision}: expected one of {', '.join(PRECISIONS)}; networks are measured and saved in "
@@ -92,6 +97,14 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
             "distill: the teacher is the dense network that training starts from, and it starts from scratch; add "
             "pretrained=auto for a method that retrains, or pretrained=PATH"
         )
+
+
+def _check_switches(cfg: DictConfig) -> None:
+    """Refuses what YAML used to read as true or false, and Hydra reads as text."""
+    settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+    for key, value in flat(settings).items():
+        if isinstance(value, str) and value.casefold() in ("yes", "no", "on", "off"):
+            raise ValueError(f"{key}={value}: Hydra reads it as text, which counts as true; write true or false")
 
 
 def _check_loggers(cfg: DictConfig) -> None:

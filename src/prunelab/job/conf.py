@@ -1,7 +1,11 @@
 """Turns Hydra's composed configuration into a `Job`; finds the YAML files and registers their resolvers."""
 
 import copy
+import os
+from contextlib import suppress
 from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from hydra.conf import HydraConf
@@ -11,11 +15,12 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from prunelab.core.files.conf_dir import conf_dir as conf_dir
 from prunelab.job.check import check_values
 from prunelab.job.command.unread import refuse_arguments, refuse_misplaced, refuse_unread
-from prunelab.store.identity import config_digest, flat
+from prunelab.store.identity import config_digest, digest, flat
 from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
 from prunelab.store.renamed import with_current_paths
 
+PLANNED = "PRUNELAB_PLANNED"  # in the environment of a job of a sweep: the digest of its values
 PATHS = ("parents", "pretrained", "data.root", "data.cache")
 
 
@@ -52,6 +57,18 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     )
 
 
+def as_planned(job: Job) -> Job:
+    """The same job. Raises ValueError where its sweep, when it was checked, composed another."""
+    if os.environ.get(PLANNED, asked := digest(job.values)) != asked:
+        raise ValueError("its YAML files have changed since the sweep began: put them back, or begin the sweep again")
+    return job
+
+
+def planned_as(job: Job) -> list[str]:
+    """The override by which a job of a sweep tells `as_planned` what it is."""
+    return [f"+hydra.job.env_set.{PLANNED}='{digest(job.values)}'"]
+
+
 def _config_dir(hydra: HydraConf) -> str:
     """The first folder that was typed, whether with --config-dir or as a `hydra.searchpath`."""
     typed = [source for source in hydra.runtime.config_sources if "command-line" in source.provider]
@@ -82,8 +99,14 @@ def _known() -> set[str]:
 
 
 def yaml_digest(hydra: HydraConf) -> str:
-    """A digest of every YAML file that a configuration may be composed from."""
-    return config_digest([source.path for source in hydra.runtime.config_sources if source.schema == "file"])
+    """A digest of every YAML file that a configuration may be composed from, in folders and in packages."""
+    sources = sorted(hydra.runtime.config_sources, key=lambda source: source.path)
+    folders: list[Traversable] = [Path(source.path) for source in sources if source.schema == "file"]
+    for source in sources:
+        if source.schema == "pkg" and source.provider != "hydra":
+            with suppress(ModuleNotFoundError):  # as Hydra passes over what is not there
+                folders.append(resources.files(source.path.replace("/", ".")))
+    return config_digest(folders, str(hydra.job.config_name))
 
 
 def register_resolvers() -> None:

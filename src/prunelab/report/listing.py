@@ -14,11 +14,10 @@ from rich.text import Text
 from prunelab.measure.terminal_table import shown, terminal_table
 from prunelab.report.results import InvalidRun, NothingToReport, outcome
 from prunelab.report.tables.columns import left
-from prunelab.store.folder import RunDir
+from prunelab.store.folder import MARKS, RunDir
 from prunelab.store.naming import parts, short_names
 from prunelab.store.result import Result
 
-MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # any of them makes a folder a job's
 UNITS = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("d", float("inf")))  # and how many of each make the next
 STYLES = {"failed": "red", "damaged": "red", "unreadable": "red", "interrupted": "yellow", "running": "green"}
 COLUMNS = ("study", "job", "state", "accuracy (%)", "sparsity attained", "MACs left", "age")

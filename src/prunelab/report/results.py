@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunelab.report.variants import by_settings
-from prunelab.store.folder import RunDir
+from prunelab.store.folder import MARKS, RunDir
 from prunelab.store.naming import parts, rerun_of, short_names
 from prunelab.store.result import Result, read_without_layers
 
@@ -86,7 +86,7 @@ def _unfinished(job: RunDir) -> str:
 def _is_job(child: Path) -> bool:
     """The folders of logs and figures lie beside the jobs, and are no unfinished jobs."""
     named = "=" in child.name and not child.name.startswith(".")
-    return child.is_dir() and (named or (child / "result.json").exists() or (child / ".hydra").exists())
+    return child.is_dir() and (named or any((child / mark).exists() for mark in (*MARKS, ".hydra")))
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """Writes the tables and figures of a sweep into its folder, from its result files alone."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -76,10 +78,19 @@ def _figures(folder: Path, groups: list[Group], results: list[Result]) -> tuple[
         notes = catalogue.notes(title, groups)
         if specs or notes:
             sections.append(Section(title, notes, specs))
-    if not failures:  # remove figures of earlier reports that the study no longer has
-        for path in {*folder.glob("*.png"), *folder.glob("*.svg")} - set(written):
-            path.unlink()
+    if not failures:
+        for path in _linked(folder) - set(written):  # figures of the last report that the study no longer has
+            path.unlink(missing_ok=True)
     return sections, written, failures
+
+
+def _linked(folder: Path) -> set[Path]:
+    """The pictures that the report beside the folder links to; others are the user's own."""
+    try:
+        page = (folder.parent / "report.html").read_text(errors="replace")
+    except OSError:
+        return set()
+    return {folder / name for name in map(unquote, re.findall(r'href="figures/([^"]+)"', page)) if "/" not in name}
 
 
 def _message(name: str, error: Exception) -> str:

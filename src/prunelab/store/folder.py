@@ -20,6 +20,7 @@ from prunelab.store.signals import Interrupted, is_stopping
 
 log = logging.getLogger(__name__)
 State = Literal["finished", "running", "failed", "interrupted", "not begun"]
+MARKS = frozenset({"job.json", "result.json", "failure.json", ".lock"})  # any of them makes a folder a job's
 FAILURES = "failure*.json"  # of all ranks
 NEXT = {  # what becomes of a job without a result
     "failed": "the same command{} tries again",

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
 import platform
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +67,37 @@ def content(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def config_digest(folders: Sequence[str]) -> str:
-    """A digest of every YAML file in the folders that a configuration may be composed from."""
-    files = [path for folder in sorted(folders) for path in sorted(Path(folder).rglob("*.yaml"))]
-    return digest({"conf": [content(path) for path in files]})
+def config_digest(folders: Iterable[Traversable], name: str) -> str:
+    """A digest of what a configuration may be composed from: the YAML files in the folders, beginning with `name`.
+
+    With the variables of the environment that they read. Links are followed.
+    """
+    files = [file.read_bytes() for folder in folders for file in _yaml_files(folder)]
+    found: dict[str, Any] = {"conf": [hashlib.sha256(text).hexdigest()[:16] for text in files]}
+    if name != "train":
+        found["name"] = name
+    return digest(found | _environment(text.decode(errors="replace") for text in files))
+
+
+def _yaml_files(folder: Traversable, above: tuple[str, ...] = ()) -> list[Traversable]:
+    here = (*above, os.path.realpath(str(folder)))
+    if not folder.is_dir() or here[-1] in above:  # a link to a folder around it
+        return []
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    inside = [_yaml_files(entry, here) if entry.is_dir() else [entry] for entry in entries]
+    return [file for files in inside for file in files if file.name.endswith(".yaml")]
 
 
 def overrides_digest(overrides: Sequence[str], conf: str) -> str:
     """A digest of the overrides as typed and of `conf`, a `config_digest`: equal only where the composed jobs are."""
-    return digest({"asked": sorted(overrides), "menu": conf})
+    return digest({"asked": sorted(overrides), "menu": conf} | _environment(overrides))
+
+
+def _environment(texts: Iterable[str]) -> dict[str, Any]:
+    """The variables that are set, of those that interpolations in these texts read; nothing where there are none."""
+    names = {name for text in texts for name in re.findall(r"oc\.env:\s*([^\s,}]+)", text)}
+    found = {name: os.environ[name] for name in names & os.environ.keys()}
+    return {"environment": found} if found else {}
 
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:

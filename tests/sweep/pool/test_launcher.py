@@ -22,6 +22,7 @@ from prunelab.sweep.pool import launcher
 
 def sweep(job: Callable[[DictConfig], float], images: Path, *overrides: str) -> None:
     args = ["~hydra.callbacks.study", "name=s", *tiny_job(images), "epochs=1", *overrides]
+    args = sorted(args, key=lambda word: "mine" not in word)  # of two search paths Hydra takes the first
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         GlobalHydra.instance().hydra.multirun("train", job, args)  # type: ignore[union-attr]
 
@@ -59,6 +60,42 @@ def test_a_sweep_says_once_which_job_it_waits_for_and_who_has_it(
     said = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
     assert len(said) == 1
     assert re.search(rf"waiting: \S+seed=0\S+ is in use by process 1 on {platform.node()}$", said[0])
+
+
+def test_a_job_of_which_edited_files_have_made_another_is_not_begun(
+    tmp_path: Path, tiny_images: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (mine := tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (mine / "own.yaml").write_text("# @package _global_\noptim:\n  label_smoothing: 0.1\n")
+
+    def edits(cfg: DictConfig) -> float:
+        (mine / "own.yaml").write_text("# @package _global_\noptim:\n  label_smoothing: 0.2\n")
+        return run(cfg)
+
+    command = [f"hydra.searchpath=[{CONF},{(tmp_path / 'mine').as_uri()}]", "experiment=own", "seed=0,1"]
+    with pytest.raises(SystemExit):
+        sweep(edits, tiny_images, *command)
+    [result] = Path("outputs/s").glob("*/result.json")
+    assert "seed=0" in result.parent.name
+    assert json.loads(result.read_text())["config"]["optim"]["label_smoothing"] == 0.1
+    assert not list(Path("outputs/s").glob("*seed=1*/job.json"))
+    (mine / "own.yaml").write_text("# @package _global_\noptim:\n  label_smoothing: 0.1  # as before\n")
+    sweep(run, tiny_images, *command)
+    assert len(list(Path("outputs/s").glob("*/result.json"))) == 2
+
+
+def test_numbered_folders_keep_their_jobs_side_by_side_and_failed_ones_are_listed(tmp_path: Path) -> None:
+    numbered = ["hydra.sweep.subdir=run${hydra.job.num}", "hydra.launcher.jobs=2", "optim.optimizer.lr=0.1,1e30"]
+    small = ["data=shapes", "data.train=100", "data.val=10", "data.test=10", "model=resnet8", "epochs=1"]
+    small += ["optim.batch_size=50"]
+    status, output = train("-m", *small, "name=s", "trainer=cpu", *numbered, cwd=tmp_path, report=True)
+    assert status == 1
+    assert "MissingMandatoryValue" not in output, output
+    study = tmp_path / "outputs" / "s"
+    assert {path.parent.name for path in study.glob("*/result.json")} == {"run0"}, output
+    assert {path.parent.name for path in study.glob("*/failure.json")} == {"run1"}
+    assert "`run1`: failed: ValueError" in (study / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("sweeper", ["grid", "optuna"])

@@ -193,6 +193,20 @@ def test_an_experiment_file_can_hold_the_space(search, tmp_path: Path) -> None:
     assert [set(trial.params) for trial in study.trials] == [{"rate"}] * 3
 
 
+def test_a_search_goes_on_with_the_values_of_its_first_trials_alone(search, tmp_path: Path) -> None:
+    """Those of a YAML file too, which the command does not show."""
+    conf = tmp_path / "more" / "experiment"
+    conf.mkdir(parents=True)
+    (conf / "front.yaml").write_text("# @package _global_\noptim:\n  label_smoothing: 0.1\n")
+    command = ["experiment=front", f"hydra.searchpath=[file://{tmp_path}/more]", *SPACE]
+    search(*command, "hydra.sweeper.n_trials=1")
+    (conf / "front.yaml").write_text("# @package _global_\noptim:\n  label_smoothing: 0.2\n")
+    with pytest.raises(SystemExit, match="another search, with other values in YAML files: choose another name="):
+        search(*command, "hydra.sweeper.n_trials=2")
+    (conf / "front.yaml").write_text("# @package _global_\noptim:\n  label_smoothing: 0.1  # as before\n")
+    assert len(search(*command, "hydra.sweeper.n_trials=2").trials) == 2
+
+
 def test_a_second_command_on_the_same_search_is_refused(search, tmp_path: Path) -> None:
     with held(tmp_path / "outputs" / "s" / ".search.lock"), pytest.raises(SystemExit, match="is in use by process"):
         search("hydra.sweeper.n_trials=1", *SPACE)

@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelab.job.command.mistakes import end_command
+from prunelab.job.conf import planned_as
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
 from prunelab.store.job import Job
@@ -110,7 +111,7 @@ class PoolLauncher(Launcher):
         return [returns.get(number) or _not_begun(overrides) for number, overrides in enumerate(jobs)]
 
     def _run(self, overrides: list[str], number: int) -> JobReturn:
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides, *self._planned(overrides)])
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
         try:
@@ -141,6 +142,11 @@ class PoolLauncher(Launcher):
                 end_command(error)
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
 
+    def _planned(self, overrides: list[str]) -> list[str]:
+        """What tells the job that it was checked as it is; nothing of a search, which checks none beforehand."""
+        job = self.planned.get(tuple(overrides))
+        return planned_as(job) if job else []
+
     def _name(self, overrides: list[str]) -> str:
         return short_name(filter_overrides(overrides), self.shared)
 
@@ -150,12 +156,14 @@ class PoolLauncher(Launcher):
     def _command(self, overrides: list[str]) -> Callable[[RunDir], list[str]]:
         """The command that runs this one job in a process of its own, from the configuration of this process."""
         hydra = self.config.hydra
-        kept = [item for item in hydra.overrides.hydra if not item.lstrip("+~").startswith(SWEEP)]
+        typed: Any = OmegaConf.to_container(hydra.overrides.hydra)  # a job's number has no value here
+        kept = [item for item in typed if not item.lstrip("+~").startswith(SWEEP)]
         options = {"main": "--config-path", "command-line": "--config-dir"}
         sources = [source for source in hydra.runtime.config_sources if source.provider in options]
         where = [part for source in sources for part in (options[source.provider], source.path)]
         python = [sys.executable, SAFE, "-m", "prunelab.train"]
-        command = [*python, *where, "--config-name", hydra.job.config_name, *overrides, *kept]
+        started = [*python, *where, "--config-name", hydra.job.config_name]
+        command = [*started, *overrides, *kept, *self._planned(overrides)]
         return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={quoted(str(folder.path))}"]
 
 

@@ -20,11 +20,11 @@ from omegaconf import DictConfig
 from prunelab.job.check import check_launcher
 from prunelab.job.command.mistakes import end_command
 from prunelab.report.publish import publish_if_any
-from prunelab.store.identity import changes_result
+from prunelab.store.identity import changes_result, digest
 from prunelab.store.job import Job
 from prunelab.store.lock import Busy, held
 from prunelab.store.signals import Interrupted, Killed
-from prunelab.sweep.plan import composed, refuse_impossible
+from prunelab.sweep.plan import OPEN, composed, refuse_impossible
 from prunelab.sweep.pool.launcher import PoolLauncher
 from prunelab.sweep.search.objectives import directions, outcome
 from prunelab.sweep.search.space import Space, parse
@@ -59,9 +59,9 @@ class OptunaSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         with ExitStack() as lock:
             with exit_on_error():
-                space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+                space, values = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
                 lock.enter_context(held(folder / ".search.lock"))
-                trials = self._opened(folder / "search.log", space)
+                trials = self._opened(folder / "search.log", space, values)
             if isinstance(self.launcher, PoolLauncher):
                 self.launcher.shared = space.fixed
             if space.fixed:
@@ -70,8 +70,8 @@ class OptunaSweeper(Sweeper):
                 self._run(batch, space, trials)
             self._conclude(folder, trials, space)
 
-    def _space(self, arguments: list[str]) -> Space:
-        """The search space, once the jobs at its ends have been composed and checked."""
+    def _space(self, arguments: list[str]) -> tuple[Space, str]:
+        """The search space, once the jobs at its ends have been composed and checked, and a digest of their values."""
         loader = self.hydra_context.config_loader
         for name in ("n_trials", "jobs"):
             if getattr(self, name) < 1:
@@ -82,7 +82,8 @@ class OptunaSweeper(Sweeper):
             check_launcher(job.devices, self.config.hydra)
             instantiate(job.config["data"]).load()
         self._refuse_hopeless(jobs)
-        return space
+        values = {str(end): {k: v for k, v in job.values.items() if k not in OPEN} for end, job in enumerate(jobs)}
+        return space, digest(values)
 
     def _refuse_hopeless(self, jobs: list[Job]) -> None:
         """Raises as `refuse_impossible` does where not one of `jobs` could run; a search passes single failures."""
@@ -94,9 +95,10 @@ class OptunaSweeper(Sweeper):
                 problems.append(error)
         raise problems[0]
 
-    def _opened(self, record: Path, space: Space) -> Trials:
+    def _opened(self, record: Path, space: Space, values: str) -> Trials:
         shared = sorted(o for o in space.fixed if changes_result(o.lstrip("+~").partition("=")[0]))
         settings = {"space": space.described(), "objectives": self.objectives, "fixed overrides": shared}
+        settings |= {"values in YAML files": values}
         return Trials(record, settings, directions(self.objectives))
 
     def _run(self, batch: list[Begun], space: Space, trials: Trials) -> None:

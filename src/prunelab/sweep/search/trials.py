@@ -47,8 +47,8 @@ class Trials:
         earlier = self.study.user_attrs.get("asked")
         if earlier is None:
             self.study.set_user_attr("asked", settings)
-        elif differ := [key for key in settings if earlier.get(key) != settings[key]]:
-            raise ValueError(f"{log} holds another search, with other {', '.join(differ)}: choose another name=")
+        elif differ := [key for key in settings if earlier.get(key, settings[key]) != settings[key]]:
+            raise ValueError(f"{log} holds another search, with other {differ[0]}: choose another name=")
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             if not _whole(trial, settings):  # killed between two of its values: nothing ran
                 self.study.tell(trial.number, state=TrialState.FAIL)

@@ -21,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from prunelab.job.command.mistakes import end_command
-from prunelab.job.conf import register_resolvers
+from prunelab.job.conf import job_of, planned_as, register_resolvers
 from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held
@@ -102,6 +102,7 @@ class SlurmLauncher(Submitit):
             subdir = str(cfg.hydra.sweep.subdir)
             folder = RunDir(Path(cfg.hydra.sweep.dir) / subdir)
             given = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+            planned = planned_as(job_of(cfg, cfg.hydra))
         finally:
             HydraConfig.instance().cfg = before
         assert isinstance(given, dict)
@@ -111,7 +112,7 @@ class SlurmLauncher(Submitit):
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
         params["name"] = str(params["name"])  # of a study whose name is a number
         fixed = f"hydra.sweep.subdir={quoted(subdir)}"  # as it is now, whatever the time is when the job begins
-        return Submission([*overrides, fixed], number, folder, params)
+        return Submission([*overrides, fixed, *planned], number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
         """Submits the jobs of each kind, by what they request of Slurm, as arrays as long as Slurm takes."""
