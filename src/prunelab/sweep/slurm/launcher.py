@@ -102,7 +102,9 @@ class SlurmLauncher(Submitit):
             subdir = str(cfg.hydra.sweep.subdir)
             folder = RunDir(Path(cfg.hydra.sweep.dir) / subdir)
             given = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
-            planned = planned_as(job_of(cfg, cfg.hydra))
+            planned: list[str] = []
+            with suppress(ValueError, OSError):  # impossible values, of a search: the job itself will say so
+                planned = planned_as(job_of(cfg, cfg.hydra))
         finally:
             HydraConfig.instance().cfg = before
         assert isinstance(given, dict)
@@ -112,7 +114,7 @@ class SlurmLauncher(Submitit):
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
         params["name"] = str(params["name"])  # of a study whose name is a number
         fixed = f"hydra.sweep.subdir={quoted(subdir)}"  # as it is now, whatever the time is when the job begins
-        return Submission([*overrides, fixed, *planned], number, folder, params)
+        return Submission([*overrides, *planned, fixed], number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
         """Submits the jobs of each kind, by what they request of Slurm, as arrays as long as Slurm takes."""
