@@ -132,6 +132,23 @@ def test_every_output_is_compared() -> None:
             check.certify(net)
 
 
+def test_imaginary_parts_are_compared() -> None:
+    net = Net(lambda m, x: torch.fft.fft(m.head(m.a(x).mean((2, 3)))).conj())
+    check = EquivalenceCheck(net, X)
+    assert check.certify(net).train_float64 == 0
+    net.compute = lambda m, x, c=net.compute: c(m, x) + 1e-3j
+    with pytest.raises(EquivalenceError, match="the shrunk network differs"):
+        check.certify(net)
+
+
+def test_complex_weights_are_computed_with_in_the_precision_of_the_others() -> None:
+    net = Net(lambda m, x: m.head(m.b(torch.fft.ifft2(torch.fft.fft2(m.a(x)).cfloat() * m.w).real).mean((2, 3))))
+    net.w = nn.Parameter(torch.randn(4, 4, dtype=torch.cfloat))
+    certificate = halve(net).certify(net)
+    assert certificate.eval_float64 < 1e-12
+    assert net.w.dtype == torch.cfloat
+
+
 def test_a_masked_network_that_returns_nan_gets_no_certificate() -> None:
     net = Net(lambda m, x: m.head(m.a(x).mean((2, 3)) / 0))
     with pytest.raises(EquivalenceError, match="own outputs are not finite in eval mode.*look at the inputs"):

@@ -62,6 +62,10 @@ FAULTS: dict[str, tuple[Forward, set[int], str]] = {
         only(2, lambda x: x.view(2, x.shape[1] // 4, 4, 8, 8).reshape(2, -1, 8, 8)), {2}, "shape|size|channels"),
     "a number that changes what is computed": (
         only(1, lambda x: x * (1 + (x.shape[1] != 8))), {1}, "differs from the masked one by .* in eval mode and by"),
+    "noise around 0 that is multiplied by it": (
+        only(1, lambda x: x + torch.randn(2, 1, 1, 1) * x * (x.shape[1] != 8)), {1}, "differs from the masked one"),
+    "a uniform number around 0 that is multiplied by it": (
+        only(2, lambda x: x + (torch.rand(2, 1, 1, 1) - 0.5) * x * (x.shape[1] != 8)), {2}, "differs from the masked"),
     "in train mode alone": (
         lambda m, x, i: x * (1 + (x.shape[1] != 8)) if m.training and i == 2 else x, {2}, "by [^ ]* in train mode$"),
 }  # fmt: skip

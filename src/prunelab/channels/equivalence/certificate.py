@@ -24,6 +24,8 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest output
 CONSTANT = 1e4  # times the largest value that differs: what is larger sets no scale
 CEILING = 1e-2  # of the tolerance
 NOISE = 16  # times the masked network's own rounding error is tolerated: deep networks in train mode amplify it
+PRECISIONS = ("float", "double", "half", "bfloat16", "cfloat", "cdouble", "chalf")
+CASTS = {getattr(Tensor, name): getattr(torch, name) for name in PRECISIONS}
 
 
 REMEDY = (
@@ -93,19 +95,26 @@ class _OnePrecision(TorchFunctionMode):
         self.dtype = dtype
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16):
-            return args[0].to(self.dtype)
+        if func in CASTS:
+            return args[0].to(_in_precision(CASTS[func], self.dtype))
         args, kwargs = tree_map(self._replace, (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def _replace(self, value: Any) -> Any:
-        return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
+        return _in_precision(value, self.dtype) if isinstance(value, torch.dtype) else value
+
+
+def _in_precision(dtype: torch.dtype, precision: torch.dtype) -> torch.dtype:
+    """The float or complex dtype of that precision; others stay."""
+    if dtype.is_complex:
+        return precision.to_complex()
+    return precision if dtype.is_floating_point else dtype
 
 
 def _where(mode: str, dtype: torch.dtype, net: nn.Module) -> str:
     """And the likely reason, with its remedy."""
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    names = [name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()]
+    names = [name for name, x in tensors.items() if not x.isfinite().all()]
     if names:
         return f"in {mode} mode in {dtype}: {names[0]} is not, training has diverged; lower the learning rate"
     return f"in {mode} mode in {dtype}, and its weights are: look at the inputs, and at divisions and logarithms"
@@ -163,11 +172,16 @@ def _forward(net: nn.Module, inputs: Example, dtype: torch.dtype) -> list[Tensor
             leaves = tree_leaves(net(*inputs))
     finally:
         torch.set_default_dtype(default)
-    return [double(leaf) for leaf in leaves if isinstance(leaf, Tensor)]
+    return [double(_parts(leaf)) for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _parts(tensor: Tensor) -> Tensor:
+    """Real and imaginary parts, along a last axis."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return tensor.to(_in_precision(tensor.dtype, dtype))
 
 
 def difference(a: list[Tensor], b: list[Tensor]) -> float:

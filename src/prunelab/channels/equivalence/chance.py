@@ -7,15 +7,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 UNTAGGED = {"random", "random_", "binomial", "_sample_dirichlet"}  # draw, but PyTorch does not say so
+ABOVE = 0.75  # not 1, whose logarithm is 0
+MIDDLE = 33 / 64  # above 1/2, which noise around 0 subtracts; no more, as drop path compares with what it keeps
 SWITCHES = {"train": False, "training": False, "dropout_p": 0.0}  # arguments by which an operation draws nothing
 
 
 class WithoutChance(TorchDispatchMode):
     """Whatever draws random numbers gives the same value everywhere, as a smaller network draws other numbers.
 
-    Noise is its mean, a uniform number the middle of its range, a whole number the lowest, a permutation none; draws
-    from other distributions are 1: what may be dropped is kept. It sees what PyTorch's own functions draw inside, as
-    those of dropout and attention. Generators of the network's own are not advanced.
+    The value is none that hides a branch, as noise of 0 hides what it is multiplied by: noise is ABOVE standard
+    deviations over its mean, a uniform number little above the middle, a whole number the second lowest, a permutation
+    none. A draw with rates of its own, as of Poisson, is the rates. What may be dropped is kept: 1. It sees what
+    PyTorch's own functions draw inside, as those of dropout and attention. Generators of the network's own are not
+    advanced.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -31,23 +35,33 @@ class WithoutChance(TorchDispatchMode):
         drawn = func(*args, **kwargs)  # for its shape
         if isinstance(drawn, Tensor):
             given = {argument.name: argument.default_value for argument in func._schema.arguments}
-            drawn.copy_(
-                _constant(name.removesuffix("_"), drawn, {**given, **dict(zip(names, args, strict=False)), **kwargs})
+            parts = torch.view_as_real(drawn) if drawn.is_complex() else drawn
+            parts.copy_(
+                _constant(name.removesuffix("_"), parts, {**given, **dict(zip(names, args, strict=False)), **kwargs})
             )
         return drawn
 
 
 def _constant(name: str, drawn: Tensor, given: dict[str, Any]) -> Any:
     if name.startswith(("randn", "normal")):
-        value = given.get("mean", 0.0)
+        value = given.get("mean", 0.0) + ABOVE * given.get("std", 1.0)
     elif name.startswith("uniform"):
-        value = (given["from"] + given["to"]) / 2
+        value = given["from"] + MIDDLE * (given["to"] - given["from"])
     elif name in ("rand", "rand_like"):
-        value = 0.5
+        value = MIDDLE
     elif name == "randperm":
         value = torch.arange(len(drawn))
-    elif name.startswith(("randint", "random", "multinomial")):
-        value = given.get("low", given.get("from")) or 0
+    elif name.startswith(("randint", "random")):
+        low, end = given.get("low", given.get("from")) or 0, given.get("high", given.get("to"))
+        value = low + 1 if end is None or low + 1 < end else low
+    elif name == "multinomial":
+        value = 0
+    elif name in ("exponential", "cauchy", "log_normal"):
+        value = ABOVE
+    elif name in ("poisson", "_standard_gamma"):
+        value = given["self"]
+    elif name == "_sample_dirichlet":
+        value = given["self"] / given["self"].sum(-1, keepdim=True)
     else:
         value = 1
     return value if isinstance(value, Tensor) else torch.tensor(value, dtype=drawn.dtype)

@@ -126,11 +126,12 @@ def _randomise(net: nn.Module) -> None:
     """
     transposed = transposed_groups(net)
     for name, parameter in net.named_parameters():
-        if parameter.is_floating_point() and parameter.numel() > 1:
-            values = torch.rand(parameter.shape, generator=derived_generator(f"proof {name}", 0))
+        if (parameter.is_floating_point() or parameter.is_complex()) and parameter.numel() > 1:
+            parts = torch.view_as_real(parameter) if parameter.is_complex() else parameter
+            values = torch.rand(parts.shape, generator=derived_generator(f"proof {name}", 0))
             fan_in = by_filter(parameter, transposed.get(name))[0, 0].numel()
             wide = (2 * values - 1) * math.sqrt(3 / max(1, fan_in))
-            parameter.copy_(wide if parameter.dim() > 1 else values + 0.5)
+            parts.copy_(wide if parameter.dim() > 1 else values + 0.5)
         elif parameter.numel() == 1 and parameter == 0:
             parameter.fill_(0.5)
     for name, module in net.named_modules():

@@ -66,6 +66,7 @@ def random_inputs(example: Example) -> Example:
         """In [0, 1), as of images; numbers of tokens and the like stay what they are."""
         if x.dim() and len(x) < LEAST:
             x = x.expand(LEAST, *x.shape[1:])
-        return torch.rand(x.shape, generator=generator, dtype=x.dtype) if x.is_floating_point() else x
+        drawn = x.is_floating_point() or x.is_complex()
+        return torch.rand(x.shape, generator=generator, dtype=x.dtype) if drawn else x
 
     return tuple(map(random, example)) if isinstance(example, tuple) else random(example)
