@@ -349,6 +349,14 @@ def test_layers_used_only_in_training_are_coupled_too() -> None:
     assert not net.training
 
 
+def test_a_single_input_is_enough_where_train_mode_normalises_one_value_of_each() -> None:
+    net = Net(lambda m, x: (m.out(y := m.bn(m.a(x).mean((2, 3)))), m.aux(y) if m.training else None),
+              a=conv(3, 2), bn=nn.BatchNorm1d(2), out=nn.Linear(2, 2), aux=nn.Linear(2, 2))  # fmt: skip
+    graph = channel_graph(net, torch.zeros(1, 3, 4, 4))
+    assert drawn(graph) == drawn(graph_of(net))
+    assert drawn(graph)["aux.weight 1"] == "AB"
+
+
 def test_tracing_preserves_state() -> None:
     net = Net(lambda m, x: m.c(m.drop(m.bn(m.a(x)))), a=conv(3, 4), bn=nn.BatchNorm2d(4), drop=nn.Dropout(),
               c=conv(4, 2), unused=nn.Linear(1, 1))  # so that train mode is traced  # fmt: skip

@@ -58,14 +58,18 @@ def undone(net: nn.Module) -> Iterator[None]:
             vars(module).update(own)
 
 
+def repeated(x: Tensor) -> Tensor:
+    """An input, LEAST times where it is a batch of one."""
+    return torch.cat([x] * LEAST) if x.dim() and len(x) == 1 else x
+
+
 def random_inputs(example: Example) -> Example:
-    """In the form of `example`, at least LEAST, the same in every call."""
+    """In the form of `example`, not a single one, the same in every call."""
     generator = derived_generator("rehearsal", 0)
 
     def random(x: Tensor) -> Tensor:
         """In [0, 1), as of images; numbers of tokens and the like stay what they are."""
-        if x.dim() and len(x) < LEAST:
-            x = x.expand(LEAST, *x.shape[1:])
+        x = repeated(x)
         drawn = x.is_floating_point() or x.is_complex()
         return torch.rand(x.shape, generator=generator, dtype=x.dtype) if drawn else x
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from prunelab.channels.equivalence.trial import repeated
 from prunelab.channels.surgery import RESIZED
 from prunelab.channels.tracing.own_rules import with_own_rules
 from prunelab.channels.tracing.rules import RULES
@@ -92,8 +93,13 @@ def channel_graph(net: nn.Module, example: Example) -> ChannelGraph:
 
 
 def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
-    """The program of `net` on `example`, with fixed shapes. Raises TracingError, a ValueError."""
+    """The program of `net` on `example`, with fixed shapes; in train mode on two inputs at least.
+
+    Raises TracingError, a ValueError.
+    """
     inputs = suited(net, example)
+    if training:
+        inputs = tuple(map(repeated, inputs))
     with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
         program = export_program(net, inputs)
     for node in program.graph.nodes:
