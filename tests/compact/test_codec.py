@@ -16,6 +16,7 @@ Coded = tuple[Record, bytes]
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 OTHERS = (torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool, torch.complex64, torch.complex128)
+BARE = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.uint16, torch.uint32, torch.uint64)
 SHAPES = ((), (0,), (1,), (7,), (3, 0, 2), (40, 50), (8, 5, 3, 3), (1, 3000))
 SPECIAL = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e-45, -1e-45, 2.0**-126, -3.4028234e38)
 
@@ -54,6 +55,16 @@ def test_any_tensor_round_trips_to_the_bit() -> None:
         assert_same(round_trip(coded), tensor)
         assert len(coded[1]) <= 1.2 * tensor.nbytes + 10 * tensor.element_size()
         assert coded[0].kept == int(tensor.count_nonzero()) or dtype == torch.complex128
+
+
+@pytest.mark.parametrize("dtype", BARE)
+def test_a_type_that_is_hardly_computed_with_round_trips_to_the_bit(dtype: torch.dtype) -> None:
+    for density in (0, 0.02, 0.5, 1):
+        rows = (masked((40, 1), density) != 0) * torch.arange(1, 1 + dtype.itemsize)
+        tensor = rows.to(torch.uint8).view(dtype).flatten()
+        coded = encode(tensor)
+        assert_same(round_trip(coded), tensor)
+        assert coded[0].kept == int((rows[:, 0] != 0).sum())
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -512,6 +512,16 @@ def test_a_network_that_keeps_its_state_in_another_form_is_filled(tmp_path: Path
     assert_same(prunelab.load(tmp_path / "net", into=Doubled(3, 3)), net, torch.ones(1, 3))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_a_network_whose_hooks_compute_a_weight_is_filled(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(3, 4), torch.nn.utils.weight_norm(nn.Linear(4, 2)))
+
+    net = network()
+    save(tmp_path / "net", net, Plan(), None, {})
+    assert_same(prunelab.load(tmp_path / "net", into=network()), net, torch.ones(1, 3))
+
+
 def test_a_network_that_cannot_be_copied_or_shrunk_is_unchanged(tmp_path: Path) -> None:
     plan, net, sparse = Plan({("weight", 0): torch.tensor([0, 2])}), nn.Linear(3, 3, False), nn.Linear(3, 3, False)
     shrink(net, plan)

@@ -295,6 +295,13 @@ def test_an_operation_that_onnx_lacks_is_named_in_one_line(tmp_path: Path, capfd
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_a_network_whose_hooks_compute_a_weight_is_exported(form: str, tmp_path: Path) -> None:
+    net, x = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(4, 3)), nn.ReLU()), torch.randn(2, 4)
+    FORMATS[form](net, x, tmp_path / "net")
+    torch.testing.assert_close(RUN[form](tmp_path / "net", x), [net(x)])
+
+
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.sum() > 0 else x

@@ -66,7 +66,8 @@ def decode(record: Record, data: bytes) -> Tensor:
     kept = _unpacked(positions, len(stored), n)
     if stored.dtype != dtype:
         stored = dequantize(stored, scale, _rows(kept, record.shape), dtype)
-    flat = torch.zeros(n, dtype=dtype).masked_scatter_(kept, stored)
+    flat = torch.zeros(n, dtype=dtype)
+    _bits(flat).masked_scatter_(kept, _bits(stored))  # float8 and others are stored, but not computed with
     if record.signs:
         bits = _bits(flat)
         bits[~kept] = unpack_bits(signs, n - len(stored)).to(bits.dtype) * torch.iinfo(bits.dtype).min
@@ -176,7 +177,8 @@ def _kept(flat: Tensor) -> Tensor:
 
 
 def _bits(flat: Tensor) -> Tensor:
-    return flat.view(BITS[flat.element_size()])
+    """As integers; a type that is wider than all stays."""
+    return flat.view(BITS.get(flat.element_size(), flat.dtype))
 
 
 def _rows(kept: Tensor, shape: Sequence[int]) -> Tensor:

@@ -1,6 +1,5 @@
 """The description in a compact file, from which a pruned network is rebuilt."""
 
-import copy
 import json
 import math
 import zlib
@@ -17,6 +16,7 @@ from torch.nn.modules.padding import _ConstantPadNd
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.compact.codec import MOST, inflate
+from prunelab.core.network.detached import detached_copy
 from prunelab.core.network.living_norms import LivingNorm
 from prunelab.core.network.snapshot import shape_mismatch
 from prunelab.core.numbers.bits import pack_bits, unpack_bits
@@ -65,7 +65,7 @@ def rebuild(about: Mapping[str, Any], shapes: Shapes, read: Read, into: nn.Modul
     if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
         raise ValueError(f"into={into!r:.80}: expected a new, unpruned network that is not on the meta device")
     plan = unpack_plan(about["plan"])
-    trial = _shrink(copy.deepcopy(into), plan, shapes)
+    trial = _shrink(detached_copy(into), plan, shapes)
     tensors = _in_format(about, read())
     _fill(trial, tensors)  # an error leaves `into` unchanged
     return _fill(_shrink(into, plan, shapes), tensors).eval()

@@ -1,6 +1,5 @@
 """Programs of torch.export (eval mode, any batch size, on the CPU), and their .pt2 files."""
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from prunelab.core.files.atomic import atomic_write
+from prunelab.core.network.detached import detached_copy
 from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
 from prunelab.export.agreement import check, outputs
@@ -36,12 +36,12 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
     # torch.export.save warns about tensors that are not contiguous, such as weights in channels_last.
-    contiguous = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format).eval()
+    contiguous = detached_copy(net).cpu().to(memory_format=torch.contiguous_format).eval()
     given = tuple(x.detach().cpu().contiguous() for x in inputs)
     dtype = next((t.dtype for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()), None)
     suited = tuple(x.to(dtype if x.is_floating_point() else None) for x in given)
     same = all(x.dtype == y.dtype for x, y in zip(given, suited, strict=True))
-    return contiguous, given if same or _takes(copy.deepcopy(contiguous), given) else suited
+    return contiguous, given if same or _takes(detached_copy(contiguous), given) else suited
 
 
 def _takes(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:

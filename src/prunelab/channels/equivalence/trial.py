@@ -1,6 +1,5 @@
 """What surgery is tried on: a copy of the network, with masked weights, and random inputs."""
 
-import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from prunelab.core.network.detached import detached_copy
 from prunelab.core.network.living_norms import forget, take_notice
 from prunelab.core.numbers.seeding import derived_generator
 from prunelab.core.types import Example, Masks
@@ -19,13 +19,9 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def copied(net: N) -> N | None:
-    """A copy of `net`, none of whose norms knows a mask; None where attributes of its modules cannot be copied.
-
-    What it has kept of a step's graph, as the loss or a weight that a hook computes, is copied without the graph.
-    """
-    kept = [x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and not x.is_leaf]
+    """A copy of `net`, none of whose norms knows a mask; None where attributes of its modules cannot be copied."""
     try:
-        small = copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
+        small = detached_copy(net)
     except Exception as error:  # the network's own attributes may raise anything
         log.warning("%s cannot be copied, so surgery is not tried on it: %s", type(net).__name__, error)
         return None

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import linecache
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ def export_program(net: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: A
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Suppresses what torch prints while it exports, such as half a graph: the error says what matters."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)  # a weight that a hook computes
         yield
 
 
