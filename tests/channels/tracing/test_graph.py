@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunelab.channels.equivalence.certificate import EquivalenceCheck
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
+from prunelab.channels.tracing import rules
 from prunelab.channels.tracing.graph import ChannelGraph, _counts_such, channel_graph
 from prunelab.core.network.living_norms import take_notice
 
@@ -48,6 +49,11 @@ def drawn(graph: ChannelGraph) -> dict[str, str]:
 
 
 NETS: dict[str, tuple[nn.Module, dict[str, str]]] = {
+    "concatenated to nothing": (
+        Net(lambda m, x: m.out(torch.cat([torch.tensor([]), m.a(x), m.b(x)], 1)), a=conv(3, 2), b=conv(3, 3),
+            out=conv(5, 2)),
+        {"a.weight 0": "AB", "b.weight 0": "CDE", "out.weight 1": "ABCDE"},
+    ),
     "residual": (
         Net(lambda m, x: m.out((y := m.stem(x)) + m.b(m.bn(m.a(y)).relu())),
             stem=conv(3, 3), a=conv(3, 2, bias=True), bn=nn.BatchNorm2d(2), b=conv(2, 3), out=conv(3, 2)),
@@ -318,6 +324,10 @@ UNKNOWN: dict[str, tuple[Forward, str]] = {
     "group norm of no module": (lambda m, y: F.group_norm(y, 2, m.ones), "aten.group_norm without a scale, outside"),
     "a second use of a weight": (lambda m, y: y + m.first.weight.mean(), "aten.mean of it"),
     "a number computed from all": (lambda m, y: y * y.sum().item(), "aten.sum over everything"),
+    "a weight of one axis": (
+        lambda m, y: y * F.linear(y.mean((2, 3)), m.a).view(-1, 1, 1, 1), "aten.linear with a weight of one axis"),
+    "the bits of numbers": (lambda m, y: y.view(torch.int32).view(torch.float32), "aten.view as another type"),
+    "the bits of a parameter": (lambda m, y: y * m.a.view(torch.int32)[:, None, None], "aten.mul with a tensor"),
     "in place on a constant": (lambda m, y: torch.zeros(y.shape).add_(y), "aten.add_ in place"),
 }  # fmt: skip
 
@@ -338,6 +348,17 @@ def test_channels_of_unknown_operations_stay_with_the_reason_and_no_others(compu
     assert drawn(graph) == {"2.weight 0": "ABCDE", "3.weight 1": "ABCDE"}
     assert re.match(rf"{re.escape(op)}.*, called in 1\.1", graph.stays["0.weight"])
     assert graph.stays.keys() - {"1.1.other"} == {"0.weight", "3.weight"}
+
+
+def test_channels_stay_where_a_rule_does_not_foresee_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(trace: Any, node: Any) -> Any:
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setitem(rules.RULES, torch.ops.aten.relu, rules._guarded(rule))  # type: ignore[index]
+    graph = graph_of(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 5), conv(5, 2)))
+    assert drawn(graph) == {"2.weight 0": "ABCDE", "3.weight 1": "ABCDE"}
+    why = "aten.relu in a way that its rule does not foresee (IndexError: tuple index out of range), called in 1 (ReLU)"
+    assert graph.stays["0.weight"] == why
 
 
 def test_layers_used_only_in_training_are_coupled_too() -> None:

@@ -93,6 +93,15 @@ def test_ids_in_another_shape_are_refused() -> None:
         units()
 
 
+def test_an_error_of_a_rule_is_not_swallowed() -> None:
+    @register_rule(torch.ops.prunelab_tests.backwards)
+    def rule(trace, node) -> None:
+        raise IndexError("of one's own")
+
+    with pytest.raises(IndexError, match="of one's own"):
+        units()
+
+
 def test_only_operations_of_torch_take_a_rule() -> None:
     with pytest.raises(TypeError, match=r"register_rule\(.*relu.*\): expected an operation of torch.ops"):
         register_rule(torch.relu)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ def followed(
     `masked` are the sources that may be 0; `number` returns the actual values of a constant, for indices.
     """
     packet = packet_of(node)
-    if not isinstance(node.meta.get("val"), Tensor):
+    if not isinstance(node.meta.get("val"), Tensor) or node.target is torch.ops.aten.view.dtype:
         return None
     if packet in MOVEMENTS | INDEXING:
         indices = node.args[1] if packet in BY_TENSORS else []

@@ -70,6 +70,8 @@ def linear(trace: ChannelTrace, node: Call) -> ChannelIds:
     weight, bias = node.args[1], argument(node, 2, "bias")
     if _along_another_axis(trace, node, -1):
         return trace.rules[None](trace, node)
+    if weight.meta["val"].dim() < 2:
+        raise UnknownError("with a weight of one axis")
     inputs, name = _inputs(trace, node, -1)
     produced = trace.outputs(name, weight.meta["val"].shape[0])
     trace.assign(weight, 1, inputs)

@@ -11,13 +11,14 @@ PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 
 
 def cat(trace: ChannelTrace, node: Call) -> ChannelIds:
-    parts = {part: trace.require(part) for part in node.args[0] if trace.ids(part) is not None}
-    others = [part for part in node.args[0] if part not in parts]
+    joined = [part for part in node.args[0] if part.meta["val"].shape != (0,)]  # torch.cat skips torch.tensor([])
+    parts = {part: trace.require(part) for part in joined if trace.ids(part) is not None}
+    others = [part for part in joined if part not in parts]
     first, *more = parts.values()
     axis = argument(node, 1, "dim", 0) % first.dim()
     if all(varying(part) in ([], [axis]) for part in parts.values()):
         fixed = {part: _stays(trace, node, part) for part in others}
-        return thin(concatenate([parts[part] if part in parts else fixed[part] for part in node.args[0]], axis))
+        return thin(concatenate([parts[part] if part in parts else fixed[part] for part in joined], axis))
     if any(axis in varying(part) for part in parts.values()):
         raise UnknownError("of channels that lie along different axes")
     for part in more:  # concatenated along another axis: all parts must lose the same

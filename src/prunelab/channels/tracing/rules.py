@@ -37,6 +37,7 @@ from prunelab.channels.tracing.parts import (
     split,
 )
 from prunelab.channels.tracing.trace import Call, ChannelIds, ChannelTrace, Rule, UnknownError, argument
+from prunelab.core.network.torch_export import error_summary
 
 aten = torch.ops.aten
 RESHAPES = {aten.view, aten.reshape, aten.unflatten}
@@ -127,6 +128,8 @@ def _move(trace: ChannelTrace, node: Call) -> ChannelIds:
     """Applies the operation to the ids. Where it splits an axis of channels in two, the rest must stay rectangular."""
     args = map_aggregate(node.args, lambda a: trace.require(a) if isinstance(a, Node) else a)
     packet = node.target.overloadpacket
+    if node.target is aten.view.dtype:
+        raise UnknownError("as another type")
     if packet in (aten.select, aten.narrow, aten.unbind, aten.roll):  # by index, and indices shift
         axes = argument(node, 2, "dims", []) if packet is aten.roll else [argument(node, 1, "dim", 0)]
         if not axes or any(axis % args[0].dim() in varying(args[0]) for axis in axes):
@@ -175,7 +178,21 @@ def _any(trace: ChannelTrace, node: Call) -> ChannelIds:
     return results[0] if isinstance(node.meta["val"], Tensor) else results
 
 
-RULES: Mapping[Any, Rule] = {  # None: of all others
+def _guarded(rule: Rule) -> Rule:
+    """A rule that fails where a call is none that it foresees: the channels stay, and the rest is pruned."""
+
+    def apply(trace: ChannelTrace, node: Node) -> ChannelIds:
+        try:
+            return rule(trace, node)
+        except UnknownError:
+            raise
+        except Exception as error:
+            raise UnknownError(f"in a way that its rule does not foresee ({error_summary(error)})") from error
+
+    return apply
+
+
+_RULES: Mapping[Any, Rule] = {  # None: of all others
     **dict.fromkeys(POSITIONWISE, _positionwise),
     **dict.fromkeys((aten.div, aten.div_, aten.pow), _divide),
     aten.sqrt: _root,
@@ -204,3 +221,4 @@ RULES: Mapping[Any, Rule] = {  # None: of all others
     aten.prelu: prelu,
     None: _any,
 }
+RULES: Mapping[Any, Rule] = {operation: _guarded(rule) for operation, rule in _RULES.items()}
