@@ -302,6 +302,35 @@ def test_a_network_whose_hooks_compute_a_weight_is_exported(form: str, tmp_path:
     torch.testing.assert_close(RUN[form](tmp_path / "net", x), [net(x)])
 
 
+def test_a_wrapper_of_torch_compile_is_exported_as_what_is_in_it(form: str, tmp_path: Path) -> None:
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(2, 4)
+    FORMATS[form](torch.compile(net), x, tmp_path / "net")  # type: ignore[arg-type]
+    torch.testing.assert_close(RUN[form](tmp_path / "net", x), [net(x)])
+
+
+class Sum(nn.Module):
+    """Of any number of inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        return sum(map(self.other, others), start=self.first(x))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_any_number_of_inputs_is_exported(count: int, form: str, tmp_path: Path) -> None:
+    net, inputs = Sum(), tuple(torch.randn(2, 4) for _ in range(count))
+    FORMATS[form](net, inputs, tmp_path / "net")
+    torch.testing.assert_close(RUN[form](tmp_path / "net", *inputs), [net(*inputs)])
+
+
+def test_inputs_that_forward_does_not_take_are_refused(form: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"cannot trace Linear .*\(2, 4\), \(2, 4\): too many positional arguments$"):
+        FORMATS[form](nn.Linear(4, 3), (torch.ones(1, 4), torch.ones(1, 4)), tmp_path / "net")
+
+
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.sum() > 0 else x

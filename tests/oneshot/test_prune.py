@@ -268,6 +268,24 @@ def test_products_that_are_not_counted_are_told_beside_the_macs(monkeypatch: pyt
     assert "Not counted: any products with lstm.weight_ih_l0, lstm.weight_hh_l0." in str(report)
 
 
+def test_a_wrapper_of_torch_compile_is_pruned_as_what_is_in_it(tmp_path: Path) -> None:
+    net, wrapped = Net(), torch.compile(Net())
+    small, report = prune(net, EXAMPLE, 0.5, skip=["b*"])
+    same, compiled = prune(wrapped, EXAMPLE, 0.5, skip=["b*"])
+    assert str(compiled) == str(report)
+    assert compiled.plan.keep.keys() == report.plan.keep.keys()
+    assert all(torch.equal(w, same.state_dict()[name]) for name, w in small.state_dict().items())
+    cut, _ = prune(wrapped, EXAMPLE, 0.5, skip=["b*"], inplace=True)
+    assert cut is wrapped
+    assert wrapped._orig_mod.a.out_channels == 4
+    save(tmp_path / "net", wrapped, compiled.plan, None, {})
+    for into in (Net(), torch.compile(Net())):
+        assert load(tmp_path / "net", into=into) is into
+        assert torch.equal(next(into.parameters()), small.a.weight)
+        assert not any(module.training for module in into.modules())
+    assert [group.name for group in groups(torch.compile(net), EXAMPLE)] == ["a.weight", "b.weight"]
+
+
 def test_removed_blocks_are_in_the_report() -> None:
     _, report = prune(option_b(), torch.zeros(1, 3, 32, 32), rate=0.5, granularity="block")
     assert "removed" in str(report)

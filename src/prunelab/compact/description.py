@@ -16,6 +16,7 @@ from torch.nn.modules.padding import _ConstantPadNd
 from prunelab.channels.plan import Plan
 from prunelab.channels.surgery import shrink
 from prunelab.compact.codec import MOST, inflate
+from prunelab.core.network.compiled import plain
 from prunelab.core.network.detached import detached_copy
 from prunelab.core.network.living_norms import LivingNorm
 from prunelab.core.network.snapshot import shape_mismatch
@@ -38,6 +39,7 @@ def describe(
     Values and dtypes are kept, NaN too. Raises ValueError where the rebuilt network differs, and for norms that know of
     masks.
     """
+    net = plain(net, [*(name for name, _ in plan.keep), *plan.blocks])
     _refuse_living(net)
     tensors = _tensors(net)
     if sum(tensor.numel() for tensor in tensors.values()) > MOST:
@@ -65,10 +67,12 @@ def rebuild(about: Mapping[str, Any], shapes: Shapes, read: Read, into: nn.Modul
     if not isinstance(into, nn.Module) or any(p.is_meta for p in into.parameters()):
         raise ValueError(f"into={into!r:.80}: expected a new, unpruned network that is not on the meta device")
     plan = unpack_plan(about["plan"])
-    trial = _shrink(detached_copy(into), plan, shapes)
+    net = plain(into, shapes)
+    trial = _shrink(detached_copy(net), plan, shapes)
     tensors = _in_format(about, read())
     _fill(trial, tensors)  # an error leaves `into` unchanged
-    return _fill(_shrink(into, plan, shapes), tensors).eval()
+    _fill(_shrink(net, plan, shapes), tensors)
+    return into.eval()
 
 
 def _new(about: Mapping[str, Any], shapes: Shapes, read: Read) -> nn.Module:
@@ -123,13 +127,12 @@ def _within(padding: Sequence[int], whole: Sequence[int]) -> bool:
     return len(padding) == len(whole) and all(0 <= a <= b for a, b in zip(padding, whole, strict=True))
 
 
-def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+def _fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Gives `net` the values, dtypes and memory formats of `tensors`; tied parameters stay tied."""
     for name, tensor in net.state_dict(keep_vars=True).items():
         tensor.grad = None  # it belongs to other weights, perhaps of another dtype
         tensor.data = tensors[name].to(tensor.device)
     net.load_state_dict(tensors)  # for networks whose hooks keep a tensor in another form
-    return net
 
 
 def _refuse_living(net: nn.Module) -> None:

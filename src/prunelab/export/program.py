@@ -1,5 +1,6 @@
 """Programs of torch.export (eval mode, any batch size, on the CPU), and their .pt2 files."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_map
 
 from prunelab.core.files.atomic import atomic_write
+from prunelab.core.network.compiled import plain
 from prunelab.core.network.detached import detached_copy
 from prunelab.core.network.torch_export import TracingError, export_program
 from prunelab.core.types import Example
@@ -36,7 +39,7 @@ def on_cpu(net: nn.Module, example: Example) -> tuple[nn.Module, tuple[Tensor, .
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs) or "nothing"
         raise ExportError(f"example is {shapes}: expected tensors (n, ...) of the same n >= 1")
     # torch.export.save warns about tensors that are not contiguous, such as weights in channels_last.
-    contiguous = detached_copy(net).cpu().to(memory_format=torch.contiguous_format).eval()
+    contiguous = detached_copy(plain(net)).cpu().to(memory_format=torch.contiguous_format).eval()
     given = tuple(x.detach().cpu().contiguous() for x in inputs)
     dtype = next((t.dtype for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()), None)
     suited = tuple(x.to(dtype if x.is_floating_point() else None) for x in given)
@@ -58,9 +61,12 @@ def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     two = tuple(x[torch.arange(2) % len(x)] for x in inputs)  # torch.export takes a size of 1 for a constant
     batch = Dim("batch")
     try:
-        program = export_program(net, two, tuple({0: batch} for _ in two))
+        arguments = inspect.signature(net.forward).bind(*two).arguments.values()  # those of *args are a tuple
+        program = export_program(net, two, tree_map(lambda _: {0: batch}, tuple(arguments)))
     except TracingError as error:
         raise ExportError(str(error)) from error
+    except TypeError as error:  # of other inputs than forward has
+        raise ExportError(str(TracingError(net, two, str(error)))) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths of this machine, which would be saved in the file

@@ -8,6 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from prunelab.core.network.compiled import WRAPPED, plain
 from prunelab.core.network.preserve import preserve_state
 from prunelab.core.numbers.float32 import float32_name
 from prunelab.core.types import Example
@@ -63,7 +64,7 @@ def alike(nets: Sequence[nn.Module]) -> Iterator[Sequence[nn.Module]]:
         for module, _ in calls:  # the stance alone leaves them slower than networks that never were compiled
             module._compiled_call_impl = None
         with torch.compiler.set_stance("force_eager"):
-            yield [getattr(net, "_orig_mod", net) for net in nets]
+            yield list(map(plain, nets))
     finally:
         for module, call in calls:
             module._compiled_call_impl = call
@@ -102,7 +103,7 @@ def _all_compiled(nets: Sequence[nn.Module]) -> bool:
 
 def _compiled(module: nn.Module) -> bool:
     """By `module.compile()` or `torch.compile(module)`."""
-    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
+    return module._compiled_call_impl is not None or hasattr(module, WRAPPED)
 
 
 def _seconds(net: nn.Module, inputs: tuple[Tensor, ...]) -> float:

@@ -7,6 +7,7 @@ from statistics import quantiles
 import torch
 from torch import nn
 
+from prunelab.core.network.compiled import plain
 from prunelab.core.types import Example
 from prunelab.measure.latency import alike, conditions, device_name, resized, suited, timings
 from prunelab.measure.macs import Use, uses
@@ -50,7 +51,7 @@ def profile(
 
 def network_cost(net: nn.Module, example: Example) -> NetworkCost:
     """What `profile` counts, without passes: for the first input, in the precision in which `net` is stored."""
-    net = getattr(net, "_orig_mod", net)  # of torch.compile: its parameters are named as in the original
+    net = plain(net)
     single = suited(net, resized(example, 1))
     calls = uses(net, single)
     rest, layers = uncounted(net, single, calls), _layers(net, calls)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from prunelab.channels.reasons import stays
 from prunelab.channels.units import PrunableStructure, prunable_structure
 from prunelab.core.granularity import Granularity
+from prunelab.core.network.compiled import plain
 from prunelab.core.network.prunable import layer_weights, prunable_weights
 from prunelab.core.types import Example
 from prunelab.measure.terminal_table import shown, terminal_table
@@ -72,6 +73,7 @@ def groups(
     A group stays whole if `skip` has a pattern of any of its makers: its name, as shown, is one. Raises ValueError as
     `prune` does.
     """
+    net = plain(net)
     check_example(net, example)
     chosen = part("granularity", granularity, by_part(options).get("granularity", {}), rate=0.0)
     structure = prunable_structure(chosen.bind(net, prunable_weights(net, skip), example))

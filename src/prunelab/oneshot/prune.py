@@ -17,6 +17,7 @@ from prunelab.core.allocation import Allocation
 from prunelab.core.context import Batch, Loss, cross_entropy
 from prunelab.core.criterion import Criterion
 from prunelab.core.granularity import Granularity
+from prunelab.core.network.compiled import plain
 from prunelab.core.network.living_norms import LivingNorm
 from prunelab.core.network.prunable import layer_weights
 from prunelab.core.numbers.fraction import check_rate
@@ -64,12 +65,14 @@ def prune(
     random.
 
     `net` is left as it is, and a copy is cut. With `inplace` the network itself is cut and returned: its parameters
-    keep their identity, and the state of `optimizer` (momentum, Adam's moments) is cut with them.
+    keep their identity, and the state of `optimizer` (momentum, Adam's moments) is cut with them. Of a network that
+    `torch.compile` has wrapped the copy is not compiled, and the names in the report are those inside.
 
     The small and the masked network are compared on the first batch of `data`, or on random inputs, before anything is
     changed: EquivalenceError, a RuntimeError. Raises ValueError, with the remedy, for what cannot be pruned so.
     """
     check_rate(rate)
+    given, net = net, plain(net)
     check_example(net, example)
     _check_optimizer(net, optimizer, inplace)
     parts = {"criterion": criterion, "granularity": granularity, "allocation": allocation}
@@ -96,7 +99,7 @@ def prune(
         return small, report
     shrink(net, plan, [optimizer] if optimizer else [])
     drop_graphs()  # which torch.compile has made of the large network
-    return net, report
+    return given, report
 
 
 def _compared(batches: Sequence[Batch], example: Example) -> Example:
