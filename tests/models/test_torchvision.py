@@ -1,9 +1,13 @@
 """Networks of torchvision by name: sizes, classes, small files, and names that do not exist."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision import models
 
 import prunelab
@@ -19,6 +23,27 @@ def test_class_count_and_size_reach_every_kind_of_network(name: str) -> None:
     with torch.device("meta"):
         net = torchvision(7, name, size=size)
         assert net.train()(torch.zeros(2, 3, size, size)).shape == (2, 7)
+
+
+class LargestOnCPU(TorchDispatchMode):
+    values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        on_cpu = [x.numel() for x in tree_leaves(out) if isinstance(x, Tensor) and x.device.type == "cpu"]
+        self.values = max(self.values, *on_cpu, 0)
+        return out
+
+
+@pytest.mark.parametrize("name", ["regnet_y_400mf", "regnet_x_400mf", "resnet18"])
+def test_a_network_on_the_meta_device_takes_no_memory_whatever_its_size(name: str) -> None:
+    """A file names both, and its shapes are compared with those of the network."""
+    with torch.device("meta"), LargestOnCPU() as largest:
+        net = torchvision(10**9, name)
+    assert {x.device.type for x in [*net.parameters(), *net.buffers()]} == {"meta"}
+    assert largest.values < 100
+    shapes = {key: x.shape for key, x in models.get_model(name).state_dict().items() if not key.startswith("fc.")}
+    assert shapes.items() <= {key: x.shape for key, x in torchvision(3, name, "as_is").state_dict().items()}.items()
 
 
 @pytest.mark.parametrize(
