@@ -311,10 +311,12 @@ def test_a_schedule_that_follows_the_trainers_clock_cannot_go_back(fit) -> None:
 def test_the_state_of_an_optimizer_that_another_holds_is_not_restored_and_that_is_said(fit) -> None:
     class Held(Foreign):
         def configure_optimizers(self) -> Any:
-            return Sam(self.parameters())
+            optimizer = Sam(self.parameters())
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 5)]
 
     with pytest.raises(ValueError, match="does not restore the optimizer that Sam holds: use optimizer=False"):
         fit(rounds(), Held())
+    fit(rounds(optimizer=False, control="reinit"), Held())
 
 
 def test_manual_optimization_is_refused(fit) -> None:

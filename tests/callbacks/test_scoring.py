@@ -14,7 +14,7 @@ from prunelab.callbacks.scoring import draw_batches
 
 
 def trainer(loader, datamodule=None, precision: Precision | None = None) -> SimpleNamespace:
-    strategy = SimpleNamespace(batch_to_device=lambda batch: batch)
+    strategy = SimpleNamespace(batch_to_device=lambda batch: batch, root_device=torch.device("cpu"))
     plugin = precision or Precision()
     return SimpleNamespace(train_dataloader=loader, datamodule=datamodule, strategy=strategy, precision_plugin=plugin)
 
@@ -56,6 +56,14 @@ class Shifted(Dataset):
 
     def __getitem__(self, i: int) -> tuple[float, float]:
         return i + random.random(), float(np.random.rand())
+
+
+def test_a_batch_sampler_with_numbers_of_numpy_is_let_be() -> None:
+    class Order(BatchSampler):
+        generator = np.random.default_rng(0)
+
+    loader = DataLoader(numbers(), batch_sampler=Order(RandomSampler(range(32)), 4, drop_last=False))
+    assert len(draw_batches(trainer(loader), 2, generator())) == 2
 
 
 def test_what_a_dataset_and_the_hooks_for_batches_draw_is_drawn_apart() -> None:

@@ -117,6 +117,29 @@ def test_of_rates_that_cannot_be_told_no_gamma_is_made(kind: type[Pulled], why: 
         GroupLasso().planned(look.reach)
 
 
+def test_a_schedule_of_another_kind_that_counts_its_own_steps_is_planned() -> None:
+    class Halving:
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            self.optimizer = optimizer
+
+        def step(self) -> None:
+            self.optimizer.param_groups[0]["lr"] /= 2
+
+        def state_dict(self) -> dict:
+            return {}
+
+        load_state_dict = state_dict
+
+    class Own(Pulled):
+        def lr_scheduler_step(self, scheduler, metric) -> None:
+            scheduler.step()
+
+    look, module = Look(), Own(schedule=Halving)
+    fit(module, look)
+    assert not look.reach.unknown
+    assert look.planned == pytest.approx(module.rates, abs=0)
+
+
 def test_manual_optimization_without_a_schedule_has_a_constant_rate() -> None:
     look = Look()
     fit(Manual(), look)

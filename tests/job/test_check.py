@@ -65,8 +65,6 @@ from prunelab.store.weights import weights_file
         ("+trainer.deterministic=maybe", "trainer.deterministic=maybe: expected one of true, false, warn"),
         ("+trainer.benchmark=maybe", "trainer.benchmark=maybe: expected one of true, false"),
         ("+trainer.strategy=fsdp", "trainer.strategy=fsdp: expected auto or ddp"),
-        ("augment.flip=no", "augment.flip=no: Hydra reads it as text, which counts as true; write true or false"),
-        ("optim.optimizer.nesterov=Off", "optim.optimizer.nesterov=Off: Hydra reads it as text"),
         ("rerun=no", "rerun=no: expected true, false, or the time in the name of a folder"),
         ("rerun=20261130", "rerun=20261130: expected true, false, or the time"),
         ("channels_last=auto", "channels_last=auto: expected true or false"),
@@ -216,9 +214,15 @@ def test_pretrained_takes_the_folder_of_a_finished_job_with_its_network(composed
     assert str(error.value).endswith(f"""it contains one, pretrained="'{folder}'\"""")
 
 
-@pytest.mark.parametrize("time", ["true", "false", "20261130-214500"])
-def test_a_rerun_is_new_none_or_that_of_a_time(time: str, composed) -> None:
-    job_from(composed(f"rerun={time}"))
+@pytest.mark.parametrize("override", ["augment.flip=no", "optim.optimizer.nesterov=Off", "+optim.optimizer.fused=yes"])
+def test_what_yaml_files_have_for_true_or_false_is_refused_where_hydra_reads_text(override: str, composed) -> None:
+    with pytest.raises(ValueError, match=f"^{override.lstrip('+')}: Hydra reads text here; write true or false, or"):
+        job_from(composed("prune=usp", override))
+
+
+@pytest.mark.parametrize("override", ["rerun=true", "rerun=20261130-214500", "name=on", "name='no'"])
+def test_a_time_is_a_rerun_and_a_name_or_quoted_text_is_text(override: str, composed) -> None:
+    job_from(composed(override))
 
 
 def test_good_values_pass(composed) -> None:

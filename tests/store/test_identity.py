@@ -70,6 +70,24 @@ def test_the_environment_counts_where_it_is_read(tmp_path: Path, monkeypatch: py
         assert (len(digests) == 1) is same
 
 
+@pytest.mark.parametrize("variable", ["PRUNELAB_CACHE", "MLFLOW_TRACKING_URI"])
+def test_a_place_that_our_own_files_read_from_the_environment_does_not(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest_of()
+    monkeypatch.setenv(variable, "elsewhere")
+    assert digest_of() == before
+
+
+def test_a_link_that_is_no_group_is_not_walked(tmp_path: Path) -> None:
+    written(tmp_path / "images")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "pictures").symlink_to(tmp_path / "images")
+    before = digest_of(f"hydra.searchpath=[{(tmp_path / 'mine').as_uri()}]")
+    written(tmp_path / "images", "epochs: 5")
+    assert digest_of(f"hydra.searchpath=[{(tmp_path / 'mine').as_uri()}]") == before
+
+
 def test_another_file_to_begin_with_counts(tmp_path: Path) -> None:
     for name in ("alpha", "beta"):
         (tmp_path / f"{name}.yaml").write_text("epochs: 1\n")

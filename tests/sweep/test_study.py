@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from compose import compose_job, tiny_job
-from forked import killed, train
+from forked import Command, killed, train
 from hydra.core.hydra_config import HydraConfig
 
 from prunelab.job.conf import conf_dir
@@ -141,11 +141,32 @@ def test_a_job_that_fails_alone_says_why_in_its_last_line(tiny: list[str], tmp_p
     assert "ValueError: epoch 1" in output
 
 
-def test_a_job_of_a_pool_that_is_not_the_one_its_sweep_checked_trains_nothing(tiny: list[str], tmp_path: Path) -> None:
-    status, output = train(*tiny, "+hydra.job.env_set.PRUNELAB_PLANNED='0123456789abcdef'", cwd=tmp_path)
-    assert status == 1
-    assert "YAML files have changed since the sweep began: put them back, or begin the sweep again" in output
-    assert "epoch 1" not in output
+def checks_another() -> None:
+    """As if each job had been composed from other files when the sweep was checked."""
+    from prunelab.sweep import plan
+
+    check = plan.planned_as
+    plan.planned_as = lambda cfg, folder: check(cfg, folder).replace("='", "='0")
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_job_that_is_not_the_one_its_sweep_checked_trains_nothing(slots: int, tmp_path: Path) -> None:
+    command = ["-m", *SHAPES, "epochs=1", "seed=0,1", "name=tiny", f"hydra.launcher.jobs={slots}"]
+    sweep = Command(*command, cwd=tmp_path, before=checks_another)
+    assert sweep.ended() == 1
+    assert sweep.output.count("files have changed since the sweep began: put them back, or begin the sweep again") >= 2
+    assert not list(tmp_path.glob("outputs/tiny/*/job.json"))
+
+
+def test_a_value_that_only_the_running_job_has_is_no_change(tiny: list[str], tmp_path: Path) -> None:
+    saves = "_target_:lightning.pytorch.callbacks.ModelCheckpoint,dirpath:'${hydra:runtime.output_dir}'"
+    status, output = train("-m", *tiny, "epochs=1", "seed=0,1", f"+callbacks.best={{{saves}}}", cwd=tmp_path)
+    assert status == 0, output
+
+
+def test_the_check_of_a_job_is_not_that_of_a_command_which_it_runs(tiny: list[str], tmp_path: Path) -> None:
+    status, output = train(*tiny, "epochs=1", "+hydra.job.env_set.PRUNELAB_PLANNED='0-0'", cwd=tmp_path)
+    assert status == 0, output
 
 
 def test_an_output_folder_that_cannot_be_written_is_reported(tiny: list[str], tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class Penalize(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self._hook is not None:
+            self._hook.forget_failed()
         pruner = self._pruner(trainer)
         if self._pulling is None or pruner is None:
             return

@@ -80,7 +80,7 @@ class Rewind(L.Callback):
             raise ValueError("Rewind needs automatic_optimization=True: it counts one optimizer step a batch")
         if self.schedule and (why := why_unplanned(trainer)):
             raise ValueError(f"Rewind cannot set the schedule back: {why}; use scheduler.step(), or schedule=False")
-        if (self.optimizer or self.control) and len(with_held(trainer.optimizers[0])) > 1:
+        if self.optimizer and len(with_held(trainer.optimizers[0])) > 1:
             name = type(trainer.optimizers[0]).__name__
             raise ValueError(f"Rewind does not restore the optimizer that {name} holds: use optimizer=False")
         if self.parameters or self.control:
@@ -145,7 +145,8 @@ class Rewind(L.Callback):
     def _reinitialise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         start = self.snapshots["start"]
         start.restore_net(pl_module)
-        trainer.optimizers[0].state.clear()
+        for optimizer in with_held(trainer.optimizers[0]):
+            optimizer.state.clear()
         generator = derived_generator("reinit", self.seed)
         with torch.no_grad():
             for weight in prunable_weights(pl_module).values():

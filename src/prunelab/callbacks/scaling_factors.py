@@ -60,6 +60,7 @@ class ScalingFactors(L.Callback):
             raise ValueError(f"lr={lr}: expected a number above 0, or null for the optimizer's")
         self.gamma, self.momentum, self.lr, self.travel = gamma, momentum, lr, travel
         self._hooks: list[RemovableHandle | AfterStep] = []
+        self._after: AfterStep | None = None
         self._loaded: dict[str, Any] | None = None
         self._forget()
 
@@ -90,7 +91,8 @@ class ScalingFactors(L.Callback):
             self._gamma = self._plan(trainer, pruner)
         else:
             self._restore(self.factors, self._loaded)
-        self._hooks = [*self.factors.hook(pl_module), AfterStep(trainer.optimizers[0], self._step, once=True)]
+        self._after = AfterStep(trainer.optimizers[0], self._step, once=True)
+        self._hooks = [*self.factors.hook(pl_module), self._after]
         drop_graphs()  # an earlier graph, as of the sanity check, would run without hooks
 
     def _pruner(self, trainer: L.Trainer) -> Pruner:
@@ -134,6 +136,8 @@ class ScalingFactors(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self._after is not None:
+            self._after.forget_failed()
         if self.factors is not None and isinstance((pruner := self._pruner(trainer)).criterion, Factor):
             pruner.set_scores(self.factors.scores())
 
@@ -208,7 +212,7 @@ class ScalingFactors(L.Callback):
             drop_graphs()
         for hook in self._hooks:
             hook.remove()
-        self._hooks = []
+        self._hooks, self._after = [], None
 
     def state_dict(self) -> dict[str, Any]:
         """Empty without factors, as after folding."""

@@ -32,12 +32,11 @@ def draw_batches(trainer: L.Trainer, count: int, generator: torch.Generator, aug
     data = getattr(trainer, "datamodule", None)
     own = getattr(data, "statistics_batches", None) if augmented else None
     own = own or getattr(data, "scoring_batches", None)
-    batches = own(count, generator) if own else None
     seed = int(torch.randint(2**62, (), generator=generator.clone_state() if own else generator))
-    with torch.random.fork_rng(), seeded_python(seed):
+    device = trainer.strategy.root_device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), seeded_python(seed):
         torch.manual_seed(seed)
-        if batches is None:
-            batches = _second_pass(trainer.train_dataloader, count, seed)
+        batches = own(count, generator) if own else _second_pass(trainer.train_dataloader, count, seed)
         _check_enough(count, len(batches))
         return [trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)) for batch in batches]
 
@@ -76,7 +75,7 @@ def _borrowed(loader: Any, seed: int) -> Iterator[None]:
     """Seeds a loader's own generators, and restores them for the next epoch."""
     batches = getattr(loader, "batch_sampler", None)
     owners = (loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
-    generators = {id(g): g for owner in owners if (g := getattr(owner, "generator", None)) is not None}
+    generators = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
     states = [(g, g.get_state()) for g in generators.values()]
     try:
         for generator in generators.values():

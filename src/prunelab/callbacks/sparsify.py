@@ -97,6 +97,8 @@ class Sparsify(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self._hook is not None:
+            self._hook.forget_failed()
         if self._acts(trainer) and _is_over(trainer):
             self._cut(pl_module, trainer.optimizers[0])
 

@@ -56,7 +56,7 @@ def why_unplanned(trainer: L.Trainer) -> str:
     schedule, told = _copied(trainer), []
     schedule.step = lambda *args, **kwargs: told.append((args, kwargs))
     module.lr_scheduler_step(schedule, None)
-    if told in ([], [((), {})]) and isinstance(schedule, LRScheduler):  # a schedule that is over takes no step
+    if told == [((), {})] or (not told and isinstance(schedule, LRScheduler)):  # one that is over takes no step
         return ""
     return "the module's lr_scheduler_step tells the schedule the time"
 

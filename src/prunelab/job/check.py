@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.time import seconds
-from prunelab.store.identity import flat
 from prunelab.store.weights import weights_file
 
 # A job trains `epochs` whole epochs and evaluates on all images after each; these Trainer arguments keep it so.
@@ -62,7 +61,7 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
             bound = "" if below == inf else f" and below {below}"
             raise ValueError(f"{knob}={value}: expected a whole number of at least {least}{bound}")
     _check_numbers(cfg)
-    _check_switches(cfg)
+    _check_switches(cfg, overrides)
     for part in ("model", "data", "optim.optimizer"):
         if not OmegaConf.select(cfg, f"{part}._target_"):
             raise ValueError(f"{part}: it has no _target_; add the class or function that makes it to its YAML file")
@@ -99,12 +98,11 @@ def check_values(cfg: DictConfig, overrides: Sequence[str]) -> None:
         )
 
 
-def _check_switches(cfg: DictConfig) -> None:
-    """Refuses what YAML used to read as true or false, and Hydra reads as text."""
-    settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
-    for key, value in flat(settings).items():
-        if isinstance(value, str) and value.casefold() in ("yes", "no", "on", "off"):
-            raise ValueError(f"{key}={value}: Hydra reads it as text, which counts as true; write true or false")
+def _check_switches(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses what YAML files have for true or false, and Hydra reads as text in a command."""
+    for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
+        if value.casefold() in ("yes", "no", "on", "off") and OmegaConf.select(cfg, key) == value and key != "name":
+            raise ValueError(f"{key}={value}: Hydra reads text here; write true or false, or put quotes around it")
 
 
 def _check_loggers(cfg: DictConfig) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
@@ -20,7 +21,7 @@ from prunelab.store.job import Job
 from prunelab.store.naming import job_folder
 from prunelab.store.renamed import with_current_paths
 
-PLANNED = "PRUNELAB_PLANNED"  # in the environment of a job of a sweep: the digest of its values
+PLANNED = "PRUNELAB_PLANNED"  # in the environment of a job of a sweep: what it was composed from, and its folder
 PATHS = ("parents", "pretrained", "data.root", "data.cache")
 
 
@@ -31,6 +32,7 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     `pretrained`. HydraConfig must hold `hydra`, because interpolations may read it.
     """
     overrides = tuple(hydra.overrides.task)
+    _refuse_changed(cfg, hydra)
     if hydra.job.chdir:  # in its own folder, where no path of the command leads anywhere
         cfg = with_whole_paths(cfg, Path(hydra.runtime.cwd))
     refuse_misplaced(cfg, _groups())
@@ -57,16 +59,28 @@ def job_of(cfg: DictConfig, hydra: HydraConf) -> Job:
     )
 
 
-def as_planned(job: Job) -> Job:
-    """The same job. Raises ValueError where its sweep, when it was checked, composed another."""
-    if os.environ.get(PLANNED, asked := digest(job.values)) != asked:
+def planned_as(cfg: DictConfig, folder: Path) -> str:
+    """The override by which the job of a sweep, in its folder, is told what it was composed from."""
+    return f"+hydra.job.env_set.{PLANNED}='{_composition(cfg)}-{_digest_of(folder)}'"
+
+
+def _refuse_changed(cfg: DictConfig, hydra: HydraConf) -> None:
+    """Raises ValueError in a job that is composed from other values than when its sweep was checked."""
+    planned, _, folder = os.environ.get(PLANNED, "").partition("-")
+    runtime: Any = hydra.runtime
+    here = runtime.get("output_dir")  # not that folder: the job has started another command
+    if here and folder == _digest_of(Path(here)) and planned != _composition(cfg):
         raise ValueError("its YAML files have changed since the sweep began: put them back, or begin the sweep again")
-    return job
 
 
-def planned_as(job: Job) -> list[str]:
-    """The override by which a job of a sweep tells `as_planned` what it is."""
-    return [f"+hydra.job.env_set.{PLANNED}='{digest(job.values)}'"]
+def _composition(cfg: DictConfig) -> str:
+    """Of what can change the result, as it is written: an interpolation may have a value only where the job runs."""
+    settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+    return digest(flat(settings))
+
+
+def _digest_of(folder: Path) -> str:
+    return digest({"folder": os.path.abspath(folder)})
 
 
 def _config_dir(hydra: HydraConf) -> str:
@@ -102,11 +116,12 @@ def yaml_digest(hydra: HydraConf) -> str:
     """A digest of every YAML file that a configuration may be composed from, in folders and in packages."""
     sources = sorted(hydra.runtime.config_sources, key=lambda source: source.path)
     folders: list[Traversable] = [Path(source.path) for source in sources if source.schema == "file"]
+    groups = {group.partition("/")[0] for group in hydra.runtime.choices}
     for source in sources:
         if source.schema == "pkg" and source.provider != "hydra":
             with suppress(ModuleNotFoundError):  # as Hydra passes over what is not there
                 folders.append(resources.files(source.path.replace("/", ".")))
-    return config_digest(folders, str(hydra.job.config_name))
+    return config_digest(folders, str(hydra.job.config_name), groups)
 
 
 def register_resolvers() -> None:

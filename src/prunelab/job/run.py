@@ -18,7 +18,7 @@ from prunelab.channels.plan import Plan
 from prunelab.compact import file
 from prunelab.data.images import Splits
 from prunelab.job.check import check_launcher
-from prunelab.job.conf import as_planned, job_of, yaml_digest
+from prunelab.job.conf import job_of, yaml_digest
 from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.memory_format import to_channels_last
 from prunelab.job.method import Method
@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> float:
     process works on it, and Interrupted, after a checkpoint, on SIGINT, SIGTERM or SIGHUP.
     """
     hydra = HydraConfig.get()
-    job = as_planned(job_of(cfg, hydra))
+    job = job_of(cfg, hydra)
     quiet_others(rank_of(job.devices))
     check_launcher(job.devices, hydra)
     splits: Splits = instantiate(job.config["data"]).load()

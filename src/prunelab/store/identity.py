@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from importlib.resources.abc import Traversable
@@ -33,6 +33,7 @@ SINCE = {
     "prune.sparsify.threshold": 0,
 }  # fmt: skip
 OBSERVERS = ("LearningRateMonitor", "DeviceStatsMonitor")  # callbacks that only log
+PLACES = {"PRUNELAB_CACHE", "MLFLOW_TRACKING_URI"}  # variables that conf/ reads, which change no result
 CHECKOUT = Path(__file__).parents[3] / "conf"
 
 
@@ -67,25 +68,26 @@ def content(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def config_digest(folders: Iterable[Traversable], name: str) -> str:
+def config_digest(folders: Iterable[Traversable], name: str, groups: Collection[str]) -> str:
     """A digest of what a configuration may be composed from: the YAML files in the folders, beginning with `name`.
 
-    With the variables of the environment that they read. Links are followed.
+    With the variables of the environment that they read. A link to a folder is followed where it is one of `groups`.
     """
-    files = [file.read_bytes() for folder in folders for file in _yaml_files(folder)]
+    files = [file.read_bytes() for folder in folders for file in _yaml_files(folder, groups)]
     found: dict[str, Any] = {"conf": [hashlib.sha256(text).hexdigest()[:16] for text in files]}
     if name != "train":
         found["name"] = name
     return digest(found | _environment(text.decode(errors="replace") for text in files))
 
 
-def _yaml_files(folder: Traversable, above: tuple[str, ...] = ()) -> list[Traversable]:
-    here = (*above, os.path.realpath(str(folder)))
-    if not folder.is_dir() or here[-1] in above:  # a link to a folder around it
-        return []
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    inside = [_yaml_files(entry, here) if entry.is_dir() else [entry] for entry in entries]
-    return [file for files in inside for file in files if file.name.endswith(".yaml")]
+def _yaml_files(folder: Traversable, groups: Collection[str] = ()) -> list[Traversable]:
+    found: list[Traversable] = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name) if folder.is_dir() else ():
+        if not entry.is_dir():
+            found += [entry] if entry.name.endswith(".yaml") else []
+        elif entry.name in groups or not (isinstance(entry, Path) and entry.is_symlink()):
+            found += _yaml_files(entry)
+    return found
 
 
 def overrides_digest(overrides: Sequence[str], conf: str) -> str:
@@ -96,7 +98,7 @@ def overrides_digest(overrides: Sequence[str], conf: str) -> str:
 def _environment(texts: Iterable[str]) -> dict[str, Any]:
     """The variables that are set, of those that interpolations in these texts read; nothing where there are none."""
     names = {name for text in texts for name in re.findall(r"oc\.env:\s*([^\s,}]+)", text)}
-    found = {name: os.environ[name] for name in names & os.environ.keys()}
+    found = {name: os.environ[name] for name in names & os.environ.keys() - PLACES}
     return {"environment": found} if found else {}
 
 

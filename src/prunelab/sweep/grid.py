@@ -55,8 +55,9 @@ class GridSweeper(Sweeper):
             end_command(error)
         if isinstance(self.launcher, PoolLauncher):
             self.launcher.shared = sweep.names(jobs)[0]
-            self.launcher.planned = {planned.overrides: planned.job for planned in jobs if planned.job}
         todo = sweep.unfinished(jobs)
+        if hasattr(self.launcher, "planned"):  # one of ours
+            self.launcher.planned = {planned.overrides: planned for planned in todo}
         with stoppable() as stop:
             returns = self.launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0) if todo else []
         sweep.record_returns(todo, returns)

@@ -18,7 +18,7 @@ from prunelab.core.text.printable import printable
 from prunelab.job.check import check_launcher, check_same_sweep, jobs_run_here
 from prunelab.job.command.ignored import refuse_choices_of_files
 from prunelab.job.command.mistakes import explain, naming_the_job
-from prunelab.job.conf import job_of, yaml_digest
+from prunelab.job.conf import job_of, planned_as, yaml_digest
 from prunelab.measure.terminal_table import output
 from prunelab.report.publish import publish_if_any
 from prunelab.store.failure import one_line
@@ -46,6 +46,7 @@ class PlannedJob:
     job: Job | None = None  # as its folder has it, and not composed, if already finished
     accuracy: float | None = None  # if already finished
     problem: BaseException | None = None  # the error that its launcher reported
+    check: str = ""  # the override by which it sees that it is still composed so
 
     @property
     def state(self) -> State:
@@ -80,14 +81,14 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     now = cache(versions)
     for number, overrides in enumerate(todo):
         if before := finished.get(overrides_digest(overrides, conf)):
-            folder, accuracy, job = before
+            (folder, accuracy, job), check = before, ""
             changed |= dict.fromkeys(job.changed(now()))
         else:
             given, overrides, accuracy = overrides, (*overrides, *_numbered(config, number)), None
             with naming_the_job(given, todo):
-                job, folder = composed(overrides, loader, config)
+                job, folder, check = composed(overrides, loader, config)
                 check_launcher(job.devices, config.hydra)
-        planned = PlannedJob(overrides, folder, job, accuracy)
+        planned = PlannedJob(overrides, folder, job, accuracy, check=check)
         other = jobs.setdefault(folder.path, planned)
         if other is not planned:
             _refuse_two(other, planned)
@@ -182,14 +183,15 @@ def print_summary(jobs: Sequence[PlannedJob]) -> bool:
     return summary.complete
 
 
-def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir]:
-    """One job of the sweep `config`, as Hydra composes it, and its folder. Raises as `job_of` does."""
+def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple[Job, RunDir, str]:
+    """One job of the sweep `config`, as Hydra composes it, its folder, and its `check`. Raises as `job_of` does."""
     cfg = configured(overrides, loader, config)
     refuse_choices_of_files(cfg.hydra)
     check_same_sweep(config.hydra, cfg.hydra)
     job = job_of(cfg, cfg.hydra)
     own_code(job.values)  # as it is now, before a job in this process imports it
-    return job, _run_dir(cfg)
+    folder = _run_dir(cfg)
+    return job, folder, planned_as(cfg, folder.path)
 
 
 def folder_of(overrides: Sequence[str], loader: Any, config: DictConfig) -> RunDir:

@@ -63,6 +63,13 @@ def test_a_job_has_the_folder_that_the_command_says(pretended: Pretended, tiny_i
     assert [job[-1] for job in pretended.submitted()] == [f"hydra.sweep.subdir='group/{n}'" for n in (0, 1)]
 
 
+def test_a_job_is_told_what_its_sweep_has_checked(pretended: Pretended, tiny_images: Path) -> None:
+    pretended.train(*tiny_job(tiny_images), "seed=0,1")
+    first, second = ([word for word in job if "env_set.PRUNELAB_PLANNED=" in word] for job in pretended.submitted())
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
 def test_arrays_are_as_long_as_slurm_takes_and_one_that_it_refuses_costs_the_others_nothing(
     pretended: Pretended, tiny_images: Path
 ) -> None:

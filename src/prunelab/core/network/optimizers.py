@@ -4,6 +4,11 @@ from torch.optim import Optimizer
 
 
 def with_held(optimizer: Optimizer) -> list[Optimizer]:
-    """The optimizer, and those that are attributes of it, or of these."""
-    held = [value for value in vars(optimizer).values() if isinstance(value, Optimizer) and value is not optimizer]
-    return [optimizer, *(inner for each in held for inner in with_held(each))]
+    """The optimizer, and those that are attributes of it, or of these; each once."""
+    found, left = dict[int, Optimizer](), [optimizer]
+    while left:
+        each = left.pop()
+        if id(each) not in found:
+            found[id(each)] = each
+            left += [value for value in vars(each).values() if isinstance(value, Optimizer)]
+    return list(found.values())

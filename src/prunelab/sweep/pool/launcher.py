@@ -14,15 +14,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelab.job.command.mistakes import end_command
-from prunelab.job.conf import planned_as
 from prunelab.store.failure import one_line
 from prunelab.store.folder import RunDir
-from prunelab.store.job import Job
 from prunelab.store.lock import Busy, in_use, is_held
 from prunelab.store.naming import short_name
 from prunelab.store.signals import Interrupted, StopRequest, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE
-from prunelab.sweep.plan import configured, folder_of
+from prunelab.sweep.plan import PlannedJob, configured, folder_of
 from prunelab.sweep.pool.devices import CPU, DeviceSlots, absent, visible_gpus
 from prunelab.sweep.pool.pool import AGAIN, Pool, Task
 from prunelab.sweep.pool.progress import SweepProgress, time_left
@@ -43,7 +41,7 @@ class PoolLauncher(Launcher):
     def __init__(self, devices: Any = "auto", jobs: int = 1) -> None:
         self.devices, self.jobs = devices, jobs
         self.shared: Collection[str] = ()  # overrides that all jobs share, which the sweeper has said
-        self.planned: Mapping[tuple[str, ...], Job] = {}  # by its overrides, as far as the sweeper has composed them
+        self.planned: Mapping[tuple[str, ...], PlannedJob] = {}  # as far as the sweeper has composed them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -86,9 +84,9 @@ class PoolLauncher(Launcher):
 
     def _trainer(self, job: list[str]) -> Mapping[str, Any]:
         """The settings of a job's Trainer, which may be a file's."""
-        planned = self.planned.get(tuple(job))
-        config = planned.config if planned else configured(job, self.hydra_context.config_loader, self.config)
-        return config["trainer"]
+        if (planned := self.planned.get(tuple(job))) and planned.job:
+            return planned.job.config["trainer"]
+        return configured(job, self.hydra_context.config_loader, self.config)["trainer"]
 
     def _in_turn(self, jobs: list[list[str]], first: int, stop: StopRequest) -> list[JobReturn]:
         total = self.config.hydra.sweeper.get("n_trials") or len(jobs)  # a search hands out a few at a time
@@ -111,7 +109,8 @@ class PoolLauncher(Launcher):
         return [returns.get(number) or _not_begun(overrides) for number, overrides in enumerate(jobs)]
 
     def _run(self, overrides: list[str], number: int) -> JobReturn:
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides, *self._planned(overrides)])
+        told = [*overrides, *checks(overrides, self.planned)]
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, told)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
         try:
@@ -142,11 +141,6 @@ class PoolLauncher(Launcher):
                 end_command(error)
         return [_outcome(job, task) for job, task in zip(jobs, tasks, strict=True)]
 
-    def _planned(self, overrides: list[str]) -> list[str]:
-        """What tells the job that it was checked as it is; nothing of a search, which checks none beforehand."""
-        job = self.planned.get(tuple(overrides))
-        return planned_as(job) if job else []
-
     def _name(self, overrides: list[str]) -> str:
         return short_name(filter_overrides(overrides), self.shared)
 
@@ -163,8 +157,14 @@ class PoolLauncher(Launcher):
         where = [part for source in sources for part in (options[source.provider], source.path)]
         python = [sys.executable, SAFE, "-m", "prunelab.train"]
         started = [*python, *where, "--config-name", hydra.job.config_name]
-        command = [*started, *overrides, *kept, *self._planned(overrides)]
+        command = [*started, *overrides, *kept, *checks(overrides, self.planned)]
         return lambda folder: [*command, "hydra.mode=RUN", f"hydra.run.dir={quoted(str(folder.path))}"]
+
+
+def checks(overrides: Sequence[str], planned: Mapping[tuple[str, ...], PlannedJob]) -> list[str]:
+    """What a job is told besides by its sweep; nothing by a search, which checks no job beforehand."""
+    job = planned.get(tuple(overrides))
+    return [job.check] if job and job.check else []
 
 
 def quoted(text: str) -> str:

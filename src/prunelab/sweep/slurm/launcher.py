@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from prunelab.job.command.mistakes import end_command
-from prunelab.job.conf import job_of, planned_as, register_resolvers
+from prunelab.job.conf import register_resolvers
 from prunelab.store.failure import Failed
 from prunelab.store.folder import RunDir
 from prunelab.store.lock import Busy, is_held
 from prunelab.store.signals import Interrupted, is_handled, stoppable
 from prunelab.sweep.interpreter import SAFE, search_path
-from prunelab.sweep.pool.launcher import quoted
+from prunelab.sweep.plan import PlannedJob
+from prunelab.sweep.pool.launcher import checks, quoted
 from prunelab.sweep.slurm import queue
 from prunelab.sweep.slurm.preemption import Preemption
 from prunelab.sweep.slurm.queue import SlurmJobId, Submission
@@ -56,6 +57,8 @@ class SlurmLauncher(Submitit):
     `launch` submits what is not yet in Slurm's queue, waits for all, and reads their outcomes from their folders.
     """
 
+    planned: Mapping[tuple[str, ...], PlannedJob] = {}  # as far as the sweeper has composed them
+
     def setup(self, **context: Any) -> None:
         super().setup(**context)
         try:
@@ -67,6 +70,7 @@ class SlurmLauncher(Submitit):
         if not queue.available():
             sys.exit(NO_ANSWER)
         jobs = [self._submission(list(overrides), n) for n, overrides in enumerate(job_overrides, initial_job_idx)]
+        self.planned = {}  # each job gets a copy of this launcher
         outermost = not is_handled()
         with stoppable() as stop:
             with queue.submitting(Path(self.config.hydra.sweep.dir)):
@@ -102,9 +106,6 @@ class SlurmLauncher(Submitit):
             subdir = str(cfg.hydra.sweep.subdir)
             folder = RunDir(Path(cfg.hydra.sweep.dir) / subdir)
             given = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
-            planned: list[str] = []
-            with suppress(ValueError, OSError):  # impossible values, of a search: the job itself will say so
-                planned = planned_as(job_of(cfg, cfg.hydra))
         finally:
             HydraConfig.instance().cfg = before
         assert isinstance(given, dict)
@@ -114,7 +115,7 @@ class SlurmLauncher(Submitit):
             params["gpus_per_node"] = None if cfg.trainer.accelerator == "cpu" else cfg.trainer.devices
         params["name"] = str(params["name"])  # of a study whose name is a number
         fixed = f"hydra.sweep.subdir={quoted(subdir)}"  # as it is now, whatever the time is when the job begins
-        return Submission([*overrides, *planned, fixed], number, folder, params)
+        return Submission([*overrides, *checks(overrides, self.planned), fixed], number, folder, params)
 
     def _submit(self, jobs: Sequence[Submission]) -> None:
         """Submits the jobs of each kind, by what they request of Slurm, as arrays as long as Slurm takes."""
