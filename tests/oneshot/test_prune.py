@@ -278,7 +278,9 @@ def test_a_wrapper_of_torch_compile_is_pruned_as_what_is_in_it(tmp_path: Path) -
     cut, _ = prune(wrapped, EXAMPLE, 0.5, skip=["b*"], inplace=True)
     assert cut is wrapped
     assert wrapped._orig_mod.a.out_channels == 4
-    save(tmp_path / "net", wrapped, compiled.plan, None, {})
+    for values in ("float16", "int8", "float32"):
+        sizes = [save(tmp_path / "net", one, compiled.plan, None, {}, values) for one in (small, wrapped)]
+        assert sizes[0] == sizes[1]
     for into in (Net(), torch.compile(Net())):
         assert load(tmp_path / "net", into=into) is into
         assert torch.equal(next(into.parameters()), small.a.weight)

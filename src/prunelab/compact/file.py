@@ -16,6 +16,7 @@ from prunelab.channels.plan import Plan
 from prunelab.compact import codec, description
 from prunelab.compact.codec import DAMAGED, Record, digest
 from prunelab.core.files.atomic import atomic_write
+from prunelab.core.network.compiled import plain
 
 FORMAT = 3
 KEY = "prunelab"  # in the header's metadata; a single key, because safetensors writes several in any order
@@ -50,7 +51,7 @@ def save(
     """
     try:
         about, tensors = description.describe(net, plan, name, args)
-        rounded = dict.fromkeys(_weights(net), values)
+        rounded = dict.fromkeys(_weights(plain(net, tensors)), values)  # by the names of the tensors
         encoded = {n: _encode(n, t, rounded.get(n, "float32"), signed_zeros) for n, t in tensors.items()}
         text = description.pack({**about, "tensors": {name: record for name, (record, _) in encoded.items()}})
     except ValueError as error:

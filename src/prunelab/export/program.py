@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,13 +61,13 @@ def traced(net: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     """The program of `net`, which is in eval mode. Raises ExportError, naming the place, where it has none."""
     two = tuple(x[torch.arange(2) % len(x)] for x in inputs)  # torch.export takes a size of 1 for a constant
     batch = Dim("batch")
+    arguments: tuple[Any, ...] = two
+    with suppress(ValueError, TypeError):  # torch.export says what is wrong with other inputs, or other networks
+        arguments = tuple(inspect.signature(net.forward).bind(*two).arguments.values())  # those of *args are a tuple
     try:
-        arguments = inspect.signature(net.forward).bind(*two).arguments.values()  # those of *args are a tuple
-        program = export_program(net, two, tree_map(lambda _: {0: batch}, tuple(arguments)))
+        program = export_program(net, two, tree_map(lambda _: {0: batch}, arguments))
     except TracingError as error:
         raise ExportError(str(error)) from error
-    except TypeError as error:  # of other inputs than forward has
-        raise ExportError(str(TracingError(net, two, str(error)))) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths of this machine, which would be saved in the file

@@ -80,7 +80,7 @@ def _composition(cfg: DictConfig) -> str:
 
 
 def _digest_of(folder: Path) -> str:
-    return digest({"folder": os.path.abspath(folder)})
+    return digest({"folder": os.path.realpath(folder)})
 
 
 def _config_dir(hydra: HydraConf) -> str:

@@ -378,6 +378,22 @@ def test_a_single_input_is_enough_where_train_mode_normalises_one_value_of_each(
     assert drawn(graph)["aux.weight 1"] == "AB"
 
 
+def test_beside_a_batch_a_single_input_is_one_for_all_of_it() -> None:
+    """As positions, or the first state of a recurrence, which no batch of two would fit."""
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.out, self.aux = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor | None]:
+            y = self.b(self.a(x) + state.view(len(x), 4))
+            return self.out(y), self.aux(y) if self.training else None
+
+    graph = drawn(channel_graph(Recurrent(), (torch.zeros(3, 3), torch.zeros(1, 3, 4))))
+    assert graph["aux.weight 1"] == graph["b.weight 0"] == "AB"
+
+
 def test_tracing_preserves_state() -> None:
     net = Net(lambda m, x: m.c(m.drop(m.bn(m.a(x)))), a=conv(3, 4), bn=nn.BatchNorm2d(4), drop=nn.Dropout(),
               c=conv(4, 2), unused=nn.Linear(1, 1))  # so that train mode is traced  # fmt: skip

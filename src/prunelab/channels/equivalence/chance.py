@@ -17,9 +17,9 @@ class WithoutChance(TorchDispatchMode):
 
     The value is none that hides a branch, as noise of 0 hides what it is multiplied by: noise is ABOVE standard
     deviations over its mean, a uniform number little above the middle, a whole number the second lowest, a permutation
-    none. A draw with rates of its own, as of Poisson, is the rates. What may be dropped is kept: 1. It sees what
-    PyTorch's own functions draw inside, as those of dropout and attention. Generators of the network's own are not
-    advanced.
+    none. A draw with rates of its own, as of Poisson, is the rates. What may be dropped is kept: 1; but in train mode
+    not what compares a uniform number with a chance to stay of MIDDLE or less. It sees what PyTorch's own functions
+    draw inside, as those of dropout and attention. Generators of the network's own are not advanced.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

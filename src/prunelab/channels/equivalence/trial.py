@@ -54,9 +54,10 @@ def undone(net: nn.Module) -> Iterator[None]:
             vars(module).update(own)
 
 
-def repeated(x: Tensor) -> Tensor:
-    """An input, LEAST times where it is a batch of one."""
-    return torch.cat([x] * LEAST) if x.dim() and len(x) == 1 else x
+def repeated(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs, LEAST times where they are a batch of one; a single one of several is that of the whole batch."""
+    alone = all(len(x) == 1 for x in inputs if x.dim())
+    return tuple(torch.cat([x] * LEAST) if alone and x.dim() else x for x in inputs)
 
 
 def random_inputs(example: Example) -> Example:
@@ -65,8 +66,9 @@ def random_inputs(example: Example) -> Example:
 
     def random(x: Tensor) -> Tensor:
         """In [0, 1), as of images; numbers of tokens and the like stay what they are."""
-        x = repeated(x)
         drawn = x.is_floating_point() or x.is_complex()
         return torch.rand(x.shape, generator=generator, dtype=x.dtype) if drawn else x
 
-    return tuple(map(random, example)) if isinstance(example, tuple) else random(example)
+    if isinstance(example, tuple):
+        return tuple(map(random, repeated(example)))
+    return random(*repeated((example,)))

@@ -99,7 +99,7 @@ def export(net: nn.Module, example: Example, training: bool) -> ExportedProgram:
     """
     inputs = suited(net, example)
     if training:
-        inputs = tuple(map(repeated, inputs))
+        inputs = repeated(inputs)
     with plain_norms(net), preserve_state(net, training), torch.compiler.set_stance("force_eager"):
         program = export_program(net, inputs)
     for node in program.graph.nodes:

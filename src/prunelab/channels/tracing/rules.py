@@ -184,7 +184,7 @@ def _guarded(rule: Rule) -> Rule:
     def apply(trace: ChannelTrace, node: Node) -> ChannelIds:
         try:
             return rule(trace, node)
-        except UnknownError:
+        except (UnknownError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise UnknownError(f"in a way that its rule does not foresee ({error_summary(error)})") from error
