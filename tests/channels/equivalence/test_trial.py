@@ -46,4 +46,8 @@ def test_random_inputs_are_two_at_least_in_the_form_of_the_example_and_the_same_
     assert images.shape == (2, 3, 4, 4)
     assert images.unique().numel() == 96
     assert tokens.tolist() == [[5, 6], [5, 6]]
-    assert torch.equal(random_inputs((torch.ones(1, 3, 4, 4), tokens))[0], images)
+    assert torch.equal(random_inputs((torch.ones(1, 3, 4, 4), tokens[:1]))[0], images)
+
+
+def test_beside_a_batch_a_single_input_stays_one() -> None:
+    assert [tuple(x.shape) for x in random_inputs((torch.zeros(3, 2), torch.zeros(1, 2)))] == [(3, 2), (1, 2)]
