@@ -139,6 +139,8 @@ def test_figures_of_an_earlier_report_are_removed_and_nothing_else(sweep: Path, 
         (sweep / "figures" / name).write_text("x")
     for title in ("Accuracy over epochs", "Sparsity by layer"):
         monkeypatch.setitem(catalogue.CHAPTERS, title, lambda groups, results: {})
+    with (sweep / "report.html").open("a") as edited:
+        edited.write('<a href="figures/..">up</a> <a href="figures/mine.txt">mine</a>')
     summary.write(sweep)
     left = set((sweep / "figures").iterdir())
     assert {path.name for path in left - drawn} == {"mine.png", "mine.txt"}

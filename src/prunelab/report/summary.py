@@ -90,7 +90,8 @@ def _linked(folder: Path) -> set[Path]:
         page = (folder.parent / "report.html").read_text(errors="replace")
     except OSError:
         return set()
-    return {folder / name for name in map(unquote, re.findall(r'href="figures/([^"]+)"', page)) if "/" not in name}
+    names = map(unquote, re.findall(r'href="figures/([^"/]+\.(?:png|svg))"', page))
+    return {folder / name for name in names if "/" not in name}
 
 
 def _message(name: str, error: Exception) -> str:
