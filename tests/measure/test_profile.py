@@ -190,3 +190,34 @@ def test_on_a_gpu_it_names_the_device_and_its_peak() -> None:
     profile = prunelab.profile(resnet8().cuda(), torch.randn(2, 3, 32, 32), dense=resnet8().cuda(), rounds=2)
     assert profile.device == torch.cuda.get_device_name()
     assert all((p.peak_bytes or 0) > 0 for p in profile.net.passes)
+
+
+class Packed(nn.Module):
+    """Holds its weights as PyTorch's int8 layers do: in its state, but neither as a parameter nor as a buffer."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.held = (layer.weight.detach().to(torch.int8), torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.held[0].float().T * self.held[1])
+
+    def _save_to_state_dict(self, destination: dict[str, object], prefix: str, keep_vars: bool) -> None:
+        destination[prefix + "held"] = self.held
+        destination[prefix + "dtype"] = torch.int8
+
+
+def test_packed_weights_are_named_as_not_counted_and_their_bytes_are() -> None:
+    dense = nn.Sequential(nn.Linear(8, 6, bias=False), nn.Linear(6, 4))
+    found = prunelab.profile(nn.Sequential(dense[0], Packed(dense[1])), torch.zeros(2, 8), dense=dense, **ONE)
+    assert (found.net.params, found.net.macs, found.net.packed) == (48, 48, ("1.held",))
+    assert found.net.bytes == 4 * 48 + 24 + 4
+    words = " ".join(str(found).split())
+    assert "Layers of the dense network that were removed" not in words
+    assert "Not counted: weights that are no parameters, and their products: 1.held." in words
+
+
+def test_a_layer_that_was_replaced_by_a_module_of_layers_was_not_removed() -> None:
+    dense = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
+    small = nn.Sequential(dense[0], nn.Sequential(nn.Linear(6, 1), nn.Linear(1, 4)))
+    assert "were removed" not in str(prunelab.profile(small, torch.zeros(2, 8), dense=dense, **ONE))

@@ -113,6 +113,30 @@ def test_what_differs_leaves_out_what_pairs_jobs_and_what_a_choice_says_already(
     assert differing(a, a) == []
 
 
+def test_settings_that_are_called_rate_or_seed_are_differences_too(add: Add, tmp_path: Path) -> None:
+    """As the drop-out of a network of one's own, or the seed of the built-in images."""
+    for name, drop in (("a", 0.1), ("b", 0.9)):
+        for rate in (0.2, 0.5):
+            prune = {"pruning": {"pruner": {"schedule": {"rate": rate}}, "seed": 0}}
+            config = {
+                "epochs": 10,
+                "rate": rate,
+                "seed": 0,
+                "prune": prune,
+                "model": {"rate": drop},
+                "data": {"seed": drop},
+            }
+            add("usp", rate, folder=f"../{name}/rate={rate}", config=config, comparable=name)
+        add(
+            "usp",
+            0.7,
+            folder=f"../{name}/rate=0.7",
+            config={"epochs": 10, "rate": 0.7, "model": {"rate": drop}, "data": {"seed": drop}},
+        )
+    a, b = (load(tmp_path / name)[0] for name in ("a", "b"))
+    assert differing(a, b) == [("model.rate", "0.1", "0.9"), ("data.seed", "0.1", "0.9")]
+
+
 def test_other_images_are_said(add: Add, tmp_path: Path) -> None:
     for name in ("a", "b"):
         add(folder=f"../{name}/x=1", data={"fingerprint": name})

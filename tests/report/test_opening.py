@@ -70,3 +70,9 @@ def test_further_groups_are_counted(add: Add) -> None:
         study = add(folder=f"epochs={i}", comparable=str(i), config={"epochs": i}).parent
     assert len(opened(study)) == 4
     assert opened(study)[-1] == "1 more group: see the tables."
+
+
+def test_a_change_from_a_network_of_fewer_epochs_says_so(add: Add) -> None:
+    add("none", 0.0, accuracy=0.8)
+    [text] = opened(add("neuron", 0.5, accuracy=0.81, trained=20).parent)
+    assert "neuron at rate 0.5 gained 1.00 points with 20 epochs of training in place of 10 (n = 1" in text

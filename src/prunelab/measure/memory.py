@@ -23,8 +23,19 @@ PROC = Path("/proc/self")  # only Linux reports and resets the peak of a process
 
 
 def stored(net: nn.Module) -> int:
-    """Bytes of parameters and buffers, as stored."""
-    return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
+    """Bytes of parameters, buffers and what is `packed`, as stored."""
+    rest = (t for tensors in packed(net).values() for t in tensors)
+    return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers(), *rest))
+
+
+def packed(net: nn.Module) -> dict[str, list[torch.Tensor]]:
+    """The tensors of its state that are neither parameters nor buffers, by key: weights of torch.ao.nn.quantized."""
+    known = {
+        name for members in (net.named_parameters, net.named_buffers) for name, _ in members(remove_duplicate=False)
+    }
+    rest = {key: tree_leaves(value) for key, value in net.state_dict().items() if key not in known}
+    tensors = {key: [t for t in leaves if isinstance(t, torch.Tensor)] for key, leaves in rest.items()}
+    return {key: found for key, found in tensors.items() if found}
 
 
 def peak(net: nn.Module, example: Example) -> int | None:

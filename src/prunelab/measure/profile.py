@@ -60,7 +60,8 @@ class NetworkCost(Counts):
     """Of a network; MACs and BOPs are those of layers with weights. A shared parameter is counted once.
 
     `uncounted` are MACs of one input outside layers, by module ("" is the network itself): attention, `matmul`. They
-    are in no other number. `unseen` names weights with two or more dimensions that no counted product used.
+    are in no other number. `unseen` names weights with two or more dimensions that no counted product used; `packed`
+    those that are no parameters, which are in `bytes` alone.
     """
 
     name: str
@@ -69,6 +70,7 @@ class NetworkCost(Counts):
     layers: tuple[Layer, ...]
     uncounted: dict[str, int]
     unseen: tuple[str, ...]
+    packed: tuple[str, ...] = ()
     passes: tuple[Pass, ...] = ()
 
     def left_out(self) -> Iterator[str]:
@@ -77,6 +79,8 @@ class NetworkCost(Counts):
             yield f"{si_format(sum(self.uncounted.values()))} MACs outside layers, in {_few(names)}"
         if self.unseen:
             yield f"any products with {_few(self.unseen)}"
+        if self.packed:
+            yield f"weights that are no parameters, and their products: {_few(self.packed)}"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -268,5 +272,6 @@ def _cautions(profile: Profile) -> Iterator[str]:
 
 
 def _removed(net: NetworkCost, dense: NetworkCost) -> list[str]:
-    left = {layer.name for layer in net.layers}
-    return [layer.name for layer in dense.layers if layer.macs and layer.name not in left]
+    """Layers of which nothing is left, neither of that name nor below it."""
+    left = [f"{name}." for name in (*(layer.name for layer in net.layers), *net.packed)]
+    return [a.name for a in dense.layers if a.macs and not any(name.startswith(f"{a.name}.") for name in left)]

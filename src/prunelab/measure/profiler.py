@@ -11,7 +11,7 @@ from prunelab.core.network.compiled import plain
 from prunelab.core.types import Example
 from prunelab.measure.latency import alike, conditions, device_name, resized, suited, timings
 from prunelab.measure.macs import Use, uses
-from prunelab.measure.memory import METHODS, peak, stored
+from prunelab.measure.memory import METHODS, packed, peak, stored
 from prunelab.measure.profile import Counts, Layer, NetworkCost, Pass, Profile
 from prunelab.measure.uncounted import uncounted
 
@@ -63,6 +63,7 @@ def network_cost(net: nn.Module, example: Example) -> NetworkCost:
         layers=tuple(layers),
         uncounted=rest.macs,
         unseen=rest.unseen,
+        packed=tuple(name for name, tensors in packed(net).items() if any(t.dim() > 1 for t in tensors)),
     )
 
 

@@ -19,7 +19,7 @@ from prunelab.report.results import InvalidRun, NothingToReport, load, outcome
 from prunelab.report.tables.columns import signed
 from prunelab.store.result import Result
 
-SWEPT = ("prune", "rate", "rates", "seed")  # keys that pair jobs
+PAIRED = ("rate", "rates", "seed")  # what pairs jobs besides the method
 Cell = tuple[str, float, int]  # method, rate, seed
 Pair = tuple[Result, Result]
 Cells = dict[Cell, Result]
@@ -152,13 +152,18 @@ def differing(a: Sequence[Result], b: Sequence[Result]) -> list[tuple[str, str, 
     rows = [("prune", methods[0], methods[1])] if methods[0] != methods[1] else []
     keys = dict.fromkeys(key for side in sides for values in side for key in values)
     for key in sorted(keys, key=lambda key: "." in key):
-        root, last = key.partition(".")[0], key.rpartition(".")[2]
-        if any(row[0] == root for row in rows) or ((last in SWEPT or root == "rates") and not single):
+        if any(row[0] == key.partition(".")[0] for row in rows) or (_pairs_jobs(key) and not single):
             continue
         texts = [" | ".join(sorted({values.get(key, "-") for values in side})) for side in sides]
         if texts[0] != texts[1]:
             rows.append((key, texts[0], texts[1]))
     return rows
+
+
+def _pairs_jobs(key: str) -> bool:
+    """As rate, and prune.pruning.pruner.schedule.rate; model.rate is a setting like any other."""
+    root, last = key.partition(".")[0], key.rpartition(".")[2]
+    return root in PAIRED or (root == "prune" and last in ("prune", *PAIRED))
 
 
 def both(a: str, b: str) -> str:

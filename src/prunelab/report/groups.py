@@ -58,7 +58,9 @@ class Group:
     def scene(self) -> str:
         """Models, data and epochs."""
         models, data = ({r.job.labels.get(choice, "?"): None for r in self.results} for choice in ("model", "data"))
-        return f"{'/'.join(models)} on {'/'.join(data)}, {counted([r.job.epochs for r in self.results], 'epoch')}"
+        one = any(r.trained_epochs > r.job.epochs for r in self.results)
+        epochs = counted([r.job.epochs for r in self.results], "epoch") + " a training" * one
+        return f"{'/'.join(models)} on {'/'.join(data)}, {epochs}"
 
     @property
     def seeds(self) -> list[int]:

@@ -64,6 +64,8 @@ def _change(row: Row, own: Container[str]) -> str:
     points = round(row.change or 0.0, 2)
     what = f"{'lost' if points < 0 else 'gained'} {abs(points):.2f} points" if points else "lost nothing"
     what += " from its own rate 0" * (row.change_from in own)
+    if row.change_epochs is not None and row.epochs != row.change_epochs:
+        what += f" with {row.epochs:g} epochs of training in place of {row.change_epochs:g}"
     if row.change_interval is None:
         return f"{what} (n = {row.paired}, so no interval)"
     low, high = row.change_interval

@@ -177,6 +177,11 @@ class Result:
         after, before = (side.latency.get(BATCH) for side in (self.pruned, self.dense))
         return after.median / before.median if after and before else None
 
+    @property
+    def trained_epochs(self) -> int:
+        """Of its whole training, rounds and retraining included; `job.epochs` are those of one."""
+        return max((row.epoch for row in self.history), default=0)
+
     @cached_property
     def curve(self) -> tuple[tuple[int, float], ...]:
         """(epoch, test accuracy) of each tested epoch, in order."""

@@ -100,3 +100,38 @@ def test_jobs_that_did_not_measure_a_cost_are_left_out_with_a_note(add: Add) -> 
     spec = drawn["mean_accuracy_over_latency"]()
     assert [row["rate"] for row in spec["datasets"]["points"]] == [0.2, 0.4]
     assert "2 of 3 jobs: the others did not measure it" in svg(spec)
+
+
+def test_rows_whose_seeds_were_timed_apart_are_left_out_of_latency(add: Add) -> None:
+    """As in the table: a mean of shares that two machines measured means nothing."""
+    for seed in (0, 1):
+        for rate in (0.2, 0.4, 0.6):
+            job = add("usp", rate, seed)
+    path = job.parent / "prune=usp,rate=0.4,seed=1" / "result.json"
+    path.write_text(path.read_text().replace('"threads": 2', '"threads": 1'))
+    spec = means.charts(only(job.parent))["mean_accuracy_over_latency"]()
+    assert [row["rate"] for row in spec["datasets"]["points"]] == [0.2, 0.6]
+    assert "4 of 6 jobs: the others did not measure it, or not all seeds on one machine" in svg(spec)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "axis"),
+    [
+        (("macs", "macs"), "rate (fraction of MACs removed)"),
+        (("filters", "filters"), "rate (fraction of filters removed)"),
+        (("units", "macs"), "rate"),
+    ],
+)
+def test_the_axis_says_what_a_rate_is_a_fraction_of(add: Add, budgets: tuple[str, str], axis: str) -> None:
+    for rate, of in zip((0.3, 0.5), budgets, strict=True):
+        job = add("sp", rate, budget={"of": of, "asked": rate, "attained": rate + 0.01})
+    assert f">{axis}</text>" in svg(means.over_rate(only(job.parent)))
+
+
+def test_rates_that_are_not_what_was_removed_are_called_rates_alone(add: Add) -> None:
+    """As with rates by layer, whose `rate` is that of the other layers."""
+    add("usp", 0.0, budget={"of": "units", "asked": 0.0, "attained": 0.0})
+    job = add("usp", 0.95, budget={"of": "units", "asked": 0.95, "attained": 0.7})
+    spec = means.over_rate(only(job.parent))
+    assert ">rate, log scale of what is left</text>" in svg(spec)
+    assert "share left" in str(spec)

@@ -1,6 +1,7 @@
 """Pictures are sharp, not blank, and the same for the same results; specs are valid Vega-Lite."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import altair as alt
@@ -10,6 +11,7 @@ from charting import only
 from prunelab.report.figures import means
 from prunelab.report.figures.catalogue import CHAPTERS
 from prunelab.report.figures.style import pictures
+from prunelab.report.groups import group
 from prunelab.report.results import load
 
 
@@ -39,3 +41,20 @@ def test_a_figure_is_the_same_file_whatever_was_drawn_before() -> None:
     first, second = pictures(spec), pictures(spec)
     assert b'id="' in first["svg"]
     assert first == second
+
+
+def test_no_name_is_cut_however_long(add: Callable[..., Path]) -> None:
+    """What tells two variants of a method apart often stands at the end of their names."""
+    settings = ("prune/criterion=magnitude", "optim.finetune=0.01", "retrain=weight_rewind")
+    for rate in (0.2, 0.4):
+        for rewind in ("500it", "2ep"):
+            overrides = [f"prune=usp rate={rate}", *settings, f"rewind={rewind}"]
+            job = add("usp", rate, folder=f"rate={rate},rewind={rewind}", overrides=overrides)
+    [members] = group(results := load(job.parent)[0])
+    names = {r.method for r in results}
+    assert len(names) == 2
+    drawings = {name: draw for chapter in CHAPTERS.values() for name, draw in chapter([members], results).items()}
+    for draw in drawings.values():
+        text = pictures(draw())["svg"].decode()
+        assert "…" not in text
+    assert all(name in pictures(drawings["accuracy_over_rate"]())["svg"].decode() for name in names)

@@ -155,3 +155,17 @@ def test_text_of_others_is_no_formula_in_csv(begin: str, add: Add) -> None:
     cells = [value for line in lines for value in line.values()]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))]
     assert [cell for cell in cells if cell.startswith("-")] == ["-10"]  # a number stays one
+
+
+def test_epochs_beyond_one_training_are_said_where_changes_are_from_fewer(add: Add) -> None:
+    add("none", 0.0)
+    study = add("usp", 0.5).parent
+    assert "in all" not in formats.markdown(tables(study), [])
+    add("neuron", 0.5, trained=20)
+    text = formats.markdown(tables(study), [])
+    assert "### demo: keras_cnn on image_folder, 10 epochs a training, 1 seed\n" in text
+    assert "Jobs trained for 10 to 20 epochs in all: a change from a network of fewer is that of more, too." in text
+    lines = csv.DictReader(io.StringIO(formats.comma_separated(tables(study))))
+    assert {(line["method"], line["epochs"], line["epochs_trained"]) for line in lines} == {
+        ("none", "10", "10"), ("usp", "10", "10"), ("neuron", "10", "20"),
+    }  # fmt: skip

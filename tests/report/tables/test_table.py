@@ -78,3 +78,11 @@ def test_rows_go_by_method_then_by_rate(add: Add) -> None:
         ("usp", 0.05),
         ("usp", 0.5),
     ]
+
+
+def test_epochs_are_those_of_the_whole_training(add: Add) -> None:
+    """Rounds and retraining have more than the length of one training."""
+    add("none", 0.0)
+    job = add("neuron", 0.5, trained=20)
+    dense, pruned = table(job.parent)
+    assert (dense.epochs, pruned.epochs, pruned.change_epochs) == (10, 20, 10)

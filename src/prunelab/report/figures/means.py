@@ -13,6 +13,8 @@ from prunelab.report.figures.style import Drawings, Spec, accuracy_axis, cost_ax
 from prunelab.report.groups import Group
 from prunelab.store.result import Result
 
+KINDS = {"macs": "MACs", "bops": "BOPs", "params": "parameters"}  # of budgets, for axes
+FAR = 0.05  # from its rate is what a job removed by rates of its own
 CROWD = 1000  # jobs; with more, single jobs are not drawn
 COSTS = (MACS, BOPS, BYTES, LATENCY)
 UNPRUNED = alt.Chart(alt.NamedData("unpruned")).mark_rule(strokeDash=[5, 4], color=palette.UNPRUNED[0], opacity=0.6)
@@ -41,9 +43,20 @@ def over_rate(group: Group) -> Spec:
     def value(result: Result) -> float:
         return 1 - result.job.rate if log else result.job.rate
 
-    points, rate = series.over(group.results, value), rate_axis("x", group.rates, log)
-    what = "units left" if log else "rate"
+    of = removed(group.results)
+    points, rate = series.over(group.results, value), rate_axis("x", group.rates, log, of)
+    what = f"{of or 'share'} left" if log else "rate"
     return _figure(group, points, value, rate, what, "accuracy after the last epoch, over rate", False)
+
+
+def removed(results: Sequence[Result]) -> str:
+    """What all rates are fractions of; "" where that differs, or where something else was removed than was asked."""
+    budgets = [(r.budget or {"of": "units", "attained": r.sparsity.attained}) for r in results if r.job.rate]
+    rates = [r.job.rate for r in results if r.job.rate]
+    kinds = {budget["of"] for budget in budgets} or {"units"}
+    far = any(abs(budget["attained"] - rate) > FAR for budget, rate in zip(budgets, rates, strict=True))
+    [*others, kind] = sorted(kinds)
+    return "" if others or far else KINDS.get(kind, kind)
 
 
 def over_cost(group: Group, cost: Cost) -> Spec:
@@ -53,7 +66,8 @@ def over_cost(group: Group, cost: Cost) -> Spec:
     x = cost_axis("x", [p.x for p in points], cost.axis, log=False)
     if cost is LATENCY:
         x = x.axis(format=".2~f", tickCount=6, labelFlush=False)
-    partial_note = f"{len(measured.results)} of {len(group.results)} jobs: the others did not measure it"
+    elsewhere = ", or not all seeds on one machine" * bool(cost.where)
+    partial_note = f"{len(measured.results)} of {len(group.results)} jobs: the others did not measure it{elsewhere}"
     notes = [partial_note] if len(measured.results) < len(group.results) else []
     return _figure(measured, points, cost.value, x, cost.axis, f"accuracy over {cost.title}", cost is LATENCY, notes)
 

@@ -75,7 +75,7 @@ def over_rates(job: Result, window: Sequence[float] | None = None) -> Spec:
     title = f"Test accuracy without retraining, {what}"
     words = [*_subtitle(job, job.scan, reestimated=len(curves) > 1), _knee(job.scan)]
     spec = to_spec(layers, data, title, words)
-    legend = {"orient": "bottom", "direction": "vertical", "labelLimit": 400, "labelFontSize": 12}
+    legend = {"orient": "bottom", "direction": "vertical", "labelLimit": 0, "labelFontSize": 12}
     return spec | {"config": spec["config"] | {"legend": legend}}
 
 

@@ -52,9 +52,12 @@ def is_wide(most: float, least: float) -> bool:
     return most >= WIDE * least * (1 - 1e-9)
 
 
-def rate_axis(field: str, rates: list[float], log: bool) -> alt.X:
-    """Ascending rates; with `log` the field holds 1 - rate, as from 0.9 to 0.95 half of the network goes."""
-    title = "rate (fraction of units removed)" + ", log scale of what is left" * log
+def rate_axis(field: str, rates: list[float], log: bool, of: str) -> alt.X:
+    """Ascending rates; with `log` the field holds 1 - rate, as from 0.9 to 0.95 half of the network goes.
+
+    `of` says what they are fractions of; "" says nothing.
+    """
+    title = "rate" + f" (fraction of {of} removed)" * bool(of) + ", log scale of what is left" * log
     kind = {"type": "log", "reverse": True} if log else {"zero": False}
     x = alt.X(f"{field}:Q", title=title, scale=alt.Scale(nice=False, padding=14, **kind))
     if not log and len(rates) > FEW:
@@ -73,10 +76,10 @@ def to_spec(
     chart = alt.layer(*layers, width=WIDTH, height=height, title=heading, background="white", padding=10)
     spec = chart.configure(
         axis=alt.AxisConfig(
-            labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6", labelLimit=220
+            labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6", labelLimit=0
         ),
         legend=alt.LegendConfig(
-            labelLimit=360, labelFontSize=12, titleFontSize=13, titleFontWeight="normal", symbolOpacity=1
+            labelLimit=0, labelFontSize=12, titleFontSize=13, titleFontWeight="normal", symbolOpacity=1
         ),
         title=alt.TitleConfig(fontSize=15, subtitleFontSize=12, subtitlePadding=5),
         view=alt.ViewConfig(stroke=None),

@@ -8,7 +8,7 @@ from html import escape
 
 from prunelab.core.text.printable import printable
 from prunelab.report import pareto
-from prunelab.report.groups import Group
+from prunelab.report.groups import Group, counted
 from prunelab.report.results import InvalidRun
 from prunelab.report.tables.columns import KEYS, VALUES, left
 from prunelab.report.tables.table import Row
@@ -21,6 +21,7 @@ CSV: dict[str, Callable[[Row], object]] = {
     "rate": lambda r: _plain(r.rate),
     "n": lambda r: len(r.seeds),
     "seeds": lambda r: " ".join(map(str, r.seeds)),
+    "epochs_trained": lambda r: _plain(r.epochs),
     "sparsity_attained": lambda r: _plain(r.attained),
     "test_accuracy_percent": lambda r: _plain(r.accuracy),
     "test_accuracy_std": lambda r: _plain(r.std),
@@ -64,6 +65,9 @@ def cautions(group: Group, rows: list[Row]) -> list[str]:
     sentences = []
     if any(0 < r.paired < len(r.seeds) for r in rows):
         sentences.append("Some changes are over fewer than n seeds: only those that were trained unpruned as well.")
+    if any(r.change_epochs not in (None, r.epochs) for r in rows):
+        trained = counted([r.trained_epochs for r in group.results], "epoch")
+        sentences.append(f"Jobs trained for {trained} in all: a change from a network of fewer is that of more, too.")
     if len({r.data["fingerprint"] for r in group.results}) > 1:
         sentences.append("The jobs of this table did not use the same images: their data fingerprints differ.")
     if not group.scattered and len({(r.dense.params, r.dense.macs) for r in group.results}) > 1:

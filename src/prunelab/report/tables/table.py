@@ -19,12 +19,14 @@ class Row:
     method: str
     rate: float
     seeds: tuple[int, ...]
+    epochs: float  # of all its training, rounds and retraining included
     attained: float
     accuracy: float
     std: float | None  # sample standard deviation over seeds; None for a single one
     interval: tuple[float, float] | None  # of the mean accuracy, 95 % confidence (report/confidence.py)
     change: float | None  # from `_unpruned`, over `paired` seeds that both have; None when there are none
     change_from: str | None  # the method of that cell
+    change_epochs: float | None  # of that cell
     paired: int
     change_interval: tuple[float, float] | None  # of the mean change, 95 % confidence; None for fewer than two pairs
     nonzero: float
@@ -69,12 +71,14 @@ def _row(cell: list[Result], unpruned: list[Result]) -> Row:
         method=cell[0].method,
         rate=cell[0].job.rate,
         seeds=tuple(r.job.seed for r in cell),
+        epochs=fmean(r.trained_epochs for r in cell),
         attained=fmean(r.sparsity.attained for r in cell),
         accuracy=fmean(accuracies),
         std=stdev(accuracies) if len(cell) > 1 else None,
         interval=interval(accuracies),
         change=fmean(changes) if changes else None,
         change_from=unpruned[0].method if changes else None,
+        change_epochs=fmean(r.trained_epochs for r in unpruned) if changes else None,
         paired=len(changes),
         change_interval=interval(changes),
         nonzero=fmean(r.pruned.nonzero for r in cell),
