@@ -44,8 +44,8 @@ class RecordState(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         self.rng_state = torch.get_rng_state()
 
-    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.buffers = digest(dict(module.named_buffers()))
+    def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+        self.buffers = digest(dict(module.named_buffers()))  # an average is in place by now
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         masks = {n: m for c in trainer.callbacks if isinstance(c, Pruning) for n, m in c.pruner.keep.items()}

@@ -44,3 +44,26 @@ def test_a_channel_without_variance_is_refused_by_name(level: int) -> None:
         Dataset.from_tensors((x, y), (x, y), ("a", "b"))
     x[3, 1, 5, 5] += 1
     assert Dataset.from_tensors((x, y), (x, y), ("a", "b")).std[1] > 0
+
+
+def test_unequal_classes_have_another_fingerprint_than_before_they_were_held_out_in_proportion() -> None:
+    even = Dataset.from_tensors((X, Y), (X[:8], Y[:8]), tuple("abcd"))
+    assert even.split(8, seed=0).fingerprint == even.fingerprint
+    uneven = Dataset.from_tensors((X[:-1], Y[:-1]), (X[:8], Y[:8]), tuple("abcd"))
+    fingerprints = {uneven.split(val, seed=0).fingerprint for val in (4, 8)}
+    assert len(fingerprints) == 1
+    assert uneven.fingerprint not in fingerprints
+
+
+def test_copies_of_training_images_in_other_splits_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    apart = Dataset.from_tensors((X[:32], Y[:32]), (X[32:], Y[32:]), tuple("abcd"))
+    apart.split(8, seed=0)
+    assert caplog.text == ""
+    twice = torch.cat([X[:16], X[:16]])  # each image has a copy of its own class
+    leaky = Dataset.from_tensors((twice, Y[:32]), (X[:20], Y[:20]), tuple("abcd"))
+    splits = leaky.split(4, seed=0)
+    trained = {image.numpy().tobytes() for image in splits.train.x}
+    counts = [sum(image.numpy().tobytes() in trained for image in part.x) for part in (splits.test, splits.val)]
+    assert counts[1]
+    words = f"{counts[0]} of 20 test images and {counts[1]} of 4 validation images are training images too"
+    assert words in caplog.text

@@ -35,8 +35,23 @@ def test_invalid_sizes_are_refused(val: Any) -> None:
         split(val)
 
 
+def test_each_class_is_held_out_in_proportion() -> None:
+    y = torch.cat([torch.zeros(900, dtype=torch.long), torch.ones(60, dtype=torch.long)])
+    y = y[torch.randperm(960, generator=torch.Generator().manual_seed(0))]
+    for val, expected in ((96, [90, 6]), (100, [94, 6])):  # of 100 they have 93.75 and 6.25
+        rows = hold_out(y, NAMES[:2], val, torch.Generator())
+        train, validation = (torch.bincount(y[part]) for part in rows)
+        assert validation.tolist() == expected
+        assert (train + validation).tolist() == [900, 60]
+
+
+def test_equal_classes_are_held_out_as_ever() -> None:
+    """The bits of 0.1.0: ten classes of 20, of which drawn ones give one more."""
+    assert torch.bincount(Y[split(57)[1]]).tolist() == [6, 6, 5, 6, 6, 5, 6, 5, 6, 6]
+    assert split(57)[1].tolist()[:12] == [23, 25, 27, 28, 30, 31, 34, 39, 40, 42, 43, 45]
+
+
 def test_a_class_without_training_images_is_named() -> None:
-    y = torch.cat([Y, torch.zeros(50, dtype=torch.long)])[2:]
-    keep = (y != 2) | (torch.cumsum(y == 2, 0) <= 3)
-    with pytest.raises(ValueError, match="takes 5 of the 3 train images of class 'c'"):
-        split(50, y=y[keep])
+    y = torch.cat([Y, torch.full((1,), 10)])
+    with pytest.raises(ValueError, match="takes 1 of the 1 train images of class 'k'"):
+        hold_out(y, (*NAMES, "k"), 190, torch.Generator())

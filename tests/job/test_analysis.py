@@ -75,8 +75,10 @@ def without_time(scan: dict) -> dict:
     return {key: value for key, value in scan.items() if key != "seconds"}
 
 
-def test_an_interrupted_scan_keeps_the_training_and_starts_again(job, tmp_path: Path, monkeypatch) -> None:
-    overrides = ("experiment=scan", "epochs=3", *QUICK)
+@pytest.mark.parametrize("average", [(), ("callbacks=ema", "callbacks.ema.decay=0.5")], ids=["", "average"])
+def test_an_interrupted_scan_keeps_the_training_and_starts_again(average, job, tmp_path: Path, monkeypatch) -> None:
+    """Of the averaged network where there is one, as it was tested."""
+    overrides = ("experiment=scan", "epochs=3", *QUICK, *average)
     whole = job(*overrides, folder=tmp_path / "whole")
     find = Scan.find
 

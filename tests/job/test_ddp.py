@@ -32,6 +32,7 @@ JOBS = {
     "lottery": ["prune=lottery", "rate=0.36", "epochs=1", "pretrained=auto"],  # batch norm
     "drop-out": [*METHODS["snip"], "rate=0.5", "epochs=1", "model=narrow_dropout"],
     "dsss": ["prune=dsss", "rate=0.3", "epochs=1", "model=narrow_dropout", "prune.scaling_factors.gamma=0.1"],
+    "average": ["prune=usp", "rate=0.5", "epochs=1", "callbacks=ema", "callbacks.ema.decay=0.5"],  # batch norm
 }
 REFUSED = {
     "tampered": ["prune=random", "rate=0.5", "epochs=1", "+prune.tamper._target_=two_ranks.Tamper"],

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from killed import killed_at
 from torch import nn
 
 import prunelab
 from prunelab.channels.plan import Plan
-from prunelab.job import measurements
+from prunelab.job import measurements, peak_memory
 from prunelab.job.measurements import BATCHES, costs, survivor_masks
 from prunelab.job.rounds import read_masks
 from prunelab.models.registry import build
@@ -121,3 +122,24 @@ def test_the_history_has_the_sparsity_of_each_layer(usp: tuple[Path, dict[str, A
         name.removesuffix(".weight"): pytest.approx(layer["removed"] / layer["units"], abs=1e-6)
         for name, layer in layers.items()
     }
+
+
+@pytest.mark.parametrize("peaks", [(100, 30), (30, 100)])
+def test_peak_memory_is_that_of_all_attempts(
+    peaks: tuple[int, int], job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that resumes after surgery trains a small network."""
+    overrides = ("prune=usp", "rate=0.5", "every=1it")
+    monkeypatch.setattr(peak_memory, "training_peak", lambda *_: peaks[0])
+    with killed_at(4):
+        job(*overrides)
+    monkeypatch.setattr(peak_memory, "training_peak", lambda *_: peaks[1])
+    assert job(*overrides)["peak_memory"] == 100
+
+
+def test_peak_memory_is_unknown_after_a_checkpoint_that_does_not_say(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("prune=usp", "rate=0.5", "every=1it")
+    with monkeypatch.context() as old, killed_at(4):
+        old.setattr(peak_memory.PeakMemory, "state_dict", lambda _: {})
+        job(*overrides)
+    assert job(*overrides)["peak_memory"] is None

@@ -68,3 +68,10 @@ def test_fine_tuning_uses_the_low_constant_rate_and_rewinding_the_rates_of_train
     assert [e["sparsity"] for e in again["history"]] == pytest.approx(
         [0] * 3 + [1 - 0.5**0.5] * 3 + [0.5] * 3, abs=1e-3
     )
+
+
+def test_right_after_pruning_the_averaged_network_is_tested_too(job) -> None:
+    """As at the end of every epoch; with a decay of 1 the average is the network before its first step."""
+    result = job("prune=finetune", "rate=0.01", "epochs=2", "callbacks=ema", "callbacks.ema.decay=1.0")
+    assert len({entry["test_acc"] for entry in result["rounds"]}) == 1
+    assert result["rounds"][1]["begins_test_acc"] == pytest.approx(result["rounds"][0]["test_acc"])

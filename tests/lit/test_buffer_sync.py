@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,6 +27,14 @@ def test_floating_point_buffers_are_averaged_in_float64_on_several_ranks(
     [(tensors, dtype)] = calls
     assert dtype == torch.float64
     assert [id(tensor) for tensor in tensors] == [id(norm.running_mean), id(norm.running_var)]
+
+
+def test_an_average_before_it_is_refused() -> None:
+    """It would take the running statistics of its own rank."""
+    sync, ema = BufferSync(), EMAWeightAveraging()
+    sync.setup(SimpleNamespace(callbacks=[sync, ema]), nn.Linear(1, 1), "fit")
+    with pytest.raises(ValueError, match="EMAWeightAveraging comes before BufferSync, .*: list BufferSync first"):
+        sync.setup(SimpleNamespace(callbacks=[ema, sync]), nn.Linear(1, 1), "fit")
 
 
 class CountOperations(TorchDispatchMode):

@@ -1,9 +1,10 @@
 """Averaged copies of the network that other callbacks keep and put in its place (EMA, SWA)."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning as L
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -31,6 +32,24 @@ def averages(trainer: L.Trainer, module: L.LightningModule) -> list[nn.Module]:
                 f"the whole {type(module).__name__}"
             )
     return [copy for _, copy in copies]
+
+
+def take_averages(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """At the end of fit: puts averages in place, which Lightning does not when a checkpoint leaves nothing to train."""
+    for average in of_kind(trainer, WeightAveraging):
+        average.on_train_end(trainer, module)
+
+
+@contextmanager
+def averaged(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
+    """With averages in place, as they are in an evaluation."""
+    for average in of_kind(trainer, WeightAveraging):
+        average.on_validation_epoch_start(trainer, module)
+    try:
+        yield
+    finally:
+        for average in of_kind(trainer, WeightAveraging):
+            average.on_validation_epoch_end(trainer, module)
 
 
 def refuse_averages(trainer: L.Trainer, beside: L.Callback, why: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunelab.data.copies import warn_of_copies
 from prunelab.data.images import RGB, Images, Splits
 
 CHANNELS = ("red", "green", "blue")
@@ -44,11 +45,18 @@ class Dataset:
         return cls(*train, *test, classes, mean, std, fingerprint(*train, *test))
 
     def split(self, val: int, seed: int) -> Splits:
-        """Hold out `val` training images, chosen by `seed`; raises as `hold_out` does."""
+        """Hold out `val` training images, chosen by `seed`; raises as `hold_out` does, logs copies across splits."""
         rows = hold_out(self.y_train, self.classes, val, torch.Generator().manual_seed(seed))
+        warn_of_copies(self.x_train, *rows, self.x_test)
         train, held_out = (Images(self.x_train, self.y_train, r) for r in rows)
         test = Images(self.x_test, self.y_test)
-        return Splits(train, held_out, test, self.classes, self.mean, self.std, self.fingerprint)
+        return Splits(train, held_out, test, self.classes, self.mean, self.std, self._split_fingerprint())
+
+    def _split_fingerprint(self) -> str:
+        """Of unequal classes another than up to version 0.1.0, which held out as many images of each."""
+        if len(set(torch.bincount(self.y_train).tolist())) == 1:
+            return self.fingerprint
+        return hashlib.sha256(f"{self.fingerprint} in proportion".encode()).hexdigest()[:16]
 
 
 def moments(x: Tensor) -> tuple[RGB, RGB]:
@@ -72,15 +80,15 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sorted row indices: (n - val,) for training and (val,) for validation, stratified by class.
+    """Sorted row indices: (n - val,) for training and (val,) for validation, in which classes have their shares.
 
-    If `val` is not a multiple of the number of classes, randomly drawn classes contribute one more.
     `y` is int64 (n,). Raises ValueError if `val` is not in [1, n) or would leave a class without training images.
     """
     if not isinstance(val, int) or not 1 <= val < len(y):
         raise ValueError(f"data.val={val}: expected a number of images in [1, {len(y)}), the size of train")
     held_out = torch.zeros(len(y), dtype=torch.bool)
-    for label, count in enumerate(shares(val, len(classes), generator)):
+    sizes = torch.bincount(y, minlength=len(classes)).tolist()
+    for label, count in enumerate(shares(val, sizes, generator)):
         members = torch.nonzero(y == label).flatten()
         if count >= len(members):
             raise ValueError(
@@ -91,7 +99,9 @@ def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Gener
     return torch.nonzero(~held_out).flatten(), torch.nonzero(held_out).flatten()
 
 
-def shares(total: int, parts: int, generator: torch.Generator) -> list[int]:
-    """`total` split into `parts` integers that differ by at most one."""
-    extra = torch.randperm(parts, generator=generator) < total % parts
-    return (total // parts + extra.long()).tolist()
+def shares(total: int, sizes: Sequence[int], generator: torch.Generator) -> list[int]:
+    """`total` in proportion to `sizes`, by largest remainders; of equal ones those that are drawn get one more."""
+    whole, rest = zip(*(divmod(total * size, sum(sizes)) for size in sizes), strict=True)
+    drawn = torch.randperm(len(sizes), generator=generator).tolist()
+    first = sorted(range(len(sizes)), key=lambda i: (-rest[i], drawn[i]))[: total - sum(whole)]
+    return [count + (i in first) for i, count in enumerate(whole)]

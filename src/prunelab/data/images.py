@@ -52,7 +52,7 @@ class Splits:
     """The three splits of a data set. Validation images are held out of train; test images select nothing.
 
     `mean` and `std` are per channel, of pixels in [0, 1], over train and validation together.
-    `fingerprint` is 16 hex digits of the SHA-256 of all images and labels, the same for any split.
+    `fingerprint` is 16 hex digits of the SHA-256 of all images and labels, the same for any size of validation.
     """
 
     train: Images

@@ -10,6 +10,7 @@ import lightning as L
 import safetensors.torch
 from safetensors import safe_open
 
+from prunelab.callbacks.averages import averaged
 from prunelab.core.files.atomic import atomic_write
 from prunelab.core.numbers.bits import pack_bits, unpack_bits
 from prunelab.core.pruner import Pruner
@@ -38,7 +39,8 @@ class RoundRecords(L.Callback):
             if trainer.is_global_zero:
                 write_masks(mask_file(self.folder, number), pruner.granularity.expand(pruner.keep))
             *_, test = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-            self.initial[number] = accuracy(pl_module, test)
+            with averaged(trainer, pl_module):
+                self.initial[number] = accuracy(pl_module, test)
             log.info("round %d: %.1f %% test accuracy right after pruning", number, 100 * self.initial[number])
 
     def state_dict(self) -> dict[str, Any]:

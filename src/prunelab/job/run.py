@@ -23,6 +23,7 @@ from prunelab.job.measurements import costs, survivor_masks
 from prunelab.job.memory_format import to_channels_last
 from prunelab.job.method import Method
 from prunelab.job.own_checkpoint import RecordJob, refuse_other
+from prunelab.job.peak_memory import PeakMemory
 from prunelab.job.preflight import Parts, preflight
 from prunelab.job.pretrained import load_weights
 from prunelab.job.processes import CheckRanksAgree, quiet_others, rank_of
@@ -37,7 +38,6 @@ from prunelab.lit.classifier import EXAMPLE, Classifier
 from prunelab.lit.datamodule import ImageDataModule
 from prunelab.lit.device import arithmetic, check_devices, compiles_well, expected_device, precision_for
 from prunelab.lit.history import History
-from prunelab.measure import memory
 from prunelab.measure.sparsity import sparsity_report, weight_counts
 from prunelab.models import registry
 from prunelab.store.folder import RunDir
@@ -101,25 +101,21 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     with shared_prefix(job, parts, folder, stop, start) as prefix:
         history = History(method.units if twin or prefix.taken else None)
         records, tested = RoundRecords(folder.masks), Tested(method.pruners)
-        first, recorders = [CheckRanksAgree(job.identity, job.devices), RecordJob(job)], [records, tested, history]
+        peak, first = PeakMemory(), [CheckRanksAgree(job.identity, job.devices), RecordJob(job)]
         trainer = make_trainer(
             job,
             folder,
-            [*first, *method.callbacks, *recorders, prefix],
+            [peak, *first, *method.callbacks, records, tested, history, prefix],
             run.total // run.epoch,
             stop,
             prefix.start,
             lambda: folder.write_job(job),
         )
-        before = memory.begin_training_peak(trainer.strategy.root_device)
         if run.total:
             trainer.fit(module, data, ckpt_path=prefix.start)
         else:  # weights of a file are evaluated as they are
             folder.write_job(job)
             trainer.validate(module, data, verbose=False)
-    peak = memory.training_peak(trainer.strategy.root_device, before)
-    if twin:
-        peak = twin.peak_memory
     if start and trainer.strategy.broadcast(twin is not None or not folder.checkpoint.exists()):
         if trainer.is_global_zero:  # at rate 0 the shared dense training is all there is
             folder.write_job(job)
@@ -137,7 +133,8 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
         plan = plan.then(method.shrink.plan_below("net"))
     save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
-    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, peak, twin, prefix.trained)
+    most = twin.peak_memory if twin else peak.bytes
+    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, most, twin, prefix.trained)
     result = measure(job, folder, method, splits, trained)
     log_outcome(trainer.loggers, metrics(result), trainer.global_step)
     return finish(result)

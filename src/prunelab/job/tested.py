@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import lightning as L
-from lightning.pytorch.callbacks import WeightAveraging
 from torch import nn
 
-from prunelab.callbacks.neighbours import of_kind
+from prunelab.callbacks.averages import take_averages
 from prunelab.core.pruner import Pruner
 from prunelab.measure.sparsity import nonzero_counts, refuse_nonzero
 
@@ -29,9 +28,7 @@ class Tested(L.Callback):
             self.nonzero = nonzero_counts(pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning does not when a checkpoint leaves nothing to train.
-        for average in of_kind(trainer, WeightAveraging):
-            average.on_train_end(trainer, pl_module)
+        take_averages(trainer, pl_module)
 
     def _refuse_nonzero(self, module: nn.Module) -> None:
         for pruner in self.pruners:

@@ -72,10 +72,10 @@ def make_trainer(
         max_epochs=epochs,
         precision=job.values["precision"],
         callbacks=[
+            BufferSync(),
             *callbacks,
             Distributions(),
             RngState(),
-            BufferSync(),
             LambdaCallback(
                 on_train_start=begin,
                 on_validation_start=lambda *_: stop.listen(),

@@ -4,7 +4,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 
+from prunelab.callbacks.neighbours import check_first
 from prunelab.core import distributed
 
 
@@ -15,7 +17,12 @@ class BufferSync(L.Callback):
     Averaging after every batch, not before an evaluation, makes them independent of when evaluations happen, so a
     resumed run has the same bits as an uninterrupted one. Use with DDPStrategy(broadcast_buffers=False): DDP's own
     broadcast keeps only rank 0's buffers, and hangs if ranks evaluate unequal numbers of batches.
+
+    Raises ValueError after a callback that averages weights (EMA), which takes the buffers along.
     """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        check_first(trainer, self, WeightAveraging, why="and would average the running statistics of its own rank")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -1,6 +1,7 @@
 """Listing of an image folder, its digest and its errors."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_digest_depends_on_names_sizes_and_times(tree: Path) -> None:
     file.rename(file.with_name("00.png"))
     digests.add(scan(tree).digest)
     assert len(digests) == 4
+
+
+def test_digest_depends_on_contents_of_equal_size_and_time(tree: Path) -> None:
+    """As of uncompressed images that `cp -p`, rsync and tar put in the place of others."""
+    digest, file = scan(tree).digest, tree / "train" / "cat" / "0.png"
+    before = file.stat()
+    time.sleep(0.02)  # a tick of the file system's clock
+    file.write_bytes(file.read_bytes()[::-1])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scan(tree).digest != digest
 
 
 def test_digest_depends_on_the_path(tree: Path) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
+from prunelab.callbacks.averages import take_averages
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.core.context import Batch, cross_entropy
 from prunelab.core.dry_run import dry_run
@@ -111,6 +112,7 @@ class PostTrainingAnalysis(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Not on_train_end, which is not called when a checkpoint leaves nothing to train."""
+        take_averages(trainer, pl_module)
         self._analyse(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

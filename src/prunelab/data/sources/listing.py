@@ -53,7 +53,8 @@ def scan(root: Path) -> Listing:
                 )
             for inside, entry in entries:
                 stat = entry.stat()
-                digest.update(f"{split}/{name}/{inside}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+                changed = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"  # copying sets the first alone back
+                digest.update(f"{split}/{name}/{inside}\0{stat.st_size}\0{changed}\n".encode())
             files += [(entry.path, label) for _, entry in entries]
             left_out += others
         found.append(files)

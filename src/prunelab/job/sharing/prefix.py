@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from prunelab.core.files.atomic import remove_abandoned
 from prunelab.job.own_checkpoint import RecordJob, trained_alike
+from prunelab.job.peak_memory import PeakMemory
 from prunelab.job.preflight import Parts
 from prunelab.job.sharing.dense_checkpoint import in_turn
 from prunelab.job.sharing.training import may_lock, may_share, same_training
@@ -83,7 +84,7 @@ class Prefix(Checkpoint):
         self.trained = {} if state_dict["in"] == self._folder else state_dict
 
 
-SHARED = (RecordJob.__name__, History.__name__, RngState.__name__, Prefix.__name__)  # none of them of the method
+SHARED = tuple(kind.__name__ for kind in (RecordJob, History, PeakMemory, RngState, Prefix))  # none of the method
 
 
 @contextmanager
