@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from prunelab.train import _options_first
+
 # Composing and listing do without torch and Lightning too, which tests/test_imports.py holds for composing.
 REPORTS = {"altair", "vl_convert", "jinja2"}
 UNUSED = REPORTS | {"optuna", "submitit", "tensorboard", "onnx", "onnxruntime", "torch._inductor.compile_fx"}
@@ -41,3 +43,10 @@ def test_a_job_imports_nothing_for_reports_searches_clusters_boards_and_exports(
     modules = imported(tmp_path, *job)
     assert list(tmp_path.glob("outputs/*/*/result.json"))
     assert not modules & UNUSED
+
+
+def test_options_may_stand_between_overrides() -> None:
+    typed = ["data=shapes", "--cfg", "job", "prune=usp", "--config-dir=mine", "-m", "rate=0.5", "--config-dir", "other"]
+    options = ["--cfg", "job", "--config-dir=mine", "-m", "--config-dir", "other"]
+    assert _options_first(typed) == [*options, "data=shapes", "prune=usp", "rate=0.5"]
+    assert _options_first(["rate=0.5", "--cfg"]) == ["--cfg", "rate=0.5"]  # whose value argparse misses

@@ -71,6 +71,7 @@ def export(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--values {args.values}: only compact files round weights; add --to compact, or drop --values"
         )
+    _check_output(args.output, SAFETENSORS if args.to == COMPACT else args.to, args.run)
     if args.to == COMPACT:
         args.values = args.values or VALUES[0]
         path = args.output or args.run / f"model-{args.values}.safetensors"
@@ -86,9 +87,22 @@ def prune(args: argparse.Namespace) -> int:
     from prunelab.oneshot import command  # imports torch, which takes seconds
 
     settings = {name: getattr(args, name) for name in SETTINGS}
+    _check_output(args.output, args.to, Path(args.net))
     report, path = command.run(args.net, args.example, args.to, args.output, settings)
     print(f"{report}\n\n{path}")
     return 0
+
+
+def _check_output(path: Path | None, kind: str, source: Path) -> None:
+    """Raises ValueError for a file of another kind, the source, and the network that a job has tested."""
+    if path is None:
+        return
+    if path.suffix != f".{kind}":
+        raise ValueError(f"--output {path}: expected a name that ends in .{kind}")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ValueError(f"--output {path}: this is the source itself; choose another name")
+    if path.name == "model.safetensors" and (path.parent / "job.json").exists():
+        raise ValueError(f"--output {path}: this is the network that a job has tested; choose another name")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-MULTIRUN = ("-m", "--multirun")
+FLAGS = ("-m", "--multirun", "--resolve")
+VALUED = ("-c", "--cfg", "-p", "--package", "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path")
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     from prunelab.job.command.help import help_text, is_asked
     from prunelab.job.command.lazy_help import accept_lazy_help
     from prunelab.job.command.mistakes import end_command, fail_in_silence
-    from prunelab.job.command.unread import refuse_dashes, refuse_null
+    from prunelab.job.command.unread import refuse_dashes, refuse_list, refuse_null
     from prunelab.job.conf import conf_dir, register_resolvers, share_structured_configs
 
     try:
@@ -41,6 +42,7 @@ def main() -> None:
                 print(help_text(conf_dir(), sys.argv[1:]), flush=True)
             return
         refuse_null(sys.argv[1:], conf_dir())
+        refuse_list(sys.argv[1:])
         refuse_dashes(sys.argv[1:], conf_dir())
     except ValueError as error:
         end_command(error)
@@ -51,7 +53,7 @@ def main() -> None:
     fail_in_silence()
     shown = os.environ.get(FULL_ERROR) == "1" or "--traceback" in sys.argv
     sys.argv = [arg for arg in sys.argv if arg != "--traceback"]
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda arg: arg not in MULTIRUN)  # which argparse takes at the ends alone
+    sys.argv[1:] = _options_first(sys.argv[1:])
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print in words of its own
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
@@ -63,6 +65,17 @@ def main() -> None:
         if shown:
             raise
         end_command(_in_a_line(error))
+
+
+def _options_first(args: list[str]) -> list[str]:
+    """Hydra's options before overrides, between which argparse takes none."""
+    options, overrides, rest = list[str](), list[str](), iter(args)
+    for arg in rest:
+        if arg in VALUED:
+            options += [arg, *[value for value in [next(rest, None)] if value is not None]]
+        else:
+            (options if arg.partition("=")[0] in FLAGS + VALUED else overrides).append(arg)
+    return options + overrides
 
 
 def _in_a_line(error: Exception) -> str:

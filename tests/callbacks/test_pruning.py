@@ -510,8 +510,12 @@ def test_a_stream_of_unknown_length_is_pruned_when_steps_are_given_and_refused_o
     callback = pruning()
     run(callback, max_steps=20)
     assert callback.pruner.rate == 0.8
-    with pytest.raises(ValueError, match="set max_epochs or max_steps"):
+    with pytest.raises(ValueError, match="its loader has no length, set limit_train_batches or max_steps"):
         run(pruning(), max_epochs=2)
+    run(callback := pruning(), max_epochs=2, limit_train_batches=6)
+    assert callback.pruner.rate == 0.8
+    with pytest.raises(ValueError, match="is: set max_epochs or max_steps"):
+        run(pruning(), max_epochs=-1)
 
 
 def test_a_net_built_in_configure_model_is_found(fit) -> None:
@@ -671,6 +675,25 @@ def test_two_optimizers_are_refused_before_training_with_the_remedy(fit) -> None
 
     with pytest.raises(ValueError, match=r"one optimizer, configure_optimizers returned 2 \(SGD, Adam\): put all"):
         fit([pruning()], Two())
+
+
+@pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`")
+def test_an_optimizer_that_a_module_keeps_to_itself_is_refused_before_training(fit) -> None:
+    """Pruned weights would come back behind its steps, which no callback sees."""
+
+    class Own(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def configure_optimizers(self) -> None:
+            self.own = torch.optim.SGD(self.parameters(), 0.1)
+
+        def training_step(self, batch, batch_idx) -> None:
+            raise AssertionError("training began")
+
+    with pytest.raises(ValueError, match=r"returned none with parameters of Own: return it there, and take it by self"):
+        fit([pruning()], Own())
 
 
 def test_a_schedule_longer_than_the_run_is_refused_before_training(fit) -> None:

@@ -729,7 +729,7 @@ class TwoOptimizers(Foreign):
 
 
 def test_several_optimizers_and_scaled_gradients_are_refused(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="ScalingFactors works with one optimizer, there are 2"):
+    with pytest.raises(ValueError, match="ScalingFactors works with one optimizer, configure_optimizers returned 2"):
         fit([ScalingFactors(0.1), pruning()], TwoOptimizers())
     monkeypatch.setattr("lightning.pytorch.plugins.precision.Precision.scaler", object(), raising=False)
     with pytest.raises(ValueError, match="16-mixed scales gradients.*bf16-mixed"):

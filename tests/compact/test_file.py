@@ -118,6 +118,9 @@ def test_a_foreign_network_is_loaded_into_a_new_one(tmp_path: Path) -> None:
     assert_same(prunelab.load(tmp_path / "net", nn.Sequential(nn.Linear(300, 300))), net)
     with pytest.raises(ValueError, match="not one of prunelab's: give .*into=net"):
         prunelab.load(tmp_path / "net")
+    size = save(tmp_path / "short", net)
+    assert (tmp_path / "short").read_bytes() == (tmp_path / "net").read_bytes()
+    assert size == (tmp_path / "short").stat().st_size
 
 
 @pytest.mark.parametrize("values", ["float16", "int8"])

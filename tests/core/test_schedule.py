@@ -1,5 +1,7 @@
 """Schedules against values worked out by hand."""
 
+from typing import Any
+
 import pytest
 
 from prunelab.core.schedule import Cubic, Rounds
@@ -126,3 +128,19 @@ def test_schedules_that_fit_pass_their_check() -> None:
         Cubic(0.5, start="1ep", end="4ep", every="1it"),
     ):
         schedule.check(at(0, total=10, epoch=1))
+
+
+@pytest.mark.parametrize("schedule", [Cubic, Rounds])
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (80, "rate=80: .*; for 80 % write rate=0.8"),
+        (-1, r"rate=-1: expected a fraction in \[0, 1\)"),
+        (1.0, "rate=1.0: expected a fraction"),
+        ("0.5", "rate=0.5: .*; write the number 0.5, not text"),
+        (None, "rate=None: expected a fraction"),
+    ],
+)
+def test_a_rate_that_is_none_is_told_when_the_schedule_is_made(schedule: Any, rate: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        schedule(rate)

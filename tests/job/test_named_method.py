@@ -50,7 +50,8 @@ def test_the_callbacks_are_those_of_a_job(name: str, tmp_path: Path) -> None:
     rate = 0.0 if name in IDLE else 0.5
     job = job_from(compose_job([f"prune={name}", f"rate={rate}", "epochs=3", "seed=4"], tmp_path))
     expected = [described(callback) for callback in Method.of(job).callbacks]
-    assert [described(c) for c in prunelab.method(name, rate=rate, epochs=3, seed=4)] == expected
+    epochs = {"epochs": 3} if Method.of(job).rounds or name == "dsss" else {}
+    assert [described(c) for c in prunelab.method(name, rate=rate, seed=4, **epochs)] == expected
 
 
 def test_parts_are_chosen_by_name_and_options_by_keyword() -> None:
@@ -102,6 +103,8 @@ def test_it_composes_within_an_application_of_hydra_and_leaves_that_as_it_was() 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "method": ({"name": "rigel"}, "method='rigel': did you mean rigl.* there are: binary"),
     "rate": ({"rate": 80}, "rate=80: .* write rate=0.8"),
+    "unused epochs": ({"epochs": 2}, "epochs=2: method 'usp' does not use it; drop it, Trainer has max_epochs"),
+    "skip": ({"skip": "net.0*"}, r"skip='net.0\*': expected a list of patterns; write skip=\['net.0\*'\]"),
     "epochs": ({"name": "lottery"}, "method 'lottery' retrains after pruning: give epochs="),
     "unused knob": ({"rounds": 3}, "rounds=3: this method does not use it"),
     "unused rate": ({"name": "hold"}, "rate=0.5: this method does not use it"),
@@ -119,3 +122,11 @@ def test_an_error_is_one_line_with_what_there_is(arguments: dict[str, Any], mess
     with pytest.raises(ValueError, match=message) as caught:
         prunelab.method(**{"name": "usp", "rate": 0.5} | arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_method_without_the_rate_that_it_takes_says_that_nothing_is_pruned(caplog: pytest.LogCaptureFixture) -> None:
+    for silent in ({"name": "usp", "rate": 0}, {"name": "usp", "rate": 0.5}, {"name": "none"}, {"name": "scan"}):
+        prunelab.method(**silent)
+    assert caplog.text == ""
+    prunelab.method("usp")
+    assert "method 'usp' without rate: nothing will be pruned, give rate=0.8" in caplog.text

@@ -116,3 +116,27 @@ def test_an_impossible_shape_is_refused(capsys: pytest.CaptureFixture[str]) -> N
         with pytest.raises(SystemExit):
             main(["prune", "mine:build", "--example", shape, "--rate", "0.5", "--to", "pt2"])
         assert "is no shape: expected sizes such as 1,3,224,224" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("mine.py", "--output mine.py: expected a name that ends in .safetensors"),
+        ("own.safetensors", "--output own.safetensors: this is the source itself; choose another name"),
+        ("link.safetensors", "--output link.safetensors: this is the source itself; choose another name"),
+        ("job/model.safetensors", "--output job/model.safetensors: this is the network that a job has tested; choose"),
+    ],
+)
+def test_no_output_overwrites_the_source_or_a_tested_network(
+    output: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prunelab.save("own.safetensors", resnet8(), None, "cifar_resnet.resnet8", {})
+    (folder / "link.safetensors").symlink_to("own.safetensors")
+    (folder / "job").mkdir()
+    for name in ("job.json", "model.safetensors"):
+        (folder / "job" / name).write_text("kept")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    arguments = ["--example", "1,3,32,32", "--rate", "0.5", "--to", "safetensors", "--output", output]
+    assert main(["prune", "own.safetensors", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"prunelab prune: {message}")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -157,6 +157,18 @@ def test_a_job_is_written_again_as_a_compact_file(
         assert torch.equal(p == 0, again.get_parameter(name) == 0)
 
 
+def test_the_tested_network_of_a_job_is_not_written_over(trained: Trained, tmp_path: Path, capsys: Capture) -> None:
+    shutil.copytree(trained("prune=none"), job := tmp_path / "job")
+    before = (job / "model.safetensors").read_bytes()
+    for output, message in (
+        (job / "model.safetensors", "this is the network that a job has tested; choose another name"),
+        (job / "result.json", "expected a name that ends in .safetensors"),
+    ):
+        assert main(["export", str(job), "--to", "compact", "--values", "int8", "--output", str(output)]) == 2
+        assert message in capsys.readouterr().err
+    assert (job / "model.safetensors").read_bytes() == before
+
+
 def test_only_compact_files_take_values(trained: Trained, capsys: Capture) -> None:
     assert main(["export", str(trained("prune=none")), "--to", "pt2", "--values", "int8"]) == 2
     assert "--values int8: only compact files round weights" in capsys.readouterr().err

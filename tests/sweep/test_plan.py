@@ -186,6 +186,14 @@ def test_only_a_method_that_takes_a_rate_is_told_that_it_has_none(tmp_path: Path
         assert sweep.unpruned([job_from(compose_job(["data=shapes", f"prune={whole}"], tmp_path))]) == ""
 
 
+def test_the_folder_of_a_single_job_is_refused(tmp_path: Path) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        fixed = [f"hydra.run.dir={tmp_path}/one", "data=shapes", "hydra.mode=MULTIRUN"]
+        config, loader = compose("train", fixed, return_hydra_config=True), GlobalHydra.instance().config_loader()
+        with pytest.raises(ValueError, match=r"hydra.run.dir=.*/one: that is of a single job; drop -m, or "):
+            sweep.plan([["seed=0"]], loader, config)
+
+
 def test_a_launcher_that_a_file_chooses_in_vain_is_refused(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     file = tmp_path / "experiment" / "own.yaml"

@@ -2,9 +2,31 @@
 
 from collections.abc import Callable
 
+import lightning as L
 from torch.optim import Optimizer
 
 from prunelab.core.network.optimizers import with_held
+
+
+def only_optimizer(trainer: L.Trainer, beside: L.Callback) -> Optimizer:
+    """The optimizer of the training. Raises ValueError, naming `beside`, for several, and where a module keeps its own.
+
+    Lightning has an idle one in place of one that a module with manual optimization does not return.
+    """
+    found, name = trainer.optimizers, type(beside).__name__
+    if len(found) != 1:
+        kinds = ", ".join(type(o).__name__ for o in found) or "none"
+        raise ValueError(
+            f"{name} works with one optimizer, configure_optimizers returned {len(found)} ({kinds}): put all "
+            "parameters into groups of one, or train the networks in turn"
+        )
+    module, trained = trainer.lightning_module, {id(p) for group in found[0].param_groups for p in group["params"]}
+    if not (module.automatic_optimization or trained & set(map(id, module.parameters()))):
+        raise ValueError(
+            f"{name} follows each step of the optimizer, and configure_optimizers returned none with parameters of "
+            f"{type(module).__name__}: return it there, and take it by self.optimizers()"
+        )
+    return found[0]
 
 
 class AfterStep:

@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from prunelab.callbacks.after_step import AfterStep
+from prunelab.callbacks.after_step import AfterStep, only_optimizer
 from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_last, of_kind
 from prunelab.callbacks.pruning import Pruning
@@ -161,7 +161,7 @@ class Binarize(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._first = self.check(progress(trainer, step=0))
-        self._hook = AfterStep(trainer.optimizers[0], lambda _: self._clip(trainer))
+        self._hook = AfterStep(only_optimizer(trainer, self), lambda _: self._clip(trainer))
 
     def _has_begun(self, trainer: L.Trainer) -> bool:
         return trainer.global_step >= self._first

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from prunelab.callbacks.after_step import AfterStep
+from prunelab.callbacks.after_step import AfterStep, only_optimizer
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, only
 from prunelab.callbacks.pruning import Pruning
 from prunelab.callbacks.scaled_gradients import check_unscaled
@@ -50,20 +50,19 @@ class Penalize(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
-        if len(trainer.optimizers) != 1:
-            raise ValueError(f"Penalize works with one optimizer, there are {len(trainer.optimizers)}")
+        optimizer = only_optimizer(trainer, self)
         pruner = self._pruner(trainer)
         untrained = "nothing is trained under the penalty"
         if pruner is not None and not is_last_pruning_ahead(pruner, progress(trainer, 0), untrained):
             return
         starts, self._reach = self._reach is None, self._reach or reach_before_pruning(trainer, pruner)
         self._pulling = self.penalty.planned(self._reach).bind(pl_module, self._units(pl_module, pruner))
-        self._check_trained(trainer.optimizers[0])
+        self._check_trained(optimizer)
         check_unscaled(trainer, "a penalty")
         if starts:
             self._pulling.begin()
             _say_travel(self._pulling, self._reach)
-        self._hook = AfterStep(trainer.optimizers[0], self._shrink, once=True)
+        self._hook = AfterStep(optimizer, self._shrink, once=True)
 
     def _pruner(self, trainer: L.Trainer) -> Pruner | None:
         pruning = only(trainer, Pruning, beside=self)

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from prunelab.callbacks.after_step import AfterStep
+from prunelab.callbacks.after_step import AfterStep, only_optimizer
 from prunelab.callbacks.averages import averages
 from prunelab.callbacks.neighbours import notify, of_kind
 from prunelab.callbacks.scaled_gradients import check_unscaled
@@ -127,16 +127,11 @@ class Pruning(L.Callback):
         regrow = self.pruner.regrow if self.pruner.schedule(replace(run, step=run.total)) else None
         if regrow and trainer.is_global_zero and regrow.exchanges(run) < FEW:
             log.warning("only %d exchanges of weights: raise epochs, or lower regrow.every", regrow.exchanges(run))
-        if len(trainer.optimizers) != 1:
-            names = ", ".join(type(o).__name__ for o in trainer.optimizers) or "none"
-            raise ValueError(
-                f"Pruning works with one optimizer, configure_optimizers returned {len(trainer.optimizers)} "
-                f"({names}): put all parameters into groups of one, or train the networks in turn"
-            )
+        optimizer = only_optimizer(trainer, self)
         if self.pruner.watches:
             check_unscaled(trainer, "a criterion that watches training")
         # Runs after the step and before any on_train_batch_end, so that nothing sees a weight that moved from 0.
-        self._hook = AfterStep(trainer.optimizers[0], self._stepped)
+        self._hook = AfterStep(optimizer, self._stepped)
         self._mask_averages(trainer, pl_module)
         self._first = True
         final = self.pruner.schedule(replace(run, step=run.total))

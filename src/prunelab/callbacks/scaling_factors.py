@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.callbacks.after_step import AfterStep
+from prunelab.callbacks.after_step import AfterStep, only_optimizer
 from prunelab.callbacks.averages import refuse_averages
 from prunelab.callbacks.neighbours import check_first, is_last_pruning_ahead, of_kind, only
 from prunelab.callbacks.pruning import Pruning
@@ -84,6 +84,7 @@ class ScalingFactors(L.Callback):
         pruner = self._pruner(trainer)
         if not is_last_pruning_ahead(pruner, progress(trainer, 0), "no factor is trained by then"):
             return
+        optimizer = only_optimizer(trainer, self)
         _check_run(trainer)
         refuse_averages(trainer, self, "whose copy has no factors")
         self.factors = Factors(pl_module, _units(pruner))
@@ -91,7 +92,7 @@ class ScalingFactors(L.Callback):
             self._gamma = self._plan(trainer, pruner)
         else:
             self._restore(self.factors, self._loaded)
-        self._after = AfterStep(trainer.optimizers[0], self._step, once=True)
+        self._after = AfterStep(optimizer, self._step, once=True)
         self._hooks = [*self.factors.hook(pl_module), self._after]
         drop_graphs()  # an earlier graph, as of the sanity check, would run without hooks
 
@@ -245,8 +246,6 @@ def _units(pruner: Pruner) -> PrunableStructure:
 
 
 def _check_run(trainer: L.Trainer) -> None:
-    if len(trainer.optimizers) != 1:
-        raise ValueError(f"ScalingFactors works with one optimizer, there are {len(trainer.optimizers)}")
     if getattr(trainer.precision_plugin, "scaler", None) is not None:
         raise ValueError("precision=16-mixed scales gradients, also those of factors: use bf16-mixed or 32-true")
     for rewind in of_kind(trainer, Rewind):

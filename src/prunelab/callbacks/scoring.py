@@ -111,7 +111,9 @@ def progress(trainer: L.Trainer, step: int) -> Progress:
         return Progress(LONG.total if step >= trainer.max_steps - 1 else 0, LONG.total, LONG.epoch)
     total = trainer.estimated_stepping_batches
     if not 0 < total < inf:
-        raise ValueError("Pruning must know how long training is: set max_epochs or max_steps")
+        unsized = "its loader has no length, set limit_train_batches or max_steps"
+        remedy = unsized if (trainer.max_epochs or 0) > 0 else "set max_epochs or max_steps"
+        raise ValueError(f"Pruning must know how long training is: {remedy}")
     batches = trainer.num_training_batches
     epoch = total if batches == inf else -(-batches // trainer.accumulate_grad_batches)
     for swa in of_kind(trainer, StochasticWeightAveraging):  # trains nothing in the epoch that it adds for batch norms

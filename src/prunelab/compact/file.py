@@ -36,21 +36,21 @@ class Origin(NamedTuple):
 def save(
     path: str | Path,
     net: nn.Module,
-    plan: Plan,
-    name: str | None,
-    args: Mapping[str, Any],
+    plan: Plan | None = None,
+    name: str | None = None,
+    args: Mapping[str, Any] | None = None,
     values: str = "float32",
     signed_zeros: bool = True,
 ) -> int:
-    """Writes `net`, which `plan` made small (or `Plan()`), atomically; returns the bytes of the file.
+    """Writes `net`, which `plan` made small if there is one, atomically; returns the bytes of the file.
 
-    `name` and `args` as for `description.describe`; `values` and `signed_zeros` as for `codec.encode`. Buffers, and
-    parameters with a single axis longer than 1, are never rounded. Multiplying by a mask leaves -0.0 at half of its
-    zeros, and then their signs are most of the file. Raises ValueError where the network cannot be rebuilt, or has
-    weights that `values` cannot represent.
+    `name` and `args`, of a network of prunelab, as for `description.describe`; `values` and `signed_zeros` as for
+    `codec.encode`. Buffers, and parameters with a single axis longer than 1, are never rounded. Multiplying by a mask
+    leaves -0.0 at half of its zeros, and then their signs are most of the file. Raises ValueError where the network
+    cannot be rebuilt, or has weights that `values` cannot represent.
     """
     try:
-        about, tensors = description.describe(net, plan, name, args)
+        about, tensors = description.describe(net, plan or Plan(), name, args or {})
         rounded = dict.fromkeys(_weights(plain(net, tensors)), values)  # by the names of the tensors
         encoded = {n: _encode(n, t, rounded.get(n, "float32"), signed_zeros) for n, t in tensors.items()}
         text = description.pack({**about, "tensors": {name: record for name, (record, _) in encoded.items()}})

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
+from prunelab.core.numbers.fraction import check_rate
 from prunelab.core.time import Progress, Time, length, to_step
 
 
@@ -34,7 +35,7 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Rounds(Schedule):
-    """Prune, train on, prune again: `n` prunings, the first at `start`; the last one meets `rate` exactly.
+    """Prune, train on, prune again: `n` prunings, the first at `start`; the last one meets `rate`, in [0, 1), exactly.
 
     Each removes the same share of what is left; with n=None it is `share`, as many times as `rate` takes. They
     are spaced equally to the end of the run or, given the length of one `training`, each is followed by that
@@ -47,6 +48,9 @@ class Rounds(Schedule):
     start: Time = 0.5
     training: Time | None = None
     rewind: Time = 0
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
 
     @property
     def rounds(self) -> int:
@@ -121,12 +125,15 @@ class Rounds(Schedule):
 
 @dataclass(frozen=True)
 class Cubic(Schedule):
-    """Cubic ramp, fast at first, then constant masks (Zhu & Gupta 2017)."""
+    """Cubic ramp to `rate`, in [0, 1), fast at first, then constant masks (Zhu & Gupta 2017)."""
 
     rate: float
     start: Time = 0.0
     end: Time = 0.5
     every: Time = 0.01
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
 
     def __call__(self, p: Progress) -> float | None:
         start, end = to_step(self.start, p), to_step(self.end, p)

@@ -1,5 +1,6 @@
 """The callbacks of a method by its name in conf/prune, for any Lightning project."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,8 @@ from prunelab.job.check import check_retrain, check_used
 from prunelab.job.conf import register_resolvers
 from prunelab.oneshot.parts import by_part, check_option, names
 
+log = logging.getLogger(__name__)
+
 PARTS = ("criterion", "granularity", "allocation", "schedule", "regrow", "penalty")  # folders below conf/prune
 # Where parts and callbacks are in a method's configuration.
 HOMES = ("{}", "pruning.{}", "pruning.pruner.{}", "penalize.{}")
@@ -24,7 +27,7 @@ HOMES = ("{}", "pruning.{}", "pruning.pruner.{}", "penalize.{}")
 
 def method(
     name: str,
-    rate: float = 0.0,
+    rate: float | None = None,
     epochs: int | None = None,
     *,
     rounds: int = 1,
@@ -48,11 +51,19 @@ def method(
     Raises ValueError for a name, part or option that does not exist, with the nearest that do, and for a value that the
     method does not use.
     """
-    check_rate(rate)
+    check_rate(rate or 0)
     cfg = _composed(name, {key: value for key, value in options.items() if "__" not in key})
-    if epochs is None and "${epochs}" in OmegaConf.to_yaml(cfg.prune):
+    text = OmegaConf.to_yaml(cfg.prune)
+    if epochs is None and "${epochs}" in text:
         raise ValueError(f"method {name!r} retrains after pruning: give epochs=, those of one training")
-    knobs = {"rate": rate, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to, "seed": seed}
+    if epochs is not None and "${epochs}" not in text:
+        raise ValueError(f"epochs={epochs}: method {name!r} does not use it; drop it, Trainer has max_epochs")
+    if isinstance(skip, str):
+        raise ValueError(f"skip={skip!r}: expected a list of patterns; write skip=[{skip!r}]")
+    if rate is None and "${rate}" in text:
+        log.warning("method %r without rate: nothing will be pruned, give rate=0.8", name)
+    knobs = {"rate": rate or 0.0, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to}
+    knobs["seed"] = seed
     for knob, value in knobs.items():
         cfg[knob] = value
     if epochs is not None:

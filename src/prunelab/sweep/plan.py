@@ -73,6 +73,10 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
     if len(todo) >= MANY:
         log.info("composing %d jobs", len(todo))
     HydraConfig.instance().set_config(config)  # Hydra does so for a job only, and interpolations need it
+    typed_of_hydra: Any = OmegaConf.to_container(config.hydra.overrides.hydra)  # with interpolations as they stand
+    for typed in typed_of_hydra:
+        if typed.lstrip("+~").startswith("hydra.run."):
+            raise ValueError(f"{typed}: that is of a single job; drop -m, or give hydra.sweep.dir=... or name=...")
     if not _numbered(config, 0):
         _ = config.hydra.sweep.subdir  # fixes ${now:} for every job that is composed from this one
     finished, conf = _finished(Path(config.hydra.sweep.dir)), yaml_digest(config.hydra)

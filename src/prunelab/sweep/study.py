@@ -49,7 +49,8 @@ class ValidateConfig(Callback):
 
 def refuse_sweep_settings(hydra: HydraConf, scale: str) -> None:
     """Raises ValueError where the command of a single job asks for what only a sweep has, or lacks what one gives."""
-    for typed in hydra.overrides.hydra:
+    typed_of_hydra: Any = OmegaConf.to_container(hydra.overrides.hydra)  # with interpolations as they stand
+    for typed in typed_of_hydra:
         if typed.lstrip("+~").startswith((*PARTS, "hydra.launcher", "hydra.sweep")):
             raise ValueError(f"{typed}: there is one job, which Hydra runs here; add -m for a sweep, or drop it")
     swept: Any = OmegaConf.to_container(hydra.sweeper)  # interpolations as they stand: a job has no number yet

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.job.command.help import help_text
 from prunelab.job.command.mistakes import explain, naming_the_job
-from prunelab.job.command.unread import refuse_dashes, refuse_null
+from prunelab.job.command.unread import refuse_dashes, refuse_list, refuse_null
 from prunelab.job.conf import conf_dir
 
 TABLE = Path(__file__).parents[3] / "docs" / "command.md"
@@ -35,6 +35,7 @@ TABLE = Path(__file__).parents[3] / "docs" / "command.md"
         ("prune=ups", "prune=ups: there is none; did you mean usp?"),
         ("logger=wandbb", "logger=wandbb: there is none; did you mean wandb?"),
         ("rate=0,0.5", "rate=0,0.5: several values; add -m to run a job for each, or write [...] for a list"),
+        ("prune=usp,sp", "prune=usp,sp: several values; add -m to run a job for each"),
         ("+prune=usp", "prune: it is chosen already; write prune=..., without +"),
         ("seed=[", "seed=[: "),
         ("prune=usp,", "prune=usp,: mismatched input '<EOF>'; no spaces go beside = and commas; quote a value "),
@@ -124,6 +125,12 @@ def test_a_value_with_dashes_is_told_without_them() -> None:
         with pytest.raises(ValueError, match=f"^{word}: write {word[2:]}, without --$"):
             refuse_dashes([word], conf_dir())
     refuse_dashes(["--config-dir=mine", "--cfg=job", "--help", "rate=0.5"], conf_dir())
+
+
+def test_a_list_for_a_group_of_one_says_how_to_run_each() -> None:
+    with pytest.raises(ValueError, match=r"^model=\[a,b\]: a job has one model; .* write -m model=a,b$"):
+        refuse_list(["seed=0", "model=[a,b]"])
+    refuse_list(["callbacks=[ema,lr_monitor]", "logger=[csv]", "trainer.gpus=[0]", "seed=0", "data.root=[x]"])
 
 
 def test_null_for_a_group_says_how_to_go_without() -> None:

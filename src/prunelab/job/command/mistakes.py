@@ -32,7 +32,8 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         problem = _line(error.__cause__ or error).partition(" expecting ")[0].partition(" See https:")[0]
         return f"{error.override}: {problem}; no spaces go beside = and commas; quote a value that has any, or brackets"
     if several := re.match(r"Ambiguous value for argument '(.+?)'", str(error)):
-        return f"{several[1]}: several values; add -m to run a job for each, or write [...] for a list"
+        a_list = "" if takes_one(several[1].partition("=")[0]) else ", or write [...] for a list"
+        return f"{several[1]}: several values; add -m to run a job for each{a_list}"
     if twice := re.match(r"Multiple values for (.+?)\. ", str(error)):
         return f"{twice[1]}: it is chosen already; write {twice[1]}=..., without +"
     if inside := re.match(r"In '(.+?)': (?:Could not override '/?(.+?)'|.*full_key: ([\w.]+))", _line(error)):
@@ -46,6 +47,11 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, InstantiationException):
         return _unknown_argument(_line(error))
     return _line(error if cause is None or str(cause) in str(error) else f"{error} {cause}")
+
+
+def takes_one(key: str) -> bool:
+    """Whether it is a group of which a job has a single option."""
+    return (conf_dir() / key).is_dir() and key not in ("callbacks", "logger")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.job.command.mistakes import not_taken, unknown_key
+from prunelab.job.command.mistakes import not_taken, takes_one, unknown_key
 from prunelab.job.command.signature import takes
 
 # Where a node has no `_target_` that would refuse what it does not know: its keys, each read by some job.
@@ -26,6 +26,16 @@ def refuse_null(words: Iterable[str], conf: Path) -> None:
             without = f"without one write {group}=none" if "none" in names else f"without one write ~{group}"
             remedy = without if optional or "none" in names else f"expected one of {', '.join(names)}"
             raise ValueError(f"{group}=null: a group takes the name of an option; {remedy}")
+
+
+def refuse_list(words: Iterable[str]) -> None:
+    """Raises ValueError for `group=[a,b]` where a job has one option of the group."""
+    for word in words:
+        group, _, options = word.partition("=")
+        if options.startswith("[") and takes_one(group):
+            raise ValueError(
+                f"{word}: a job has one {group}; for a job with each write -m {group}={options.strip('[]')}"
+            )
 
 
 def refuse_dashes(words: Iterable[str], conf: Path) -> None:
