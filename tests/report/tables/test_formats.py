@@ -164,7 +164,7 @@ def test_epochs_beyond_one_training_are_said_where_changes_are_from_fewer(add: A
     add("neuron", 0.5, trained=20)
     text = formats.markdown(tables(study), [])
     assert "### demo: keras_cnn on image_folder, 10 epochs a training, 1 seed\n" in text
-    assert "Jobs trained for 10 to 20 epochs in all: a change from a network of fewer is that of more, too." in text
+    assert "Jobs trained for 10 to 20 epochs in all; what more training gives is in their changes, too." in text
     lines = csv.DictReader(io.StringIO(formats.comma_separated(tables(study))))
     assert {(line["method"], line["epochs"], line["epochs_trained"]) for line in lines} == {
         ("none", "10", "10"), ("usp", "10", "10"), ("neuron", "10", "20"),

@@ -67,7 +67,7 @@ def cautions(group: Group, rows: list[Row]) -> list[str]:
         sentences.append("Some changes are over fewer than n seeds: only those that were trained unpruned as well.")
     if any(r.change_epochs not in (None, r.epochs) for r in rows):
         trained = counted([r.trained_epochs for r in group.results], "epoch")
-        sentences.append(f"Jobs trained for {trained} in all: a change from a network of fewer is that of more, too.")
+        sentences.append(f"Jobs trained for {trained} in all; what more training gives is in their changes, too.")
     if len({r.data["fingerprint"] for r in group.results}) > 1:
         sentences.append("The jobs of this table did not use the same images: their data fingerprints differ.")
     if not group.scattered and len({(r.dense.params, r.dense.macs) for r in group.results}) > 1:
