@@ -70,7 +70,7 @@ def prefix(tmp_path: Path) -> Path:
 def plain(state: Any) -> Any:
     """Tensors as lists, without what differs between a job and the same job again."""
     if isinstance(state, dict):
-        own = {"seconds", "spent", "cpu_seconds", "cpu_spent", "compile_seconds", "RecordJob", "Prefix"}
+        own = {"seconds", "spent", "cpu_seconds", "cpu_spent", "compile_seconds", "RecordJob", "Prefix", "PeakMemory"}
         return {key: plain(value) for key, value in state.items() if key not in own}
     if isinstance(state, list | tuple):
         return [plain(value) for value in state]
