@@ -5,7 +5,17 @@ import torch
 from pretended_device import PretendedDevice
 from torch import nn
 
-from prunelab.lit.device import COMPILED_STEPS, check_devices, choose_kernels, compiles_well, fuse
+from prunelab.lit.device import (
+    COMPILED_STEPS,
+    _bfloat16_times,
+    check_devices,
+    choose_kernels,
+    compiles_well,
+    fuse,
+    warn_of_slow_bfloat16,
+)
+
+SLOW = "precision=bf16-mixed: a convolution takes 11 times as long here as with precision=32-true"
 
 
 @pytest.fixture
@@ -43,6 +53,31 @@ def test_float16_on_a_mac_is_not_taken_for_one_on_a_cpu(accelerator: str, monkey
     check_devices(accelerator, 1, "16-mixed")
     with pytest.raises(ValueError, match="precision=16-mixed on a CPU"):
         check_devices("cpu", 1, "16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "times", "warned"),
+    [
+        ("cpu", "bf16-mixed", 11.4, [SLOW]),
+        ("cpu", "bf16-mixed", 1.3, []),
+        ("cpu", "32-true", 11.4, []),
+        ("cuda", "bf16-mixed", 11.4, []),
+    ],
+)
+def test_a_cpu_that_computes_bfloat16_in_software_is_warned_of(
+    device: str, precision: str, times: float, warned: list[str], monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    monkeypatch.setattr("prunelab.lit.device._bfloat16_times", lambda: times)
+    warn_of_slow_bfloat16.cache_clear()
+    for _ in range(2):
+        warn_of_slow_bfloat16(torch.device(device), precision)
+    assert caplog.messages == warned
+
+
+def test_bfloat16_is_timed_and_no_random_number_drawn() -> None:
+    before = torch.get_rng_state()
+    assert _bfloat16_times() > 0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_gpu_compiles_only_for_as_many_steps_as_regain_it(monkeypatch: pytest.MonkeyPatch) -> None:

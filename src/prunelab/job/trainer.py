@@ -18,7 +18,7 @@ from prunelab.job.own_checkpoint import RecordJob
 from prunelab.job.processes import environments
 from prunelab.lit.buffer_sync import BufferSync
 from prunelab.lit.checkpoints import AtomicCheckpointIO, Checkpoints
-from prunelab.lit.device import choose_kernels, expected_device
+from prunelab.lit.device import choose_kernels, expected_device, warn_of_slow_bfloat16
 from prunelab.lit.history import History
 from prunelab.lit.idle_hooks import NoProfiler, skip_idle_hooks
 from prunelab.lit.progress import PhaseBar
@@ -43,7 +43,9 @@ def make_trainer(
 
     Training resumes from the checkpoint `start`. Rank 0 calls `on_start` when training is sure to begin.
     """
-    choose_kernels(expected_device(job.accelerator))  # trainer.deterministic and trainer.benchmark override it
+    device = expected_device(job.accelerator)
+    choose_kernels(device)  # trainer.deterministic and trainer.benchmark override it
+    warn_of_slow_bfloat16(device, job.values["precision"])
     for part in ("pytorch", "fabric"):  # the device report, which every job of a sweep would repeat
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15

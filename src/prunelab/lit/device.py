@@ -1,10 +1,17 @@
 """The device of a run, and the precision, compilation and optimizer kernels that suit it."""
 
+import logging
+import time
+from functools import cache
+
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+log = logging.getLogger(__name__)
+
 COMPILED_STEPS = 60_000  # what compilation takes, a minute, over what it may save, a millisecond a step; estimates
 FUSED = (SGD, Adam, AdamW)
+SLOW = 3  # times: kernels in software take 6 and more, units that gain nothing 1.3 (docs/devices.md)
 
 
 def expected_device(accelerator: str) -> torch.device:
@@ -28,6 +35,29 @@ def check_devices(accelerator: str, devices: int, precision: str) -> None:
         raise ValueError("precision=16-mixed on a CPU, where Lightning trains bfloat16 instead: use bf16-mixed")
     if expected_device(accelerator).type == "cuda" and devices > (gpus := torch.cuda.device_count()):
         raise ValueError(f"trainer.devices={devices}: there are {gpus} GPUs; lower it, or set trainer.accelerator=cpu")
+
+
+@cache
+def warn_of_slow_bfloat16(device: torch.device, precision: str) -> None:
+    """Warns, once a process, where `precision` has a CPU without units for bfloat16 compute it in software."""
+    if precision == "bf16-mixed" and device.type == "cpu" and (times := _bfloat16_times()) >= SLOW:
+        text = "precision=bf16-mixed: a convolution takes %.0f times as long here as with precision=32-true"
+        log.warning(text, times)
+
+
+def _bfloat16_times() -> float:
+    """The time of a convolution in bfloat16 on this CPU over that in float32: the least of three each, 0.1 s in all."""
+    least = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        images = torch.ones(16, 32, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        kernels = torch.ones(32, 32, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        spans = []
+        for _ in range(4):  # the first also chooses and compiles the kernel
+            began = time.perf_counter()
+            torch.nn.functional.conv2d(images, kernels, padding=1)
+            spans.append(time.perf_counter() - began)
+        least[dtype] = min(spans[1:])
+    return least[torch.bfloat16] / least[torch.float32]
 
 
 def precision_for(device: torch.device) -> str:
