@@ -75,3 +75,13 @@ def test_right_after_pruning_the_averaged_network_is_tested_too(job) -> None:
     result = job("prune=finetune", "rate=0.01", "epochs=2", "callbacks=ema", "callbacks.ema.decay=1.0")
     assert len({entry["test_acc"] for entry in result["rounds"]}) == 1
     assert result["rounds"][1]["begins_test_acc"] == pytest.approx(result["rounds"][0]["test_acc"])
+
+
+def test_right_after_pruning_the_average_has_its_zeros_too(job, monkeypatch) -> None:
+    def zeros(module: torch.nn.Module, _: object) -> float:
+        weights = torch.cat([p.flatten() for p in module.parameters() if p.ndim > 1])
+        return weights.eq(0).float().mean().item()
+
+    monkeypatch.setattr("prunelab.job.rounds.accuracy", zeros)
+    result = job("prune=finetune", "rate=0.8", "epochs=2", "callbacks=ema", "callbacks.ema.decay=1.0")
+    assert result["rounds"][1]["begins_test_acc"] == pytest.approx(0.8, abs=1e-3)

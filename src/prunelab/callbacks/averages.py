@@ -34,10 +34,22 @@ def averages(trainer: L.Trainer, module: L.LightningModule) -> list[nn.Module]:
     return [copy for _, copy in copies]
 
 
-def take_averages(trainer: L.Trainer, module: L.LightningModule) -> None:
-    """At the end of fit: puts averages in place, which Lightning does not when a checkpoint leaves nothing to train."""
-    for average in of_kind(trainer, WeightAveraging):
-        average.on_train_end(trainer, module)
+class TakeAverages(L.Callback):
+    """At the end of fit averages are in place. Lightning does not put them there when a checkpoint leaves nothing to
+    train; where it does, other callbacks may have changed the network since, and keep what they did.
+    """
+
+    _taken = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._taken = False
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._taken = True
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for average in () if self._taken else of_kind(trainer, WeightAveraging):
+            average.on_train_end(trainer, pl_module)
 
 
 @contextmanager

@@ -160,11 +160,12 @@ class Pruning(L.Callback):
         distributed.check_same(masks := self.pruner.masks, pl_module.device)
         if self.pruner.schedule.is_last(run):
             self._say_rounded()
+        self._mask_averages(trainer, pl_module)  # before anyone tests them
         if self.pruner.rate > before:
             notify(trainer, "on_pruned", pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
-        self._mask_averages(trainer, pl_module)
+            self._mask_averages(trainer, pl_module)
 
     def _check_scores(self, trainer: L.Trainer, run: Progress, batch: Any) -> None:
         """Before the first step, not when pruning is due. Batches that the data module makes for it are not these."""

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import lightning as L
 from torch import nn
 
-from prunelab.callbacks.averages import take_averages
+from prunelab.callbacks.averages import TakeAverages
 from prunelab.core.pruner import Pruner
 from prunelab.measure.sparsity import nonzero_counts, refuse_nonzero
 
 
-class Tested(L.Callback):
+class Tested(TakeAverages):
     """Looks at the weights while they are evaluated, when an average (EMA) may stand in their place.
 
     Raises RuntimeError where a weight that one of `pruners` has masked is not 0.
@@ -26,9 +26,6 @@ class Tested(L.Callback):
         if batch_idx == dataloader_idx == 0:
             self._refuse_nonzero(pl_module)
             self.nonzero = nonzero_counts(pl_module)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        take_averages(trainer, pl_module)
 
     def _refuse_nonzero(self, module: nn.Module) -> None:
         for pruner in self.pruners:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 from toy_parts import Even, Pairs, Positive
@@ -143,6 +144,19 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 def unchanged(module: nn.Module, before: dict[str, Tensor]) -> bool:
     after = module.state_dict()
     return list(after) == list(before) and all(torch.equal(t, before[name]) for name, t in after.items())
+
+
+def test_what_callbacks_make_of_an_average_at_the_end_of_training_stays() -> None:
+    class Doubled(L.Callback):
+        def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            for weight in pl_module.parameters():
+                weight.data.mul_(2)
+
+    average, module = EMAWeightAveraging(decay=0.5), Foreign()
+    scan = Scan(pruner(), rates=[0.5], batches=0, zoom=1)
+    trainer(average, Doubled(), scan).fit(module, datamodule=Data())
+    kept = dict(average._average_model.module.named_parameters())
+    assert all(torch.equal(weight, 2 * kept[name]) for name, weight in module.named_parameters())
 
 
 @pytest.mark.parametrize("criterion", [Norm(p=1), Random()], ids=["norm", "random"])

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from prunelab.callbacks.analysis.evaluator import MaskEvaluator, loader_of_tests
 from prunelab.callbacks.analysis.knee import grid
-from prunelab.callbacks.averages import take_averages
+from prunelab.callbacks.averages import TakeAverages
 from prunelab.callbacks.scoring import draw_batches
 from prunelab.core.context import Batch, cross_entropy
 from prunelab.core.dry_run import dry_run
@@ -27,7 +27,7 @@ from prunelab.measure.batch_norm import norms
 log = logging.getLogger(__name__)
 
 
-class PostTrainingAnalysis(L.Callback):
+class PostTrainingAnalysis(TakeAverages):
     """Evaluates masks on a network when its training ends, or after `validate` or `test` without training.
 
     The parts of `pruner` score, group and allocate; its schedule is not used. Accuracy is on all of the
@@ -99,6 +99,7 @@ class PostTrainingAnalysis(L.Callback):
             log.info("%s: the network has no batch norm, so there is one curve", self.name)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
         loader_of_tests(trainer, pl_module, ready=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -112,7 +113,7 @@ class PostTrainingAnalysis(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Not on_train_end, which is not called when a checkpoint leaves nothing to train."""
-        take_averages(trainer, pl_module)
+        super().on_fit_end(trainer, pl_module)
         self._analyse(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
