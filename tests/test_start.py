@@ -49,4 +49,5 @@ def test_options_may_stand_between_overrides() -> None:
     typed = ["data=shapes", "--cfg", "job", "prune=usp", "--config-dir=mine", "-m", "rate=0.5", "--config-dir", "other"]
     options = ["--cfg", "job", "--config-dir=mine", "-m", "--config-dir", "other"]
     assert _options_first(typed) == [*options, "data=shapes", "prune=usp", "rate=0.5"]
-    assert _options_first(["rate=0.5", "--cfg"]) == ["--cfg", "rate=0.5"]  # whose value argparse misses
+    for wrong in (["rate=0.5", "--cfg"], ["a=1", "--", "-m"]):  # to argparse, which says what it misses
+        assert _options_first(wrong) == wrong

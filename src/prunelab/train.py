@@ -68,11 +68,13 @@ def main() -> None:
 
 
 def _options_first(args: list[str]) -> list[str]:
-    """Hydra's options before overrides, between which argparse takes none."""
+    """Hydra's options before overrides, between which argparse takes none; as they are where a value is missing."""
+    if "--" in args or (args and args[-1] in VALUED):
+        return args
     options, overrides, rest = list[str](), list[str](), iter(args)
     for arg in rest:
         if arg in VALUED:
-            options += [arg, *[value for value in [next(rest, None)] if value is not None]]
+            options += [arg, next(rest)]
         else:
             (options if arg.partition("=")[0] in FLAGS + VALUED else overrides).append(arg)
     return options + overrides

@@ -1,8 +1,11 @@
 """Schedules against values worked out by hand."""
 
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from prunelab.core.schedule import Cubic, Rounds
 from prunelab.core.time import Progress, to_step
@@ -139,8 +142,15 @@ def test_schedules_that_fit_pass_their_check() -> None:
         (1.0, "rate=1.0: expected a fraction"),
         ("0.5", "rate=0.5: .*; write the number 0.5, not text"),
         (None, "rate=None: expected a fraction"),
+        (True, "rate=True: expected a fraction"),
+        (torch.tensor([0.5, 0.6]), "rate=tensor.*: expected a fraction"),
     ],
 )
 def test_a_rate_that_is_none_is_told_when_the_schedule_is_made(schedule: Any, rate: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(rate)
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.5), torch.tensor(0.5), Fraction(1, 2)], ids=["numpy", "torch", "exact"])
+def test_a_rate_may_be_any_number(rate: Any) -> None:
+    assert Cubic(rate)(at(1000)) == 0.5

@@ -1,5 +1,7 @@
 """Moments, fingerprint and split of a data set."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -53,6 +55,13 @@ def test_unequal_classes_have_another_fingerprint_than_before_they_were_held_out
     fingerprints = {uneven.split(val, seed=0).fingerprint for val in (4, 8)}
     assert len(fingerprints) == 1
     assert uneven.fingerprint not in fingerprints
+
+
+def test_a_split_reads_no_pixels() -> None:
+    """Which a job would count as memory of its training, and which take minutes of large images on disk."""
+    dataset = Dataset.from_tensors((X, Y), (X[:8], Y[:8]), tuple("abcd"))
+    nothing = replace(dataset, x_train=X.to("meta"), x_test=X[:8].to("meta"))
+    assert nothing.split(8, seed=0).fingerprint == dataset.fingerprint
 
 
 def test_copies_of_training_images_in_other_splits_are_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -125,8 +125,10 @@ def test_an_error_is_one_line_with_what_there_is(arguments: dict[str, Any], mess
 
 
 def test_a_method_without_the_rate_that_it_takes_says_that_nothing_is_pruned(caplog: pytest.LogCaptureFixture) -> None:
-    for silent in ({"name": "usp", "rate": 0}, {"name": "usp", "rate": 0.5}, {"name": "none"}, {"name": "scan"}):
-        prunelab.method(**silent)
+    for rate in (0, 0.5):
+        prunelab.method("usp", rate=rate)
+    for silent in ("none", "scan", "binary"):
+        prunelab.method(silent)
     assert caplog.text == ""
     prunelab.method("usp")
     assert "method 'usp' without rate: nothing will be pruned, give rate=0.8" in caplog.text

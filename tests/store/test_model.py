@@ -163,6 +163,7 @@ def test_the_tested_network_of_a_job_is_not_written_over(trained: Trained, tmp_p
     for output, message in (
         (job / "model.safetensors", "this is the network that a job has tested; choose another name"),
         (job / "result.json", "expected a name that ends in .safetensors"),
+        (job / "masks" / "last.safetensors", "this folder has the masks of a job; choose another one"),
     ):
         assert main(["export", str(job), "--to", "compact", "--values", "int8", "--output", str(output)]) == 2
         assert message in capsys.readouterr().err

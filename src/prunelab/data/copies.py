@@ -1,21 +1,32 @@
 """Images that are in two splits, pixel for pixel."""
 
+import hashlib
 import logging
+from itertools import chain
 
+import torch
 from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 
-def warn_of_copies(x_train: Tensor, train: Tensor, val: Tensor, x_test: Tensor) -> None:
+def numbered(x_train: Tensor, x_test: Tensor) -> Tensor:
+    """For each uint8 image (3, h, w), of train and then of test, the number of the first with its pixels: int64 (n,).
+
+    0.3 s for CIFAR-10.
+    """
+    first: dict[bytes, int] = {}
+    images = chain(x_train.numpy(), x_test.numpy())
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images)
+    return torch.tensor([first.setdefault(digest, number) for number, digest in enumerate(digests)])
+
+
+def warn_of_copies(train: Tensor, val: Tensor, test: Tensor) -> None:
     """Logs how many images of other splits are training images as well, which a network may know by heart.
 
-    `x_*` are uint8 (n, 3, h, w), `train` and `val` rows of the first. 0.1 s for CIFAR-10.
+    Each split is given by what `numbered` has for its images.
     """
-    hashes = [hash(image.tobytes()) for image in x_train.numpy()]
-    trained = {hashes[row] for row in train.tolist()}
-    others = {"test": [hash(image.tobytes()) for image in x_test.numpy()]}
-    others |= {"validation": [hashes[row] for row in val.tolist()]}
-    copies = {name: sum(image in trained for image in images) for name, images in others.items()}
-    if found := [f"{count} of {len(others[name])} {name} images" for name, count in copies.items() if count]:
+    splits = {"test": test, "validation": val}
+    copies = {name: int(torch.isin(numbers, train).sum()) for name, numbers in splits.items()}
+    if found := [f"{count} of {len(splits[name])} {name} images" for name, count in copies.items() if count]:
         log.warning("%s are training images too, pixel for pixel: remove the copies", " and ".join(found))

@@ -35,7 +35,10 @@ def packed(net: nn.Module) -> dict[str, list[torch.Tensor]]:
     }
     rest = {key: tree_leaves(value) for key, value in net.state_dict().items() if key not in known}
     tensors = {key: [t for t in leaves if isinstance(t, torch.Tensor)] for key, leaves in rest.items()}
-    return {key: found for key, found in tensors.items() if found}
+    own = [t.untyped_storage() for t in (*net.parameters(), *net.buffers())] if rest else []  # as hooks may rename them
+    shared = set(map(id, own))
+    apart = {key: [t for t in found if id(t.untyped_storage()) not in shared] for key, found in tensors.items()}
+    return {key: found for key, found in apart.items() if found and not key.endswith("_extra_state")}
 
 
 def peak(net: nn.Module, example: Example) -> int | None:

@@ -60,7 +60,7 @@ def empty(path: Path) -> None:
 
 
 def outdate(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"format":"1"', b'"format":"0"'))
+    path.write_bytes(path.read_bytes().replace(b'"format":"2"', b'"format":"1"'))
 
 
 @pytest.mark.parametrize("damage", [truncate, garble, empty, outdate])

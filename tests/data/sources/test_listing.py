@@ -42,12 +42,21 @@ def test_digest_depends_on_names_sizes_and_times(tree: Path) -> None:
 
 def test_digest_depends_on_contents_of_equal_size_and_time(tree: Path) -> None:
     """As of uncompressed images that `cp -p`, rsync and tar put in the place of others."""
-    digest, file = scan(tree).digest, tree / "train" / "cat" / "0.png"
-    before = file.stat()
+    file = (tree / "train" / "cat" / "0.png").rename(tree / "train" / "cat" / "0.BMP")
+    digest, before = scan(tree).digest, file.stat()
     time.sleep(0.02)  # a tick of the file system's clock
     file.write_bytes(file.read_bytes()[::-1])
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert scan(tree).digest != digest
+
+
+def test_compressed_images_that_are_put_there_again_have_the_same_digest(tree: Path) -> None:
+    """As on clusters that copy them to each node: another digest would be another copy in the cache."""
+    digest, before = scan(tree).digest, (file := tree / "train" / "cat" / "0.png").stat()
+    time.sleep(0.02)
+    file.write_bytes(file.read_bytes())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scan(tree).digest == digest
 
 
 def test_digest_depends_on_the_path(tree: Path) -> None:

@@ -3,7 +3,10 @@
 
 def check_rate(rate: object) -> None:
     """Raises ValueError unless `rate` is a number in [0, 1); of what looks like a percentage it says the fraction."""
-    number = rate if isinstance(rate, int | float) and not isinstance(rate, bool) else float("nan")
+    try:
+        number = float("nan") if isinstance(rate, bool | str) else float(rate)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # what torch raises for several numbers
+        number = float("nan")
     if not 0 <= number < 1:  # also refuses nan
         raise ValueError(f"rate={rate}: expected a fraction in [0, 1){_remedy(rate)}")
 

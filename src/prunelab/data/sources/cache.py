@@ -21,8 +21,8 @@ from prunelab.core.files.atomic import atomic_write
 from prunelab.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
-FORMAT = "1"  # increment when the layout or meaning of the file changes: older files are then rebuilt
-TENSORS = ("x_train", "y_train", "x_test", "y_test")
+FORMAT = "2"  # increment when the layout or meaning of the file changes: older files are then rebuilt
+TENSORS = ("x_train", "y_train", "x_test", "y_test", "numbers")
 TUPLES = ("classes", "mean", "std")
 
 

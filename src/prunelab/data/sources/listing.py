@@ -15,11 +15,13 @@ from prunelab.data.sources.layout import classes, is_hidden, splits
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+RAW = (".bmp", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff")  # may have one size whatever they show
 
 
 @dataclass(frozen=True)
 class Listing:
-    """(path, label) of all images in a fixed order, and a hash of their names, sizes and modification times.
+    """(path, label) of all images in a fixed order, and a hash of their names, sizes and modification times, and
+    of `RAW` files also of when they were put there: copying sets the other times back.
 
     `left_out` counts the other files that are not hidden, by suffix.
     """
@@ -53,8 +55,8 @@ def scan(root: Path) -> Listing:
                 )
             for inside, entry in entries:
                 stat = entry.stat()
-                changed = f"{stat.st_mtime_ns}\0{stat.st_ctime_ns}"  # copying sets the first alone back
-                digest.update(f"{split}/{name}/{inside}\0{stat.st_size}\0{changed}\n".encode())
+                changed = f"\0{stat.st_ctime_ns}" if inside.lower().endswith(RAW) else ""
+                digest.update(f"{split}/{name}/{inside}\0{stat.st_size}\0{stat.st_mtime_ns}{changed}\n".encode())
             files += [(entry.path, label) for _, entry in entries]
             left_out += others
         found.append(files)
