@@ -97,13 +97,14 @@ def _check_output(path: Path | None, kind: str, source: Path) -> None:
     """Raises ValueError for a file of another kind, the source, and files of a job that it has a record of."""
     if path is None:
         return
+    whole = path.resolve()  # of a name alone, or behind a link
     if path.suffix.lower() != f".{kind}":
         raise ValueError(f"--output {path}: expected a name that ends in .{kind}")
     if path.exists() and source.exists() and path.samefile(source):
         raise ValueError(f"--output {path}: this is the source itself; choose another name")
-    if path.name == "model.safetensors" and (path.parent / "job.json").exists():
+    if whole.name.lower() == "model.safetensors" and (whole.parent / "job.json").exists():
         raise ValueError(f"--output {path}: this is the network that a job has tested; choose another name")
-    if path.parent.name == "masks" and (path.parent.parent / "job.json").exists():
+    if whole.parent.name.lower() == "masks" and (whole.parent.parent / "job.json").exists():
         raise ValueError(f"--output {path}: this folder has the masks of a job; choose another one")
 
 

@@ -111,6 +111,17 @@ def test_an_average_is_pruned_wherever_anyone_looks(fit: Callable, granularity: 
         assert module.body[4].weight.eq(0).sum() == round(0.75 * 864)
 
 
+def test_an_average_that_a_callback_sets_anew_when_it_is_pruned_is_pruned_too(fit: Callable) -> None:
+    class Anew(L.Callback):
+        def on_pruned(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+            for weight in average._average_model.module.parameters():
+                weight.data.fill_(1)
+
+    average, callback = EMAWeightAveraging(decay=0.9), pruning()
+    fit([average, callback, Anew(), watch := Watch(callback.pruner)])
+    assert watch.looks > 30
+
+
 def test_what_is_kept_is_averaged_as_without_masks(fit: Callable) -> None:
     """One pruning before the first step: the mean of the weights after each."""
     callback, steps = pruning(schedule=Rounds(rate=0.5, start=0.0)), list[Tensor]()

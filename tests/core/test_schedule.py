@@ -143,6 +143,8 @@ def test_schedules_that_fit_pass_their_check() -> None:
         ("0.5", "rate=0.5: .*; write the number 0.5, not text"),
         (None, "rate=None: expected a fraction"),
         (True, "rate=True: expected a fraction"),
+        (10**400, "rate=10.*: expected a fraction"),
+        (b"0.5", "rate=b'0.5': expected a fraction"),
         (torch.tensor([0.5, 0.6]), "rate=tensor.*: expected a fraction"),
     ],
 )
@@ -153,4 +155,6 @@ def test_a_rate_that_is_none_is_told_when_the_schedule_is_made(schedule: Any, ra
 
 @pytest.mark.parametrize("rate", [np.float32(0.5), torch.tensor(0.5), Fraction(1, 2)], ids=["numpy", "torch", "exact"])
 def test_a_rate_may_be_any_number(rate: Any) -> None:
-    assert Cubic(rate)(at(1000)) == 0.5
+    """Of Python's own in the end: a checkpoint with one of another kind cannot be read."""
+    for schedule in (Cubic(rate), Rounds(rate)):
+        assert (schedule.rate, type(schedule.rate)) == (0.5, float)

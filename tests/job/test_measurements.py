@@ -83,6 +83,12 @@ def test_the_masks_of_a_masked_network_are_those_of_its_pruner(usp: tuple[Path, 
         assert torch.equal(masks[name.removeprefix("net.")], kept)
 
 
+def test_bfloat16_in_software_is_warned_of(job: Job, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("prunelab.lit.device._bfloat16_times", lambda: 11.4)
+    job("prune=none", "model=lenet300", "epochs=1", "precision=bf16-mixed")
+    assert "precision=bf16-mixed: a convolution takes 11 times as long here" in caplog.text
+
+
 def test_what_is_not_counted_is_in_the_costs_and_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:

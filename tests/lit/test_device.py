@@ -7,7 +7,6 @@ from torch import nn
 
 from prunelab.lit.device import (
     COMPILED_STEPS,
-    _bfloat16_times,
     check_devices,
     choose_kernels,
     compiles_well,
@@ -56,28 +55,29 @@ def test_float16_on_a_mac_is_not_taken_for_one_on_a_cpu(accelerator: str, monkey
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "times", "warned"),
+    ("accelerator", "precision", "times", "warned"),
     [
         ("cpu", "bf16-mixed", 11.4, [SLOW]),
+        ("auto", "bf16-mixed", 11.4, [SLOW]),
         ("cpu", "bf16-mixed", 1.3, []),
         ("cpu", "32-true", 11.4, []),
-        ("cuda", "bf16-mixed", 11.4, []),
+        ("mps", "bf16-mixed", 11.4, []),
     ],
 )
 def test_a_cpu_that_computes_bfloat16_in_software_is_warned_of(
-    device: str, precision: str, times: float, warned: list[str], monkeypatch: pytest.MonkeyPatch, caplog
+    accelerator: str, precision: str, times: float, warned: list[str], monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: accelerator == "mps")
     monkeypatch.setattr("prunelab.lit.device._bfloat16_times", lambda: times)
-    warn_of_slow_bfloat16.cache_clear()
-    for _ in range(2):
-        warn_of_slow_bfloat16(torch.device(device), precision)
+    warn_of_slow_bfloat16(accelerator, precision)
     assert caplog.messages == warned
 
 
-def test_bfloat16_is_timed_and_no_random_number_drawn() -> None:
-    before = torch.get_rng_state()
-    assert _bfloat16_times() > 0
-    assert torch.equal(torch.get_rng_state(), before)
+def test_of_a_gpu_the_cpu_is_not_timed(two_gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunelab.lit.device._bfloat16_times", lambda: pytest.fail("timed"))
+    for accelerator in ("auto", "gpu"):
+        warn_of_slow_bfloat16(accelerator, "bf16-mixed")
 
 
 def test_a_gpu_compiles_only_for_as_many_steps_as_regain_it(monkeypatch: pytest.MonkeyPatch) -> None:

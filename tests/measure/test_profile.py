@@ -219,21 +219,16 @@ def test_packed_weights_are_named_as_not_counted_and_their_bytes_are() -> None:
 
 
 def test_a_hook_that_renames_parameters_adds_none() -> None:
-    class Extra(nn.Linear):
-        def get_extra_state(self) -> Tensor:
-            return torch.zeros(100)
-
-        def set_extra_state(self, state: Tensor) -> None: ...
-
-    net = nn.Sequential(Extra(8, 6), nn.BatchNorm1d(6))
-    before = prunelab.profile(nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6)), torch.zeros(2, 8), **ONE).net
+    net = nn.Sequential(nn.Linear(8, 6), Packed(nn.Linear(6, 4)))
+    net.register_buffer("edges", torch.eye(3).to_sparse())  # whose storage nobody may ask for
+    before = prunelab.profile(net, torch.zeros(2, 8), **ONE).net
 
     def rename(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
         state |= {f"wrapped.{key}": state.pop(key) for key in list(state)}
 
     net.register_state_dict_post_hook(rename)
     found = prunelab.profile(net, torch.zeros(2, 8), **ONE).net
-    assert (found.bytes, found.packed) == (before.bytes, ())
+    assert (found.bytes, found.packed) == (before.bytes, ("wrapped.1.held",))
 
 
 def test_a_layer_that_was_replaced_by_a_module_of_layers_was_not_removed() -> None:

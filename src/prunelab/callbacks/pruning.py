@@ -165,7 +165,7 @@ class Pruning(L.Callback):
             notify(trainer, "on_pruned", pl_module, self.pruner, run)
         if self.pruner.masks is not masks:  # shuffled by a callback
             distributed.check_same(self.pruner.masks, pl_module.device)
-            self._mask_averages(trainer, pl_module)
+        self._mask_averages(trainer, pl_module)  # and what was done to them since
 
     def _check_scores(self, trainer: L.Trainer, run: Progress, batch: Any) -> None:
         """Before the first step, not when pruning is due. Batches that the data module makes for it are not these."""

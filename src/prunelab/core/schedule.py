@@ -50,7 +50,7 @@ class Rounds(Schedule):
     rewind: Time = 0
 
     def __post_init__(self) -> None:
-        check_rate(self.rate)
+        object.__setattr__(self, "rate", check_rate(self.rate))
 
     @property
     def rounds(self) -> int:
@@ -133,7 +133,7 @@ class Cubic(Schedule):
     every: Time = 0.01
 
     def __post_init__(self) -> None:
-        check_rate(self.rate)
+        object.__setattr__(self, "rate", check_rate(self.rate))
 
     def __call__(self, p: Progress) -> float | None:
         start, end = to_step(self.start, p), to_step(self.end, p)

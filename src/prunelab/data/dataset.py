@@ -107,10 +107,13 @@ def hold_out(y: Tensor, classes: Sequence[str], val: int, generator: torch.Gener
 def shares(total: int, sizes: Sequence[int], generator: torch.Generator) -> list[int]:
     """`total` in proportion to `sizes`, by largest remainders; of equal ones those that are drawn get one more.
 
-    A size is reached last, when no other is left to get one more.
+    None reaches its size while another is left to get one more.
     """
     whole, rest = zip(*(divmod(total * size, sum(sizes)) for size in sizes), strict=True)
     drawn = torch.randperm(len(sizes), generator=generator).tolist()
-    order = sorted(range(len(sizes)), key=lambda i: (whole[i] + 1 >= sizes[i], -rest[i], drawn[i]))
-    first = set(order[: total - sum(whole)])
-    return [count + (i in first) for i, count in enumerate(whole)]
+    order, counts = sorted(range(len(sizes)), key=lambda i: (-rest[i], drawn[i])), list(whole)
+    while left := total - sum(counts):
+        more = [i for i in order if counts[i] + 1 < sizes[i]] or [i for i in order if counts[i] < sizes[i]]
+        for i in more[:left]:
+            counts[i] += 1
+    return counts

@@ -51,7 +51,7 @@ def method(
     Raises ValueError for a name, part or option that does not exist, with the nearest that do, and for a value that the
     method does not use.
     """
-    check_rate(0 if rate is None else rate)
+    wanted = 0.0 if rate is None else check_rate(rate)
     cfg = _composed(name, {key: value for key, value in options.items() if "__" not in key})
     text = OmegaConf.to_yaml(cfg.prune)
     if epochs is None and "${epochs}" in text:
@@ -62,7 +62,7 @@ def method(
         raise ValueError(f"skip={skip!r}: expected a list of patterns; write skip=[{skip!r}]")
     if rate is None and "${rate}" in text and "binarize" not in cfg.prune:
         log.warning("method %r without rate: nothing will be pruned, give rate=0.8", name)
-    knobs = {"rate": rate or 0.0, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to}
+    knobs = {"rate": wanted, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to}
     knobs["seed"] = seed
     for knob, value in knobs.items():
         cfg[knob] = value

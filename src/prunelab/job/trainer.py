@@ -43,9 +43,8 @@ def make_trainer(
 
     Training resumes from the checkpoint `start`. Rank 0 calls `on_start` when training is sure to begin.
     """
-    device = expected_device(job.accelerator)
-    choose_kernels(device)  # trainer.deterministic and trainer.benchmark override it
-    warn_of_slow_bfloat16(device, job.values["precision"])
+    choose_kernels(expected_device(job.accelerator))  # trainer.deterministic and trainer.benchmark override it
+    warn_of_slow_bfloat16(job.accelerator, job.values["precision"])
     for part in ("pytorch", "fabric"):  # the device report, which every job of a sweep would repeat
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)  # Lightning 2.6, torch 2.15

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 COMPILED_STEPS = 60_000  # what compilation takes, a minute, over what it may save, a millisecond a step; estimates
 FUSED = (SGD, Adam, AdamW)
-SLOW = 3  # times: kernels in software take 6 and more, units that gain nothing 1.3 (docs/devices.md)
+SLOW = 3  # times: in software it was 10 (AVX2), with units that gain nothing 1.7
 
 
 def expected_device(accelerator: str) -> torch.device:
@@ -37,14 +37,16 @@ def check_devices(accelerator: str, devices: int, precision: str) -> None:
         raise ValueError(f"trainer.devices={devices}: there are {gpus} GPUs; lower it, or set trainer.accelerator=cpu")
 
 
-@cache
-def warn_of_slow_bfloat16(device: torch.device, precision: str) -> None:
-    """Warns, once a process, where `precision` has a CPU without units for bfloat16 compute it in software."""
-    if precision == "bf16-mixed" and device.type == "cpu" and (times := _bfloat16_times()) >= SLOW:
+def warn_of_slow_bfloat16(accelerator: str, precision: str) -> None:
+    """Warns where `precision` has a CPU compute bfloat16 in software, as those without units for it do."""
+    other = torch.cuda.is_available() or torch.backends.mps.is_available()
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not other)
+    if precision == "bf16-mixed" and on_cpu and (times := _bfloat16_times()) >= SLOW:
         text = "precision=bf16-mixed: a convolution takes %.0f times as long here as with precision=32-true"
         log.warning(text, times)
 
 
+@cache
 def _bfloat16_times() -> float:
     """The time of a convolution in bfloat16 on this CPU over that in float32: the least of three each, 0.1 s in all."""
     least = {}

@@ -30,15 +30,11 @@ def stored(net: nn.Module) -> int:
 
 def packed(net: nn.Module) -> dict[str, list[torch.Tensor]]:
     """The tensors of its state that are neither parameters nor buffers, by key: weights of torch.ao.nn.quantized."""
-    known = {
-        name for members in (net.named_parameters, net.named_buffers) for name, _ in members(remove_duplicate=False)
-    }
-    rest = {key: tree_leaves(value) for key, value in net.state_dict().items() if key not in known}
-    tensors = {key: [t for t in leaves if isinstance(t, torch.Tensor)] for key, leaves in rest.items()}
-    own = [t.untyped_storage() for t in (*net.parameters(), *net.buffers())] if rest else []  # as hooks may rename them
-    shared = set(map(id, own))
-    apart = {key: [t for t in found if id(t.untyped_storage()) not in shared] for key, found in tensors.items()}
-    return {key: found for key, found in apart.items() if found and not key.endswith("_extra_state")}
+    own = {id(t) for t in (*net.parameters(), *net.buffers())}
+    state = {key: tree_leaves(value) for key, value in net.state_dict(keep_vars=True).items()}
+    tensors = {key: [t for t in leaves if isinstance(t, torch.Tensor)] for key, leaves in state.items()}
+    rest = {key: [t for t in found if id(t) not in own] for key, found in tensors.items()}
+    return {key: found for key, found in rest.items() if found}
 
 
 def peak(net: nn.Module, example: Example) -> int | None:

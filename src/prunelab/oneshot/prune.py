@@ -71,7 +71,7 @@ def prune(
     The small and the masked network are compared on the first batch of `data`, or on random inputs, before anything is
     changed: EquivalenceError, a RuntimeError. Raises ValueError, with the remedy, for what cannot be pruned so.
     """
-    check_rate(rate)
+    rate = check_rate(rate)
     given, net = net, plain(net)
     check_example(net, example)
     _check_optimizer(net, optimizer, inplace)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from prunelab.data.dataset import Dataset
-from prunelab.data.sources.cache import cache_folder, cached, entry, load, save
+from prunelab.data.sources.cache import TENSORS, cache_folder, cached, entry, load, save
 
 X = torch.arange(8 * 3072).remainder(251).to(torch.uint8).view(8, 3, 32, 32)
 Y = torch.arange(8) % 2
@@ -25,7 +27,7 @@ def never() -> Dataset:
 
 
 def same(a: Dataset, b: Dataset) -> bool:
-    tensors = all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("x_train", "y_train", "x_test", "y_test"))
+    tensors = all(torch.equal(getattr(a, n), getattr(b, n)) for n in (*TENSORS, "numbers"))
     return tensors and all(getattr(a, n) == getattr(b, n) for n in ("classes", "mean", "std", "fingerprint"))
 
 
@@ -47,6 +49,16 @@ def test_loaded_images_are_memory_mapped(tmp_path: Path) -> None:
     raise AssertionError("the images are not mapped")
 
 
+def test_a_file_of_0_1_0_is_used_as_it_is(tmp_path: Path) -> None:
+    cached(path := tmp_path / "key.safetensors", decode)
+    with safe_open(path, framework="pt") as file:
+        tensors, header = {name: file.get_tensor(name) for name in TENSORS}, file.metadata()
+    save_file(tensors, path, header)
+    before = path.read_bytes()
+    assert same(cached(path, never), decode())
+    assert path.read_bytes() == before
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
@@ -60,7 +72,7 @@ def empty(path: Path) -> None:
 
 
 def outdate(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"format":"2"', b'"format":"1"'))
+    path.write_bytes(path.read_bytes().replace(b'"format":"1"', b'"format":"0"'))
 
 
 @pytest.mark.parametrize("damage", [truncate, garble, empty, outdate])
@@ -100,6 +112,8 @@ RACE = """
 import multiprocessing, sys
 from pathlib import Path
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from prunelab.data.sources.cache import cached
 from prunelab.data.dataset import Dataset
 

@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
 from prunelab.core.files.atomic import atomic_write
+from prunelab.data.copies import numbered
 from prunelab.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
-FORMAT = "2"  # increment when the layout or meaning of the file changes: older files are then rebuilt
-TENSORS = ("x_train", "y_train", "x_test", "y_test", "numbers")
+FORMAT = "1"  # increment when the layout or meaning of the file changes: older files are then rebuilt
+TENSORS = ("x_train", "y_train", "x_test", "y_test")
 TUPLES = ("classes", "mean", "std")
 
 
@@ -61,6 +62,11 @@ def load(path: Path) -> Dataset:
         if header.get("format") != FORMAT:
             raise ValueError(f"format {header.get('format')}, expected {FORMAT}")
         fields: dict[str, Any] = {name: file.get_tensor(name) for name in TENSORS}
+        fields["numbers"] = (
+            file.get_tensor("numbers")
+            if "numbers" in set(file.keys())  # not up to version 0.1.0
+            else numbered(fields["x_train"], fields["x_test"])
+        )
     fields |= {name: tuple(json.loads(header[name])) for name in TUPLES}
     return Dataset(**fields, fingerprint=header["fingerprint"])
 
@@ -68,7 +74,7 @@ def load(path: Path) -> Dataset:
 def save(path: Path, dataset: Dataset) -> None:
     header = {name: json.dumps(getattr(dataset, name)) for name in TUPLES}
     header |= {"format": FORMAT, "fingerprint": dataset.fingerprint}
-    content = serialize({name: getattr(dataset, name) for name in TENSORS}, header)
+    content = serialize({name: getattr(dataset, name) for name in (*TENSORS, "numbers")}, header)
     try:
         with atomic_write(path) as file:
             file.write(content)
