@@ -220,7 +220,7 @@ def test_packed_weights_are_named_as_not_counted_and_their_bytes_are() -> None:
 
 def test_a_hook_that_renames_parameters_adds_none() -> None:
     net = nn.Sequential(nn.Linear(8, 6), Packed(nn.Linear(6, 4)))
-    net.register_buffer("edges", torch.eye(3).to_sparse())  # whose storage nobody may ask for
+    net.register_buffer("edges", torch.eye(3).to_sparse(), persistent=False)  # whose place nobody may ask for
     before = prunelab.profile(net, torch.zeros(2, 8), **ONE).net
 
     def rename(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
@@ -229,6 +229,16 @@ def test_a_hook_that_renames_parameters_adds_none() -> None:
     net.register_state_dict_post_hook(rename)
     found = prunelab.profile(net, torch.zeros(2, 8), **ONE).net
     assert (found.bytes, found.packed) == (before.bytes, ("wrapped.1.held",))
+
+
+def test_a_hook_that_copies_parameters_adds_none() -> None:
+    class Copying(nn.Linear):
+        def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+            state = super().state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+            return state.update({key: value.clone() for key, value in state.items()}) or state
+
+    found = prunelab.profile(nn.Sequential(Copying(8, 6)), torch.zeros(2, 8), **ONE).net
+    assert (found.bytes, found.packed) == (4 * 54, ())
 
 
 def test_a_layer_that_was_replaced_by_a_module_of_layers_was_not_removed() -> None:

@@ -30,11 +30,19 @@ def stored(net: nn.Module) -> int:
 
 def packed(net: nn.Module) -> dict[str, list[torch.Tensor]]:
     """The tensors of its state that are neither parameters nor buffers, by key: weights of torch.ao.nn.quantized."""
-    own = {id(t) for t in (*net.parameters(), *net.buffers())}
-    state = {key: tree_leaves(value) for key, value in net.state_dict(keep_vars=True).items()}
-    tensors = {key: [t for t in leaves if isinstance(t, torch.Tensor)] for key, leaves in state.items()}
-    rest = {key: [t for t in found if id(t) not in own] for key, found in tensors.items()}
+    known = {
+        name for members in (net.named_parameters, net.named_buffers) for name, _ in members(remove_duplicate=False)
+    }
+    others = {key: tree_leaves(value) for key, value in net.state_dict().items() if key not in known}
+    tensors = {key: [t for t in leaves if isinstance(t, torch.Tensor)] for key, leaves in others.items()}
+    own = {_place(t) for t in (*net.parameters(), *net.buffers())} if tensors else set()
+    rest = {key: [t for t in found if _place(t) not in own] for key, found in tensors.items()}  # hooks rename keys
     return {key: found for key, found in rest.items() if found}
+
+
+def _place(tensor: torch.Tensor) -> int:
+    """Where its values lie; of one that is not strided, as a sparse one, there is no such place, but the object."""
+    return tensor.data_ptr() if tensor.layout == torch.strided and tensor.numel() else id(tensor)
 
 
 def peak(net: nn.Module, example: Example) -> int | None:
