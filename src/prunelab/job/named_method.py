@@ -62,8 +62,7 @@ def method(
         raise ValueError(f"skip={skip!r}: expected a list of patterns; write skip=[{skip!r}]")
     if rate is None and "${rate}" in text and "binarize" not in cfg.prune:
         log.warning("method %r without rate: nothing will be pruned, give rate=0.8", name)
-    knobs = {"rate": wanted, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to}
-    knobs["seed"] = seed
+    knobs = {"rate": wanted, "rounds": rounds, "rewind": rewind, "budget": budget, "round_to": round_to, "seed": seed}
     for knob, value in knobs.items():
         cfg[knob] = value
     if epochs is not None:
