@@ -1,7 +1,9 @@
 """A job resumes from its own checkpoints alone."""
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from killed import killed_at
 
 from prunelab.job.own_checkpoint import RecordJob, trained_alike
 from prunelab.lit.classifier import Classifier
+from prunelab.report.provenance import facts
+from prunelab.store.identity import versions
+from prunelab.store.result import read
 
 Job = Callable[..., dict[str, Any]]
 USP = ["prune=usp", "rate=0.5", "epochs=2"]
@@ -65,6 +70,44 @@ def test_a_shared_dense_checkpoint_of_another_job_is_refused(job: Job, tmp_path:
     second.write_bytes(content)
     with pytest.raises(ValueError, match=r"parents/\w+/checkpoints/last\.ckpt is of another job, with other .*seed"):
         job(*finetune, "seed=0", folder=tmp_path / "again")
+
+
+def test_a_result_names_the_versions_of_its_first_steps_too(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A study of a week outlives an update of torch."""
+    now = versions()
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: now | {"commit": "aaaa", "torch": "2.0"})
+    unfinished(job, tmp_path / "job", *USP)
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: now | {"commit": "bbbb"})
+    job(*USP, folder=tmp_path / "job")
+    begun = f"begun with torch=2.0 commit=aaaa, goes on with torch={now['torch']} commit=bbbb"
+    assert begun in caplog.text
+    raw = json.loads((tmp_path / "job" / "result.json").read_text())
+    threads = {"device": "cpu", "threads": torch.get_num_threads()}
+    assert raw["begun_with"] == [threads | raw["versions"] | {"commit": "aaaa", "torch": "2.0"}]
+    assert read(tmp_path / "job").to_json() == raw
+    assert raw["versions"]["commit"] == "bbbb"
+    last, first = facts([read(tmp_path / "job")], [])["versions"]
+    assert "commit bbbb" in last
+    assert "torch 2.0, " in first
+    assert "commit aaaa" in first
+
+
+def test_an_undisturbed_job_has_one_set_of_versions(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unfinished(job, tmp_path / "job", *USP)
+    job(*USP, folder=tmp_path / "job")
+    result = read(tmp_path / "job")
+    assert "begun_with" not in result.to_json()
+    assert len(facts([result], [])["versions"]) == 1
+    assert "begun with" not in caplog.text
+
+
+def test_a_training_that_another_version_began_is_not_shared(composed) -> None:
+    job = job_from(composed("prune=usp"))
+    recorder = RecordJob(job)
+    recorder.load_state_dict(RecordJob(replace(job, versions=job.versions | {"commit": "aaaa"})).state_dict())
+    assert not trained_alike({"callbacks": {"RecordJob": recorder.state_dict()}}, job)
 
 
 def test_what_a_checkpoint_does_not_say_of_its_arithmetic_stays_unknown(composed) -> None:

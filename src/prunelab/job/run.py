@@ -101,11 +101,11 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     with shared_prefix(job, parts, folder, stop, start) as prefix:
         history = History(method.units if twin or prefix.taken else None)
         records, tested = RoundRecords(folder.masks), Tested(method.pruners)
-        peak, first = PeakMemory(), [CheckRanksAgree(job.identity, job.devices), RecordJob(job)]
+        peak, same, record = PeakMemory(), CheckRanksAgree(job.identity, job.devices), RecordJob(job)
         trainer = make_trainer(
             job,
             folder,
-            [peak, *first, *method.callbacks, records, tested, history, prefix],
+            [peak, same, record, *method.callbacks, records, tested, history, prefix],
             run.total // run.epoch,
             stop,
             prefix.start,
@@ -134,7 +134,8 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     save_model(job, folder, net, len(splits.classes), plan)
     rounds = rounds_of(method.rounds, history.epochs, run.epoch, records)
     most = twin.peak_memory if twin else peak.bytes
-    trained = Trained(net, plan, history.epochs, rounds, trainer.strategy.root_device, most, twin, prefix.trained)
+    device = trainer.strategy.root_device
+    trained = Trained(net, plan, history.epochs, rounds, device, most, twin, prefix.trained, record.before)
     result = measure(job, folder, method, splits, trained)
     log_outcome(trainer.loggers, metrics(result), trainer.global_step)
     return finish(result)
@@ -252,6 +253,7 @@ class Trained:
     peak_memory: int | None  # bytes
     twin: Result | None  # of the job that trained it, if that was another one
     prefix: dict[str, Any]  # which other job trained the first epochs
+    before: list[dict[str, Any]]  # of RecordJob
 
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
@@ -283,6 +285,7 @@ def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: T
         analyses=method.results(),
         trained_in=str(trained.twin.folder) if trained.twin else None,
         shared_epochs=None if trained.twin else trained.prefix or None,
+        begun_with=tuple(trained.before),
     )
 
 

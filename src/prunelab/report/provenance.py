@@ -21,13 +21,20 @@ def facts(results: Sequence[Result], unusable: Iterable[InvalidRun]) -> dict[str
     commands = studied([*dict.fromkeys(_named(*job) for job in asked)])
     days = sorted(date.fromtimestamp((r.folder / "result.json").stat().st_mtime) for r in results)
     machines = dict.fromkeys(r.timed_on or r.device for r in results)
-    versions = dict.fromkeys(", ".join(f"{name} {v}" for name, v in r.job.versions.items() if v) for r in results)
+    versions = dict.fromkeys(text for r in results for text in software(r))
     return {
         "command": commands or ["several: the card of each job has its own"],
         "written": [" to ".join(dict.fromkeys(f"{day:%d %B %Y}" for day in (days[0], days[-1])))],
         "machine": [*machines],
-        "versions": [text for text in versions if text] or ["not recorded"],
+        "versions": [*versions] or ["not recorded"],
     }
+
+
+def software(result: Result) -> list[str]:
+    """The versions that it was trained and measured with; then, where they were others, those of earlier steps."""
+    names, used = result.job.versions, (result.job.versions, *result.begun_with)
+    texts = (", ".join(f"{name} {versions[name]}" for name in names if versions.get(name)) for versions in used)
+    return [*dict.fromkeys(filter(None, texts))]
 
 
 def studied(jobs: Sequence[Overrides]) -> list[str]:

@@ -15,7 +15,7 @@ BATCH = 128  # batch size at which reports compare latency
 # The keys of result.json; any other holds the result of an analysis.
 KEYS = {f.name for f in fields(Job)} | {
     "device", "data", "sparsity", "cost", "peak_memory", "surgery", "budget", "rounds", "history", "accuracy",
-    "seconds", "trained_in", "shared_epochs",
+    "seconds", "trained_in", "shared_epochs", "begun_with",
 }  # fmt: skip
 
 
@@ -150,6 +150,7 @@ class Result:
     analyses: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of callbacks/analysis/, by name
     trained_in: str | None = None  # the folder of the job that trained the network, if that was another one
     shared_epochs: Mapping[str, Any] | None = None  # the first, of another job: {"in": its folder, "epochs": how many}
+    begun_with: tuple[Mapping[str, Any], ...] = ()  # device, threads, versions of earlier steps, where they were others
     title: str = ""  # what reports call its method, where it is not the job's `variant`
 
     @property
@@ -233,10 +234,8 @@ class Result:
             "accuracy": self.accuracy,
             "seconds": self.seconds,
         }
-        if self.trained_in:
-            measured["trained_in"] = self.trained_in
-        if self.shared_epochs:
-            measured["shared_epochs"] = self.shared_epochs
+        others = {"trained_in": self.trained_in, "shared_epochs": self.shared_epochs, "begun_with": [*self.begun_with]}
+        measured |= {name: value for name, value in others.items() if value}
         return self.job.to_json() | dict(self.analyses) | measured
 
     @classmethod
@@ -262,12 +261,17 @@ class Result:
             rounds=tuple(raw.get("rounds", ())),
             trained_in=printable(raw["trained_in"]) if raw.get("trained_in") else None,
             shared_epochs=_shared_epochs(raw.get("shared_epochs")),
+            begun_with=tuple(map(_begun_with, raw.get("begun_with", ()))),
             analyses={name: raw[name] for name in raw.keys() - KEYS},
         )
 
 
 def _shared_epochs(raw: Any) -> Mapping[str, Any] | None:
     return {"in": printable(raw["in"]), "epochs": int(number("epochs", raw["epochs"]))} if raw else None
+
+
+def _begun_with(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {printable(key): printable(v) if isinstance(v, str) else v and number(key, v) for key, v in raw.items()}
 
 
 def _measured(name: str, raw: Mapping[str, Any]) -> Any:

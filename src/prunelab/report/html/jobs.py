@@ -2,13 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from prunelab.report.groups import is_named
+from prunelab.report.provenance import software
 from prunelab.store.naming import short_names
 from prunelab.store.result import BATCH, Cost, Result
 
@@ -55,7 +56,7 @@ def compact(results: Sequence[Result]) -> dict[str, Any]:
         "peak": lambda r: _number(r.peak_memory),
         "timed": lambda r: texts(r.timed_on),
         "device": lambda r: texts(r.device),
-        "versions": lambda r: texts(_versions(r.job.versions)),
+        "versions": lambda r: texts("; begun with ".join(software(r))),
         "dense": lambda r: costs(_cost(r.dense)),
         "pruned": lambda r: costs(_cost(r.pruned)),
         "arguments": lambda r: [texts(o) for o in r.job.arguments],
@@ -85,10 +86,6 @@ def _files(job: Path) -> list[str]:
 def _cost(cost: Cost) -> tuple[Measure, ...]:
     values = [measure(cost) for measure in COSTS.values()]
     return tuple(tuple(map(_number, value)) if isinstance(value, tuple) else _number(value) for value in values)
-
-
-def _versions(versions: Mapping[str, str | None]) -> str:
-    return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
 def _number(value: float | None) -> float | None:
