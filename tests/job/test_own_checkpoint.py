@@ -94,7 +94,9 @@ def test_a_result_names_the_versions_of_its_first_steps_too(
     assert "commit aaaa" in first
 
 
-def test_an_undisturbed_job_has_one_set_of_versions(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_is_resumed_with_the_same_versions_has_one_set(
+    job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     unfinished(job, tmp_path / "job", *USP)
     job(*USP, folder=tmp_path / "job")
     result = read(tmp_path / "job")

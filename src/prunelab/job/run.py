@@ -101,11 +101,11 @@ def train(job: Job, folder: RunDir, splits: Splits, stop: StopRequest, twin: Res
     with shared_prefix(job, parts, folder, stop, start) as prefix:
         history = History(method.units if twin or prefix.taken else None)
         records, tested = RoundRecords(folder.masks), Tested(method.pruners)
-        peak, same, record = PeakMemory(), CheckRanksAgree(job.identity, job.devices), RecordJob(job)
+        peak, agree, record = PeakMemory(), CheckRanksAgree(job.identity, job.devices), RecordJob(job)
         trainer = make_trainer(
             job,
             folder,
-            [peak, same, record, *method.callbacks, records, tested, history, prefix],
+            [peak, agree, record, *method.callbacks, records, tested, history, prefix],
             run.total // run.epoch,
             stop,
             prefix.start,
@@ -253,7 +253,7 @@ class Trained:
     peak_memory: int | None  # bytes
     twin: Result | None  # of the job that trained it, if that was another one
     prefix: dict[str, Any]  # which other job trained the first epochs
-    before: list[dict[str, Any]]  # of RecordJob
+    before: list[dict[str, Any]]  # of RecordJob: what trained earlier steps
 
 
 def measure(job: Job, folder: RunDir, method: Method, splits: Splits, trained: Trained) -> Result:
