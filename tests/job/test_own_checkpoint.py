@@ -90,6 +90,7 @@ def test_a_result_names_the_versions_of_its_first_steps_too(
     assert raw["versions"]["commit"] == "bbbb"
     last, first = facts([read(tmp_path / "job")], [])["versions"]
     assert "commit bbbb" in last
+    assert f"device cpu, threads {torch.get_num_threads()}, " in first
     assert "torch 2.0, " in first
     assert "commit aaaa" in first
 
@@ -106,9 +107,9 @@ def test_a_job_that_is_resumed_with_the_same_versions_has_one_set(
 
 
 def test_a_training_that_another_version_began_is_not_shared(composed) -> None:
-    job = job_from(composed("prune=usp"))
+    job = replace(job_from(composed("prune=usp")), versions={"commit": "bbbb"})
     recorder = RecordJob(job)
-    recorder.load_state_dict(RecordJob(replace(job, versions=job.versions | {"commit": "aaaa"})).state_dict())
+    recorder.load_state_dict(RecordJob(replace(job, versions={"commit": "aaaa"})).state_dict())
     assert not trained_alike({"callbacks": {"RecordJob": recorder.state_dict()}}, job)
 
 
@@ -119,3 +120,59 @@ def test_what_a_checkpoint_does_not_say_of_its_arithmetic_stays_unknown(composed
     assert trained_alike({"callbacks": {"RecordJob": recorder.state_dict()}}, job)
     recorder.load_state_dict({"identity": job.identity, "values": {}})
     assert not trained_alike({"callbacks": {"RecordJob": recorder.state_dict()}}, job)
+
+
+def test_earlier_versions_stay_in_their_order(composed) -> None:
+    """The first attempt's first, where the last has the same again."""
+    a, b = (replace(job_from(composed("prune=usp")), versions={"commit": commit}) for commit in ("aaaa", "bbbb"))
+    used: list[dict[str, Any]] = []
+    for job in (a, b, a, a):
+        recorder = RecordJob(job)
+        if used:
+            recorder.load_state_dict({"trained_with": used})
+        recorder.on_train_start(None, None)
+        used = recorder.state_dict()["trained_with"]
+    assert [versions["commit"] for versions in used] == ["aaaa", "bbbb", "aaaa"]
+    assert [versions["commit"] for versions in recorder.before] == ["aaaa", "bbbb"]
+
+
+def test_what_only_one_of_two_attempts_says_is_no_difference(composed, caplog: pytest.LogCaptureFixture) -> None:
+    """Dense pretraining has no criterion; a later version may record more, or less."""
+    job = replace(job_from(composed("prune=usp")), versions={"commit": "aaaa"})
+    recorder = RecordJob(replace(job, versions={"commit": "aaaa", "mine.Criterion": "0123"}))
+    for less_or_more in ({}, {"other": "1"}):
+        recorder.load_state_dict(RecordJob(replace(job, versions=job.versions | less_or_more)).state_dict())
+        recorder.on_train_start(None, None)
+        assert recorder.before == []
+    assert "begun with" not in caplog.text
+    unknown = {"identity": job.identity, "values": {}}
+    recorder.load_state_dict(unknown)
+    recorder.on_train_start(None, None)
+    assert "begun with" not in caplog.text
+    assert recorder.before == [{"versions": "unknown"}]
+
+
+def test_a_network_that_is_measured_again_was_trained_with_what_trained_it(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = versions()
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: now | {"commit": "aaaa"})
+    job(*USP)
+    (tmp_path / "job" / "result.json").unlink()
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: now | {"commit": "bbbb"})
+    job(*USP)
+    assert "begun with" not in caplog.text  # no step follows
+    result = read(tmp_path / "job")
+    assert result.job.versions["commit"] == "bbbb"
+    assert [used["commit"] for used in result.begun_with] == ["aaaa"]
+    saved = torch.load(tmp_path / "job" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert [used["commit"] for used in saved["callbacks"]["RecordJob"]["trained_with"]] == ["aaaa"]
+
+
+def test_a_report_says_where_earlier_versions_are_unknown(job: Job, tmp_path: Path) -> None:
+    path = unfinished(job, tmp_path / "job", *USP)
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["callbacks"]["RecordJob"]["trained_with"]
+    torch.save(checkpoint, path)
+    job(*USP)
+    assert facts([read(tmp_path / "job")], [])["versions"][1] == "versions unknown"

@@ -87,6 +87,7 @@ def test_a_file_of_prunelab_is_pruned_further_and_still_rebuilds_itself(folder: 
 
 WRONG = {
     "mine:bild": "function of mine='bild': did you mean build?",
+    "mine:nothere": "function of mine='nothere': there are: Written, build, wide\n",
     "theirs:build": "there is no module theirs in",
     "mine:number": "mine:number is a int: expected a network",
     "mine:wide": "mine:wide takes arguments (missing a required argument: 'width'): name a function that takes none",

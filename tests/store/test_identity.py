@@ -1,12 +1,14 @@
 """Which values make two jobs the same, and which make two results comparable."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from prunelab.job.conf import conf_dir, yaml_digest
-from prunelab.store.identity import changes_result, comparable, flat, overrides_digest
+from prunelab.store import identity
+from prunelab.store.identity import changes_result, comparable, flat, names_code, overrides_digest
 
 
 def test_results_are_comparable_whatever_their_method_rate_and_seed() -> None:
@@ -120,3 +122,31 @@ def test_a_callback_that_was_added_later_and_does_nothing_leaves_earlier_jobs_as
     before = {"prune": {"shrink": {"_target_": "prunelab.callbacks.shrink.Shrink"}}}
     assert flat({"prune": {**before["prune"], "sparsify": sparsify}}) == flat(before)
     assert flat({"prune": {**before["prune"], "sparsify": sparsify | {"l1": 0.1}}})["prune.sparsify.l1"] == 0.1
+
+
+def test_a_commit_names_the_code_of_a_checkout_without_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file that nobody has added changes src and conf as an edit does; one beside them changes neither."""
+    monkeypatch.setattr(identity, "CHECKOUT", tmp_path / "conf")
+    assert names_code(identity._commit())  # an installed package, whose version names it
+    files = [tmp_path / "src" / "net.py", tmp_path / "conf" / "net.yaml", tmp_path / "notes.txt"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("first")
+    assert not names_code(identity._commit())  # no Git
+    who = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(("git", "-C", str(tmp_path), *command), check=True)
+    clean = identity._commit()
+    assert clean is not None
+    assert len(clean) == 12
+    assert names_code(clean)
+    (tmp_path / "new.txt").write_text("of no code")
+    files[2].write_text("second")
+    assert identity._commit() == clean
+    for file in (files[0], files[1], tmp_path / "src" / "new.py", tmp_path / "conf" / "new.yaml"):
+        before = file.read_text() if file.exists() else None
+        file.write_text("second")
+        assert identity._commit() == f"{clean}+"
+        assert not names_code(f"{clean}+")
+        file.unlink() if before is None else file.write_text(before)
+    assert identity._commit() == clean

@@ -135,6 +135,22 @@ def test_conditions_of_latency_are_whole_or_the_file_is_damaged(key: str, earlie
         Result.from_json(earlier, tmp_path)
 
 
+@pytest.mark.parametrize("used", [None, "x", ["x"], [["x"]], [{"torch": []}], [{"torch": {}}]])
+def test_versions_that_are_none_make_a_damaged_file(used: Any, earlier, tmp_path: Path) -> None:
+    assert Result.from_json(earlier | {"begun_with": [{"torch": "2.0", "threads": 1}]}, tmp_path).begun_with
+    with pytest.raises((ValueError, TypeError)):
+        Result.from_json(earlier | {"begun_with": used}, tmp_path)
+    if used:
+        with pytest.raises((ValueError, TypeError)):
+            Result.from_json(earlier | {"versions": used[0]}, tmp_path)
+
+
+def test_versions_are_harmless_for_a_terminal(earlier, tmp_path: Path) -> None:
+    escaping = {"torch": "2.0\x1b[31m"}
+    result = Result.from_json(earlier | {"versions": escaping, "begun_with": [escaping]}, tmp_path)
+    assert result.job.versions == result.begun_with[0] == {"torch": "2.0\\x1b[31m"}
+
+
 def test_a_job_tells_its_settings_apart_from_those_of_its_method(earlier) -> None:
     job = Job.from_json(earlier)
     assert job.variant == "sp"

@@ -180,6 +180,8 @@ def test_finished_jobs_of_code_that_has_changed_since_are_skipped_and_told_of(
 def test_only_a_method_that_takes_a_rate_is_told_that_it_has_none(tmp_path: Path) -> None:
     usp = job_from(compose_job(["data=shapes", "prune=usp"], tmp_path))
     assert sweep.unpruned([usp]) == "; prune=usp without rate: nothing will be pruned, add rate=0.8"
+    dense = job_from(compose_job(["data=shapes", "prune=usp", "rate=0"], tmp_path))
+    assert sweep.unpruned([dense]) == ""  # it was asked for
     of_its_own = usp.values | {"prune.pruning.pruner.schedule.rate": 0.5}
     assert sweep.unpruned([replace(usp, method="hold", values=of_its_own)]) == ""
     for whole in ("scan", "sensitivity", "binary"):  # binary takes one, and is a method without it

@@ -13,31 +13,41 @@ from prunelab.lit.device import arithmetic
 from prunelab.store.job import Job, differing
 
 log = logging.getLogger(__name__)
-UNKNOWN = {"device": "unknown"}  # of checkpoints that do not say
+UNKNOWN = {"versions": "unknown"}  # of checkpoints that do not say
 
 
 class RecordJob(L.Callback):
     """Keeps in each checkpoint which job wrote it, and with which arithmetic and versions it was trained.
 
-    `before` has those of earlier attempts, of a training that this one goes on from too, where they were others.
+    `before` has those of earlier attempts, the first one's first, and of a training that this one goes on from; not
+    the last, where this attempt has the same.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.before: list[dict[str, Any]] = []
+        self._trains = False
 
     def state_dict(self) -> dict[str, Any]:
-        used = [*(before for before in self.before if before != _here(self.job)), _here(self.job)]
+        used = [*self.before, _here(self.job)] if self._trains or not self.before else self.before
         return {"identity": self.job.identity, "values": dict(self.job.values), "trained_with": used}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here, before = _here(self.job), state_dict.get("trained_with", [UNKNOWN])
-        self.before = [earlier for earlier in before if earlier != here]
-        if self.before not in ([], [UNKNOWN]):
-            differ = [key for key in here if any(earlier.get(key) != here[key] for earlier in self.before)]
-            words = [" ".join(f"{key}={used.get(key)}" for key in differ) for used in (*self.before, here)]
-            begun = " and ".join(words[:-1])
+        used = state_dict.get("trained_with", [UNKNOWN])
+        self.before = used[:-1] if not _differing(used[-1], _here(self.job)) else used
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trains = True  # a job whose epochs were all trained before never comes here
+        here = _here(self.job)
+        if differ := {key: None for before in self.before for key in _differing(before, here) if key in here}:
+            words = [" ".join(f"{key}={used[key]}" for key in differ if key in used) for used in (*self.before, here)]
+            begun = " and ".join(word or "unknown versions" for word in words[:-1])
             log.warning("begun with %s, goes on with %s: its bits may be those of neither", begun, words[-1])
+
+
+def _differing(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Of what both say; dense pretraining has no criterion, whose module may be the user's own."""
+    return [key for key, value in before.items() if value != here.get(key, value)] if before != UNKNOWN else [*UNKNOWN]
 
 
 def _here(job: Job) -> dict[str, Any]:

@@ -93,5 +93,6 @@ def _attribute(module: str, name: str) -> Any:
             raise
         raise ValueError(f"{module}:{name}: there is no module {error.name} in {os.getcwd()}, nor installed") from None
     if not hasattr(found, name):
-        raise unknown(f"function of {module}", name, [key for key in vars(found) if not key.startswith("_")])
+        functions = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+        raise unknown(f"function of {module}", name, functions)
     return getattr(found, name)

@@ -31,9 +31,9 @@ def facts(results: Sequence[Result], unusable: Iterable[InvalidRun]) -> dict[str
 
 
 def software(result: Result) -> list[str]:
-    """The versions that it was trained and measured with; then, where they were others, those of earlier steps."""
-    names, used = result.job.versions, (result.job.versions, *result.begun_with)
-    texts = (", ".join(f"{name} {versions[name]}" for name in names if versions.get(name)) for versions in used)
+    """The versions that it was measured with; then, where they were others, those of earlier steps, with the device."""
+    used = (result.job.versions, *result.begun_with)
+    texts = (", ".join(f"{name} {version}" for name, version in versions.items() if version) for versions in used)
     return [*dict.fromkeys(filter(None, texts))]
 
 

@@ -125,7 +125,7 @@ def _of_method(key: str) -> bool:
 
 @cache
 def versions() -> dict[str, str | None]:
-    """Versions of Python and the libraries; `commit` is that of a checkout, with + if files differ from it."""
+    """Versions of Python and the libraries; `commit` is that of a checkout, with + if src or conf differ from it."""
     names = ("prunelab", "torch", "torchvision", "lightning", "hydra-core")
     return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}, "commit": _commit()}
 
@@ -133,8 +133,17 @@ def versions() -> dict[str, str | None]:
 def _commit() -> str | None:
     if not CHECKOUT.is_dir():  # installed: a repository around it is another project's
         return None
-    git = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    status = ["status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", ".", "../src"]
+    git = ["git", "--no-optional-locks", "-C", str(CHECKOUT), *status]
     try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        lines = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
+    [commit] = (line.split()[2] for line in lines if line.startswith("# branch.oid "))
+    changed = any(not line.startswith("#") for line in lines)
+    return commit[:12] + "+" * changed
+
+
+def names_code(commit: str | None) -> bool:
+    """Whether `versions` with that `commit` say which code it is; not where a checkout has changes or no Git."""
+    return not commit.endswith("+") if commit else not CHECKOUT.is_dir()

@@ -185,7 +185,7 @@ class Job:
             identity=str(raw["identity"]),
             comparable=digest(comparable(values)) if values else str(raw["comparable"]),  # by the keys of this version
             asked=str(raw["asked"]),
-            versions=dict(raw["versions"]),
+            versions=versions_from_json(raw["versions"]),
             config_dir=printable(raw.get("config_dir", "")),
             schema=int(raw["schema"]),
         )
@@ -198,6 +198,14 @@ def number(name: str, value: Any) -> float:
     if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > LARGEST):
         raise ValueError(f"{name}={value!r:.40}: expected a number")
     return value
+
+
+def versions_from_json(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Text, numbers and None by name. Raises ValueError or TypeError for anything else."""
+    return {
+        printable(name): value if value is None else printable(value) if isinstance(value, str) else number(name, value)
+        for name, value in dict(raw).items()
+    }
 
 
 def fraction(name: str, value: float) -> float:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple, Self
 
 from prunelab.core.text.printable import printable
-from prunelab.store.job import Job, fraction, number
+from prunelab.store.job import Job, fraction, number, versions_from_json
 from prunelab.store.json_file import read_json
 
 BATCH = 128  # batch size at which reports compare latency
@@ -261,17 +261,13 @@ class Result:
             rounds=tuple(raw.get("rounds", ())),
             trained_in=printable(raw["trained_in"]) if raw.get("trained_in") else None,
             shared_epochs=_shared_epochs(raw.get("shared_epochs")),
-            begun_with=tuple(map(_begun_with, raw.get("begun_with", ()))),
+            begun_with=tuple(versions_from_json(used) for used in raw.get("begun_with", ())),
             analyses={name: raw[name] for name in raw.keys() - KEYS},
         )
 
 
 def _shared_epochs(raw: Any) -> Mapping[str, Any] | None:
     return {"in": printable(raw["in"]), "epochs": int(number("epochs", raw["epochs"]))} if raw else None
-
-
-def _begun_with(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {printable(key): printable(v) if isinstance(v, str) else v and number(key, v) for key, v in raw.items()}
 
 
 def _measured(name: str, raw: Mapping[str, Any]) -> Any:

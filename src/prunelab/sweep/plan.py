@@ -129,9 +129,10 @@ def _numbered(config: DictConfig, number: int) -> list[str]:
 
 
 def unpruned(jobs: Sequence[Job]) -> str:
-    """Says so where there are methods that prune, and no rate by which they would; else ""."""
+    """Says so where there are methods that prune, and nobody typed a rate by which they would; else ""."""
     asked = [job for job in jobs if _wants_rate(job)]
-    if not asked or any(job.rate for job in jobs):
+    typed = any(override.startswith("rate=") for job in jobs for override in job.overrides)
+    if not asked or typed or any(job.rate for job in jobs):
         return ""
     methods = dict.fromkeys(job.method for job in asked)
     return f"; prune={','.join(methods)} without rate: nothing will be pruned, add rate=0.8"

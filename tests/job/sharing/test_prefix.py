@@ -294,3 +294,18 @@ def test_a_full_disk_or_an_unwritable_folder_ends_no_job(late, first, tmp_path: 
     first()
     assert "No space left on device" in caplog.text
     assert not list((tmp_path / "parents" / "prefix").glob("*.ckpt"))
+
+
+def test_a_job_that_another_version_began_leaves_the_shared_epochs_alone(
+    late, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No job takes what it would save, and those who may share would train them again."""
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: {"torch": "1", "commit": "0123456789ab"})
+    with killed_at(STEPS + 1):
+        late("old", "prune=usp", "rate=0.5")
+    monkeypatch.setattr("prunelab.store.job.versions", lambda: {"torch": "2", "commit": "0123456789ab"})
+    late("new", "prune=usp", "rate=0.6")
+    late("old", "prune=usp", "rate=0.5")
+    steps.clear()
+    assert late("newer", "prune=usp", "rate=0.7")["shared_epochs"]["epochs"] == 2
+    assert steps[0] == PREFIX

@@ -220,9 +220,10 @@ def test_a_job_that_waits_can_be_stopped(shared, tmp_path: Path, monkeypatch) ->
 def test_code_without_a_version_shares_nothing(shared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shared("none", "prune=none", "model=narrow")  # a network of one's own
     assert "trained_in" not in shared("usp", "prune=usp", "model=narrow")
-    monkeypatch.setattr("prunelab.store.job.versions", lambda: {"torch": "2", "commit": "0123456789ab+"})
-    shared("none2", "prune=none")
-    assert "trained_in" not in shared("usp2", "prune=usp")
+    for n, commit in enumerate(("0123456789ab+", None)):  # None: a checkout without Git
+        monkeypatch.setattr("prunelab.store.job.versions", lambda: {"torch": "2", "commit": commit})  # noqa: B023
+        shared(f"none{n}", "prune=none")
+        assert "trained_in" not in shared(f"usp{n}", "prune=usp")
 
 
 def test_the_dense_training_that_retraining_begins_with_is_its_own(shared, tmp_path: Path) -> None:

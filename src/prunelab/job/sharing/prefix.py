@@ -48,7 +48,7 @@ class Prefix(Checkpoint):
         """Begins with what a job has saved, if it is there and nothing has damaged it; whether it is so."""
         if self.path is None or not is_intact(self.path, parameters):
             return False
-        saved = torch.load(self.path, map_location="cpu", mmap=True, weights_only=True)
+        saved = _load(self.path)
         record = saved.get("callbacks", {}).get(RecordJob.__name__, {})
         if record.get("identity") != self._same or not trained_alike(saved, job):
             return False
@@ -84,6 +84,10 @@ class Prefix(Checkpoint):
         self.trained = {} if state_dict["in"] == self._folder else state_dict
 
 
+def _load(checkpoint: Path) -> dict[str, Any]:
+    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+
+
 SHARED = tuple(kind.__name__ for kind in (RecordJob, History, PeakMemory, RngState, Prefix))  # none of the method
 
 
@@ -97,7 +101,7 @@ def shared_prefix(job: Job, parts: Parts, folder: RunDir, stop: StopRequest, sta
     """
     epochs = parts.method.dense_epochs(parts.run) if may_share(job) else 0
     path = Path(job.config["parents"]) / "prefix" / f"{same_training(job, epochs=epochs)}.ckpt"
-    if not epochs or not may_lock(path.with_suffix(".lock")):
+    if not epochs or not may_lock(path.with_suffix(".lock")) or (start and not trained_alike(_load(start), job)):
         yield Prefix(folder.path, start)
         return
     prefix, parameters = Prefix(folder.path, start, epochs, path), dict(parts.module.named_parameters())

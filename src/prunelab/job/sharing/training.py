@@ -14,7 +14,7 @@ from prunelab.job.sharing.dense_checkpoint import in_turn, refuse_foreign
 from prunelab.lit.checkpoints import is_intact
 from prunelab.lit.device import arithmetic, expected_device
 from prunelab.store.folder import RunDir
-from prunelab.store.identity import digest
+from prunelab.store.identity import digest, names_code
 from prunelab.store.job import Job
 from prunelab.store.json_file import read_json, write_json
 from prunelab.store.lock import Busy, held
@@ -73,9 +73,8 @@ def same_training(job: Job, **more: int) -> str:
 def may_share(job: Job) -> bool:
     """Whether it trains from scratch, on one device, by code that its versions name; no rerun."""
     scratch = not job.pretrained and job.epochs > 0 and job.devices == 1 and not job.config["rerun"]
-    changed = str(job.versions["commit"]).endswith("+")
     known = not any(is_own(target) or target.startswith(FOREIGN) for target in targets(job.values))
-    return scratch and known and not changed
+    return scratch and known and names_code(job.versions["commit"])
 
 
 def may_lock(lock: Path) -> bool:
