@@ -115,10 +115,16 @@ def test_a_job_of_several_processes_is_not_run_inside_the_process_of_a_sweep(tar
     hydra = OmegaConf.create({"mode": mode, "launcher": {"_target_": target, "tasks_per_node": 2}})
     with pytest.raises(ValueError, match=message) if message else nullcontext():
         check_launcher(2, hydra)
-    check_launcher(1, hydra)
     if target.endswith("SlurmLauncher"):
-        with pytest.raises(ValueError, match="trainer.devices=4 with 2 tasks on a node"):
-            check_launcher(4, hydra)
+        for devices in (1, 4):  # two tasks of one device would each take themselves for the job
+            with pytest.raises(ValueError, match=f"trainer.devices={devices} with .*tasks_per_node=2: there must be"):
+                check_launcher(devices, hydra)
+        for nothing in (None, 1):
+            check_launcher(1, OmegaConf.merge(hydra, {"launcher": {"tasks_per_node": nothing, "nodes": nothing}}))
+        with pytest.raises(ValueError, match="launcher.nodes=2: all devices of a job are on one node"):
+            check_launcher(2, OmegaConf.merge(hydra, {"launcher": {"nodes": 2}}))
+    else:
+        check_launcher(1, hydra)
 
 
 def _composed_hydra(launcher: str, target: str, timeout: int, devices: int = 1) -> DictConfig:

@@ -238,15 +238,20 @@ def _settings(hydra: HydraConf, part: str) -> dict[str, object]:
 def check_launcher(devices: int, hydra: HydraConf) -> None:
     """Raises ValueError when a sweep would run a job of several devices inside its own process.
 
-    Lightning would start the processes of the other devices with this process's command, the whole sweep's.
+    Lightning would start the processes of the other devices with this process's command, the whole sweep's. Slurm has
+    to start one for each device, and no more: each of these would take itself for the job. `hydra` is that of the job.
     """
     launcher = hydra.launcher
-    if devices == 1 or hydra.mode != RunMode.MULTIRUN or launcher._target_.endswith("PoolLauncher"):
+    if hydra.mode != RunMode.MULTIRUN or launcher._target_.endswith("PoolLauncher"):
         return
-    if not launcher._target_.endswith("SlurmLauncher"):
+    if launcher._target_.endswith("SlurmLauncher"):
+        tasks, nodes = launcher.get("tasks_per_node") or 1, launcher.get("nodes") or 1
+        if tasks != devices:
+            raise ValueError(
+                f"trainer.devices={devices} with hydra.launcher.tasks_per_node={tasks}: there must be one for each "
+                "device; hydra.launcher.tasks_per_node=${trainer.devices}, the default, is that"
+            )
+        if nodes != 1:
+            raise ValueError(f"hydra.launcher.nodes={nodes}: all devices of a job are on one node; leave it at 1")
+    elif devices != 1:
         raise ValueError(f"trainer.devices={devices} in a sweep whose jobs share a process: add hydra/launcher=pool")
-    if launcher.tasks_per_node != devices:
-        raise ValueError(
-            f"trainer.devices={devices} with {launcher.tasks_per_node} tasks on a node: one for each device, "
-            "hydra.launcher.tasks_per_node=${trainer.devices}"
-        )

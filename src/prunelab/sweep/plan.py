@@ -91,7 +91,6 @@ def plan(lists: Iterable[Sequence[str]], loader: Any, config: DictConfig) -> lis
             given, overrides, accuracy = overrides, (*overrides, *_numbered(config, number)), None
             with naming_the_job(given, todo):
                 job, folder, check = composed(overrides, loader, config)
-                check_launcher(job.devices, config.hydra)
         planned = PlannedJob(overrides, folder, job, accuracy, check=check)
         other = jobs.setdefault(folder.path, planned)
         if other is not planned:
@@ -194,6 +193,7 @@ def composed(overrides: Sequence[str], loader: Any, config: DictConfig) -> tuple
     refuse_choices_of_files(cfg.hydra)
     check_same_sweep(config.hydra, cfg.hydra)
     job = job_of(cfg, cfg.hydra)
+    check_launcher(job.devices, cfg.hydra)
     own_code(job.values)  # as it is now, before a job in this process imports it
     folder = _run_dir(cfg)
     return job, folder, planned_as(cfg, folder.path)

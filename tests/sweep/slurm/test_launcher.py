@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from forked import Command
 pytest.importorskip("submitit", reason="the Slurm launcher needs submitit")
 from submitit.core.utils import DelayedSubmission
 
+from prunelab.store.lock import held
 from prunelab.sweep.slurm.launcher import _executor
 
 SBATCH = """
@@ -98,6 +100,39 @@ def test_jobs_of_a_command_that_is_a_job_itself_inherit_nothing_of_its_allocatio
     assert {line for line in lines if line.startswith(("SLURM", "SBATCH"))} == {f"{k}={v}" for k, v in mine.items()}
 
 
+def test_a_folder_that_takes_no_id_costs_the_other_jobs_nothing(pretended: Pretended, tiny_images: Path) -> None:
+    study = pretended.folder / "outputs" / "s"
+    study.mkdir(parents=True)
+    (study / "seed=0").write_text("a file of this name")
+    _, output = pretended.train(*tiny_job(tiny_images), "seed=0,1", "hydra.sweep.subdir='seed=${seed}'")
+    assert "seed=0: another command would submit job 1_0 again" in output
+    assert "2 jobs in Slurm" in output
+    assert (study / "seed=1" / ".slurm.json").is_file()
+
+
+def test_jobs_of_one_sweep_may_have_several_numbers_of_devices(pretended: Pretended, tiny_images: Path) -> None:
+    asked = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1,2"]
+    _, output = pretended.train(*(word for word in tiny_job(tiny_images) if not word.startswith("trainer")), *asked)
+    assert "2 jobs in Slurm" in output
+    scripts = [path.read_text() for path in pretended.folder.glob("outputs/s/.submitit/*_submission.sh")]
+    tasks = sorted(re.findall(r"--ntasks-per-node=(\d)", "".join(scripts)))
+    assert tasks == ["1", "2"]
+
+
+def test_after_a_stop_nothing_is_submitted(pretended: Pretended, tiny_images: Path) -> None:
+    """Here while another command submits."""
+    path = f"{pretended.folder}{os.pathsep}{os.environ['PATH']}"
+    before = partial(exec, f"import os; os.environ.update({{'PATH': {path!r}}})")
+    with held(pretended.folder / "outputs" / "s" / ".submitting.lock"):
+        words = ["-m", "hydra/launcher=slurm", "name=s", *tiny_job(tiny_images), "seed=0,1"]
+        command = Command(*words, cwd=pretended.folder, before=before)
+        command.until("another command is submitting jobs")
+        command.send(signal.SIGINT)
+        assert command.ended() == 128 + signal.SIGINT
+    assert "2 jobs were not submitted" in command.output
+    assert not pretended.submitted()
+
+
 def test_a_search_resumes_trials_that_were_cancelled(pretended: Pretended, tiny_images: Path) -> None:
     pretended.say("scontrol", "[ $2 != job ] && [ $3 != job ] || echo 'JobState=CANCELLED ExitCode=0:15'")
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "prune=usp", "rate=interval(0.2,0.9)"]
@@ -123,3 +158,14 @@ def test_a_job_finds_modules_where_the_command_does_and_then_where_the_setup_say
     printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed.strip().split(os.pathsep) == ["/mine", str(here), "/modules"]
     assert shlex.split(executor._executor.python)[1:] == ["-P"]
+
+
+@pytest.mark.skipif(not shutil.which("srun"), reason="Slurm is not installed")
+def test_srun_is_told_of_no_setting_that_is_null_and_hands_the_environment_on(tmp_path: Path) -> None:
+    asked = ["--cpus-per-task=None", "--kill-on-bad-exit=1"]
+    parameters = _executor({"submitit_folder": str(tmp_path), "srun_args": asked})._executor.parameters
+    assert parameters["srun_args"] == ["--kill-on-bad-exit=1"]
+    script = "\n".join([*parameters["setup"], "echo ${SLURM_EXPORT_ENV:-all}"])
+    environment = os.environ | {"SLURM_EXPORT_ENV": "NONE"}  # as sbatch sets it where SBATCH_EXPORT=NONE
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "all\n"

@@ -12,6 +12,7 @@ import pytest
 from prunelab.job.processes import environments
 from prunelab.store.folder import RunDir
 from prunelab.store.json_file import write_json
+from prunelab.store.lock import held
 from prunelab.store.signals import StopRequest
 from prunelab.sweep.slurm import queue as slurm
 from prunelab.sweep.slurm.preemption import Preemption
@@ -55,6 +56,30 @@ def test_a_job_with_a_result_is_over_though_it_is_still_in_the_queue(answers: Pa
     assert (answers / "squeue.answers").read_text() == "8\n\n\n"
 
 
+def test_a_job_that_squeue_does_not_list_and_scontrol_calls_pending_is_not_over(answers: Path, caplog) -> None:
+    (answers / "squeue.answers").write_text("7\n\n\n\nthe end")
+    (answers / "scontrol.answers").write_text("JobState=PENDING ExitCode=0:0\nJobState=TIMEOUT ExitCode=0:0\n")
+    waiting = jobs(answers, "7")
+    assert slurm.wait(waiting, StopRequest()) == set()
+    assert (answers / "squeue.answers").read_text() == "the end"
+    [failure] = [folder.failure() for folder in waiting.values()]
+    assert failure is not None
+    assert "TIMEOUT" in failure
+
+
+def test_squeue_is_asked_for_all_jobs_whatever_the_user_has_set(answers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    (answers / "squeue").write_text('#!/bin/sh\n[ -z "$SQUEUE_STATES" ] && [ "$1" = --all ] && echo "7|Priority"')
+    assert slurm.active() == {"7": "Priority"}
+
+
+def test_who_waits_to_submit_ends_at_a_stop(tmp_path: Path) -> None:
+    stop = StopRequest()
+    stop.request(signal.SIGINT)
+    with held(tmp_path / ".submitting.lock"), slurm.submitting(tmp_path, stop):
+        pass
+
+
 def test_a_job_with_a_damaged_result_is_not_over(answers: Path) -> None:
     (answers / "squeue.answers").write_text("7 8\n8\n\nthe end")
     waiting = jobs(answers, "7")
@@ -65,7 +90,8 @@ def test_a_job_with_a_damaged_result_is_not_over(answers: Path) -> None:
 
 def test_what_squeue_says_of_jobs_that_cannot_start_is_logged_once(answers: Path, caplog) -> None:
     stuck, held = "7_0|BadConstraints 7_1|BadConstraints 7_2|Priority 8|None", "7_1|BadConstraints 7_2|JobHeldUser"
-    (answers / "squeue.answers").write_text(f"{stuck}\n{stuck}\nFAIL\n{held}\n\n\n")
+    turn = "7_1|Priority 7_2|Priority"  # as it alternates with a limit of the user's own
+    (answers / "squeue.answers").write_text(f"{stuck}\n{stuck}\nFAIL\n{held}\n{turn}\n{held}\n\n\n")
     assert slurm.wait(jobs(answers, "7_0", "7_1", "7_2", "8"), StopRequest()) == set()
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "Slurm does not start '7_[0-1]': BadConstraints",
@@ -81,7 +107,7 @@ def test_a_job_that_is_over_is_named_by_what_differs_and_with_how_it_ended(answe
         slurm.wait({SlurmJobId(f"7_{n}", "slurm.out"): run for n, run in enumerate(folders)}, StopRequest())
     assert caplog.messages == [
         "rate=0  Slurm job 7_0 finished, 2 left",
-        "rate=0.2  Slurm job 7_1 was cancelled, 0 left",
+        "rate=0.2  Slurm job 7_1 was cancelled, 1 left",
         "rate=0.8  Slurm job 7_2 failed, 0 left",
     ]
 
@@ -137,6 +163,25 @@ def test_the_checkpoint_comes_before_the_job_is_queued_again(monkeypatch: pytest
         for number, handler in kept.items():
             signal.signal(number, handler)
     assert order[:3] == ["checkpoint", "queued again", 1]
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("PreemptTime=None", 60), ("PreemptTime=2026-12-01T14:47:49", 3600)])
+def test_after_sigterm_a_preempted_job_waits_for_its_grace_time(
+    said: str, seconds: float, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm queues it again at its end, if it is still there; any other job is killed soon."""
+    waited: list[float] = []
+    kept = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGALRM)}
+    monkeypatch.setattr(os, "_exit", lambda status: None)
+    monkeypatch.setattr("prunelab.sweep.slurm.preemption._sleep", lambda seconds, _: waited.append(seconds))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (answers / "scontrol.answers").write_text(f"JobId=7 {said} JobState=RUNNING")
+    try:
+        Preemption(signal.SIGUSR2, StopRequest(), patience=60).leave()
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert waited == [seconds]
 
 
 def test_a_job_too_slow_to_leave_a_checkpoint_is_queued_again_anyway(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunelab.job.check import check_launcher
 from prunelab.job.command.mistakes import end_command
 from prunelab.report.publish import publish_if_any
 from prunelab.store.identity import changes_result, digest
@@ -79,7 +78,6 @@ class OptunaSweeper(Sweeper):
         space = parse(arguments, OverridesParser.create(config_loader=loader))
         jobs = [composed(corner, loader, self.config)[0] for corner in space.corners()]
         for job in jobs:
-            check_launcher(job.devices, self.config.hydra)
             instantiate(job.config["data"]).load()
         self._refuse_hopeless(jobs)
         values = {str(end): {k: v for k, v in job.values.items() if k not in OPEN} for end, job in enumerate(jobs)}

@@ -73,14 +73,14 @@ class SlurmLauncher(Submitit):
         self.planned = {}  # each job gets a copy of this launcher
         outermost = not is_handled()
         with stoppable() as stop:
-            with queue.submitting(Path(self.config.hydra.sweep.dir)):
+            with queue.submitting(Path(self.config.hydra.sweep.dir), stop):
                 if (known := queue.active()) is None:
                     sys.exit(NO_ANSWER)
                 for job in jobs:
                     earlier = SlurmJobId.of(job.folder)
                     job.id = earlier if earlier and earlier.job in known else None
                 before = sum(job.id is not None for job in jobs)
-                self._submit([job for job in jobs if not job.id])
+                self._submit([] if stop else [job for job in jobs if not job.id])
             if all(job.refused for job in jobs):
                 sys.exit(f"train: sbatch accepted no jobs: {jobs[0].refused}")
             folders = {job.id: job.folder for job in jobs if job.id}
@@ -92,9 +92,11 @@ class SlurmLauncher(Submitit):
                 len(left),
                 queue.cancel(left),
             )
-            if outermost:  # a sweeper that handles no signals would count these as failed, and submit others
-                sys.exit(stop.status)
-        return [_outcome(job, job.id in left) for job in jobs]
+        if unsent := [job for job in jobs if not job.id and not job.refused]:
+            log.warning("%d jobs were not submitted: the same command submits them", len(unsent))
+        if (left or unsent) and outermost:  # a sweeper that handles no signals would count these as failed
+            sys.exit(stop.status)
+        return [_outcome(job, job.id in left or job in unsent) for job in jobs]
 
     def _submission(self, overrides: list[str], number: int) -> Submission:
         """One job, with the launcher settings of its own configuration."""
@@ -142,7 +144,10 @@ class SlurmLauncher(Submitit):
             return
         for job, handle in zip(jobs, submitted, strict=True):
             job.id = SlurmJobId(handle.job_id, str(handle.paths.stdout))
-            job.id.save(job.folder)
+            try:
+                job.id.save(job.folder)
+            except OSError as error:  # the ids of the others are worth all the more
+                log.warning("%s: another command would submit job %s again: %s", job.folder.path, job.id.job, error)
 
     def __call__(self, overrides: list[str], number: int, path: str, state: dict[type, Singleton]) -> float:
         """The job itself, in each of its processes, on the node."""
@@ -182,7 +187,9 @@ def _executor(params: dict[str, Any]) -> Any:
     given = {key: value for key, value in params.items() if key != "_target_" and value is not None}
     python = f"{given.pop('python', shlex.quote(sys.executable))} {SAFE}"
     path = f"export PYTHONPATH={shlex.quote(search_path())}${{PYTHONPATH:+:$PYTHONPATH}}"
-    given["setup"] = [*given.get("setup", []), path]
+    given["setup"] = [*given.get("setup", []), "unset SLURM_EXPORT_ENV", path]  # srun hands on what is set here
+    if "srun_args" in given:
+        given["srun_args"] = [arg for arg in given["srun_args"] if not arg.endswith("=None")]  # of null
     first = {"slurm_python": python}
     if "max_num_timeout" in given:
         first["slurm_max_num_timeout"] = given.pop("max_num_timeout")

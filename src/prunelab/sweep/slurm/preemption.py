@@ -7,15 +7,18 @@ checkpoint, at most for as long as Slurm waits.
 import logging
 import os
 import signal
+import subprocess
 import time
 from types import FrameType
 from typing import NoReturn
 
 from prunelab.store.signals import StopRequest
+from prunelab.sweep.slurm import queue
 
 log = logging.getLogger(__name__)
 LINGER = 120.0  # seconds that other ranks wait for rank 0 to queue the job again, which ends them
 KILL = 60.0  # seconds after SIGTERM in which Slurm kills, twice its default KillWait
+GRACE = 3600.0  # seconds in which it queues a preempted job again, or ends it: the partition's GraceTime
 
 
 class Preemption:
@@ -34,8 +37,8 @@ class Preemption:
 
     def leave(self) -> NoReturn:
         """Ends this process: after rank 0 has queued the job again, or at once where Slurm only ends the job."""
-        if not self.received:
-            _sleep(KILL, self)  # the signal may be under way; a job that just ended here could not be queued again
+        if not self.received:  # the signal may be under way; a job that just ended here could not be queued again
+            _sleep(GRACE if queue.is_preempted() else KILL, self)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self.received:
             self._leave_queued()
@@ -47,6 +50,8 @@ class Preemption:
             assert callable(self._requeue)
             self._requeue(self.number, None)  # on rank 0 it does not return
             time.sleep(LINGER)
+        except subprocess.CalledProcessError:  # Slurm does so itself where PreemptMode=REQUEUE
+            log.warning("scontrol did not queue this job again; if Slurm has not, the same command resumes it")
         except Exception:
             log.exception("not queued again; the same command resumes from the checkpoint")
         finally:

@@ -29,6 +29,10 @@ OFTEN, SELDOM = 1.0, 30.0  # seconds between two queries, at first and after min
 FORGOTTEN = 7 * BEAT  # after which a lock that was held on another machine, and whose holder was killed, counts as free
 ITS_TURN = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")  # squeue's reasons of jobs that will run
 CANCELLED = ("CANCELLED", "PREEMPTED")  # no failure: the same command resumes
+LIVING = (
+    "PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "COMPLETING", "STAGE_OUT",
+    "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ def available() -> bool:
 def active() -> dict[str, str] | None:
     """This user's jobs that are queued, running or about to be queued again, and squeue's reason why each waits.
 
-    None when Slurm does not answer.
+    None when Slurm does not answer. Those in hidden partitions too, and whatever the user's own squeue leaves out.
     """
-    answer = _query("squeue", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i|%r")
+    answer = _query("squeue", "--all", "--noheader", "--array", "--user", str(os.getuid()), "--format", "%i|%r")
     if answer is None:
         return None
     rows = (line.partition("|") for line in answer.splitlines())
@@ -82,15 +86,24 @@ def array_limit() -> int:
     return max(1, int(limit[1])) if limit else 1001  # Slurm's default
 
 
+def is_preempted() -> bool:
+    """Whether this job has been told to make room, and is in the grace time that it has for that."""
+    return _details(os.environ.get("SLURM_JOB_ID", "")).get("PreemptTime", "None") != "None"
+
+
 @contextmanager
-def submitting(study: Path) -> Iterator[None]:
-    """Lets one command at a time read the queue and submit what is not there yet; others wait."""
+def submitting(study: Path, stop: StopRequest) -> Iterator[None]:
+    """Lets one command at a time read the queue and submit what is not there yet; others wait, but not after `stop`."""
+    said = False
     with ExitStack() as lock:
-        while True:
+        while not stop:
             try:
                 lock.enter_context(held(study / ".submitting.lock"))
                 break
             except Busy:
+                if not said:
+                    log.info("another command is submitting jobs of this study; waiting until it has")
+                said = True
                 time.sleep(1)
         yield
 
@@ -98,7 +111,7 @@ def submitting(study: Path) -> Iterator[None]:
 def record_end(job: SlurmJobId, folder: RunDir, stop: StopRequest) -> str:
     """Records how Slurm ended a job that left no record itself, unless it was cancelled; says how it ended.
 
-    A lock that a killed job has left on another machine is waited for, unless `stop`.
+    "" where Slurm has not ended it. A lock that a killed job has left on another machine is waited for, unless `stop`.
     """
     end = time.monotonic() + FORGOTTEN
     while folder.state() == "running" and holder(folder.lock).get("host") != platform.node():
@@ -106,8 +119,10 @@ def record_end(job: SlurmJobId, folder: RunDir, stop: StopRequest) -> str:
             break
         time.sleep(1)
     if folder.state() in ("not begun", "interrupted"):
-        fields = dict(re.findall(r"(\w+)=(\S+)", _query("scontrol", "--oneliner", "show", "job", job.job) or ""))
+        fields = _details(job.job)
         state = fields.get("JobState", "state unknown")
+        if state in LIVING:
+            return ""
         if state in CANCELLED:
             return "was cancelled"
         where = f"exit {fields.get('ExitCode', 'unknown')}, on {fields.get('NodeList', 'no node')}"
@@ -119,25 +134,26 @@ def wait(jobs: Mapping[SlurmJobId, RunDir], stop: StopRequest) -> set[SlurmJobId
     """Waits until Slurm has ended all jobs, or until `stop`; returns those that go on, and records how others ended.
 
     A job with a result is over whatever Slurm says. Any other is over when two answers in a row lack it, as one that is
-    being queued again is missing for a moment. While Slurm does not answer, no job is over. Logs once why jobs are held
-    or cannot start.
+    being queued again is missing for a moment, and scontrol does not call it living. While Slurm does not answer, no
+    job is over. Logs once why jobs are held or cannot start.
     """
     _, name = short_names({run.path: parts(run.path.name) for run in jobs.values()})
     left, missed, start = set(jobs), set[SlurmJobId](), time.monotonic()
-    stuck: dict[SlurmJobId, str] = {}
+    said: set[tuple[SlurmJobId, str]] = set()
     while not stop:
         queued = active()
         if queued is not None:
             gone = {job for job in left if job.job not in queued}
             over = {job for job in left if job in gone & missed or jobs[job].result()}
-            missed, left = gone, left - over
+            missed = gone
             for job in sorted(over, key=lambda job: jobs[job].path):
-                ended = record_end(job, jobs[job], stop)
-                log.info("%s  Slurm job %s %s, %d left", name[jobs[job].path], job.job, ended, len(left))
-            before, stuck = stuck, {job: queued[job.job] for job in left if _is_stuck(queued.get(job.job))}
-            new = {job: reason for job, reason in stuck.items() if before.get(job) != reason}
-            for reason in sorted(set(new.values())):
-                log.warning("Slurm does not start %s: %s", _named(j for j in new if new[j] == reason), reason)
+                if ended := record_end(job, jobs[job], stop):
+                    left.remove(job)
+                    log.info("%s  Slurm job %s %s, %d left", name[jobs[job].path], job.job, ended, len(left))
+            new = {(job, queued[job.job]) for job in left if _is_stuck(queued.get(job.job))} - said
+            for reason in sorted({reason for _, reason in new}):
+                log.warning("Slurm does not start %s: %s", _named(job for job, why in new if why == reason), reason)
+            said |= new
         if not left:
             break
         _sleep(min(SELDOM, OFTEN + (time.monotonic() - start) / 10), stop)
@@ -176,10 +192,16 @@ def _sleep(seconds: float, stop: StopRequest) -> None:
         time.sleep(0.2)
 
 
+def _details(job: str) -> dict[str, str]:
+    """What scontrol says of a job, as {"JobState": "RUNNING"}; {} where it says nothing."""
+    return dict(re.findall(r"(\w+)=(\S+)", _query("scontrol", "--oneliner", "show", "job", job) or ""))
+
+
 def _query(*command: str) -> str | None:
     """The output of a Slurm command; None when it fails."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SCONTROL_"))}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=plain)
     except (OSError, subprocess.TimeoutExpired) as error:
         log.debug("%s: %s", command[0], error)
         return None
