@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-STUDY ?= outputs/demo
-NAME ?= exercise
-SCALE ?= smoke
+STUDY = outputs/demo
+NAME = exercise
+SCALE = smoke
 # A job, a sweep with its report, a search, surgery, files for other programs.
 LOWEST := tests/job/test_run.py::test_a_job_leaves_checkpoint_event_file_and_a_whole_result \
 	tests/sweep/test_study.py::test_a_sweep_ends_with_a_table_and_figures_and_is_not_run_twice \

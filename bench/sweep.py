@@ -69,7 +69,8 @@ def measure(root: Path, args: argparse.Namespace) -> None:
         print(f"{name:20} {median(seconds):6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})")
 
     seeds = f"seed=range({args.jobs})"
-    pool = [*TRAIN, "-m", *job, seeds, "name=pool", f"hydra.launcher.jobs={args.slots}"]
+    apart = "parents=outputs/pool/parents"  # where no single job has left a training that these would take
+    pool = [*TRAIN, "-m", *job, seeds, "name=pool", apart, f"hydra.launcher.jobs={args.slots}"]
     whole = timed(pool, root)
     results = [json.loads(path.read_text()) for path in root.glob("outputs/pool/*/result.json")]
     training = sum(result["seconds"] for result in results)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import runpy
 import subprocess
 from pathlib import Path
@@ -24,16 +25,50 @@ def called(tmp_path: Path, part: str, failing: str = "nothing") -> tuple[subproc
     )
     python.chmod(0o755)
     environment = os.environ | {"PYTHON": str(python)}
-    done = subprocess.run(["bash", SCRIPT, part, "images"], env=environment, capture_output=True, text=True)
+    (tmp_path / "images").mkdir()
+    command = ["bash", SCRIPT, part, "images"]  # as seen from where it was typed
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     return done, calls.read_text().splitlines()
 
 
 def test_a_part_that_fails_stops_itself_and_no_other_and_is_named_at_the_end(tmp_path: Path) -> None:
-    done, calls = called(tmp_path, "all", failing="*pytest* | *name=gpu-at_init*")
+    done, calls = called(tmp_path, "all", failing="*-m?pytest* | *name=gpu-at_init*")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "bench/gpu.sh: failed: tests at_init"
     assert sum("name=gpu-at_init" in call for call in calls) == 1  # of three
-    assert "name=gpu-pool-4" in calls[-1]
+    assert "name=gpu-pool-4" in calls[-2]
+    assert f"data.root={tmp_path}/images" in calls[-2]
+    assert calls[-1].split() == ["-m", "prunelab", "compare", "outputs/gpu-pool-1", "outputs/gpu-pool-4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["usp"], "usp needs an image folder: bench/gpu.sh usp DIR"),
+        (["all"], "all needs an image folder: bench/gpu.sh all DIR"),
+        ([], "no part called ''; expected tests, "),
+        (["study", "."], "no part called study; expected tests, sparse, .* or all"),
+    ],
+)
+def test_a_part_without_its_images_and_no_part_are_told_first(words: list[str], message: str) -> None:
+    done = subprocess.run(["bash", SCRIPT, *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.match(f"bench/gpu.sh: {message}", done.stderr)
+
+
+def test_no_two_parts_of_pool_share_a_training_and_each_scan_has_its_own_network(tmp_path: Path) -> None:
+    _, calls = called(tmp_path, "pool")
+    assert len({word for call in calls for word in call.split() if word.startswith("parents=")}) == 2
+    (tmp_path / "images").rmdir()
+    (tmp_path / "calls").unlink()
+    _, calls = called(tmp_path, "scan")
+    folders = [f"outputs/gpu-dense-{net}/30-epochs" for net in ("vgg11", "densenet40")]
+    assert [word for call in calls for word in call.split() if word.startswith("pretrained=")] == [
+        f"pretrained={folder}" for folder in folders
+    ]
+    assert [word for call in calls for word in call.split() if word.startswith("hydra.sweep.subdir=")] == [
+        "hydra.sweep.subdir=30-epochs"
+    ] * 2
 
 
 @pytest.mark.parametrize("part", ["usp", "sp", "rewinding", "at_init", "channels", "scan", "pool"])
@@ -43,9 +78,11 @@ def test_every_job_of_a_part_composes(part: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     for call in calls:
         words = call.rstrip("\t").split("\t")
+        if "compare" in words:
+            continue
         assert words[:3] == ["-m", "train", "-m"]
         sweep = OverridesParser.create().parse_overrides(
-            [f"pretrained={weights}" if "=outputs/" in word.replace("'", "") else word for word in words[3:]]
+            [f"pretrained={weights}" if word.startswith("pretrained=outputs/") else word for word in words[3:]]
         )
         for overrides in BasicSweeper.split_arguments(sweep, None)[0]:
             assert job_from(compose_job(overrides, tmp_path)).config["trainer"]["accelerator"] == "gpu"

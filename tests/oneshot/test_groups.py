@@ -1,10 +1,12 @@
 """Units and couplings, before anything is cut."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelab import groups, prune
+from prunelab import groups, profile, prune
 
 
 class Residual(nn.Module):
@@ -24,7 +26,7 @@ EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
 def test_each_group_names_what_makes_its_units_what_reads_them_and_what_goes_with_them() -> None:
-    found = groups(Residual(), EXAMPLE)
+    found = groups(Residual(), EXAMPLE, granularity="channels")
     assert [(g.name, g.units, g.makers, g.readers) for g in found] == [
         ("stem.weight", 8, ("stem.weight", "b.weight"), ("a.weight", "hidden.weight")),
         ("a.weight", 4, ("a.weight",), ("b.weight",)),
@@ -75,3 +77,31 @@ def test_blocks_are_shown_with_their_weights() -> None:
 def test_single_weights_have_no_couplings() -> None:
     with pytest.raises(ValueError, match="granularity='weight': single weights are not coupled"):
         groups(Residual(), EXAMPLE, granularity="weight")
+
+
+def test_by_default_they_are_what_prune_chooses_from() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 64), nn.ReLU(), nn.Linear(64, 10))
+    example = torch.zeros(1, 3, 8, 8)
+    for asked in ({}, {"granularity": "channels"}):
+        _, report = prune(net, example, rate=0.5, **asked)
+        assert [group.name for group in groups(net, example, **asked)] == [*report.units]
+
+
+@pytest.mark.parametrize("colours", ["", "1"])
+def test_text_is_text_in_a_notebook_and_where_colours_are_forced(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich would show it there, and return nothing."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(32, 10))
+    example = torch.zeros(1, 3, 4, 4)
+    _, report = prune(net, example, rate=0.5)
+    told = (report, groups(net, example), profile(net, example))
+    before = [str(each) for each in told]
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr("builtins.get_ipython", shell, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", colours)
+    for each, plain in zip(told, before, strict=True):
+        assert len(plain) > 50
+        assert str(each) == plain
+    for each in told:
+        shown: list[str] = []
+        each._repr_pretty_(SimpleNamespace(text=shown.append), cycle=False)
+        assert shown == [str(each)]

@@ -162,6 +162,10 @@ def test_the_plan_of_two_calls_loads_what_they_left(tmp_path: Path) -> None:
     first, one = prune(network(), EXAMPLE, rate=0.5, granularity="channels")
     second, two = prune(first, EXAMPLE, rate=0.5, granularity="channels")
     assert str(second[1]) == "GroupNorm(1, 2, eps=1e-05, affine=True, bias=True)"
+    for net in (second, network()):  # cut once more than by this plan, and not at all
+        with pytest.raises(ValueError, match=r"0\.weight is .*, and the plan keeps 4 .*: that is of another network"):
+            save(tmp_path / "net", net, one.plan, None, {})
+    assert not (tmp_path / "net").exists()
     save(tmp_path / "net", second, one.plan.then(two.plan), None, {})
     x = torch.randn(4, 3, 8, 8)
     assert torch.equal(load(tmp_path / "net", into=network())(x), second.eval()(x))

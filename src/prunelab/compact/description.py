@@ -42,6 +42,7 @@ def describe(
     net = plain(net, [*(name for name, _ in plan.keep), *plan.blocks])
     _refuse_living(net)
     tensors = _tensors(net)
+    _refuse_other_plan(tensors, plan)
     if sum(tensor.numel() for tensor in tensors.values()) > MOST:
         name = None
     about: dict[str, Any] = {
@@ -54,6 +55,16 @@ def describe(
     if name is not None:
         _compare(_new(about, {name: t.shape for name, t in tensors.items()}, lambda: tensors), net)
     return about, tensors
+
+
+def _refuse_other_plan(tensors: Mapping[str, Tensor], plan: Plan) -> None:
+    """Raises ValueError unless the tensors have as many channels as the plan keeps."""
+    for (name, axis), kept in plan.keep.items():
+        if name in tensors and tensors[name].shape[axis] != len(kept):
+            raise ValueError(
+                f"{name} is {tuple(tensors[name].shape)}, and the plan keeps {len(kept)} along axis {axis}: that is of "
+                "another network; after two calls of prune it is first.plan.then(second.plan)"
+            )
 
 
 def rebuild(about: Mapping[str, Any], shapes: Shapes, read: Read, into: nn.Module | None) -> nn.Module:

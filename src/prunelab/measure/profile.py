@@ -1,16 +1,16 @@
 """The costs of a network and its layers, printed as tables."""
 
-import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from prunelab.core.text.si_format import si_format
-from prunelab.measure.terminal_table import fits, terminal_table
+from prunelab.measure.terminal_table import fits, plain_text, terminal_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,9 @@ class Profile:
     def __str__(self) -> str:
         return text(self, shutil.get_terminal_size().columns)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # the end of a notebook's cell
+
 
 Row = tuple[Layer, Layer | None]  # and the same one of the dense network
 Column = Callable[[Layer, Layer | None], str]
@@ -143,9 +146,7 @@ SPARE = ("effective BOPs", "kind", "parameters", "MACs")  # dropped in this orde
 
 def text(profile: Profile, width: int) -> str:
     """Without colours, no line longer than `width`."""
-    out = io.StringIO()
-    Console(file=out, width=width).print(profile)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return plain_text(width, profile)
 
 
 def page(profile: Profile, console: Console, width: int) -> Iterator[Table | Text]:

@@ -1,9 +1,10 @@
 """Tables for a terminal of any width."""
 
+import io
 from collections.abc import Container, Iterable
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,13 @@ def terminal_table(names: Iterable[str], words: Container[str], two_lines: bool 
 def shown(text: object, style: str = "") -> Text:
     """Text of any origin: a "[" in it is no markup, and no escape sequence reaches the terminal."""
     return Text(printable(text), style)
+
+
+def plain_text(width: int, *parts: RenderableType) -> str:
+    """Without colours, no line longer than `width`; in a notebook too, where Rich would show it and return nothing."""
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=False, force_jupyter=False, color_system=None).print(*parts, sep="\n")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def output() -> Console:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import RenderableType
@@ -49,6 +50,9 @@ class UnitGroups:
     def __str__(self) -> str:
         return printed(self._parts())
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # the end of a notebook's cell
+
     def _parts(self) -> Iterable[RenderableType]:
         columns = ["group", "units", "made by", "read by"]
         table = terminal_table(columns, words=("group", "made by", "read by"), two_lines=False)
@@ -64,7 +68,7 @@ def groups(
     net: nn.Module,
     example: Example,
     *,
-    granularity: str | Granularity = "channels",
+    granularity: str | Granularity = "filter",
     skip: Sequence[str] = (),
     **options: object,
 ) -> UnitGroups:

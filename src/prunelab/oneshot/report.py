@@ -1,18 +1,18 @@
 """What one pruning removed, what stayed and why, what it saves, and the proof that nothing else changed."""
 
-import io
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from torch import Size
 
 from prunelab.channels.equivalence.certificate import Certificate
 from prunelab.channels.plan import Plan
 from prunelab.core.text.si_format import si_format
 from prunelab.measure.profile import NetworkCost
-from prunelab.measure.terminal_table import shown, terminal_table
+from prunelab.measure.terminal_table import plain_text, shown, terminal_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,9 @@ class Report:
 
     def __str__(self) -> str:
         return printed(self._parts())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # the end of a notebook's cell
 
     def _parts(self) -> Iterable[RenderableType]:
         yield shown(f"{self.before.name}: removed {self.attained:.4g} of {self.budget}, {self.rate:g} was asked for")
@@ -83,9 +86,7 @@ def stays_because(stays: Mapping[str, str]) -> Iterable[RenderableType]:
 
 def printed(parts: Iterable[RenderableType]) -> str:
     """As wide as the terminal, without colours."""
-    out = io.StringIO()
-    Console(file=out, width=shutil.get_terminal_size().columns).print(*parts, sep="\n")
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return plain_text(shutil.get_terminal_size().columns, *parts)
 
 
 def _certified(c: Certificate) -> str:
