@@ -42,7 +42,6 @@ def describe(
     net = plain(net, [*(name for name, _ in plan.keep), *plan.blocks])
     _refuse_living(net)
     tensors = _tensors(net)
-    _refuse_other_plan(tensors, plan)
     if sum(tensor.numel() for tensor in tensors.values()) > MOST:
         name = None
     about: dict[str, Any] = {
@@ -52,7 +51,9 @@ def describe(
         "plan": pack_plan(plan),
         "versions": {"prunelab": metadata.version("prunelab"), "torch": str(torch.__version__)},
     }
-    if name is not None:
+    if name is None:
+        _refuse_other_plan(tensors, plan)
+    else:
         _compare(_new(about, {name: t.shape for name, t in tensors.items()}, lambda: tensors), net)
     return about, tensors
 
