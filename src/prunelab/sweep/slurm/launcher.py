@@ -189,7 +189,7 @@ def _executor(params: dict[str, Any]) -> Any:
     path = f"export PYTHONPATH={shlex.quote(search_path())}${{PYTHONPATH:+:$PYTHONPATH}}"
     given["setup"] = [*given.get("setup", []), "unset SLURM_EXPORT_ENV", path]  # srun hands on what is set here
     if "srun_args" in given:
-        given["srun_args"] = [arg for arg in given["srun_args"] if not arg.endswith("=None")]  # of null
+        given["srun_args"] = [arg for arg in given["srun_args"] if not arg.endswith("=None")]  # null
     first = {"slurm_python": python}
     if "max_num_timeout" in given:
         first["slurm_max_num_timeout"] = given.pop("max_num_timeout")
