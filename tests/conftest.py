@@ -12,6 +12,7 @@ import pytest
 from compose import compose_job, run_job, tiny_job
 from omegaconf import DictConfig
 from PIL import Image
+from tensorboard.summary.writer import event_file_writer
 
 from prunelab.job import measurements
 from prunelab.job.conf import register_resolvers
@@ -36,6 +37,14 @@ def quick_latency() -> Iterator[None]:
         patch.setattr(measurements, "SECONDS", 0.0)
         patch.setattr(measurements, "LEAST", 2)
         patch.setattr(measurements, "BATCHES", (1, 2))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def event_files_in_order() -> Iterator[None]:
+    """TensorBoard reads the files of one second by name, ".10" before ".9": two attempts of a job in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1_000_000))
         yield
 
 
